@@ -1,0 +1,81 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Severity says whether a problem stops k3splan or is only worth a look.
+type Severity string
+
+const (
+	Error   Severity = "error"
+	Warning Severity = "warning"
+)
+
+// Problem is one finding in a project: what is wrong, where, and how to mend it.
+type Problem struct {
+	// File is relative to the project, with forward slashes ("plans/hosts.csv").
+	File string `json:"file"`
+	// Line is where the record starts, counted from 1; 0 means the whole file.
+	Line int `json:"line"`
+	// Column is the header's name in a table, the key path in a YAML file, or empty.
+	Column string `json:"column"`
+	// Value is what stands there. It is never set from a secret.
+	Value    string   `json:"value"`
+	Severity Severity `json:"severity"`
+	// Code is stable and meant for programs ("address-duplicate").
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	// Hint says how to mend it, or is empty.
+	Hint string `json:"hint"`
+}
+
+// String gives `file:line: column "value": message`, without the hint.
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d", p.Line)
+	}
+	b.WriteString(": ")
+	switch {
+	case p.Column != "" && p.Value != "":
+		fmt.Fprintf(&b, "%s %q: ", p.Column, p.Value)
+	case p.Column != "":
+		b.WriteString(p.Column + ": ")
+	case p.Value != "":
+		fmt.Fprintf(&b, "%q: ", p.Value)
+	}
+	b.WriteString(p.Message)
+	return b.String()
+}
+
+// Problems are the findings of one run.
+type Problems []Problem
+
+// Sort orders by file, line, column and code, so that equal projects give equal output.
+func (ps Problems) Sort() {
+	slices.SortStableFunc(ps, func(a, b Problem) int {
+		return cmp.Or(
+			cmp.Compare(a.File, b.File),
+			cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.Column, b.Column),
+			cmp.Compare(a.Code, b.Code),
+			cmp.Compare(a.Message, b.Message),
+		)
+	})
+}
+
+// Errors counts the problems that stop k3splan.
+func (ps Problems) Errors() int {
+	n := 0
+	for _, p := range ps {
+		if p.Severity == Error {
+			n++
+		}
+	}
+	return n
+}
