@@ -1,0 +1,553 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/gocarina/gocsv"
+)
+
+const (
+	hostsFile = "plans/hosts.csv"
+	k3sFile   = "plans/k3s.csv"
+)
+
+var hostsSchema = schema{
+	file:     hostsFile,
+	required: []string{"name", "interface", "ip", "admin"},
+	optional: []string{"serial", "boot", "system", "tags", "mac"},
+	keepCase: []string{"interface"},
+	reserved: []string{"k3s", "target"},
+	synonyms: map[string]string{
+		"host": "name", "hostname": "name", "address": "ip", "ipaddress": "ip", "ip address": "ip",
+		"nic": "interface", "iface": "interface", "user": "admin", "owner": "admin",
+	},
+}
+
+var k3sSchema = schema{
+	file:     k3sFile,
+	required: []string{"host", "name", "type", "ip"},
+	optional: []string{"mac", "labels", "taints"},
+	keepCase: []string{"labels", "taints"},
+	synonyms: map[string]string{
+		"hostname": "host", "container": "name", "role": "type", "kind": "type", "address": "ip", "ipaddress": "ip", "ip address": "ip",
+	},
+}
+
+type hostCells struct {
+	Name      string `csv:"name"`
+	Interface string `csv:"interface"`
+	IP        string `csv:"ip"`
+	Admin     string `csv:"admin"`
+	Serial    string `csv:"serial"`
+	Boot      string `csv:"boot"`
+	System    string `csv:"system"`
+	Tags      string `csv:"tags"`
+	MAC       string `csv:"mac"`
+}
+
+type containerCells struct {
+	Host   string `csv:"host"`
+	Name   string `csv:"name"`
+	Type   string `csv:"type"`
+	IP     string `csv:"ip"`
+	MAC    string `csv:"mac"`
+	Labels string `csv:"labels"`
+	Taints string `csv:"taints"`
+}
+
+// Load reads the tables of the project at the root of fsys and gives the plan with all problems,
+// sorted. With an error among them the plan holds what could be understood, good enough to look
+// for further problems, and for nothing else.
+func Load(fsys fs.FS) (*Plan, Problems) {
+	l := &loader{
+		plan:    &Plan{byName: map[string]*Host{}},
+		hosts:   readTable(fsys, hostsSchema),
+		k3s:     readTable(fsys, k3sSchema),
+		names:   map[string]place{},
+		ips:     map[netip.Addr]place{},
+		macs:    map[string]place{},
+		serials: map[string]place{},
+		targets: map[Target]place{},
+	}
+	var networkProblems Problems
+	l.plan.Network, networkProblems = readNetwork(fsys, len(l.k3s.rows) > 0)
+	l.readHosts()
+	l.readContainers()
+	l.checkTags()
+	l.checkTargets()
+	l.checkSubnet(&networkProblems)
+	l.plan.Complete = l.hosts.complete && l.k3s.complete
+	slices.SortFunc(l.plan.Hosts, func(a, b *Host) int { return cmp.Compare(a.Name, b.Name) })
+
+	problems := slices.Concat(l.hosts.problems, l.k3s.problems, networkProblems)
+	problems.Sort()
+	return l.plan, problems
+}
+
+// place is where a name or address was first used.
+type place struct {
+	owner string // `host "olaf"`
+	file  string
+	line  int
+}
+
+func (p place) String() string { return fmt.Sprintf("%s (%s:%d)", p.owner, p.file, p.line) }
+
+// loader reads the rows in the order of the files, hosts before containers, so that of two
+// duplicates the later one is the problem.
+type loader struct {
+	plan       *Plan
+	hosts, k3s *table
+
+	names   map[string]place
+	ips     map[netip.Addr]place
+	macs    map[string]place
+	serials map[string]place
+	targets map[Target]place
+	// addressed are the rows with a static address, for the checks that need the subnet
+	addressed []addressed
+}
+
+type addressed struct {
+	row     row
+	address netip.Addr
+}
+
+// unique notes where value is used, or reports the second use.
+func unique[V comparable](seen map[V]place, value V, r row, column, code, message, hint string, owner string) bool {
+	if first, taken := seen[value]; taken {
+		r.fail(column, r.raw(column), code, fmt.Sprintf(message, first), hint)
+		return false
+	}
+	seen[value] = place{owner, r.table.file, r.line}
+	return true
+}
+
+// required reports an empty cell; false means that there is nothing to check further.
+func (r row) required(column, value string) bool {
+	if value == "" && r.table.has(column) {
+		r.fail(column, "", "cell-empty", "the cell is empty", "")
+	}
+	return value != ""
+}
+
+// check reports a finding about a cell; ok tells that there was none.
+func (r row) check(column string, wrong *finding) (ok bool) {
+	if wrong != nil {
+		r.fail(column, r.raw(column), wrong.code, wrong.message, wrong.hint)
+	}
+	return wrong == nil
+}
+
+func mapRows[T any](t *table) []T {
+	var cells []T
+	if len(t.columns) == 0 {
+		return nil
+	}
+	if err := gocsv.UnmarshalCSV(&normalized{table: t}, &cells); err != nil {
+		// every cell is a string and the header was checked, so there is nothing left to fail
+		t.report(Error, 0, "", "", "csv-syntax", err.Error(), "")
+		t.complete = false
+		return nil
+	}
+	return cells
+}
+
+func (r row) own(columns []string) map[string]string {
+	own := make(map[string]string, len(columns))
+	for _, column := range columns {
+		own[column] = strings.ToLower(r.raw(column))
+	}
+	return own
+}
+
+func (l *loader) readHosts() {
+	own := l.hosts.own()
+	for i, cells := range mapRows[hostCells](l.hosts) {
+		l.readHost(l.hosts.rows[i], cells, own)
+	}
+	if len(l.hosts.rows) == 0 && l.hosts.complete {
+		l.hosts.report(Error, 0, "", "", "table-empty", "there is no host in the table", "add a row for each machine")
+	}
+}
+
+func (l *loader) readHost(r row, cells hostCells, own []string) {
+	host := &Host{
+		Name: cells.Name, Interface: cells.Interface, Admin: cells.Admin, Serial: cells.Serial,
+		Own: r.own(own), Line: r.line,
+	}
+	switch {
+	case !r.required("name", host.Name):
+		l.hosts.complete = false
+	case !r.check("name", checkName(host.Name)):
+		l.hosts.complete = l.hosts.complete && hostName.MatchString(host.Name)
+	}
+	if r.required("interface", host.Interface) {
+		r.check("interface", checkInterface(host.Interface))
+	}
+	if r.required("admin", host.Admin) {
+		r.check("admin", checkAdmin(host.Admin))
+	}
+	l.readAddress(r, host, cells.IP)
+	l.readBoot(r, host, cells)
+	l.readTags(r, host, cells.Tags)
+	if cells.MAC != "" {
+		var wrong *finding
+		host.MAC, wrong = parseMAC(cells.MAC)
+		r.check("mac", wrong)
+	}
+
+	owner := fmt.Sprintf("host %q", host.Name)
+	twin := l.plan.byName[host.Name]
+	if host.Name != "" && !unique(l.names, host.Name, r, "name", "name-duplicate", "the name is taken by %s", "", owner) && twin != nil {
+		// what the second row of a host repeats is not a second mistake
+		if twin.Address == host.Address {
+			return
+		}
+	}
+	if host.Address.IsValid() {
+		unique(l.ips, host.Address, r, "ip", "address-duplicate", "the address is taken by %s", "", owner)
+		l.addressed = append(l.addressed, addressed{r, host.Address})
+	}
+	if host.MAC != "" {
+		unique(l.macs, host.MAC, r, "mac", "mac-duplicate", "the MAC address is that of %s", "", owner)
+	}
+	if host.Serial != "" {
+		unique(l.serials, host.Serial, r, "serial", "serial-duplicate", "the disk is that of %s", "every disk has a serial of its own: lsblk -o NAME,SERIAL", owner)
+	}
+	if host.Name != "" && twin == nil {
+		l.plan.Hosts = append(l.plan.Hosts, host)
+		l.plan.byName[host.Name] = host
+	}
+}
+
+var dhcpWords = []string{"", "dhcp", "auto", "automatic", "dynamic"}
+
+// readAddress reads ADDRESS, ADDRESS@TARGET or dhcp@TARGET.
+func (l *loader) readAddress(r row, host *Host, cell string) {
+	if !r.table.has("ip") {
+		return
+	}
+	address, targetText, hasTarget := strings.Cut(cell, "@")
+	address, targetText = strings.TrimSpace(address), strings.TrimSpace(targetText)
+	dhcp := slices.Contains(dhcpWords, address)
+	host.saysDHCP = dhcp
+	if !dhcp {
+		var wrong *finding
+		if host.Address, wrong = parseAddress(address); wrong != nil {
+			if nearest := Nearest(address, dhcpWords); nearest != "" {
+				wrong.hint = didYouMean(address, dhcpWords)
+			}
+			r.check("ip", wrong)
+		}
+	}
+	switch {
+	case hasTarget && targetText != "":
+		var wrong *finding
+		host.Target, wrong = parseTarget(targetText)
+		r.check("ip", wrong)
+	case dhcp:
+		r.fail("ip", cell, "target-missing", "with DHCP k3splan cannot know where to reach the host",
+			"an address, or dhcp@TARGET with an address or name that always leads to the host")
+	case hasTarget:
+		r.fail("ip", cell, "target-missing", "nothing stands behind the @", "ADDRESS@TARGET, or the address alone")
+	case host.Address.IsValid():
+		host.Target = Target{Host: host.Address.String()}
+	}
+}
+
+var systems = []string{"x86_64-linux", "aarch64-linux"}
+
+func (l *loader) readBoot(r row, host *Host, cells hostCells) {
+	switch cells.Boot {
+	case "", "efi":
+		host.Boot = EFI
+	case "legacy":
+		host.Boot = Legacy
+	default:
+		hint := map[string]string{"uefi": `write "efi"`, "bios": `write "legacy"`, "mbr": `write "legacy"`}[cells.Boot]
+		if hint == "" {
+			hint = cmp.Or(didYouMean(cells.Boot, []string{"efi", "legacy"}), "efi or legacy; an empty cell means efi")
+		}
+		r.fail("boot", r.raw("boot"), "boot-unknown", "k3splan knows no such way to boot", hint)
+	}
+	host.System = cmp.Or(cells.System, systems[0])
+	if !slices.Contains(systems, host.System) {
+		hint := map[string]string{
+			"x86_64": "x86_64-linux", "amd64": "x86_64-linux", "aarch64": "aarch64-linux", "arm64": "aarch64-linux",
+		}[host.System]
+		if hint != "" {
+			hint = fmt.Sprintf("write %q", hint)
+		}
+		r.fail("system", r.raw("system"), "system-unknown", "k3splan supports no such system",
+			cmp.Or(hint, didYouMean(host.System, systems), strings.Join(systems, " or ")))
+	}
+}
+
+func (l *loader) readTags(r row, host *Host, cell string) {
+	for _, tag := range strings.Fields(cell) {
+		if wrong := checkTag(tag); wrong != nil {
+			r.fail("tags", tag, wrong.code, wrong.message, wrong.hint)
+			continue
+		}
+		host.Tags = append(host.Tags, tag)
+	}
+	slices.Sort(host.Tags)
+	host.Tags = slices.Compact(host.Tags)
+}
+
+var roles = map[string]Role{
+	"init": Init, "init-server": Init, "init_server": Init, "server": Server, "agent": Agent,
+}
+
+func (l *loader) readContainers() {
+	own := l.k3s.own()
+	decidable := l.k3s.complete
+	var init *row
+	servers := 0
+	for i, cells := range mapRows[containerCells](l.k3s) {
+		r := l.k3s.rows[i]
+		container := l.readContainer(r, cells, own)
+		switch container.Role {
+		case "":
+			decidable = false
+		case Init, Server:
+			servers++
+		}
+		if container.Role != Init {
+			continue
+		}
+		if init != nil {
+			r.fail("type", r.raw("type"), "init-duplicate",
+				fmt.Sprintf("there is an init server already (%s:%d); a second one would start a cluster of its own", k3sFile, init.line),
+				`let all servers but one be of type "server"`)
+			continue
+		}
+		init = &r
+	}
+	if !decidable || len(l.k3s.rows) == 0 {
+		return
+	}
+	switch {
+	case init == nil:
+		l.k3s.report(Error, 0, "type", "", "init-missing", "no server starts the cluster",
+			`let one of the servers be of type "init"`)
+	case servers%2 == 0 && l.k3s.problems.Errors() == 0:
+		l.k3s.report(Warning, 0, "type", "", "servers-even",
+			fmt.Sprintf("%d servers survive the loss of no more of them than %d would", servers, servers-1),
+			"etcd needs a majority: use an odd number of servers")
+	}
+}
+
+func (l *loader) readContainer(r row, cells containerCells, own []string) *Container {
+	c := &Container{Name: cells.Name, Own: r.own(own), Line: r.line}
+	if r.required("name", c.Name) {
+		r.check("name", checkName(c.Name))
+	}
+	if r.required("type", cells.Type) {
+		var known bool
+		if c.Role, known = roles[cells.Type]; !known {
+			words := []string{"init", "server", "agent"}
+			r.fail("type", r.raw("type"), "type-unknown", "there is no such type",
+				cmp.Or(didYouMean(cells.Type, words), "init, server or agent"))
+		}
+	}
+	if r.required("ip", cells.IP) {
+		var wrong *finding
+		c.Address, wrong = parseAddress(cells.IP)
+		r.check("ip", wrong)
+	}
+	if cells.MAC != "" {
+		var wrong *finding
+		c.MAC, wrong = parseMAC(cells.MAC)
+		r.check("mac", wrong)
+	}
+	l.readLabels(r, c, cells)
+
+	repeats := l.attach(r, c, cells.Host)
+	owner := fmt.Sprintf("container %q", c.Name)
+	if c.Name != "" {
+		unique(l.names, c.Name, r, "name", "name-duplicate", "the name is taken by %s", "names are unique among hosts and containers", owner)
+	}
+	if repeats {
+		return c
+	}
+	if c.Address.IsValid() {
+		unique(l.ips, c.Address, r, "ip", "address-duplicate", "the address is taken by %s", "", owner)
+		l.addressed = append(l.addressed, addressed{r, c.Address})
+	}
+	if c.MAC != "" {
+		unique(l.macs, c.MAC, r, "mac", "mac-duplicate", "the MAC address is that of %s", "", owner)
+	}
+	return c
+}
+
+// attach puts the container on its host; repeats tells that the row says again what an earlier one
+// said, which is one mistake and not several.
+func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
+	if !r.required("host", hostName) {
+		return false
+	}
+	host := l.plan.byName[hostName]
+	if host == nil {
+		if l.hosts.complete {
+			r.fail("host", r.raw("host"), "host-unknown", "there is no such host in "+hostsFile,
+				cmp.Or(didYouMean(hostName, l.plan.HostNames()), "add it there, or correct the name"))
+		}
+		return false
+	}
+	c.Host = host
+	if host.saysDHCP {
+		r.fail("host", r.raw("host"), "dhcp-with-containers", fmt.Sprintf("host %q has no static address, which containers need", host.Name),
+			fmt.Sprintf("give it one in %s:%d", hostsFile, host.Line))
+	}
+	if c.Role == "" {
+		return false
+	}
+	slot, code, kind := &host.Server, "server-duplicate", "server"
+	if c.Role == Agent {
+		slot, code, kind = &host.Agent, "agent-duplicate", "agent"
+	}
+	if first := *slot; first != nil {
+		if first.Name == c.Name {
+			return first.Address == c.Address // told as name-duplicate
+		}
+		r.fail("host", r.raw("host"), code, fmt.Sprintf("the host has a %s already: %q (%s:%d)", kind, first.Name, k3sFile, first.Line),
+			fmt.Sprintf("at most one %s a host", kind))
+		return false
+	}
+	*slot = c
+	return false
+}
+
+func splitLabel(label string) (key, value string) {
+	key, value, _ = strings.Cut(label, "=")
+	return key, value
+}
+
+func (l *loader) readLabels(r row, c *Container, cells containerCells) {
+	each := func(column, cell string, check func(string) *finding, key func(string) string) []string {
+		var items []string
+		seen := map[string]bool{}
+		for _, item := range strings.Fields(cell) {
+			if wrong := check(item); wrong != nil {
+				r.fail(column, item, wrong.code, wrong.message, wrong.hint)
+				continue
+			}
+			if seen[key(item)] {
+				r.fail(column, item, strings.TrimSuffix(column, "s")+"-invalid", "the key stands here twice", "")
+				continue
+			}
+			seen[key(item)] = true
+			items = append(items, item)
+		}
+		slices.Sort(items)
+		return items
+	}
+	labelKey := func(label string) string { key, _ := splitLabel(label); return key }
+	// one taint a key and effect, as the API server demands
+	taintKey := func(taint string) string {
+		i := strings.LastIndex(taint, ":")
+		return labelKey(taint[:i]) + taint[i:]
+	}
+	c.Labels = each("labels", cells.Labels, checkLabel, labelKey)
+	c.Taints = each("taints", cells.Taints, checkTaint, taintKey)
+	if c.Role == Init || c.Role == Server {
+		for column, cell := range map[string]string{"labels": cells.Labels, "taints": cells.Taints} {
+			if cell != "" {
+				r.warn(column, r.raw(column), "label-ignored", "a server runs no workloads and is no node of the cluster: this has no effect", "put it at the agent")
+			}
+		}
+	}
+}
+
+// checkTags: a tag may not be the name of a host or container, or `--on` would be ambiguous.
+func (l *loader) checkTags() {
+	rows := map[int]row{}
+	for _, r := range l.hosts.rows {
+		rows[r.line] = r
+	}
+	for _, host := range l.plan.Hosts {
+		for _, tag := range host.Tags {
+			if owner, taken := l.names[tag]; taken {
+				rows[host.Line].fail("tags", tag, "name-duplicate", fmt.Sprintf("the tag is the name of %s", owner), "choose another tag")
+			}
+		}
+	}
+}
+
+// checkTargets: two hosts deployed to one target would overwrite each other.
+func (l *loader) checkTargets() {
+	hostAt := map[netip.Addr]*Host{}
+	containerAt := map[netip.Addr]*Container{}
+	for _, host := range l.plan.Hosts {
+		if host.Address.IsValid() {
+			hostAt[host.Address] = host
+		}
+		for _, c := range host.Containers() {
+			if c.Address.IsValid() {
+				containerAt[c.Address] = c
+			}
+		}
+	}
+	rows := map[int]row{}
+	for _, r := range l.hosts.rows {
+		rows[r.line] = r
+	}
+	for _, host := range l.plan.Hosts {
+		if host.Target == (Target{}) {
+			continue
+		}
+		r := rows[host.Line]
+		cell := r.raw("ip")
+		address, _ := netip.ParseAddr(host.Target.Host)
+		if c := containerAt[address]; c != nil && strings.Contains(cell, "@") {
+			r.fail("ip", cell, "target-invalid", fmt.Sprintf("the target is the address of container %q", c.Name), "name the address of the machine itself")
+			continue
+		}
+		if other := hostAt[address]; other != nil && other != host && host.Target.Port == 0 && strings.Contains(cell, "@") {
+			r.fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the address of host %q (%s:%d)", other.Name, hostsFile, other.Line),
+				"it would be overwritten with this host's system")
+			continue
+		}
+		if host.Target.Host == host.Address.String() && host.Target.Port == 0 {
+			continue // the same address twice is told as address-duplicate
+		}
+		unique(l.targets, host.Target, r, "ip", "target-duplicate", "the target is that of %s", "each host needs a target of its own", fmt.Sprintf("host %q", host.Name))
+	}
+}
+
+// checkSubnet looks at all static addresses, if gateway and netmask are right.
+func (l *loader) checkSubnet(networkProblems *Problems) {
+	subnet, gateway := l.plan.Network.Subnet, l.plan.Network.Gateway
+	if !subnet.IsValid() || len(l.addressed) == 0 {
+		return
+	}
+	if !slices.ContainsFunc(l.addressed, func(a addressed) bool { return subnet.Contains(a.address) }) {
+		*networkProblems = append(*networkProblems, Problem{
+			File: networkFile, Line: l.plan.Network.gatewayLine, Column: "gateway", Value: gateway.String(), Severity: Error, Code: "gateway-invalid",
+			Message: fmt.Sprintf("no address of the plan lies in the subnet of the gateway, %s", subnet),
+			Hint:    fmt.Sprintf("correct gateway or netmask; the first address of the plan is %s", l.addressed[0].address),
+		})
+		return
+	}
+	for _, a := range l.addressed {
+		column := "ip"
+		switch {
+		case !subnet.Contains(a.address):
+			a.row.fail(column, a.row.raw(column), "address-outside-subnet", fmt.Sprintf("not in the subnet %s", subnet),
+				"the subnet is gateway and netmask in "+networkFile)
+		case a.address == gateway:
+			a.row.fail(column, a.row.raw(column), "address-reserved", "the address of the gateway", "")
+		case a.address == subnet.Addr():
+			a.row.fail(column, a.row.raw(column), "address-reserved", fmt.Sprintf("the address of the network %s itself", subnet), "")
+		case a.address == lastAddress(subnet):
+			a.row.fail(column, a.row.raw(column), "address-reserved", fmt.Sprintf("the broadcast address of %s", subnet), "")
+		}
+	}
+}

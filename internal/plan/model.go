@@ -1,0 +1,120 @@
+package plan
+
+import "net/netip"
+
+// Model is the plan as data: what `configuration` prints, what generated/cluster.json holds, and so
+// what Nix sees as config.cluster. Its JSON and YAML are sorted by key; plans that mean the same
+// give the same bytes.
+type Model struct {
+	Hosts   map[string]map[string]any `json:"hosts" yaml:"hosts"`
+	Network NetworkModel              `json:"network" yaml:"network"`
+}
+
+// NetworkModel is the part of the Model that all hosts share. What the plan does not say is null.
+type NetworkModel struct {
+	Domain *string `json:"domain" yaml:"domain"`
+	// Gateway is an IPv4 address.
+	Gateway string `json:"gateway" yaml:"gateway"`
+	// InitServer is the name of the host with the init server.
+	InitServer  *string  `json:"init_server" yaml:"init_server"`
+	Nameservers []string `json:"nameservers" yaml:"nameservers"`
+	// Netmask is the length of the prefix, in bits.
+	Netmask     int           `json:"netmask" yaml:"netmask"`
+	PodCIDR     string        `json:"pod_cidr" yaml:"pod_cidr"`
+	ServiceCIDR string        `json:"service_cidr" yaml:"service_cidr"`
+	Timezone    *string       `json:"timezone" yaml:"timezone"`
+	TLSSAN      []string      `json:"tls_san" yaml:"tls_san"`
+	Versions    VersionsModel `json:"versions" yaml:"versions"`
+}
+
+// VersionsModel holds what the plan asks for, in normal form; K3s is null without k3s.
+type VersionsModel struct {
+	Disko string  `json:"disko" yaml:"disko"`
+	K3s   *string `json:"k3s" yaml:"k3s"`
+	NixOS string  `json:"nixos" yaml:"nixos"`
+}
+
+// orNull is nil for the empty string.
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// orEmpty is never nil, so that an empty list is a list in JSON.
+func orEmpty(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+// Model gives the plan as data.
+func (p *Plan) Model() Model {
+	m := Model{Hosts: make(map[string]map[string]any, len(p.Hosts)), Network: p.Network.model()}
+	for _, host := range p.Hosts {
+		m.Hosts[host.Name] = host.Model()
+	}
+	if init := p.InitServer(); init != nil {
+		m.Network.InitServer = &init.Host.Name
+	}
+	return m
+}
+
+func (n Network) model() NetworkModel {
+	nameservers := make([]string, len(n.Nameservers))
+	for i, address := range n.Nameservers {
+		nameservers[i] = address.String()
+	}
+	return NetworkModel{
+		Domain: orNull(n.Domain), Gateway: n.Gateway.String(), Nameservers: nameservers, Netmask: n.Subnet.Bits(),
+		PodCIDR: n.PodCIDR.String(), ServiceCIDR: n.ServiceCIDR.String(), Timezone: orNull(n.Timezone), TLSSAN: orEmpty(n.TLSSAN),
+		Versions: VersionsModel{Disko: n.Versions.Disko.String(), K3s: orNull(n.Versions.K3s.String()), NixOS: n.Versions.NixOS.String()},
+	}
+}
+
+// Model gives the host as Nix sees it in config.cluster.HOST; own columns stand beside the rest.
+func (h *Host) Model() map[string]any {
+	target := map[string]any{"host": orNull(h.Target.Host), "port": nil, "local": h.Target.Local}
+	if h.Target.Port != 0 {
+		target["port"] = h.Target.Port
+	}
+	m := withOwn(h.Own, 11)
+	m["name"], m["interface"], m["ip"], m["target"] = h.Name, h.Interface, addressOrNull(h.Address), target
+	m["admin"] = map[string]any{"name": h.Admin}
+	m["serial"], m["boot"], m["system"], m["tags"], m["mac"] = orNull(h.Serial), string(h.Boot), h.System, orEmpty(h.Tags), orNull(h.MAC)
+	m["k3s"] = map[string]any{"server": containerModel(h.Server), "agent": containerModel(h.Agent)}
+	return m
+}
+
+func withOwn(own map[string]string, more int) map[string]any {
+	m := make(map[string]any, len(own)+more)
+	for column, cell := range own {
+		m[column] = cell
+	}
+	return m
+}
+
+func addressOrNull(address netip.Addr) *string {
+	if !address.IsValid() {
+		return nil
+	}
+	text := address.String()
+	return &text
+}
+
+func containerModel(c *Container) any {
+	if c == nil {
+		return nil
+	}
+	m := withOwn(c.Own, 6)
+	labels := make(map[string]string, len(c.Labels))
+	for _, label := range c.Labels {
+		key, value := splitLabel(label)
+		labels[key] = value
+	}
+	m["name"], m["ip"], m["type"], m["mac"] = c.Name, addressOrNull(c.Address), string(c.Role), orNull(c.MAC)
+	m["labels"], m["taints"] = labels, orEmpty(c.Taints)
+	return m
+}

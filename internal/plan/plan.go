@@ -1,0 +1,187 @@
+// Package plan reads a project's tables (hosts.csv, k3s.csv, network.yaml) into a Plan, or says
+// everything that is wrong with them.
+package plan
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Plan is the whole rack as its owner means it: checked, normalized, and independent of the order
+// in which the tables tell it.
+type Plan struct {
+	// Hosts are sorted by name.
+	Hosts   []*Host
+	Network Network
+	// Complete is false if a row was lost to an earlier problem, so that a name that is not in the
+	// plan may still be in the tables.
+	Complete bool
+
+	byName map[string]*Host
+}
+
+// Host is a physical machine: one row of hosts.csv, one node of the hive.
+type Host struct {
+	Name string
+	// Interface is the physical network interface, in the kernel's spelling.
+	Interface string
+	// Address is the host's own static address; the zero Addr with DHCP.
+	Address netip.Addr
+	// Target is where the host is reached for a deployment.
+	Target Target
+	// Admin is the login name of the person who looks after the host.
+	Admin string
+	// Serial is that of the disk for automatic partitioning, in lower case, or "".
+	Serial string
+	Boot   BootMode
+	// System is Nix's name of the platform ("x86_64-linux").
+	System string
+	// Tags are sorted.
+	Tags []string
+	// MAC is that of the physical interface ("52:54:00:12:34:56"), or "".
+	MAC string
+	// Own are the cells of the user's own columns.
+	Own map[string]string
+
+	Server, Agent *Container
+
+	// Line is where the row stands in hosts.csv.
+	Line int
+
+	// saysDHCP tells a host with DHCP from one whose address is wrong.
+	saysDHCP bool
+}
+
+// DHCP tells that the host gets its address from the network.
+func (h *Host) DHCP() bool { return !h.Address.IsValid() }
+
+// Containers are the host's server and agent, as far as it has them.
+func (h *Host) Containers() []*Container {
+	return slices.DeleteFunc([]*Container{h.Server, h.Agent}, func(c *Container) bool { return c == nil })
+}
+
+// BootMode is how a host's firmware starts it.
+type BootMode string
+
+const (
+	EFI    BootMode = "efi"
+	Legacy BootMode = "legacy"
+)
+
+// Target is where a host is reached by ssh, or the deploying machine itself.
+type Target struct {
+	// Host is an IPv4 address or DNS name, "" if Local.
+	Host string
+	// Port is 0 if ssh's configuration is to decide.
+	Port int
+	// Local means Colmena's local deployment, without ssh.
+	Local bool
+}
+
+// Role is what a container does in the k3s cluster.
+type Role string
+
+const (
+	// Init is the one server that starts the etcd cluster; every other server joins it.
+	Init   Role = "init"
+	Server Role = "server"
+	Agent  Role = "agent"
+)
+
+// Container is one row of k3s.csv: a k3s server in a nixos-container, or an agent in podman.
+type Container struct {
+	Host    *Host
+	Name    string
+	Role    Role
+	Address netip.Addr
+	// MAC is that of the container's macvlan interface, or "".
+	MAC string
+	// Labels ("key=value") and Taints ("key=value:Effect") are sorted, in Kubernetes' spelling.
+	Labels, Taints []string
+	Own            map[string]string
+
+	// Line is where the row stands in k3s.csv.
+	Line int
+}
+
+// IsServer tells whether the container is a member of etcd.
+func (c *Container) IsServer() bool { return c.Role != Agent }
+
+// Host finds a host by its name; nil if there is none.
+func (p *Plan) Host(name string) *Host { return p.byName[name] }
+
+// InitServer is the server that starts the cluster; nil if the plan has none.
+func (p *Plan) InitServer() *Container {
+	for _, server := range p.Servers() {
+		if server.Role == Init {
+			return server
+		}
+	}
+	return nil
+}
+
+// Servers are all k3s servers, sorted by their hosts' names.
+func (p *Plan) Servers() []*Container {
+	return p.containers(func(h *Host) *Container { return h.Server })
+}
+
+// Agents are all k3s agents, sorted by their hosts' names.
+func (p *Plan) Agents() []*Container {
+	return p.containers(func(h *Host) *Container { return h.Agent })
+}
+
+func (p *Plan) containers(of func(*Host) *Container) []*Container {
+	var found []*Container
+	for _, host := range p.Hosts {
+		if container := of(host); container != nil {
+			found = append(found, container)
+		}
+	}
+	return found
+}
+
+// HasK3s tells whether the plan has any container.
+func (p *Plan) HasK3s() bool { return len(p.Servers())+len(p.Agents()) > 0 }
+
+// HostNames are the names of all hosts, sorted.
+func (p *Plan) HostNames() []string {
+	names := make([]string, len(p.Hosts))
+	for i, host := range p.Hosts {
+		names[i] = host.Name
+	}
+	return names
+}
+
+// Tags are all tags that a user gave to hosts, sorted.
+func (p *Plan) Tags() []string {
+	var tags []string
+	for _, host := range p.Hosts {
+		tags = append(tags, host.Tags...)
+	}
+	slices.Sort(tags)
+	return slices.Compact(tags)
+}
+
+// RoleTags are the tags that k3splan itself gives to a host by what runs on it.
+func (h *Host) RoleTags() []string {
+	var tags []string
+	if h.Server != nil {
+		tags = append(tags, tagServer)
+		if h.Server.Role == Init {
+			tags = append(tags, tagInit)
+		}
+	}
+	if h.Agent != nil {
+		tags = append(tags, tagAgent)
+	}
+	return tags
+}
+
+// RoleTags are all tags that k3splan itself gives.
+func RoleTags() []string { return []string{tagServer, tagAgent, tagInit} }
+
+const (
+	tagServer = "k3s-server"
+	tagAgent  = "k3s-agent"
+	tagInit   = "k3s-init"
+)

@@ -1,0 +1,247 @@
+package plan
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// A finding is what a rule has against a value; the caller knows where the value stands.
+type finding struct{ code, message, hint string }
+
+// hostName is a label of RFC 1123. NixOS refuses underscores in the names of nixos-containers.
+var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// reservedNames: Colmena's own (meta, network, defaults), those with a meaning in file names
+// (all.nix, all.pub, deploy.pub), and what /etc/hosts gives to every machine.
+var reservedNames = []string{"meta", "network", "defaults", "all", "deploy", "localhost"}
+
+// checkName checks the name of a host or container.
+func checkName(name string) *finding {
+	switch {
+	case slices.Contains(reservedNames, name):
+		return &finding{"name-reserved", "this name has a meaning of its own in k3splan or Colmena", "choose another one"}
+	case !hostName.MatchString(name):
+		return &finding{"name-invalid", "not a host name: letters a-z, digits and inner hyphens, at most 63", suggestName(name)}
+	case strings.Trim(name, "0123456789") == "":
+		return &finding{"name-invalid", "a name of digits alone is taken for an address", "add a letter"}
+	}
+	return nil
+}
+
+// suggestName is a hint with a name that would be accepted, or "".
+func suggestName(name string) string {
+	valid := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-':
+			return r
+		case r == '_' || r == '.' || r == ' ':
+			return '-'
+		}
+		return -1
+	}, strings.ToLower(name))
+	valid = strings.Trim(valid, "-")
+	if valid == "" || len(valid) > 63 || !hostName.MatchString(valid) {
+		return "choose another one"
+	}
+	return fmt.Sprintf("%q would do", valid)
+}
+
+// userName is what useradd accepts, and NixOS with it.
+var userName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}$`)
+
+// systemUsers exist on every NixOS that k3splan makes, or have a role of their own there.
+var systemUsers = []string{"root", "deploy", "nobody", "sshd", "messagebus", "polkituser", "nscd", "bin", "daemon"}
+
+func checkAdmin(name string) *finding {
+	switch {
+	case slices.Contains(systemUsers, name) || strings.HasPrefix(name, "systemd-") || strings.HasPrefix(name, "nixbld"):
+		return &finding{"name-reserved", "this account belongs to the system", "the admin is a person's account: choose another name"}
+	case !userName.MatchString(name):
+		return &finding{"name-invalid", "not a login name: letters a-z, digits, _ and -, at most 31, not beginning with a digit", ""}
+	}
+	return nil
+}
+
+// LANInterface is the name of a host's own macvlan interface.
+const LANInterface = "k3splan-lan"
+
+// checkInterface follows the kernel's dev_valid_name: 1 to 15 bytes without "/", ":" and blanks.
+func checkInterface(name string) *finding {
+	switch {
+	case len(name) > 15:
+		return &finding{"interface-invalid", "longer than 15 characters, which the kernel does not allow", "ip link shows the names"}
+	case strings.ContainsAny(name, "/: \t\n\v\f\r") || name == "." || name == ".." || !isPrintableASCII(name):
+		return &finding{"interface-invalid", "not a name of a network interface", "ip link shows the names"}
+	case name == "lo" || name == LANInterface:
+		return &finding{"interface-invalid", "not a physical network interface", "ip link shows the names"}
+	}
+	return nil
+}
+
+func isPrintableASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// parseAddress reads an IPv4 address.
+func parseAddress(text string) (netip.Addr, *finding) {
+	address, err := netip.ParseAddr(text)
+	if err == nil && address.Is4() {
+		return address, nil
+	}
+	hint := "four numbers from 0 to 255, such as 10.0.100.2"
+	switch {
+	case err == nil:
+		hint = "k3splan works with IPv4: " + hint
+	case strings.Contains(text, "/"):
+		hint = "without the netmask: it stands once in plans/network.yaml"
+	case strings.Contains(text, ","):
+		hint = "with points: " + strings.ReplaceAll(text, ",", ".")
+	case hasLeadingZero(text):
+		hint = "without leading zeros, which some programs read as octal numbers"
+	}
+	return netip.Addr{}, &finding{"address-invalid", "not an IPv4 address", hint}
+}
+
+func hasLeadingZero(text string) bool {
+	return slices.ContainsFunc(strings.Split(text, "."), func(part string) bool {
+		return len(part) > 1 && part[0] == '0'
+	})
+}
+
+var localTargets = []string{"local", "self", "this", "localhost", "127.0.0.1"}
+
+// parseTarget reads an address or DNS name, with :PORT if need be, or one of the words for the
+// deploying machine itself.
+func parseTarget(text string) (Target, *finding) {
+	if slices.Contains(localTargets, text) {
+		return Target{Local: true}, nil
+	}
+	host, port, hasPort := strings.Cut(text, ":")
+	target := Target{Host: host}
+	if hasPort {
+		number, err := strconv.Atoi(port)
+		if err != nil || number < 1 || number > 65535 || strconv.Itoa(number) != port {
+			return Target{}, &finding{"target-invalid", "not an address or name with a port from 1 to 65535", "such as 192.168.1.7:2222"}
+		}
+		if slices.Contains([]string{"local", "self", "this"}, host) {
+			return Target{}, &finding{"target-invalid", "a local deployment does not use ssh, so it has no port", fmt.Sprintf("write %q", host)}
+		}
+		target.Port = number
+	}
+	if address, err := netip.ParseAddr(host); err == nil {
+		if !address.Is4() || address.IsUnspecified() || address.IsMulticast() {
+			return Target{}, &finding{"target-invalid", "not an address of a machine", ""}
+		}
+		return target, nil
+	}
+	if !isDNSName(host) {
+		return Target{}, &finding{"target-invalid", "not an address, not a DNS name", "ADDRESS, NAME, either with :PORT, or local"}
+	}
+	return target, nil
+}
+
+// isDNSName tells whether name is a name of RFC 1123 that cannot be taken for an address.
+func isDNSName(name string) bool {
+	labels := strings.Split(name, ".")
+	last := labels[len(labels)-1]
+	return len(validation.IsDNS1123Subdomain(name)) == 0 && strings.Trim(last, "0123456789") != ""
+}
+
+// parseMAC gives the address in the form 52:54:00:12:34:56.
+func parseMAC(text string) (string, *finding) {
+	mac, err := net.ParseMAC(text)
+	switch {
+	case err != nil || len(mac) != 6:
+		return "", &finding{"mac-invalid", "not a MAC address", "six pairs of hexadecimal digits: 52:54:00:12:34:56"}
+	case mac.String() == "00:00:00:00:00:00" || mac[0]&1 == 1:
+		return "", &finding{"mac-invalid", "not the address of one machine, but a group or nobody", "ip link shows it behind link/ether"}
+	}
+	return mac.String(), nil
+}
+
+// tagForm keeps tags apart from globs, lists and options in `--on @tag,other`.
+var tagForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
+
+func checkTag(tag string) *finding {
+	switch {
+	case slices.Contains(RoleTags(), tag):
+		return &finding{"name-reserved", "k3splan gives this tag itself, by what stands in k3s.csv", "choose another one"}
+	case slices.Contains(reservedNames, tag):
+		return &finding{"name-reserved", "this name has a meaning of its own in k3splan or Colmena", "choose another one"}
+	case tagForm.MatchString(tag):
+		return nil
+	case strings.ContainsAny(tag, ",;"):
+		return &finding{"tag-invalid", "not a tag", "separate tags by blanks"}
+	case strings.HasPrefix(tag, "@"):
+		return &finding{"tag-invalid", "not a tag", "without the @, which stands before a tag on the command line only"}
+	}
+	return &finding{"tag-invalid", "not a tag: letters a-z, digits, and . _ - inside", ""}
+}
+
+// kubeletLabels are the labels with a reserved prefix that a kubelet may set on its own node; with
+// any other of them it does not start (Kubernetes, NodeRestriction).
+var kubeletLabels = []string{
+	"kubernetes.io/hostname", "kubernetes.io/arch", "kubernetes.io/os",
+	"beta.kubernetes.io/arch", "beta.kubernetes.io/os", "beta.kubernetes.io/instance-type",
+	"topology.kubernetes.io/region", "topology.kubernetes.io/zone",
+	"failure-domain.beta.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone",
+	"node.kubernetes.io/instance-type",
+}
+
+// checkLabel checks key=value as Kubernetes does.
+func checkLabel(label string) *finding {
+	key, value, hasValue := strings.Cut(label, "=")
+	if !hasValue {
+		return &finding{"label-invalid", "not a label", "key=value, several separated by blanks"}
+	}
+	if wrong := slices.Concat(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)); len(wrong) > 0 {
+		return &finding{"label-invalid", "not a label: " + wrong[0], "key=value, several separated by blanks"}
+	}
+	prefix, _, hasPrefix := strings.Cut(key, "/")
+	if hasPrefix && isKubernetesDomain(prefix) && !slices.Contains(kubeletLabels, key) &&
+		!under(prefix, "kubelet.kubernetes.io") && !under(prefix, "node.kubernetes.io") {
+		return &finding{"label-invalid", "a node may not give itself this label: its kubelet would not start",
+			"set it from outside: kubectl label node NAME " + label}
+	}
+	return nil
+}
+
+func isKubernetesDomain(domain string) bool {
+	return under(domain, "kubernetes.io") || under(domain, "k8s.io")
+}
+
+func under(domain, parent string) bool {
+	return domain == parent || strings.HasSuffix(domain, "."+parent)
+}
+
+var taintEffects = []string{"NoSchedule", "PreferNoSchedule", "NoExecute"}
+
+// checkTaint checks key=value:Effect or key:Effect as Kubernetes does.
+func checkTaint(taint string) *finding {
+	const form = "key=value:Effect, several separated by blanks; Effect is NoSchedule, PreferNoSchedule or NoExecute"
+	keyValue, effect, hasEffect := strings.Cut(taint, ":")
+	if !hasEffect {
+		return &finding{"taint-invalid", "not a taint", form}
+	}
+	if !slices.Contains(taintEffects, effect) {
+		hint := form
+		for _, known := range taintEffects {
+			if strings.EqualFold(known, effect) || Nearest(effect, taintEffects) == known {
+				hint = fmt.Sprintf("did you mean %q?", known)
+			}
+		}
+		return &finding{"taint-invalid", fmt.Sprintf("no such effect: %q", effect), hint}
+	}
+	key, value, _ := strings.Cut(keyValue, "=")
+	if wrong := slices.Concat(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)); len(wrong) > 0 {
+		return &finding{"taint-invalid", "not a taint: " + wrong[0], form}
+	}
+	return nil
+}

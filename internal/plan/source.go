@@ -1,0 +1,300 @@
+package plan
+
+import (
+	"fmt"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// SourceKind is what a Source is the source of.
+type SourceKind string
+
+const (
+	SourceNixpkgs SourceKind = "nixpkgs"
+	SourceDisko   SourceKind = "disko"
+)
+
+// DefaultRepository is where a branch, tag or commit is looked for that comes without a repository.
+func (k SourceKind) DefaultRepository() string {
+	if k == SourceDisko {
+		return "https://github.com/nix-community/disko"
+	}
+	return "https://github.com/NixOS/nixpkgs"
+}
+
+// SourceForm is how a Source names what it means, and which of its fields say it.
+type SourceForm int
+
+const (
+	// SourceRef is a branch, or a tag if no branch has the name: Repository and Ref.
+	SourceRef SourceForm = iota + 1
+	// SourceTag is a tag even if a branch has its name: Repository and Ref.
+	SourceTag
+	// SourceCommit is a commit: Repository and, in Ref, 40 hexadecimal digits.
+	SourceCommit
+	// SourceTarball is the URL of an archive in Location.
+	SourceTarball
+	// SourcePath is a folder in Location, absolute or relative to the project ("../nixpkgs").
+	SourcePath
+	// SourceLookup is a name in Location that Nix looks for in its search path ("<nixpkgs>").
+	SourceLookup
+)
+
+// Source is where nixpkgs or disko comes from. Texts that mean the same give equal Sources. The
+// zero Source is none.
+type Source struct {
+	Kind SourceKind
+	Form SourceForm
+	// Repository is an https or file URL without a trailing slash.
+	Repository string
+	// Ref is a branch, a tag or a commit, without "refs/heads/" and the like.
+	Ref      string
+	Location string
+}
+
+// String gives the normal form, which ParseSource reads back to the same Source.
+func (s Source) String() string {
+	ref := s.Ref
+	if s.Form == SourceTag {
+		ref = "tags/" + ref
+	}
+	switch {
+	case s.Location != "":
+		return s.Location
+	case s.Repository == s.Kind.DefaultRepository():
+		return ref
+	case s.Repository != "":
+		return s.Repository + "#" + ref
+	default:
+		return ""
+	}
+}
+
+// IsZero tells whether s is no source at all.
+func (s Source) IsZero() bool { return s == Source{} }
+
+// NeedsLock tells whether the source moves on its own or comes over a network, so that a commit
+// and a hash must be pinned before anything is fetched.
+func (s Source) NeedsLock() bool {
+	switch s.Form {
+	case SourceRef, SourceTag, SourceCommit, SourceTarball:
+		return true
+	default:
+		return false
+	}
+}
+
+// SourceError says why a text names no source.
+type SourceError struct{ message, hint string }
+
+func (e *SourceError) Error() string { return e.message }
+
+// Hint says how to mend the text.
+func (e *SourceError) Hint() string { return e.hint }
+
+// wrongSource gives an error of message and hint; a hint without message is not possible.
+func wrongSource(message, hint string) (Source, error) {
+	return Source{}, &SourceError{message, hint}
+}
+
+var (
+	commitForm      = regexp.MustCompile(`^[0-9a-fA-F]{40}$`)
+	shortCommitForm = regexp.MustCompile(`^[0-9a-f]*[0-9][0-9a-f]*$`)
+	releaseForm     = regexp.MustCompile(`^[0-9]{2}\.[0-9]{2}$`)
+	diskoForm       = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
+	numberForm      = regexp.MustCompile(`^[0-9.]+$`)
+	// refForm is stricter than git: nothing that a shell, a URL or an option parser could take
+	// for something else.
+	refForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+/-]*$`)
+	// lookupForm is what Nix's lexer takes for a search path (SPATH in its lexer.l).
+	lookupForm = regexp.MustCompile(`^<[a-zA-Z0-9._+-]+(/[a-zA-Z0-9._+-]+)*>$`)
+	flakeForm  = regexp.MustCompile(`^(github|gitlab):([^/]+)/([^/]+)(?:/(.+))?$`)
+	// githubArchive is the URL of a branch, tag or commit as GitHub offers it for download.
+	githubArchive = regexp.MustCompile(`^(https://github\.com/[^/]+/[^/]+)/archive/(?:refs/(heads|tags)/)?(.+)\.(?:tar\.gz|zip)$`)
+	// oldRelease finds the release in names of nixpkgs' branches and tags and in channel URLs.
+	releaseName = regexp.MustCompile(`^(?:(?:nixos|nixpkgs|release|staging|staging-next)-)?([0-9]{2})\.([0-9]{2})(?:$|[.-])`)
+
+	tarballEndings = []string{".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst", ".zip"}
+)
+
+// ParseSource reads what stands in versions.nixos or versions.disko: a release ("24.11"), branch,
+// tag ("tags/24.11"), commit, search path ("<nixpkgs>"), path ("/x", "./x", "../x"), the URL of a
+// tarball, or that of a repository with "#" and a branch, tag or commit. The error is a
+// *SourceError.
+func ParseSource(kind SourceKind, text string) (Source, error) {
+	text = strings.TrimSpace(text)
+	switch {
+	case text == "":
+		return wrongSource("empty", "write "+exampleRef(kind))
+	case !isPrintable(text):
+		return wrongSource("has characters that cannot be printed", "write "+exampleRef(kind))
+	case strings.HasPrefix(text, "<"):
+		if !lookupForm.MatchString(text) {
+			return wrongSource("not a search path of Nix", "write <nixpkgs>, or <name/folder>, without blanks")
+		}
+		return Source{Kind: kind, Form: SourceLookup, Location: text}, nil
+	case strings.Contains(text, "://"):
+		return parseSourceURL(kind, text)
+	case strings.HasPrefix(text, "/"), strings.HasPrefix(text, "./"), strings.HasPrefix(text, "../"), text == "..":
+		return parseSourcePath(kind, text)
+	case strings.HasPrefix(text, "~"):
+		return wrongSource("a path cannot begin with ~", "write it from / on, or relative to the project with ./ or ../")
+	case flakeForm.MatchString(text):
+		return wrongSource("flake references are not supported", "write "+unflake(kind, text))
+	case strings.HasPrefix(text, "git@"):
+		return wrongSource("a repository is named by an https URL", "write https://github.com/OWNER/REPOSITORY#BRANCH")
+	default:
+		return parseRef(kind, kind.DefaultRepository(), text)
+	}
+}
+
+func exampleRef(kind SourceKind) string {
+	if kind == SourceDisko {
+		return "latest, a tag like v1.11.0, or a commit"
+	}
+	return "a release like 24.11, a branch like nixos-unstable, or a commit"
+}
+
+// unflake gives the source that a flake reference means.
+func unflake(kind SourceKind, text string) string {
+	part := flakeForm.FindStringSubmatch(text)
+	repository := "https://" + part[1] + ".com/" + part[2] + "/" + part[3]
+	ref := part[4]
+	if ref == "" {
+		ref = "BRANCH"
+	}
+	if strings.EqualFold(repository, kind.DefaultRepository()) {
+		return ref
+	}
+	return repository + "#" + ref
+}
+
+func parseSourcePath(kind SourceKind, text string) (Source, error) {
+	location := path.Clean(text)
+	if location == "." {
+		return wrongSource("the project itself is no source of "+string(kind), "name another folder")
+	}
+	if !path.IsAbs(location) && location != ".." && !strings.HasPrefix(location, "../") {
+		// so that the normal form is read as a path again
+		location = "./" + location
+	}
+	return Source{Kind: kind, Form: SourcePath, Location: location}, nil
+}
+
+func parseSourceURL(kind SourceKind, text string) (Source, error) {
+	const forms = "write https://HOST/FILE.tar.gz, or https://HOST/OWNER/REPOSITORY#BRANCH"
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || strings.ContainsAny(text, " \"'`\\<>"):
+		return wrongSource("not a URL", forms)
+	case u.Scheme != "https" && u.Scheme != "file":
+		return wrongSource(fmt.Sprintf("%s is not supported", u.Scheme), "use https, or file for a file on this machine")
+	case u.User != nil:
+		return wrongSource("a URL here is copied into files that others can read, and must hold no login", "put the login into ~/.netrc")
+	case u.Scheme == "https" && u.Host == "", u.Scheme == "file" && (u.Host != "" || !path.IsAbs(u.Path)):
+		return wrongSource("not a URL", forms+", or file:///FOLDER/FILE.tar.gz")
+	}
+	repository, ref, hasRef := strings.Cut(text, "#")
+	tarball := slices.ContainsFunc(tarballEndings, func(ending string) bool { return strings.HasSuffix(u.Path, ending) })
+	switch {
+	case tarball && hasRef:
+		return wrongSource("a tarball has no branches", "leave out #"+ref)
+	case tarball:
+		return parseTarball(kind, text, u.Path)
+	case !hasRef || ref == "":
+		return wrongSource("neither a tarball nor a repository with a branch", forms)
+	case u.RawQuery != "":
+		return wrongSource("a repository's URL has no query", forms)
+	}
+	repository = strings.TrimRight(repository, "/")
+	if u.Scheme == "https" {
+		repository = strings.TrimSuffix(repository, ".git")
+	}
+	if strings.EqualFold(repository, kind.DefaultRepository()) {
+		repository = kind.DefaultRepository()
+	}
+	return parseRef(kind, repository, ref)
+}
+
+// parseTarball takes GitHub's archive of a branch for the branch itself: the file behind that URL
+// changes with each commit, and a hash of it would soon be wrong.
+func parseTarball(kind SourceKind, text, urlPath string) (Source, error) {
+	if part := githubArchive.FindStringSubmatch(text); part != nil {
+		ref := part[3]
+		if part[2] == "tags" {
+			ref = "tags/" + ref
+		}
+		return ParseSource(kind, part[1]+"#"+ref)
+	}
+	for _, segment := range strings.Split(urlPath, "/") {
+		if err := checkRelease(kind, segment); err != nil {
+			return Source{}, err
+		}
+	}
+	return Source{Kind: kind, Form: SourceTarball, Location: text}, nil
+}
+
+func parseRef(kind SourceKind, repository, text string) (Source, error) {
+	source := Source{Kind: kind, Form: SourceRef, Repository: repository, Ref: strings.TrimPrefix(text, "refs/heads/")}
+	for _, prefix := range []string{"refs/tags/", "tags/"} {
+		if ref, ok := strings.CutPrefix(text, prefix); ok {
+			source.Form, source.Ref = SourceTag, ref
+			break
+		}
+	}
+	switch {
+	case commitForm.MatchString(text):
+		source.Form, source.Ref = SourceCommit, strings.ToLower(text)
+		return source, nil
+	case !isRef(source.Ref):
+		return wrongSource("not the name of a branch or tag", "write "+exampleRef(kind))
+	}
+	if err := checkRelease(kind, source.Ref); err != nil {
+		return Source{}, err
+	}
+	if source.Form == SourceRef && repository == kind.DefaultRepository() {
+		switch {
+		case kind == SourceNixpkgs && releaseForm.MatchString(text):
+			source.Ref = "nixos-" + text
+		case kind == SourceDisko && diskoForm.MatchString(text):
+			source.Ref = "v" + text
+		case numberForm.MatchString(text):
+			return wrongSource("no release has this number", "write "+exampleRef(kind))
+		}
+	}
+	if len(text) >= 7 && shortCommitForm.MatchString(text) {
+		return wrongSource(fmt.Sprintf("a commit has 40 digits, not %d", len(text)), "write all of them: git rev-parse "+text)
+	}
+	return source, nil
+}
+
+// isRef tells whether git accepts text as the name of a branch or tag, see git check-ref-format.
+func isRef(text string) bool {
+	return refForm.MatchString(text) && !strings.Contains(text, "..") && !strings.Contains(text, "//") &&
+		!strings.Contains(text, "/.") && !strings.HasSuffix(text, "/") && !strings.HasSuffix(text, ".") &&
+		!slices.ContainsFunc(strings.Split(text, "/"), func(part string) bool { return strings.HasSuffix(part, ".lock") })
+}
+
+// checkRelease refuses a name that tells a release of NixOS before 24.11: the rendered modules use
+// options that it lacks.
+func checkRelease(kind SourceKind, name string) error {
+	part := releaseName.FindStringSubmatch(name)
+	if kind != SourceNixpkgs || part == nil {
+		return nil
+	}
+	release, _ := strconv.Atoi(part[1] + part[2])
+	if release >= 2411 {
+		return nil
+	}
+	return &SourceError{fmt.Sprintf("NixOS %s.%s is too old", part[1], part[2]), "24.11 is the oldest release that works"}
+}
+
+func isPrintable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+}

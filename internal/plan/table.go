@@ -1,0 +1,453 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	utf "golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
+)
+
+// schema says which columns of a table k3splan knows. All others are the user's own.
+type schema struct {
+	file     string
+	required []string
+	optional []string
+	// keepCase: columns whose case means something outside of k3splan
+	keepCase []string
+	// reserved: names of the data that k3splan itself puts beside the columns (see Model)
+	reserved []string
+	// synonyms: what people call a column that k3splan knows under another name
+	synonyms map[string]string
+}
+
+func (s schema) known() []string { return slices.Concat(s.required, s.optional) }
+
+// table is a table whose header and row lengths are right. Cells have lost surrounding white space
+// and keep their case.
+type table struct {
+	schema
+	columns []string
+	rows    []row
+	// complete is false if a row was lost, so that nothing can be said about what is missing
+	complete bool
+	problems Problems
+}
+
+// row is one record; cells are in the order of the table's columns.
+type row struct {
+	table *table
+	line  int
+	cells []string
+}
+
+// has tells whether the table has the column.
+func (t *table) has(column string) bool { return slices.Contains(t.columns, column) }
+
+// own are the user's columns, sorted.
+func (t *table) own() []string {
+	var own []string
+	for _, column := range t.columns {
+		if column != "" && !slices.Contains(t.known(), column) {
+			own = append(own, column)
+		}
+	}
+	slices.Sort(own)
+	return own
+}
+
+func (t *table) report(severity Severity, line int, column, value, code, message, hint string) {
+	t.problems = append(t.problems, Problem{
+		File: t.file, Line: line, Column: column, Value: value,
+		Severity: severity, Code: code, Message: message, Hint: hint,
+	})
+}
+
+// raw is the cell as it stands in the file, "" if the table has no such column.
+func (r row) raw(column string) string {
+	if i := slices.Index(r.table.columns, column); i >= 0 && i < len(r.cells) {
+		return r.cells[i]
+	}
+	return ""
+}
+
+// fail reports an error about one cell, or about the part of a cell given as value.
+func (r row) fail(column, value, code, message, hint string) {
+	r.table.report(Error, r.line, column, value, code, message, hint)
+}
+
+func (r row) warn(column, value, code, message, hint string) {
+	r.table.report(Warning, r.line, column, value, code, message, hint)
+}
+
+// normalized gives header and rows in the form that all of k3splan works with: lower case, except
+// where case means something. It implements gocsv.CSVReader.
+type normalized struct {
+	*table
+	next int
+}
+
+func (n *normalized) Read() ([]string, error) {
+	defer func() { n.next++ }()
+	switch {
+	case n.next == 0:
+		return n.columns, nil
+	case n.next > len(n.rows):
+		return nil, io.EOF
+	}
+	cells := slices.Clone(n.rows[n.next-1].cells)
+	for i, column := range n.columns {
+		if !slices.Contains(n.keepCase, column) {
+			cells[i] = strings.ToLower(cells[i])
+		}
+	}
+	return cells, nil
+}
+
+func (n *normalized) ReadAll() ([][]string, error) {
+	var all [][]string
+	for {
+		record, err := n.Read()
+		if err == io.EOF {
+			return all, nil
+		}
+		all = append(all, record)
+	}
+}
+
+// readTable reads a table as people's programs write them: UTF-8 with or without byte-order mark,
+// UTF-16 with one, any line end, separated by comma, semicolon or tab, with comments, blank lines
+// and rows of empty cells.
+func readTable(fsys fs.FS, s schema) *table {
+	t := &table{schema: s}
+	data, ok := t.read(fsys)
+	if !ok {
+		return t
+	}
+	records, complete := t.split(data)
+	t.complete = complete
+	if len(records) == 0 {
+		if complete {
+			t.report(Error, 0, "", "", "column-missing", "there is no header",
+				"let the first line name the columns: "+strings.Join(s.required, ","))
+			t.complete = false
+		}
+		return t
+	}
+	if !t.takeHeader(records[0]) {
+		t.complete = false
+		return t
+	}
+	for _, record := range records[1:] {
+		t.takeRow(record)
+	}
+	return t
+}
+
+// read gives the file's text as UTF-8 with newlines.
+func (t *table) read(fsys fs.FS) (data []byte, ok bool) {
+	data, problem := readFile(fsys, t.file)
+	if problem != nil {
+		t.problems = append(t.problems, *problem)
+		return nil, false
+	}
+	data, _, err := transform.Bytes(utf.BOMOverride(transform.Nop), data)
+	if err != nil {
+		t.report(Error, 0, "", "", "csv-syntax", "the file cannot be decoded", saveAsUTF8)
+		return nil, false
+	}
+	if !bytes.Contains(data, []byte("\n")) {
+		data = bytes.ReplaceAll(data, []byte("\r"), []byte("\n")) // line ends of old Macs
+	}
+	for i, line := 0, 1; i < len(data); {
+		char, size := utf8.DecodeRune(data[i:])
+		switch {
+		case char == utf8.RuneError && size == 1:
+			t.report(Error, line, "", "", "csv-syntax", "a character here is not UTF-8", saveAsUTF8)
+			return nil, false
+		case char == '\n':
+			line++
+		case char != '\t' && char != '\r' && unicode.IsControl(char):
+			t.report(Error, line, "", "", "csv-syntax", fmt.Sprintf("there is a control character (U+%04X)", char),
+				"delete it, or save the table as CSV again")
+			return nil, false
+		}
+		i += size
+	}
+	return data, true
+}
+
+const saveAsUTF8 = "save the table as “CSV UTF-8”"
+
+// readFile gives a file of the project, or the problem that keeps it from being read.
+func readFile(fsys fs.FS, file string) ([]byte, *Problem) {
+	data, err := fs.ReadFile(fsys, file)
+	if err == nil {
+		return data, nil
+	}
+	problem := &Problem{File: file, Severity: Error, Code: "file-unreadable"}
+	if errors.Is(err, fs.ErrNotExist) {
+		problem.Code, problem.Message, problem.Hint = "file-missing", "there is no such file", "k3splan setup writes one to start from"
+		return nil, problem
+	}
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err // without the machine's path
+	}
+	problem.Message = "the file cannot be read: " + err.Error()
+	return nil, problem
+}
+
+// record is what csv.Reader gives, with the line where it starts.
+type record struct {
+	line  int
+	cells []string
+}
+
+// sepLine is Excel's first line that names the separator.
+var sepLine = regexp.MustCompile(`^"?(?i:sep)=(.)"?\r?\n`)
+
+// split gives the records that are not empty; complete is false if one could not be read.
+func (t *table) split(data []byte) (records []record, complete bool) {
+	separator := rune(0)
+	if m := sepLine.FindSubmatchIndex(data); m != nil {
+		separator = rune(data[m[2]])
+		data = data[m[1]-1:] // the newline stays, so that lines keep their numbers
+	}
+	if separator == 0 || !validSeparator(separator) {
+		separator = t.findSeparator(data)
+	}
+
+	reader := newReader(data, separator)
+	complete = true
+	for {
+		cells, err := reader.Read()
+		if err == io.EOF {
+			return records, complete
+		}
+		if err != nil {
+			t.reportSyntax(err)
+			complete = false
+			var syntax *csv.ParseError
+			if !errors.As(err, &syntax) {
+				return records, false
+			}
+			continue
+		}
+		empty := true
+		for i := range cells {
+			cells[i] = strings.TrimSpace(cells[i])
+			empty = empty && cells[i] == ""
+		}
+		if !empty {
+			line, _ := reader.FieldPos(0)
+			records = append(records, record{line, cells})
+		}
+	}
+}
+
+func (t *table) reportSyntax(err error) {
+	line, message, hint := 0, err.Error(), ""
+	var syntax *csv.ParseError
+	if errors.As(err, &syntax) {
+		line, message = syntax.StartLine, syntax.Err.Error()
+		switch {
+		case errors.Is(err, csv.ErrBareQuote):
+			message, hint = `a quote (") stands inside a cell that is not quoted`, `put the whole cell in quotes and double those inside: "19"" rack"`
+		case errors.Is(err, csv.ErrQuote):
+			message, hint = "a quoted cell is not closed, or something follows its closing quote", `close it with ", and double quotes inside: "19"" rack"`
+		}
+	}
+	t.report(Error, line, "", "", "csv-syntax", message, hint)
+}
+
+func newReader(data []byte, separator rune) *csv.Reader {
+	reader := csv.NewReader(bytes.NewReader(trimAroundQuotes(data, byte(separator))))
+	reader.Comma, reader.Comment, reader.FieldsPerRecord = separator, '#', -1
+	return reader
+}
+
+const separators = ",;\t"
+
+func validSeparator(separator rune) bool { return strings.ContainsRune(separators, separator) }
+
+// findSeparator gives the separator by which the header names the most known columns.
+func (t *table) findSeparator(data []byte) rune {
+	best, most := ',', -1
+	for _, separator := range separators {
+		reader := newReader(data, separator)
+		for {
+			cells, err := reader.Read()
+			if err != nil {
+				break
+			}
+			known, empty := 0, true
+			for _, cell := range cells {
+				cell = strings.ToLower(strings.TrimSpace(cell))
+				empty = empty && cell == ""
+				if slices.Contains(t.known(), cell) {
+					known++
+				}
+			}
+			if empty {
+				continue
+			}
+			if known > most {
+				best, most = separator, known
+			}
+			break
+		}
+	}
+	return best
+}
+
+// trimAroundQuotes takes blanks away that stand between a quote and a separator or line end, where
+// csv.Reader allows none: `a, "b" ,c`. (Its TrimLeadingSpace would swallow empty cells between
+// tabs.) Line numbers stay.
+func trimAroundQuotes(data []byte, separator byte) []byte {
+	if !bytes.Contains(data, []byte(`"`)) {
+		return data
+	}
+	out := make([]byte, 0, len(data))
+	isBlank := func(b byte) bool { return b == ' ' || b == '\t' && separator != '\t' }
+	atCellEnd := func(i int) bool {
+		return i == len(data) || data[i] == separator || data[i] == '\n' || data[i] == '\r'
+	}
+	for i := 0; i < len(data); {
+		// at the start of a line: a comment is copied as it is
+		if data[i] == '#' && (i == 0 || data[i-1] == '\n') {
+			end := bytes.IndexByte(data[i:], '\n')
+			if end < 0 {
+				return append(out, data[i:]...)
+			}
+			out = append(out, data[i:i+end]...)
+			i += end
+		}
+		// at the start of a cell
+		quote := i
+		for quote < len(data) && isBlank(data[quote]) {
+			quote++
+		}
+		if quote < len(data) && data[quote] == '"' {
+			out = append(out, '"')
+			for i = quote + 1; i < len(data); i++ {
+				out = append(out, data[i])
+				if data[i] != '"' {
+					continue
+				}
+				if i+1 < len(data) && data[i+1] == '"' {
+					i++
+					out = append(out, '"')
+					continue
+				}
+				i++
+				break
+			}
+			end := i
+			for end < len(data) && isBlank(data[end]) {
+				end++
+			}
+			if atCellEnd(end) {
+				i = end
+			}
+		}
+		for i < len(data) && data[i] != separator && data[i] != '\n' {
+			out = append(out, data[i])
+			i++
+		}
+		if i < len(data) {
+			out = append(out, data[i])
+			i++
+		}
+	}
+	return out
+}
+
+// takeHeader checks the names of the columns; false means that the rows cannot be understood.
+func (t *table) takeHeader(header record) bool {
+	for _, name := range header.cells {
+		t.columns = append(t.columns, strings.ToLower(name))
+	}
+	seen := map[string]bool{}
+	for i, column := range t.columns {
+		switch {
+		case column == "":
+			continue
+		case seen[column]:
+			t.report(Error, header.line, column, header.cells[i], "column-duplicate", "the column stands in the header twice",
+				"rename or delete one of the two")
+		case slices.Contains(t.reserved, column) || column == "_module":
+			t.report(Error, header.line, column, header.cells[i], "column-reserved", "k3splan uses this name itself",
+				"give your own column another name")
+		case strings.ContainsFunc(column, unicode.IsControl):
+			t.report(Error, header.line, column, header.cells[i], "column-invalid", "there is a line break or tab in the name of the column",
+				"write the name in one line")
+		}
+		seen[column] = true
+	}
+
+	var missing []string
+	for _, column := range t.required {
+		if !seen[column] {
+			missing = append(missing, column)
+		}
+	}
+	if len(missing) == len(t.required) {
+		t.report(Error, header.line, "", "", "column-missing", "there is no header: this line names none of the columns",
+			"let the first line name the columns: "+strings.Join(t.required, ","))
+		return false
+	}
+	misspelt := map[string]bool{}
+	for _, column := range missing {
+		hint := "add the column to the header"
+		for _, own := range slices.Sorted(maps.Keys(seen)) {
+			if !slices.Contains(t.known(), own) && !misspelt[own] && (t.synonyms[own] == column || Nearest(own, t.known()) == column) {
+				misspelt[own] = true
+				hint = fmt.Sprintf("rename the column %q to %q", own, column)
+				break
+			}
+		}
+		t.report(Error, header.line, column, "", "column-missing", "the column is missing", hint)
+	}
+	for i, column := range t.columns {
+		if column == "" || misspelt[column] || slices.Contains(t.known(), column) {
+			continue
+		}
+		if nearest := Nearest(column, t.known()); nearest != "" && !seen[nearest] {
+			t.report(Warning, header.line, column, header.cells[i], "column-suspicious", "k3splan does not know this column and takes it for one of your own",
+				didYouMean(column, t.known()))
+		}
+	}
+	return !slices.ContainsFunc(t.problems, func(p Problem) bool { return p.Code == "column-duplicate" })
+}
+
+// takeRow checks the number of cells.
+func (t *table) takeRow(r record) {
+	cells := r.cells
+	for len(cells) > len(t.columns) && cells[len(cells)-1] == "" {
+		cells = cells[:len(cells)-1]
+	}
+	if len(cells) != len(t.columns) {
+		t.report(Error, r.line, "", "", "row-length",
+			fmt.Sprintf("the row has %d cells, the header has %d", len(cells), len(t.columns)),
+			"an empty cell needs its separator too; a cell that holds a separator needs quotes around it")
+		t.complete = false
+		return
+	}
+	for i, column := range t.columns {
+		if column == "" && cells[i] != "" {
+			t.report(Error, r.line, "", cells[i], "row-length", "the cell stands in a column without a name", "name the column in the header")
+		}
+	}
+	t.rows = append(t.rows, row{t, r.line, cells})
+}

@@ -1,0 +1,161 @@
+package project
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"k3splan/internal/plan"
+)
+
+// K3sConfig is a user's extra configuration for all servers or all agents, in the normal form of
+// k3s's own configuration file: keys without leading hyphens or trailing plus; values are scalars
+// or lists of scalars.
+type K3sConfig map[string]any
+
+const k3sDir = "k3s"
+
+// plannedKeys are told by the plan; the configuration file may not contradict it.
+var plannedKeys = map[string][]string{
+	"server.yaml": {
+		"server", "cluster-init", "cluster-reset", "token-file", "agent-token-file", "node-ip", "node-name", "advertise-address",
+		"cluster-cidr", "service-cidr", "disable-agent", "disable-etcd", "disable-apiserver", "data-dir", "config", "datastore-endpoint",
+	},
+	"agent.yaml": {"server", "token-file", "node-ip", "node-name", "data-dir", "config"},
+}
+
+// secretKeys hold secrets, which have no place in a rendered file.
+var secretKeys = []string{"token", "agent-token", "etcd-s3-access-key", "etcd-s3-secret-key", "etcd-s3-session-token", "vpn-auth"}
+
+// lists are the keys that k3splan gives as well: they are merged, so a single value becomes a list.
+var lists = []string{"tls-san", "node-label", "node-taint"}
+
+// readK3sConfig reads k3s/server.yaml or k3s/agent.yaml; without a file the configuration is empty.
+func readK3sConfig(fsys fs.FS, name string) (K3sConfig, plan.Problems) {
+	file := path.Join(k3sDir, name)
+	config := K3sConfig{}
+	var problems plan.Problems
+	report := func(line int, key, code, message, hint string) {
+		problems = append(problems, plan.Problem{
+			File: file, Line: line, Column: key, Severity: plan.Error, Code: code, Message: message, Hint: hint,
+		})
+	}
+	data, err := fs.ReadFile(fsys, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return config, nil
+	} else if err != nil {
+		report(0, "", "file-unreadable", "the file cannot be read: "+withoutPath(err).Error(), "")
+		return config, problems
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(data, &root); err != nil {
+		report(lineIn(err), "", "yaml-syntax", strings.TrimPrefix(err.Error(), "yaml: "), "")
+		return config, problems
+	}
+	if len(root.Content) == 0 || root.Content[0].Tag == "!!null" {
+		return config, nil
+	}
+	top := root.Content[0]
+	if top.Kind != yaml.MappingNode {
+		report(top.Line, "", "yaml-syntax", "there must be keys with values here", "the keys are k3s's options: key: value")
+		return config, problems
+	}
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		written, node := top.Content[i].Value, top.Content[i+1]
+		key := strings.TrimSuffix(strings.TrimLeft(written, "-"), "+")
+		line := top.Content[i].Line
+		switch {
+		case slices.Contains(secretKeys, key):
+			report(line, written, "key-reserved", "a secret would be readable for everyone in the Nix store",
+				"bring it to the machines as a file")
+			continue
+		case slices.Contains(plannedKeys[name], key):
+			report(line, written, "key-reserved", "the plan decides this option", "take it out")
+			continue
+		case config[key] != nil:
+			report(line, written, "key-duplicate", "the key is given twice", "write one list")
+			continue
+		}
+		value, err := scalarOrList(node)
+		if err != nil {
+			report(node.Line, written, "value-invalid", err.Error(), "")
+			continue
+		}
+		if slices.Contains(lists, key) {
+			value = asList(value)
+		}
+		config[key] = value
+	}
+	return config, problems
+}
+
+func lineIn(err error) int {
+	line := 0
+	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+		fmt.Sscan(m[1], &line)
+	}
+	return line
+}
+
+func scalarOrList(node *yaml.Node) (any, error) {
+	var value any
+	if err := node.Decode(&value); err != nil {
+		return nil, errors.New("not a value: " + strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	isScalar := func(value any) bool {
+		switch value.(type) {
+		case string, bool, int, int64, uint64, float64:
+			return true
+		}
+		return false
+	}
+	list, isList := value.([]any)
+	if isList && !slices.ContainsFunc(list, func(item any) bool { return !isScalar(item) }) || isScalar(value) {
+		return value, nil
+	}
+	return nil, errors.New("k3s takes single values and lists of them here")
+}
+
+// asList gives a list of strings; k3s splits single values at commas.
+func asList(value any) []string {
+	items, isList := value.([]any)
+	if !isList {
+		items = []any{value}
+	}
+	texts := []string{}
+	for _, item := range items {
+		for text := range strings.SplitSeq(fmt.Sprint(item), ",") {
+			texts = append(texts, strings.TrimSpace(text))
+		}
+	}
+	return texts
+}
+
+// checkK3sFolder reports files that k3splan does not read.
+func checkK3sFolder(fsys fs.FS) plan.Problems {
+	entries, err := fs.ReadDir(fsys, k3sDir)
+	if err != nil {
+		return unreadableFolder(k3sDir, err)
+	}
+	var problems plan.Problems
+	known := []string{"server.yaml", "agent.yaml"}
+	for _, entry := range entries {
+		name := entry.Name()
+		if slices.Contains(known, name) || strings.HasPrefix(name, ".") {
+			continue
+		}
+		hint := "server.yaml and agent.yaml are read"
+		if nearest := plan.Nearest(strings.ToLower(name), known); nearest != "" {
+			hint = fmt.Sprintf("did you mean %q?", nearest)
+		}
+		problems = append(problems, plan.Problem{
+			File: path.Join(k3sDir, name), Severity: plan.Warning, Code: "file-orphan", Message: "k3splan does not read this file", Hint: hint,
+		})
+	}
+	return problems
+}

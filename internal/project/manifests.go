@@ -1,0 +1,164 @@
+package project
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"k3splan/internal/plan"
+)
+
+const manifestsDir = "manifests"
+
+// Manifest is a file that k3s deploys, as it was read and checked.
+type Manifest struct {
+	// Name is the file's name without folder.
+	Name string
+	Data []byte
+}
+
+// packaged are the addons that k3s brings itself; it writes files of these names, and removes them
+// when a component is disabled (k3s docs, "Packaged Components").
+var packaged = []string{"ccm", "coredns", "local-storage", "metrics-server", "rolebindings", "runtimes", "traefik"}
+
+// readManifests gives the manifests sorted by name.
+func readManifests(fsys fs.FS) (manifests []Manifest, problems plan.Problems) {
+	entries, err := fs.ReadDir(fsys, manifestsDir)
+	if err != nil {
+		return nil, unreadableFolder(manifestsDir, err)
+	}
+	stems := map[string]string{}
+	for _, entry := range entries { // ReadDir sorts by name
+		name := entry.Name()
+		file := path.Join(manifestsDir, name)
+		report := func(severity plan.Severity, line int, code, message, hint string) {
+			problems = append(problems, plan.Problem{
+				File: file, Line: line, Severity: severity, Code: code, Message: message, Hint: hint,
+			})
+		}
+		if reason := ignored(fsys, file); reason != "" {
+			report(plan.Warning, 0, "manifest-ignored", "not deployed: "+reason, "")
+			continue
+		}
+		data, err := fs.ReadFile(fsys, file)
+		if err != nil {
+			report(plan.Error, 0, "manifest-invalid", "the file cannot be read: "+withoutPath(err).Error(), "")
+			continue
+		}
+		stem, _, _ := strings.Cut(name, ".")
+		if wrong := validation.IsDNS1123Label(stem); len(wrong) > 0 {
+			report(plan.Error, 0, "manifest-invalid", fmt.Sprintf("k3s cannot name an addon %q", stem),
+				"let the file's name be lower-case letters, digits and hyphens up to the first point")
+		} else if first, taken := stems[stem]; taken {
+			report(plan.Error, 0, "manifest-duplicate", fmt.Sprintf("k3s takes it for the same addon as %s: only the part up to the first point counts", first),
+				"rename one of the two")
+		} else if slices.Contains(packaged, stem) {
+			report(plan.Error, 0, "manifest-duplicate", fmt.Sprintf("k3s has an addon %q of its own", stem),
+				"rename the file; to change the addon, use a HelmChartConfig")
+		} else {
+			stems[stem] = name
+		}
+		for _, f := range checkManifest(data) {
+			report(f.severity, f.line, f.code, f.message, f.hint)
+		}
+		manifests = append(manifests, Manifest{Name: name, Data: data})
+	}
+	return manifests, problems
+}
+
+// ignored says why an entry of the folder is not a manifest, or "".
+func ignored(fsys fs.FS, file string) string {
+	name := path.Base(file)
+	info, err := fs.Stat(fsys, file)
+	switch {
+	case strings.HasPrefix(name, "."), strings.HasPrefix(name, "#"), strings.HasSuffix(name, "~"):
+		return "hidden, backup and editor files are left out"
+	case err == nil && info.IsDir():
+		return "folders are left out"
+	case !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(name)):
+		return "only *.yaml, *.yml and *.json are manifests"
+	case err == nil && !info.Mode().IsRegular():
+		return "not a regular file"
+	}
+	return ""
+}
+
+type manifestFinding struct {
+	severity            plan.Severity
+	line                int
+	code, message, hint string
+}
+
+var yamlLine = regexp.MustCompile(`line ([0-9]+)`)
+
+// checkManifest checks that every document is an object of Kubernetes.
+func checkManifest(data []byte) (found []manifestFinding) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	objects := 0
+	for {
+		var document yaml.Node
+		err := decoder.Decode(&document)
+		if err == nil {
+			err = document.Decode(new(any)) // finds keys given twice, and aliases without anchor
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			line := 0
+			if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+				line, _ = strconv.Atoi(m[1])
+			}
+			message := strings.TrimPrefix(yamlLine.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml: "), ""), ": ")
+			return append(found, manifestFinding{plan.Error, line, "manifest-invalid", "not YAML: " + message, ""})
+		}
+		if len(document.Content) == 0 || document.Content[0].Tag == "!!null" {
+			continue
+		}
+		objects++
+		found = append(found, checkObject(document.Content[0])...)
+	}
+	if objects == 0 {
+		found = append(found, manifestFinding{plan.Error, 0, "manifest-invalid", "there is no object in the file", "delete it, or let its name end in .off"})
+	}
+	return found
+}
+
+func checkObject(node *yaml.Node) (found []manifestFinding) {
+	var object struct {
+		APIVersion string         `yaml:"apiVersion"`
+		Kind       string         `yaml:"kind"`
+		Data       map[string]any `yaml:"data"`
+		StringData map[string]any `yaml:"stringData"`
+		Items      []yaml.Node    `yaml:"items"`
+	}
+	var head struct {
+		APIVersion string `yaml:"apiVersion"`
+		Kind       string `yaml:"kind"`
+	}
+	if node.Kind != yaml.MappingNode || node.Decode(&head) != nil || head.APIVersion == "" || head.Kind == "" {
+		return []manifestFinding{{plan.Error, node.Line, "manifest-invalid", "not an object of Kubernetes: apiVersion and kind are needed", ""}}
+	}
+	if node.Decode(&object) != nil {
+		return nil // data or items of some other kind of object
+	}
+	if head.Kind == "Secret" && len(object.Data)+len(object.StringData) > 0 {
+		found = append(found, manifestFinding{plan.Warning, node.Line, "manifest-secret", "the Secret would be readable for everyone on the servers, in the Nix store",
+			"create it with kubectl, or use sealed or external secrets"})
+	}
+	if head.Kind == "List" {
+		for i := range object.Items {
+			found = append(found, checkObject(&object.Items[i])...)
+		}
+	}
+	return found
+}

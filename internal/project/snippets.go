@@ -1,0 +1,149 @@
+package project
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"k3splan/internal/plan"
+)
+
+const (
+	snippetsDir     = "nixConfigs"
+	partitioningDir = "partitioning"
+	hardwareDir     = "hardware"
+)
+
+// nixFiles are the user's Nix files by folder and name ("nixConfigs/olaf.nix").
+type nixFiles map[string]bool
+
+// readNixFiles finds the user's Nix files, and those that belong to nothing in the plan.
+func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, plan.Problems) {
+	files := nixFiles{}
+	var problems plan.Problems
+	for _, dir := range []string{snippetsDir, partitioningDir, hardwareDir} {
+		names, wrong := nixFilesIn(fsys, dir)
+		problems = append(problems, wrong...)
+		owners := ownersOf(dir, p)
+		for _, name := range names {
+			files[path.Join(dir, name)] = true
+			stem := strings.TrimSuffix(name, ".nix")
+			if slices.Contains(owners, stem) || !p.Complete || imported(fsys, dir, name, names) {
+				continue
+			}
+			problems = append(problems, plan.Problem{
+				File: path.Join(dir, name), Severity: plan.Warning, Code: "file-orphan",
+				Message: orphanMessage(dir, stem, p), Hint: orphanHint(stem, owners),
+			})
+		}
+	}
+	return files, problems
+}
+
+// ownersOf are the names that a file in the folder may have, without ".nix".
+func ownersOf(dir string, p *plan.Plan) []string {
+	owners := p.HostNames()
+	if dir != snippetsDir {
+		return owners
+	}
+	for _, server := range p.Servers() {
+		owners = append(owners, server.Name)
+	}
+	for _, tag := range slices.Concat(p.Tags(), plan.RoleTags()) {
+		owners = append(owners, "@"+tag)
+	}
+	return append(owners, "all")
+}
+
+func orphanMessage(dir, stem string, p *plan.Plan) string {
+	for _, agent := range p.Agents() {
+		if dir == snippetsDir && agent.Name == stem {
+			return "an agent runs in podman, which takes no NixOS configuration"
+		}
+	}
+	if dir != snippetsDir {
+		return fmt.Sprintf("there is no host %q", stem)
+	}
+	if strings.HasPrefix(stem, "@") {
+		return fmt.Sprintf("no host has the tag %q", strings.TrimPrefix(stem, "@"))
+	}
+	return fmt.Sprintf("there is no host and no server %q, and no other file here imports it", stem)
+}
+
+func orphanHint(stem string, owners []string) string {
+	nearest := plan.Nearest(strings.ToLower(stem), owners)
+	if slices.Contains(owners, strings.ToLower(stem)) {
+		nearest = strings.ToLower(stem)
+	}
+	if nearest == "" {
+		return "rename or delete it"
+	}
+	return fmt.Sprintf("did you mean %q?", nearest+".nix")
+}
+
+func nixFilesIn(fsys fs.FS, dir string) (names []string, problems plan.Problems) {
+	entries, err := fs.ReadDir(fsys, dir)
+	if err != nil {
+		return nil, unreadableFolder(dir, err)
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if strings.HasPrefix(name, ".") || path.Ext(name) != ".nix" {
+			continue
+		}
+		if info, err := fs.Stat(fsys, path.Join(dir, name)); err != nil {
+			problems = append(problems, plan.Problem{
+				File: path.Join(dir, name), Severity: plan.Error, Code: "file-unreadable",
+				Message: "the file cannot be read: " + withoutPath(err).Error(),
+			})
+		} else if info.Mode().IsRegular() {
+			names = append(names, name)
+		}
+	}
+	return names, problems
+}
+
+// imported tells whether another file of the folder names this one.
+func imported(fsys fs.FS, dir, name string, names []string) bool {
+	return slices.ContainsFunc(names, func(other string) bool {
+		if other == name {
+			return false
+		}
+		text, err := fs.ReadFile(fsys, path.Join(dir, other))
+		return err == nil && strings.Contains(string(text), "./"+name)
+	})
+}
+
+// tellsRoot finds a definition of the root file system in a Nix file.
+var tellsRoot = regexp.MustCompile(`(?m)^[^#\n]*fileSystems\s*(\.\s*"/"|=)`)
+
+// tellsRootFS tells whether one of the files defines the root file system.
+func tellsRootFS(fsys fs.FS, files []string) bool {
+	return slices.ContainsFunc(files, func(file string) bool {
+		text, err := fs.ReadFile(fsys, file)
+		return err == nil && tellsRoot.Match(text)
+	})
+}
+
+// unreadableFolder is a problem unless the folder just is not there: all of them are optional.
+func unreadableFolder(dir string, err error) plan.Problems {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return plan.Problems{{
+		File: dir, Severity: plan.Error, Code: "file-unreadable", Message: "the folder cannot be read: " + withoutPath(err).Error(),
+	}}
+}
+
+// withoutPath takes the machine's path out of an error: problems name files of the project.
+func withoutPath(err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	return err
+}
