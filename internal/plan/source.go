@@ -98,7 +98,6 @@ func (e *SourceError) Error() string { return e.message }
 // Hint says how to mend the text.
 func (e *SourceError) Hint() string { return e.hint }
 
-// wrongSource gives an error of message and hint; a hint without message is not possible.
 func wrongSource(message, hint string) (Source, error) {
 	return Source{}, &SourceError{message, hint}
 }
@@ -117,7 +116,7 @@ var (
 	flakeForm  = regexp.MustCompile(`^(github|gitlab):([^/]+)/([^/]+)(?:/(.+))?$`)
 	// githubArchive is the URL of a branch, tag or commit as GitHub offers it for download.
 	githubArchive = regexp.MustCompile(`^(https://github\.com/[^/]+/[^/]+)/archive/(?:refs/(heads|tags)/)?(.+)\.(?:tar\.gz|zip)$`)
-	// oldRelease finds the release in names of nixpkgs' branches and tags and in channel URLs.
+	// releaseName finds the release in names of nixpkgs' branches and tags and in channel URLs.
 	releaseName = regexp.MustCompile(`^(?:(?:nixos|nixpkgs|release|staging|staging-next)-)?([0-9]{2})\.([0-9]{2})(?:$|[.-])`)
 
 	tarballEndings = []string{".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst", ".zip"}
@@ -177,8 +176,11 @@ func unflake(kind SourceKind, text string) string {
 
 func parseSourcePath(kind SourceKind, text string) (Source, error) {
 	location := path.Clean(text)
-	if location == "." {
+	switch {
+	case location == ".":
 		return wrongSource("the project itself is no source of "+string(kind), "name another folder")
+	case strings.TrimSpace(location) != location:
+		return wrongSource("a folder's name cannot end with a blank", "rename the folder")
 	}
 	if !path.IsAbs(location) && location != ".." && !strings.HasPrefix(location, "../") {
 		// so that the normal form is read as a path again
@@ -193,8 +195,9 @@ func parseSourceURL(kind SourceKind, text string) (Source, error) {
 	switch {
 	case err != nil || strings.ContainsAny(text, " \"'`\\<>"):
 		return wrongSource("not a URL", forms)
-	case u.Scheme != "https" && u.Scheme != "file":
-		return wrongSource(fmt.Sprintf("%s is not supported", u.Scheme), "use https, or file for a file on this machine")
+	case !strings.HasPrefix(text, "https://") && !strings.HasPrefix(text, "file://"):
+		scheme, _, _ := strings.Cut(text, "://")
+		return wrongSource(scheme+" is not supported", "use https, or file for a file on this machine")
 	case u.User != nil:
 		return wrongSource("a URL here is copied into files that others can read, and must hold no login", "put the login into ~/.netrc")
 	case u.Scheme == "https" && u.Host == "", u.Scheme == "file" && (u.Host != "" || !path.IsAbs(u.Path)):
@@ -207,7 +210,7 @@ func parseSourceURL(kind SourceKind, text string) (Source, error) {
 		return wrongSource("a tarball has no branches", "leave out #"+ref)
 	case tarball:
 		return parseTarball(kind, text, u.Path)
-	case !hasRef || ref == "":
+	case !hasRef, ref == "", strings.Trim(u.Path, "/") == "":
 		return wrongSource("neither a tarball nor a repository with a branch", forms)
 	case u.RawQuery != "":
 		return wrongSource("a repository's URL has no query", forms)
