@@ -1,0 +1,143 @@
+# The host's k3s agent: upstream's image in podman, with an address of its own in the LAN.
+{ config, lib, pkgs, utils, ... }:
+let
+  inherit (lib) concatMap mkIf;
+  inherit (config.k3splan) network;
+  host = config.cluster.${config.k3splan.host};
+  inherit (host.k3s) agent;
+  initServer = config.cluster.${network.init_server}.k3s.server;
+  places = import ./places.nix;
+
+  state = "${places.agents}/${agent.name}";
+
+  k3s = import ./k3s-flags.nix { inherit lib; } {
+    source = "k3s/agent.yaml";
+    file = ../k3s/agent.json;
+    set = {
+      # An agent asks here once; then it knows all servers, and keeps them.
+      server = "https://${initServer.ip}:6443";
+      token-file = places.agent.token;
+      node-name = agent.name;
+      node-ip = agent.ip;
+      node-label = lib.mapAttrsToList (key: value: "${key}=${value}") agent.labels;
+      node-taint = agent.taints;
+    };
+    reserved = [ "config" "data-dir" "token" ];
+  };
+  configFile = pkgs.writeText "k3s-agent.json" (builtins.toJSON k3s.rest);
+
+  device = "sys-subsystem-net-devices-${utils.escapeSystemdPath host.interface}.device";
+
+  # the address of the subnet, octet by octet
+  subnet =
+    let
+      power = n: if n == 0 then 1 else 2 * power (n - 1);
+      masked = i: octet:
+        let hostBits = lib.max 0 (lib.min 8 (8 * (i + 1) - network.netmask)); in
+        toString (builtins.bitAnd (lib.toInt octet) (256 - power hostBits));
+      octets = lib.imap0 masked (lib.splitString "." network.gateway);
+    in
+    "${lib.concatStringsSep "." octets}/${toString network.netmask}";
+
+  networkName = "k3splan";
+  networkOptions = [
+    "--driver=macvlan"
+    "--opt=parent=${host.interface}"
+    "--opt=mode=bridge"
+    "--subnet=${subnet}"
+    "--gateway=${network.gateway}"
+    "--disable-dns"
+  ];
+  # podman keeps a network as it was made: this tells one that was made otherwise
+  networkHash = builtins.hashString "sha256" (toString networkOptions);
+
+  unit = "podman-${agent.name}";
+  networkUnit = "k3splan-agent-network";
+in
+{
+  config = mkIf (agent != null) {
+    inherit (k3s) assertions;
+
+    virtualisation.oci-containers = {
+      backend = "podman";
+      containers.${agent.name} = {
+        inherit (config.k3splan.k3s) image;
+        hostname = agent.name;
+        networks = [ networkName ];
+        cmd = [ "agent" ] ++ k3s.flags;
+
+        volumes = [
+          "${places.agent.folder}:${places.agent.folder}:ro"
+          # Who it is. NixOS removes the container whenever it stops; without this password servers
+          # would refuse its node for ever after.
+          "${state}/node:/etc/rancher/node"
+          "${state}/k3s:/var/lib/rancher/k3s"
+          # volumes of pods are mounted below it and have to be seen by other pods
+          "${state}/kubelet:/var/lib/kubelet:rshared"
+          "${state}/cni:/var/lib/cni"
+          "${state}/log:/var/log"
+          "/run/booted-system/kernel-modules/lib/modules:/lib/modules:ro"
+        ] ++ lib.optional (k3s.rest != { }) "${configFile}:/etc/rancher/k3s/config.yaml:ro";
+
+        extraOptions = [
+          "--privileged"
+          "--tmpfs=/run"
+          "--tmpfs=/var/run"
+          "--pids-limit=-1"
+          "--ulimit=nofile=1048576:1048576"
+          "--ip=${agent.ip}"
+        ]
+        ++ lib.optional (agent.mac != null) "--mac-address=${agent.mac}"
+        ++ map (server: "--dns=${server}") config.networking.nameservers;
+      };
+    };
+
+    systemd.services = {
+      ${unit} = {
+        requires = [ "${networkUnit}.service" ];
+        after = [ "${networkUnit}.service" ];
+        # a network that is made anew takes the container with it
+        restartTriggers = [ networkHash ];
+        # neither a registry nor a network that is away for a while is a reason to give up
+        startLimitIntervalSec = 0;
+        serviceConfig = {
+          RestartSec = "10s";
+          StateDirectory = map (folder: "k3splan/agents/${agent.name}/${folder}") [ "node" "k3s" "kubelet" "cni" "log" ];
+          StateDirectoryMode = "0700";
+        };
+      };
+
+      ${networkUnit} = {
+        description = "Network of the k3s agent";
+        # podman refuses a parent that is not there
+        requires = [ device ];
+        after = [ device ];
+        path = [ config.virtualisation.podman.package ];
+        serviceConfig = {
+          Type = "oneshot";
+          RemainAfterExit = true;
+        };
+        script = ''
+          made=$(podman network inspect --format '{{ index .Labels "k3splan.hash" }}' ${networkName} 2> /dev/null || true)
+          if [ "$made" != ${networkHash} ]; then
+            if podman network exists ${networkName}; then
+              podman network rm --force ${networkName}
+            fi
+            podman network create ${lib.escapeShellArgs networkOptions} --label=k3splan.hash=${networkHash} ${networkName}
+          fi
+        '';
+      };
+    };
+
+    boot = {
+      # the container sees them, but cannot load them: they are links into a store that it lacks
+      kernelModules = [ "overlay" "br_netfilter" "vxlan" "nf_conntrack" "macvlan" ];
+      kernel.sysctl = {
+        # Cannot be set from within the container. NixOS has defaults of its own for the others.
+        "net.netfilter.nf_conntrack_max" = lib.mkDefault 524288;
+        "fs.inotify.max_user_instances" = lib.mkOverride 900 524288;
+        "fs.inotify.max_user_watches" = lib.mkOverride 900 524288;
+      };
+    };
+  };
+}

@@ -1,0 +1,98 @@
+# The plan as options: `cluster.HOST.KEY`, own columns included, `k3splan.network` for what
+# concerns all hosts, and `k3splan.host`, the name of the host that is being evaluated. Imported by
+# hosts and by their server containers.
+#
+# Nothing is computed before it is asked for, so a host depends on those data only that its
+# configuration really uses.
+{ lib, ... }:
+let
+  inherit (lib) mkOption types;
+  plan = import ./plan.nix;
+
+  text = mkOption { type = types.str; };
+  maybeText = mkOption { type = types.nullOr types.str; default = null; };
+  texts = mkOption { type = types.listOf types.str; default = [ ]; };
+
+  # A column that k3splan does not know is a string. A module can declare an option of another type
+  # for it, which is merged with these:
+  #   options.cluster = mkOption { type = attrsOf (submodule { options.rack = mkOption { … }; }); };
+  withOwnColumns = options: types.submodule {
+    freeformType = types.attrsOf types.str;
+    inherit options;
+  };
+
+  container = mkOption {
+    default = null;
+    type = types.nullOr (withOwnColumns {
+      name = text;
+      ip = text;
+      type = mkOption { type = types.enum [ "init" "server" "agent" ]; };
+      mac = maybeText;
+      labels = mkOption { type = types.attrsOf types.str; default = { }; };
+      taints = texts;
+    });
+  };
+
+  host = withOwnColumns {
+    name = text;
+    interface = text;
+    ip = maybeText; # null with DHCP
+    target = {
+      host = maybeText; # null where the host deploys to itself
+      port = mkOption { type = types.nullOr types.port; default = null; };
+      local = mkOption { type = types.bool; default = false; };
+    };
+    admin.name = text;
+    serial = maybeText;
+    boot = mkOption { type = types.enum [ "efi" "legacy" ]; };
+    system = text;
+    tags = texts;
+    mac = maybeText;
+    k3s = {
+      server = container;
+      agent = container;
+    };
+  };
+
+  network = types.submodule {
+    options = {
+      netmask = mkOption { type = types.ints.between 0 32; };
+      gateway = text;
+      nameservers = texts;
+      domain = maybeText;
+      timezone = maybeText;
+      pod_cidr = text;
+      service_cidr = text;
+      tls_san = texts;
+      versions = {
+        nixos = text;
+        k3s = maybeText;
+        disko = maybeText;
+      };
+      init_server = maybeText; # the host of the init server
+    };
+  };
+in
+{
+  options = {
+    cluster = mkOption {
+      description = "The hosts of the plan, by name.";
+      type = types.attrsOf host;
+    };
+    k3splan = {
+      host = mkOption {
+        description = "The name of this host in the plan; in a server container, that of its host.";
+        type = types.str;
+      };
+      network = mkOption {
+        description = "What the plan says about the network and the versions.";
+        type = network;
+      };
+    };
+  };
+
+  config = {
+    cluster = plan.hosts;
+    k3splan = { inherit (plan) network; };
+  };
+}

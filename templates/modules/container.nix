@@ -1,0 +1,100 @@
+# The NixOS container of a k3s server, from the inside.
+{ config, lib, pkgs, ... }:
+let
+  inherit (lib) mkForce mkIf;
+  inherit (config.k3splan) network;
+  host = config.cluster.${config.k3splan.host};
+  inherit (host.k3s) server;
+  initServer = config.cluster.${network.init_server}.k3s.server;
+  isInit = server.type == "init";
+  places = import ./places.nix;
+
+  k3s = import ./k3s-flags.nix { inherit lib; } {
+    source = "k3s/server.yaml";
+    file = ../k3s/server.json;
+    set = {
+      node-name = server.name;
+      node-ip = server.ip;
+      advertise-address = server.ip;
+      cluster-cidr = network.pod_cidr;
+      service-cidr = network.service_cidr;
+      # Its own names. Not those of the other servers: a new server would restart all of them.
+      tls-san = [ server.name ]
+        ++ lib.optional (network.domain != null) "${server.name}.${network.domain}"
+        ++ network.tls_san;
+    };
+    # The server runs no agent, hence no pods: it reaches webhooks and aggregated APIs through the
+    # agents, or not at all.
+    default.egress-selector-mode = "cluster";
+    reserved = [
+      "agent-token"
+      "agent-token-file"
+      "cluster-init"
+      "config"
+      "data-dir"
+      "disable-agent"
+      "server"
+      "token"
+      "token-file"
+    ];
+  };
+
+  # The k3s module pastes flags as they are into a line of a systemd unit.
+  forUnit = flag:
+    if builtins.match "[A-Za-z0-9_.:/=,@+-]+" flag != null then flag
+    else lib.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON flag);
+in
+{
+  imports = [ ./common.nix ];
+
+  inherit (k3s) assertions;
+
+  networking = {
+    hostName = server.name;
+    useNetworkd = true;
+    # networkd brings resolved, which excludes the host's resolv.conf
+    useHostResolvConf = mkForce false;
+    # API, and etcd's clients and peers
+    firewall.allowedTCPPorts = [ 6443 2379 2380 ];
+  };
+
+  systemd.network.networks."10-k3splan" = {
+    # systemd-nspawn calls it after the host's interface, shortened if need be
+    matchConfig.Name = "mv-*";
+    address = [ "${server.ip}/${toString network.netmask}" ];
+    gateway = [ network.gateway ];
+    networkConfig.DHCP = "no";
+    linkConfig = mkIf (server.mac != null) { MACAddress = server.mac; };
+  };
+
+  # For `nixos-container root-login` and `machinectl login`. No ssh keys: a changed key would
+  # restart the server.
+  users.users.${host.admin.name} = {
+    isNormalUser = true;
+    description = "Administrator";
+    extraGroups = [ "wheel" ];
+    hashedPasswordFile = places.server.passwd;
+  };
+
+  services.k3s = {
+    enable = true;
+    role = "server";
+    disableAgent = true;
+    clusterInit = isInit;
+    serverAddr = mkIf (!isInit) "https://${initServer.ip}:6443";
+    # a string: a path would be copied to the store
+    tokenFile = places.server.token;
+    extraFlags = map forUnit k3s.flags;
+    configPath = mkIf (k3s.rest != { }) (pkgs.writeText "k3s-server.json" (builtins.toJSON k3s.rest));
+  };
+
+  systemd = {
+    # Counted as started when it runs, not when it is ready. A joining server is ready only after
+    # the init server is, and a server of a broken quorum never; the container would not be
+    # "started" until then, would be killed when its time is up, and the host's activation with it.
+    services.k3s.serviceConfig.Type = mkForce "exec";
+
+    # The mount below it makes this folder, readable for all; k3s would have made it so.
+    tmpfiles.rules = [ "d /var/lib/rancher/k3s/server 0700 root root -" ];
+  };
+}

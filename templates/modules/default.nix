@@ -1,0 +1,20 @@
+# All that makes a NixOS system a host of the plan. A host's own file imports this, names the host,
+# and says which files of the project belong to it. Colmena's part, deployment.nix, is imported by
+# the hive: a host can also be evaluated without Colmena, for example for an installer image.
+{
+  imports = [
+    ./agent.nix
+    ./boot.nix
+    ./common.nix
+    ./file-systems.nix
+    ./hosts-file.nix
+    ./k3s.nix
+    ./manifests.nix
+    ./network.nix
+    ./options.nix
+    ./server.nix
+    ./ssh.nix
+    ./state.nix
+    ./users.nix
+  ];
+}
