@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -141,8 +142,23 @@ func (d *document) line(key string) int {
 	return 0
 }
 
-// yamlLine finds the place in the messages of yaml.v3.
-var yamlLine = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
+var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line ([0-9]+): )?`)
+
+// YAMLError gives the line of an error of yaml.v3, 0 if it tells none, and its message without it.
+func YAMLError(err error) (line int, message string) {
+	message = err.Error()
+	var several *yaml.TypeError
+	if errors.As(err, &several) && len(several.Errors) > 0 {
+		message = several.Errors[0]
+	}
+	m := yamlLine.FindStringSubmatch(message)
+	line, _ = strconv.Atoi(m[1])
+	message = message[len(m[0]):]
+	if line > 0 && strings.HasPrefix(message, "did not find expected") {
+		line++ // yaml.v3 counts from 0 in the errors of its parser, from 1 in those of its scanner
+	}
+	return line, message
+}
 
 // readDocument reads a mapping with the known keys, a dot for each level; others are problems.
 func readDocument(file string, data []byte, known []string) *document {
@@ -159,13 +175,8 @@ func readDocument(file string, data []byte, known []string) *document {
 	}
 	if err != nil && err != io.EOF {
 		d.unreadable = true
-		m := yamlLine.FindStringSubmatch(err.Error())
-		line := 0
-		if m != nil {
-			line, _ = strconv.Atoi(m[1])
-		}
-		d.report(line, "", "", finding{"yaml-syntax", strings.TrimPrefix(err.Error(), strings.Join(m[:min(1, len(m))], "")),
-			"key: value, with blanks (no tabs) at the beginning of a line"})
+		line, message := YAMLError(err)
+		d.report(line, "", "", finding{"yaml-syntax", message, "key: value, with blanks (no tabs) at the beginning of a line"})
 		return d
 	}
 	if len(root.Content) == 0 || isNull(root.Content[0]) {

@@ -378,6 +378,17 @@ func (t *table) takeHeader(header record) bool {
 	for _, name := range header.cells {
 		t.columns = append(t.columns, strings.ToLower(name))
 	}
+	var missing []string
+	for _, column := range t.required {
+		if !t.has(column) {
+			missing = append(missing, column)
+		}
+	}
+	if len(missing) == len(t.required) {
+		t.report(Error, header.line, "", "", "column-missing", "there is no header: this line names none of the columns",
+			"let the first line name the columns: "+strings.Join(t.required, ","))
+		return false
+	}
 	seen := map[string]bool{}
 	for i, column := range t.columns {
 		switch {
@@ -394,18 +405,6 @@ func (t *table) takeHeader(header record) bool {
 				"write the name in one line")
 		}
 		seen[column] = true
-	}
-
-	var missing []string
-	for _, column := range t.required {
-		if !seen[column] {
-			missing = append(missing, column)
-		}
-	}
-	if len(missing) == len(t.required) {
-		t.report(Error, header.line, "", "", "column-missing", "there is no header: this line names none of the columns",
-			"let the first line name the columns: "+strings.Join(t.required, ","))
-		return false
 	}
 	misspelt := map[string]bool{}
 	for _, column := range missing {
