@@ -54,7 +54,8 @@ func readK3sConfig(fsys fs.FS, name string) (K3sConfig, plan.Problems) {
 	}
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
-		report(lineIn(err), "", "yaml-syntax", strings.TrimPrefix(err.Error(), "yaml: "), "")
+		line, message := plan.YAMLError(err)
+		report(line, "", "yaml-syntax", message, "")
 		return config, problems
 	}
 	if len(root.Content) == 0 || root.Content[0].Tag == "!!null" {
@@ -92,14 +93,6 @@ func readK3sConfig(fsys fs.FS, name string) (K3sConfig, plan.Problems) {
 		config[key] = value
 	}
 	return config, problems
-}
-
-func lineIn(err error) int {
-	line := 0
-	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-		fmt.Sscan(m[1], &line)
-	}
-	return line
 }
 
 func scalarOrList(node *yaml.Node) (any, error) {

@@ -6,9 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -98,8 +96,6 @@ type manifestFinding struct {
 	code, message, hint string
 }
 
-var yamlLine = regexp.MustCompile(`line ([0-9]+)`)
-
 // checkManifest checks that every document is an object of Kubernetes.
 func checkManifest(data []byte) (found []manifestFinding) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -114,11 +110,7 @@ func checkManifest(data []byte) (found []manifestFinding) {
 			break
 		}
 		if err != nil {
-			line := 0
-			if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-				line, _ = strconv.Atoi(m[1])
-			}
-			message := strings.TrimPrefix(yamlLine.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml: "), ""), ": ")
+			line, message := plan.YAMLError(err)
 			return append(found, manifestFinding{plan.Error, line, "manifest-invalid", "not YAML: " + message, ""})
 		}
 		if len(document.Content) == 0 || document.Content[0].Tag == "!!null" {

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+	"gopkg.in/yaml.v3"
+)
+
+func (a *app) configurationCommand() *cobra.Command {
+	var asJSON bool
+	command := &cobra.Command{
+		Use:   "configuration",
+		Short: "Print the plan as k3splan understands it",
+		Long: `Prints the plan in normal form: what was left out is filled in, rows and keys are sorted. It is
+the data that Nix sees as config.cluster. It needs no secrets and shows none.`,
+		Example: "  k3splan configuration\n  k3splan configuration --json | jq '.hosts.olaf.ip'",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			p, err := a.loadPlan()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(a.stdout, p.Model())
+			}
+			encoder := yaml.NewEncoder(a.stdout)
+			encoder.SetIndent(2)
+			if err := encoder.Encode(p.Model()); err != nil {
+				return err
+			}
+			return encoder.Close()
+		},
+	}
+	command.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of YAML")
+	return command
+}

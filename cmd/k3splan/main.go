@@ -1,0 +1,82 @@
+// The k3splan command: turns plan tables into a running NixOS/k3s rack.
+//
+// Flags, printing and exit codes live here and nowhere else. The result of a command goes to
+// stdout, all talk to stderr, so that pipes work. Exit codes: 0 done; 1 the operation failed;
+// 2 wrong usage or an invalid plan, and nothing was changed.
+package main
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	root := a.root()
+	root.SetArgs(args)
+	command, err := root.ExecuteContextC(context.Background())
+	if err == nil {
+		return 0
+	}
+	return a.fail(command, err)
+}
+
+// app is what all commands share.
+type app struct {
+	stdin          *os.File
+	stdout, stderr *os.File
+
+	projectDir string // -p
+	noColor    bool   // --no-color
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "k3splan",
+		Short: "From a spreadsheet of machines to a running NixOS/k3s rack",
+		Long: `k3splan reads a plan of machines (plans/hosts.csv, plans/k3s.csv, plans/network.yaml), says
+everything that is wrong with it, and renders a NixOS hive that Colmena builds and deploys.`,
+		Example: `  k3splan setup my-rack && cd my-rack
+  k3splan validate
+  k3splan deploy`,
+		Version:           version(),
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		Args:              usageArgs(cobra.NoArgs),
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+	}
+	root.SetVersionTemplate("k3splan {{.Version}}\n")
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.PersistentFlags().StringVarP(&a.projectDir, "project", "p", "", "the project's `DIR` (default: the nearest folder upwards that holds plans/)")
+	root.PersistentFlags().BoolVar(&a.noColor, "no-color", false, "print without colours, as with NO_COLOR in the environment")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
+	root.AddCommand(
+		a.setupCommand(), a.validateCommand(), a.configurationCommand(), a.renderCommand(),
+		a.buildCommand(), a.deployCommand(), a.passwdCommand(), a.updateCommand(),
+	)
+	return root
+}
+
+// version is the module's, set when it is installed by version, else the commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return "devel " + setting.Value[:min(12, len(setting.Value))]
+		}
+	}
+	return "devel"
+}

@@ -1,0 +1,144 @@
+package main
+
+// What is printed looks like this:
+//
+//	k3splan: error: what is wrong
+//	hint: how to mend it
+//
+// and a problem of a project like this:
+//
+//	plans/k3s.csv:5: type "agnet": there is no such type
+//	  hint: did you mean "agent"?
+//
+// No capital at the beginning, no full stop at the end. A warning says that it is one. Colours
+// only on a terminal.
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"k3splan/internal/plan"
+)
+
+const (
+	exitFailed  = 1
+	exitInvalid = 2
+)
+
+// exitError carries the exit code; with quiet everything was said already.
+type exitError struct {
+	code  int
+	err   error
+	hint  string
+	quiet bool
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+func (e *exitError) Hint() string  { return e.hint }
+
+// usageError is a wrong call: nothing was done.
+func usageError(err error) error { return &exitError{code: exitInvalid, err: err} }
+
+// usageArgs makes the errors of a positional-argument check usage errors.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError(err)
+		}
+		return nil
+	}
+}
+
+// invalid says that the project is not in order; its problems were printed.
+func invalid() error {
+	return &exitError{code: exitInvalid, err: errors.New("the plan is not valid"), quiet: true}
+}
+
+// fail prints an error and gives the exit code.
+func (a *app) fail(command *cobra.Command, err error) int {
+	code, quiet := exitFailed, false
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code, quiet = exit.code, exit.quiet
+	} else if strings.HasPrefix(err.Error(), "unknown command") {
+		code = exitInvalid // cobra has no type for it
+	}
+	if quiet {
+		return code
+	}
+	fmt.Fprintf(a.stderr, "%s %v\n", a.paint(a.stderr, red, "k3splan: error:"), err)
+	hint := ""
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		hint = hinted.Hint()
+	}
+	if hint == "" && code == exitInvalid {
+		hint = command.CommandPath() + " --help"
+	}
+	if hint != "" {
+		for _, line := range strings.Split(hint, "\n") {
+			fmt.Fprintf(a.stderr, "%s %s\n", a.paint(a.stderr, cyan, "hint:"), line)
+		}
+	}
+	return code
+}
+
+// say tells the user something that is not the result.
+func (a *app) say(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }
+
+// printProblems prints every problem and, below, how many there are.
+func (a *app) printProblems(out *os.File, problems plan.Problems) {
+	for _, p := range problems {
+		colour, text := red, p.String()
+		if p.Severity == plan.Warning {
+			colour, text = yellow, text+" (warning)"
+		}
+		place, rest, _ := strings.Cut(text, ": ")
+		fmt.Fprintf(out, "%s %s\n", a.paint(out, colour, place+":"), rest)
+		if p.Hint != "" {
+			fmt.Fprintf(out, "  %s %s\n", a.paint(out, cyan, "hint:"), p.Hint)
+		}
+	}
+	if len(problems) > 0 {
+		errs := problems.Errors()
+		a.say("%s, %s", count(errs, "error"), count(len(problems)-errs, "warning"))
+	}
+}
+
+// count gives "1 host", "2 hosts".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func printJSON(out io.Writer, value any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+type colour string
+
+const (
+	red    colour = "31"
+	yellow colour = "33"
+	cyan   colour = "36"
+)
+
+func (a *app) paint(out *os.File, c colour, text string) string {
+	if a.noColor || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(out.Fd())) {
+		return text
+	}
+	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/gobwas/glob"
+	"github.com/spf13/cobra"
+
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+)
+
+// dir is the project's folder: -p, or the nearest one upwards that holds plans/.
+func (a *app) dir() (string, error) {
+	if a.projectDir != "" {
+		info, err := os.Stat(a.projectDir)
+		if err == nil && !info.IsDir() {
+			err = fmt.Errorf("%s is not a folder", a.projectDir)
+		}
+		if err != nil {
+			return "", &exitError{code: exitInvalid, err: err, hint: "k3splan setup DIR makes a project"}
+		}
+		return a.projectDir, nil
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	dir, ok := project.Find(here)
+	if !ok {
+		return "", &exitError{code: exitInvalid, err: fmt.Errorf("no project here: neither %s nor a folder above it holds plans/", here),
+			hint: "k3splan setup DIR makes one; -p DIR names one"}
+	}
+	return dir, nil
+}
+
+// load reads the whole project. Its problems are printed; with an error among them it fails.
+func (a *app) load() (*project.Project, error) {
+	dir, err := a.dir()
+	if err != nil {
+		return nil, err
+	}
+	p, problems, err := project.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	a.printProblems(a.stderr, problems)
+	if problems.Errors() > 0 {
+		return nil, invalid()
+	}
+	return p, nil
+}
+
+// loadPlan reads the tables alone, as load does.
+func (a *app) loadPlan() (*plan.Plan, error) {
+	dir, err := a.dir()
+	if err != nil {
+		return nil, err
+	}
+	p, problems := plan.Load(os.DirFS(dir))
+	if problems.Errors() > 0 {
+		a.printProblems(a.stderr, problems)
+		return nil, invalid()
+	}
+	return p, nil
+}
+
+// selectHosts resolves names, @tags and globs as Colmena's --on does; none select no host.
+func selectHosts(p *plan.Plan, patterns []string) ([]*plan.Host, error) {
+	chosen := map[string]bool{}
+	for _, pattern := range patterns {
+		for _, part := range strings.Split(strings.ToLower(pattern), ",") {
+			if err := selectInto(chosen, p, part); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(p.Hosts), func(h *plan.Host) bool { return !chosen[h.Name] }), nil
+}
+
+func selectInto(chosen map[string]bool, p *plan.Plan, pattern string) error {
+	name, isTag := strings.CutPrefix(pattern, "@")
+	matcher, err := glob.Compile(name)
+	if err != nil || name == "" {
+		return usageError(fmt.Errorf("%q selects no hosts: a name, @TAG or pattern is needed", pattern))
+	}
+	found := false
+	for _, host := range p.Hosts {
+		names := []string{host.Name}
+		if isTag {
+			names = slices.Concat(host.Tags, host.RoleTags())
+		}
+		if slices.ContainsFunc(names, matcher.Match) {
+			chosen[host.Name], found = true, true
+		}
+	}
+	if found {
+		return nil
+	}
+	if isTag {
+		return noSuch("tag", name, slices.Concat(p.Tags(), plan.RoleTags()), "@")
+	}
+	return noSuch("host", name, p.HostNames(), "")
+}
+
+func noSuch(what, name string, known []string, prefix string) error {
+	hint := fmt.Sprintf("the %ss are: %s", what, strings.Join(known, " "))
+	if nearest := plan.Nearest(name, known); nearest != "" {
+		hint = fmt.Sprintf("did you mean %q?", prefix+nearest)
+	}
+	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no %s %q in the plan", what, name), hint: hint}
+}
+
+// completeHosts offers the names of hosts and tags to the shell.
+func (a *app) completeHosts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	dir, err := a.dir()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	p, _ := plan.Load(os.DirFS(dir))
+	words := p.HostNames()
+	for _, tag := range slices.Concat(p.Tags(), plan.RoleTags()) {
+		words = append(words, "@"+tag)
+	}
+	return words, cobra.ShellCompDirectiveNoFileComp
+}
+
+// shown is a file of the project as the user can name it from where they are.
+func shown(dir, file string) string { return path.Join(dir, file) }

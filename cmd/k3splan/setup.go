@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"k3splan"
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+)
+
+func (a *app) setupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "setup [DIR]",
+		Short: "Make a project: folders, starter tables, tokens, .gitignore",
+		Long: `Makes a project in DIR (default: here), or completes one. What is there already is never
+overwritten. It is the only command that makes tokens for a k3s cluster.`,
+		Example: "  k3splan setup my-rack",
+		Args:    usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir := "."
+			switch {
+			case len(args) == 1 && a.projectDir != "":
+				return usageError(errors.New("the project is named twice: by DIR and by -p"))
+			case len(args) == 1:
+				dir = args[0]
+			case a.projectDir != "":
+				dir = a.projectDir
+			}
+			return a.setup(dir)
+		},
+	}
+}
+
+func (a *app) setup(dir string) error {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return usageError(fmt.Errorf("%s is a file, not a folder", dir))
+	}
+	hadPlan := fileExists(filepath.Join(dir, "plans", "hosts.csv"))
+	made, err := project.Setup(dir, k3splan.Files)
+	if err != nil {
+		return err
+	}
+	for _, m := range made {
+		verb := "made"
+		if m.Completed {
+			verb = "completed"
+		}
+		a.say("%-9s %s", verb, filepath.Join(dir, m.File)+map[bool]string{true: "/"}[strings.HasSuffix(m.File, "/")])
+	}
+	if len(made) == 0 {
+		a.say("nothing to make: the project is complete")
+	}
+	madeToken := slices.ContainsFunc(made, func(m project.Made) bool { return m.File == "secrets/init-token" })
+	if hadPlan && madeToken {
+		a.say("\nThe token is new. If this plan's cluster lives already, put its token into secrets/init-token\n" +
+			"instead: it is in that file where the cluster was set up.")
+	}
+	return a.sayLeft(dir)
+}
+
+// sayLeft tells what only the user can supply.
+func (a *app) sayLeft(dir string) error {
+	p, problems, err := project.Load(dir)
+	if err != nil {
+		return err
+	}
+	in := ""
+	if dir != "." {
+		in = " -p " + shellWord(dir)
+	}
+	var steps []string
+	has := func(code, file string) bool {
+		return slices.ContainsFunc(problems, func(p plan.Problem) bool { return p.Code == code && (file == "" || p.File == file) })
+	}
+	steps = append(steps, "fill in the tables in "+filepath.Join(dir, "plans"))
+	if has("secret-missing", "secrets/passwd") {
+		steps = append(steps, "set the admins' password:       k3splan passwd"+in)
+	}
+	if has("ssh-key-missing", "") {
+		steps = append(steps, "bring your ssh key:             cp ~/.ssh/id_ed25519.pub "+shellWord(filepath.Join(dir, "secrets", "all.pub")))
+	}
+	if p.Plan.Network.Versions.NixOS.NeedsLock() && !fileExists(filepath.Join(dir, "plans", "lock.json")) {
+		steps = append(steps, "pin nixpkgs:                    k3splan update"+in)
+	}
+	steps = append(steps, "see whether all is well:        k3splan validate"+in)
+	a.say("\nWhat is left to do:")
+	for _, step := range steps {
+		a.say("  - %s", step)
+	}
+	return nil
+}
+
+func fileExists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+// shellWord quotes a path so that it can be pasted into a shell.
+func shellWord(text string) string {
+	if strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+~") == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+)
+
+func (a *app) validateCommand() *cobra.Command {
+	var asJSON, strict bool
+	command := &cobra.Command{
+		Use:   "validate",
+		Short: "Show every problem of the plan and its secrets",
+		Long: `Reads the tables, the secrets and all other files of the project, and shows every problem with
+the place where it is and how to mend it. Nothing is changed.
+
+Exit code 0 without errors, 2 with any; warnings count with --strict.`,
+		Example: "  k3splan validate\n  k3splan validate --json | jq -r '.[].code'",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE:    func(*cobra.Command, []string) error { return a.validate(asJSON, strict) },
+	}
+	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {file, line, column, value, severity, code, message, hint}")
+	command.Flags().BoolVar(&strict, "strict", false, "take warnings for errors")
+	return command
+}
+
+func (a *app) validate(asJSON, strict bool) error {
+	dir, err := a.dir()
+	if err != nil {
+		return err
+	}
+	p, problems, err := project.Load(dir)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if problems == nil {
+			problems = plan.Problems{}
+		}
+		if err := printJSON(a.stdout, problems); err != nil {
+			return err
+		}
+	} else {
+		a.printProblems(a.stdout, problems)
+	}
+	if problems.Errors() > 0 || strict && len(problems) > 0 {
+		return invalid()
+	}
+	if !asJSON {
+		a.say("the plan is valid: %s, %s, %s",
+			count(len(p.Plan.Hosts), "host"), count(len(p.Plan.Servers()), "k3s server"), count(len(p.Plan.Agents()), "k3s agent"))
+	}
+	return nil
+}

@@ -1,0 +1,4 @@
+# For the hosts with the tag "storage".
+{
+  services.smartd.enable = true;
+}

@@ -1,0 +1,5 @@
+# For the one host.
+{ config, ... }:
+{
+  environment.etc.room.text = config.cluster.olaf.room;
+}

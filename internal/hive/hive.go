@@ -1,0 +1,85 @@
+// Package hive renders a project into what Colmena evaluates: the same project always into the
+// same bytes.
+package hive
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"path"
+	"text/template"
+
+	"github.com/Masterminds/sprig/v3"
+
+	"k3splan/internal/pins"
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+)
+
+// Render gives the tree of a valid project. files holds the templates in its folder "templates".
+func Render(p *project.Project, files fs.FS) (Tree, error) {
+	templates, err := template.New("").Funcs(sprig.HermeticTxtFuncMap()).Funcs(template.FuncMap{
+		"nixString": NixString,
+		"nixPath":   NixPath,
+	}).Option("missingkey=error").ParseFS(files, "templates/*.tmpl")
+	if err != nil {
+		return nil, err
+	}
+	r := &renderer{tree: Tree{}, templates: templates}
+	r.execute("hive.nix", "hive.nix.tmpl", struct{ Hosts []*plan.Host }{p.Plan.Hosts})
+	r.execute("sources.nix", "sources.nix.tmpl", sourcesOf(p))
+	for _, host := range p.Plan.Hosts {
+		r.execute(path.Join("hosts", host.Name+".nix"), "host.nix.tmpl", hostData(p, host))
+	}
+	r.data("cluster.json", p.Plan.Model())
+	r.data("k3s/server.json", p.ServerConfig)
+	r.data("k3s/agent.json", p.AgentConfig)
+	for _, manifest := range p.Manifests {
+		r.tree[path.Join("manifests", manifest.Name)] = manifest.Data
+	}
+	r.modules(files)
+	return r.tree, r.err
+}
+
+// renderer collects files and keeps the first error.
+type renderer struct {
+	tree      Tree
+	templates *template.Template
+	err       error
+}
+
+func (r *renderer) execute(file, name string, data any) {
+	var out bytes.Buffer
+	if err := r.templates.ExecuteTemplate(&out, name, data); err != nil && r.err == nil {
+		r.err = fmt.Errorf("render %s: %w", file, err)
+	}
+	r.tree[file] = out.Bytes()
+}
+
+func (r *renderer) data(file string, value any) {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(value); err != nil && r.err == nil {
+		r.err = fmt.Errorf("render %s: %w", file, err)
+	}
+	r.tree[file] = out.Bytes()
+}
+
+// modules copies the static NixOS modules.
+func (r *renderer) modules(files fs.FS) {
+	const dir = "templates/modules"
+	entries, err := fs.ReadDir(files, dir)
+	for _, entry := range entries {
+		var content []byte
+		if content, err = fs.ReadFile(files, path.Join(dir, entry.Name())); err != nil {
+			break
+		}
+		r.tree[path.Join("modules", entry.Name())] = content
+	}
+	if err != nil && r.err == nil {
+		r.err = err
+	}
+}

@@ -1,0 +1,25 @@
+package hive
+
+import (
+	"path"
+	"strings"
+)
+
+// nixEscapes are the characters that mean something inside a Nix string. Every dollar sign is
+// escaped, so that neither ${ nor $${ can begin an interpolation.
+var nixEscapes = strings.NewReplacer(
+	`\`, `\\`,
+	`"`, `\"`,
+	`$`, `\$`,
+	"\n", `\n`,
+	"\r", `\r`,
+	"\t", `\t`,
+)
+
+// NixString gives text as a Nix string literal that evaluates to the same text. Nix strings cannot
+// hold a null byte, so neither can text.
+func NixString(text string) string { return `"` + nixEscapes.Replace(text) + `"` }
+
+// NixPath gives a file of the project as a Nix path expression that holds in the files of
+// generated/hosts, wherever the project lies. A path literal could not hold blanks.
+func NixPath(file string) string { return "(../.. + " + NixString("/"+path.Clean(file)) + ")" }

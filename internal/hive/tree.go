@@ -1,0 +1,147 @@
+package hive
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/aymanbagabas/go-udiff"
+	"golang.org/x/sys/unix"
+)
+
+// Dir is the folder of the rendered hive, relative to the project.
+const Dir = "generated"
+
+// Tree is a rendered hive in memory: contents by slash path relative to Dir.
+type Tree map[string][]byte
+
+// Paths are the files of the tree, sorted.
+func (t Tree) Paths() []string { return slices.Sorted(maps.Keys(t)) }
+
+// readTree reads what was rendered before; a folder that is not there is an empty tree.
+func readTree(dir string) (Tree, error) {
+	info, err := os.Lstat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Tree{}, nil
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return nil, fmt.Errorf("%s is not a folder; k3splan renders into it and would replace it", dir)
+	}
+	tree := Tree{}
+	fsys := os.DirFS(dir)
+	err = fs.WalkDir(fsys, ".", func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		if !entry.Type().IsRegular() {
+			tree[file] = nil // a link or the like: never rendered, so it is a difference
+			return nil
+		}
+		tree[file], err = fs.ReadFile(fsys, file)
+		return err
+	})
+	return tree, err
+}
+
+func (t Tree) equal(other Tree) bool {
+	return maps.EqualFunc(t, other, func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) })
+}
+
+// Write puts the tree into the project's folder, as a whole or not at all. Files of an earlier
+// tree vanish; if nothing differs, nothing is touched. It tells whether something was written.
+func (t Tree) Write(project string) (changed bool, err error) {
+	dir := filepath.Join(project, Dir)
+	present, err := readTree(dir)
+	if err != nil {
+		return false, err
+	}
+	if len(present) > 0 && t.equal(present) {
+		return false, nil
+	}
+	// beside the old one, so that it can be exchanged in one step
+	fresh, err := os.MkdirTemp(project, "."+Dir+"-*")
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(fresh)) }()
+	if err := t.writeTo(fresh); err != nil {
+		return false, err
+	}
+	if err := exchange(fresh, dir); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+func (t Tree) writeTo(dir string) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	for _, file := range t.Paths() {
+		name := filepath.Join(dir, filepath.FromSlash(file))
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, t[file], 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exchange lets fresh take the place of dir; what was there before is at fresh afterwards.
+func exchange(fresh, dir string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOENT):
+		return os.Rename(fresh, dir)
+	case !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS):
+		return &os.LinkError{Op: "exchange", Old: fresh, New: dir, Err: err}
+	}
+	// a file system without the exchange (NFS): for a moment there is no tree
+	old := fresh + ".old"
+	if err := os.Rename(dir, old); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, dir); err != nil {
+		return errors.Join(err, os.Rename(old, dir))
+	}
+	return os.RemoveAll(old)
+}
+
+// Diff shows what Write would change, as a unified diff; it is empty if nothing differs.
+func (t Tree) Diff(project string) (string, error) {
+	present, err := readTree(filepath.Join(project, Dir))
+	if err != nil {
+		return "", err
+	}
+	files := slices.Sorted(maps.Keys(present))
+	files = append(files, t.Paths()...)
+	slices.Sort(files)
+	var diff strings.Builder
+	for _, file := range slices.Compact(files) {
+		before, after := present[file], t[file]
+		if bytes.Equal(before, after) {
+			continue
+		}
+		oldName, newName := Dir+"/"+file, Dir+"/"+file
+		if _, there := present[file]; !there {
+			oldName = "/dev/null"
+		}
+		if _, there := t[file]; !there {
+			newName = "/dev/null"
+		}
+		diff.WriteString(udiff.Unified(oldName, newName, string(before), string(after)))
+	}
+	return diff.String(), nil
+}

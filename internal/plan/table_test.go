@@ -1,0 +1,179 @@
+package plan
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+)
+
+func modelOf(t *testing.T, files map[string]string) string {
+	t.Helper()
+	p, problems := Load(project(files))
+	require.Empty(t, problems)
+	data, err := json.MarshalIndent(p.Model(), "", "  ")
+	require.NoError(t, err)
+	return string(data)
+}
+
+func utf16LE(text string) string {
+	data := []byte{0xff, 0xfe}
+	for _, unit := range utf16.Encode([]rune(text)) {
+		data = binary.LittleEndian.AppendUint16(data, unit)
+	}
+	return string(data)
+}
+
+// Whatever a spreadsheet program makes of a table, it means the same.
+func TestTablesThatMeanTheSame(t *testing.T) {
+	want := modelOf(t, nil)
+	reversed := func(table string) string {
+		lines := strings.Split(strings.TrimSpace(table), "\n")
+		slices.Reverse(lines[1:])
+		return strings.Join(lines, "\n")
+	}
+	for name, files := range map[string]map[string]string{
+		"rows in another order":       {hostsFile: reversed(goodHosts), k3sFile: reversed(goodK3s)},
+		"columns in another order":    {k3sFile: "type,taints,labels,ip,host,name,mac\ninit,,,10.0.100.12,olaf,olaf-server,\nagent,,,10.0.100.22,olaf,olaf-agent,\nagent,,disk=large,10.0.100.25,karl,karl-agent,\n"},
+		"semicolons":                  {hostsFile: strings.ReplaceAll(goodHosts, ",", ";")},
+		"tabs, with empty cells":      {hostsFile: strings.ReplaceAll(goodHosts, ",", "\t"), k3sFile: strings.ReplaceAll(goodK3s, ",", "\t")},
+		"Excel's line":                {hostsFile: "sep=;\r\n" + strings.ReplaceAll(goodHosts, ",", ";")},
+		"byte-order mark":             {hostsFile: "\ufeff" + goodHosts, networkFile: "\ufeff" + goodNetwork},
+		"UTF-16":                      {hostsFile: utf16LE(goodHosts), k3sFile: utf16LE(strings.ReplaceAll(goodK3s, ",", "\t"))},
+		"CRLF":                        {hostsFile: strings.ReplaceAll(goodHosts, "\n", "\r\n"), networkFile: strings.ReplaceAll(goodNetwork, "\n", "\r\n")},
+		"CR":                          {hostsFile: strings.ReplaceAll(goodHosts, "\n", "\r")},
+		"capitals":                    {hostsFile: strings.Replace(strings.Replace(goodHosts, "olaf", "Olaf", 2), "name,interface", "NAME,Interface", 1)},
+		"blanks around cells":         {k3sFile: strings.ReplaceAll(goodK3s, ",", " ,\t")},
+		"quotes with blanks":          {k3sFile: strings.ReplaceAll(goodK3s, "olaf-agent,agent,", ` "olaf-agent"  , "agent" ,`)},
+		"quotes with blanks and tabs": {k3sFile: strings.ReplaceAll(strings.ReplaceAll(goodK3s, ",", "\t"), "olaf-agent\t", ` "olaf-agent" `+"\t")},
+		"comments and blank lines":    {hostsFile: "# my hosts, all of them; \"here\"\n\n" + strings.Replace(goodHosts, "ulf,", "\n# ulf\n\t \nulf,", 1)},
+		"rows of empty cells":         {hostsFile: ",,,\n" + goodHosts + ",,,,,,,,,\n,,,,,,,,,\n"},
+		"surplus separators":          {k3sFile: strings.ReplaceAll(goodK3s, "\n", ",,\n")},
+		"no newline at the end":       {hostsFile: strings.TrimSpace(goodHosts)},
+		"init under another name":     {k3sFile: strings.Replace(goodK3s, ",init,", ",Init_Server,", 1)},
+		"netmask with slash":          {networkFile: strings.Replace(goodNetwork, "24", "/24", 1)},
+		"netmask in full":             {networkFile: strings.Replace(goodNetwork, "24", "255.255.255.0", 1)},
+		"versions in their own file":  {networkFile: "netmask: 24\ngateway: 10.0.100.1\n", versionsFile: "nixos: nixos-24.11\nk3s: 1.31\n"},
+		"versions below versions":     {networkFile: "netmask: 24\ngateway: 10.0.100.1\n", versionsFile: "versions:\n  nixos: '24.11'\n  k3s: 1.31\n"},
+		"target written out":          {hostsFile: strings.Replace(goodHosts, "10.0.100.3", "10.0.100.3 @ 10.0.100.3", 1)},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, want, modelOf(t, files)) })
+	}
+}
+
+// Line numbers hold whatever stands above.
+func TestLinesOfProblems(t *testing.T) {
+	hosts := "# a comment\n\nname,interface,ip,admin,note\n" +
+		"olaf,eno1,10.0.100.2,olaf,\"two\nlines\"\n" +
+		",,,,\n" +
+		"ulf,eno1,10.0.100.3,ulf,\n" +
+		"karl,eno1,nonsense,karl,\n"
+	for _, variant := range []string{hosts, strings.ReplaceAll(hosts, "\n", "\r\n"), "\ufeff" + hosts, "sep=,\n" + strings.TrimPrefix(hosts, "# a comment\n")} {
+		_, problems := Load(project(map[string]string{hostsFile: variant, k3sFile: "host,name,type,ip\n"}))
+		require.Equal(t, []string{"address-invalid hosts.csv:8 ip"}, brief(problems), "%v", problems)
+	}
+}
+
+func TestOwnColumnsAreData(t *testing.T) {
+	hosts := "name,interface,ip,admin,note,\"odd, name\"\n" +
+		"olaf,eno1,10.0.100.2,olaf,\"Two\nlines, ${x} '' \"\"quoted\"\" \\ $$\",\n"
+	p, problems := Load(project(map[string]string{hostsFile: hosts, k3sFile: "host,name,type,ip,Zone\nolaf,s,init,10.0.100.12, North \n"}))
+	require.Empty(t, problems)
+	olaf := p.Host("olaf")
+	require.Equal(t, map[string]string{"note": "two\nlines, ${x} '' \"quoted\" \\ $$", "odd, name": ""}, olaf.Own)
+	require.Equal(t, map[string]string{"zone": "north"}, olaf.Server.Own)
+	require.Equal(t, "north", p.Model().Hosts["olaf"]["k3s"].(map[string]any)["server"].(map[string]any)["zone"])
+}
+
+// ancestor-defects 1, 2, 5, 7 and the targets of design.md.
+func TestAddressesAndTargets(t *testing.T) {
+	for cell, want := range map[string]Host{
+		"10.0.100.2":           {Target: Target{Host: "10.0.100.2"}},
+		"10.0.100.2@1.2.3.4":   {Target: Target{Host: "1.2.3.4"}},
+		"10.0.100.2@nas:2222":  {Target: Target{Host: "nas", Port: 2222}},
+		"10.0.100.2@localhost": {Target: Target{Local: true}},
+		"dhcp@olaf.example":    {Target: Target{Host: "olaf.example"}, saysDHCP: true},
+		"Automatic @ THIS":     {Target: Target{Local: true}, saysDHCP: true},
+		"@127.0.0.1:2222":      {Target: Target{Host: "127.0.0.1", Port: 2222}, saysDHCP: true},
+	} {
+		t.Run(cell, func(t *testing.T) {
+			p, problems := Load(project(map[string]string{
+				hostsFile: "name,interface,ip,admin\nolaf,eno1," + cell + ",olaf\n",
+				k3sFile:   "host,name,type,ip\n",
+			}))
+			require.Empty(t, problems)
+			olaf := p.Host("olaf")
+			require.Equal(t, want.Target, olaf.Target)
+			require.Equal(t, want.saysDHCP, olaf.DHCP())
+		})
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add(goodHosts, goodK3s, goodNetwork)
+	f.Add("\ufeffname;interface\n\"a\n", "host\tname\n# x", "versions: {nixos: <nixpkgs>}\nnetmask: [1]")
+	f.Add("sep=;\nname;\"interface\" ;ip;admin\na; \"b\nc\" ;;", "a,b\n\"", "- 1")
+	f.Fuzz(func(t *testing.T, hosts, k3s, network string) {
+		p, problems := Load(fstest.MapFS{
+			hostsFile: {Data: []byte(hosts)}, k3sFile: {Data: []byte(k3s)}, networkFile: {Data: []byte(network)},
+		})
+		for _, problem := range problems {
+			require.NotEmpty(t, problem.Code)
+			require.LessOrEqual(t, problem.Line, strings.Count(hosts+k3s+network, "\n")+strings.Count(hosts+k3s+network, "\r")+3)
+		}
+		if problems.Errors() > 0 {
+			return
+		}
+		data, err := json.Marshal(p.Model())
+		require.NoError(t, err)
+		require.True(t, utf8.Valid(data))
+		for _, host := range p.Hosts {
+			require.NotContains(t, host.Name, " ")
+			require.Nil(t, checkInterface(host.Interface))
+		}
+	})
+}
+
+// rack gives the tables of n hosts, every third with a server, the others with an agent.
+func rack(n int) fstest.MapFS {
+	var hosts, k3s strings.Builder
+	hosts.WriteString("name,interface,ip,admin,serial,tags,rack\n")
+	k3s.WriteString("host,name,type,ip,labels\n")
+	address := func(i int) string { return fmt.Sprintf("10.%d.%d.%d", 64+i>>16, i>>8&255, i&255) }
+	for i := range n {
+		fmt.Fprintf(&hosts, "host-%d,eno1,%s,admin,serial-%d,a b,rack %d\n", i, address(2*i+2), i, i/40)
+		role := "agent"
+		if i == 0 {
+			role = "init"
+		} else if i%3 == 0 {
+			role = "server"
+		}
+		fmt.Fprintf(&k3s, "host-%d,container-%d,%s,%s,\n", i, i, role, address(2*i+3))
+	}
+	return fstest.MapFS{
+		hostsFile:   {Data: []byte(hosts.String())},
+		k3sFile:     {Data: []byte(k3s.String())},
+		networkFile: {Data: []byte("netmask: 10\ngateway: 10.127.255.254\npod_cidr: 10.128.0.0/16\nservice_cidr: 10.129.0.0/16\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n")},
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	for _, n := range []int{10, 1_000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			fsys := rack(n)
+			b.ReportAllocs()
+			for b.Loop() {
+				if p, problems := Load(fsys); problems.Errors() > 0 || len(p.Hosts) != n {
+					b.Fatal(problems)
+				}
+			}
+		})
+	}
+}

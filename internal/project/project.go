@@ -1,0 +1,131 @@
+// Package project reads a project's folder as a whole: plan, secrets, manifests, snippets and pins.
+package project
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"k3splan/internal/pins"
+	"k3splan/internal/plan"
+	"k3splan/internal/secrets"
+)
+
+// Project is all that is known of a project. Secrets are paths in it, never contents.
+type Project struct {
+	// Dir is the project's folder, absolute.
+	Dir     string
+	Plan    *plan.Plan
+	Secrets *secrets.Store
+	Lock    pins.Lock
+	// Manifests are sorted by name.
+	Manifests []Manifest
+	// ServerConfig and AgentConfig are never nil.
+	ServerConfig, AgentConfig K3sConfig
+
+	fsys  fs.FS
+	files nixFiles
+}
+
+// Find gives the nearest folder from dir upwards that holds plans/.
+func Find(dir string) (found string, ok bool) {
+	for {
+		if info, err := os.Stat(filepath.Join(dir, "plans")); err == nil && info.IsDir() {
+			return dir, true
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", false
+		}
+		dir = parent
+	}
+}
+
+// Load reads the project in dir with all its problems, sorted. Only without an error among them
+// is the project good for more than looking at. The error is one of the machine, not of the
+// project.
+func Load(dir string) (*Project, plan.Problems, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	fsys := os.DirFS(dir)
+	p := &Project{Dir: dir, fsys: fsys}
+
+	var problems plan.Problems
+	collect := func(found plan.Problems) { problems = append(problems, found...) }
+	var found plan.Problems
+	p.Plan, found = plan.Load(fsys)
+	collect(found)
+	p.Secrets, found = secrets.Open(dir, needsOf(p.Plan))
+	collect(found)
+	p.Manifests, found = readManifests(fsys)
+	collect(found)
+	p.files, found = readNixFiles(fsys, p.Plan)
+	collect(found)
+	p.ServerConfig, found = readK3sConfig(fsys, "server.yaml")
+	collect(found)
+	p.AgentConfig, found = readK3sConfig(fsys, "agent.yaml")
+	collect(found)
+	collect(checkK3sFolder(fsys))
+	p.Lock, found = pins.Read(fsys)
+	collect(found)
+	if len(found) == 0 {
+		collect(p.Lock.Check(p.Plan.Network.Versions, p.needsDisko()))
+	}
+	problems.Sort()
+	return p, problems, nil
+}
+
+func needsOf(p *plan.Plan) secrets.Needs {
+	needs := secrets.Needs{Hosts: p.HostNames(), K3s: p.HasK3s(), Partial: !p.Complete}
+	for _, container := range slices.Concat(p.Servers(), p.Agents()) {
+		needs.Containers = append(needs.Containers, container.Name)
+	}
+	return needs
+}
+
+func (p *Project) needsDisko() bool { return slices.ContainsFunc(p.Plan.Hosts, p.Partitioned) }
+
+// existing gives those of the files that the project has.
+func (p *Project) existing(files ...string) []string {
+	return slices.DeleteFunc(files, func(file string) bool { return !p.files[file] })
+}
+
+func partitioningFile(host *plan.Host) string { return path.Join(partitioningDir, host.Name+".nix") }
+func hardwareFile(host *plan.Host) string     { return path.Join(hardwareDir, host.Name+".nix") }
+func snippetFile(name string) string          { return path.Join(snippetsDir, name+".nix") }
+
+// Partitioned tells whether disko lays out the host's disks.
+func (p *Project) Partitioned(host *plan.Host) bool { return p.files[partitioningFile(host)] }
+
+// HardwareKnown tells whether the host's hardware configuration was fetched.
+func (p *Project) HardwareKnown(host *plan.Host) bool { return p.files[hardwareFile(host)] }
+
+// Imports are the Nix files of the user that configure a host: hardware, disks, then snippets from
+// the general to the special.
+func (p *Project) Imports(host *plan.Host) []string {
+	files := []string{hardwareFile(host), partitioningFile(host), snippetFile("all")}
+	tags := slices.Concat(host.RoleTags(), host.Tags)
+	slices.Sort(tags)
+	for _, tag := range tags {
+		files = append(files, snippetFile("@"+tag))
+	}
+	return p.existing(append(files, snippetFile(host.Name))...)
+}
+
+// ServerImports are the Nix files of the user that configure the host's server container.
+func (p *Project) ServerImports(host *plan.Host) []string {
+	if host.Server == nil {
+		return nil
+	}
+	return p.existing(snippetFile(host.Server.Name))
+}
+
+// LabelledFileSystems tells whether the host's file systems are found by the labels that the
+// installer gives, because no file of the user tells where the root is.
+func (p *Project) LabelledFileSystems(host *plan.Host) bool {
+	return !p.Partitioned(host) && !tellsRootFS(p.fsys, p.Imports(host))
+}

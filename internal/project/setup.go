@@ -1,0 +1,251 @@
+package project
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"k3splan/internal/plan"
+	"k3splan/internal/secrets"
+)
+
+// Made is what Setup has done with one file or folder.
+type Made struct {
+	// File is relative to the project; a folder ends in "/".
+	File string
+	// Completed tells that the file was there and lines were added to it.
+	Completed bool
+}
+
+// Setup makes a project in dir, or completes one: what is there already stays as it is. files holds
+// the starter files. It gives what it made, in the order in which it made it.
+func Setup(dir string, files fs.FS) ([]Made, error) {
+	s := &setup{dir: dir, files: files}
+	for _, step := range []func() error{s.folders, s.tables, s.manifests, s.tokens, s.gitignore} {
+		if err := step(); err != nil {
+			return s.made, err
+		}
+	}
+	return s.made, nil
+}
+
+type setup struct {
+	dir   string
+	files fs.FS
+	made  []Made
+}
+
+func (s *setup) exists(file string) bool {
+	_, err := os.Lstat(filepath.Join(s.dir, file))
+	return err == nil
+}
+
+func (s *setup) folders() error {
+	for _, folder := range []string{"plans", snippetsDir, partitioningDir, hardwareDir} {
+		if err := s.folder(folder, 0o755); err != nil {
+			return err
+		}
+	}
+	return s.folder(secrets.Dir, 0o700)
+}
+
+func (s *setup) folder(folder string, mode fs.FileMode) error {
+	if s.exists(folder) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Join(s.dir, folder), mode); err != nil {
+		return err
+	}
+	s.made = append(s.made, Made{File: folder + "/"})
+	return nil
+}
+
+// create writes a file that is not there.
+func (s *setup) create(file string, content []byte) error {
+	if s.exists(file) {
+		return nil
+	}
+	out, err := os.OpenFile(filepath.Join(s.dir, file), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(content)
+	if err := errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	s.made = append(s.made, Made{File: file})
+	return nil
+}
+
+// starter gives an embedded file.
+func (s *setup) starter(file string) ([]byte, error) { return fs.ReadFile(s.files, file) }
+
+// tables writes the starter tables. They fit together; beside tables of the user, a missing one
+// must fit to those instead: no container on hosts that are not theirs, and a gateway in the
+// network of their hosts.
+func (s *setup) tables() error {
+	beside := s.exists("plans/hosts.csv") || s.exists("plans/k3s.csv")
+	for _, file := range []string{"plans/hosts.csv", "plans/k3s.csv", "plans/network.yaml"} {
+		content, err := s.starter(file)
+		if err != nil {
+			return err
+		}
+		if beside {
+			content = s.fit(file, string(content))
+		}
+		if err := s.create(file, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var starterGateway = regexp.MustCompile(`(?m)^gateway: .*$`)
+
+func (s *setup) fit(file, content string) []byte {
+	if strings.HasSuffix(file, ".csv") {
+		lines := strings.SplitAfter(content, "\n")
+		last := len(lines) - 1
+		for last > 0 && !strings.HasPrefix(lines[last-1], "#") {
+			last--
+		}
+		return []byte(strings.Join(lines[:last+1], "")) // comments and header
+	}
+	p, _ := plan.Load(os.DirFS(s.dir))
+	taken := map[netip.Addr]bool{}
+	var first netip.Addr
+	for _, host := range p.Hosts {
+		taken[host.Address] = true
+		if host.Address.IsValid() && (!first.IsValid() || host.Line < p.Host(host.Name).Line) {
+			first = host.Address
+		}
+		for _, container := range host.Containers() {
+			taken[container.Address] = true
+		}
+	}
+	if !first.IsValid() {
+		return []byte(content)
+	}
+	bytes := first.As4()
+	for _, last := range []byte{1, 254} {
+		bytes[3] = last
+		if gateway := netip.AddrFrom4(bytes); !taken[gateway] {
+			content = starterGateway.ReplaceAllString(content, "gateway: "+gateway.String())
+			break
+		}
+	}
+	return []byte(content)
+}
+
+// manifests writes the starter manifests only together with their folder: whoever deletes one does
+// not want it again.
+func (s *setup) manifests() error {
+	if s.exists(manifestsDir) {
+		return nil
+	}
+	if err := s.folder(manifestsDir, 0o755); err != nil {
+		return err
+	}
+	entries, err := fs.ReadDir(s.files, manifestsDir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		file := path.Join(manifestsDir, entry.Name())
+		content, err := s.starter(file)
+		if err != nil {
+			return err
+		}
+		if err := s.create(file, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tokens makes the tokens of a new cluster. No other command does.
+func (s *setup) tokens() error {
+	content, err := s.starter("secrets.example/README.md")
+	if err != nil {
+		return err
+	}
+	if err := s.create(path.Join(secrets.Dir, "README.md"), content); err != nil {
+		return err
+	}
+	initFile := path.Join(secrets.Dir, string(secrets.InitToken))
+	if s.exists(initFile) {
+		// a cluster without an agent token may live: its agents joined with the servers' token
+		return nil
+	}
+	for _, kind := range []secrets.TokenKind{secrets.InitToken, secrets.AgentToken} {
+		file := path.Join(secrets.Dir, string(kind))
+		if s.exists(file) {
+			continue
+		}
+		token, err := secrets.NewToken()
+		if err != nil {
+			return err
+		}
+		if err := secrets.Create(filepath.Join(s.dir, file), []byte(token+"\n")); err != nil {
+			return err
+		}
+		s.made = append(s.made, Made{File: file})
+	}
+	return nil
+}
+
+// notInGit are the folders that git must not see: secrets, what is rendered, and k3splan's own.
+var notInGit = []string{"/secrets/", "/generated/", "/.generated-*/", "/.k3splan/"}
+
+// gitignore keeps secrets out of git: a missing line is added to a file that is there.
+func (s *setup) gitignore() error {
+	const file = ".gitignore"
+	name := filepath.Join(s.dir, file)
+	present, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var missing []string
+	for _, line := range notInGit {
+		if !ignoresFolder(string(present), line) {
+			missing = append(missing, line)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	text := "# k3splan: secrets, and what it renders\n" + strings.Join(missing, "\n") + "\n"
+	if len(present) == 0 {
+		return s.create(file, []byte(text))
+	}
+	if !strings.HasSuffix(string(present), "\n") {
+		text = "\n" + text
+	}
+	out, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = out.WriteString(text)
+	if err := errors.Join(err, out.Close()); err != nil {
+		return fmt.Errorf("complete %s: %w", file, err)
+	}
+	s.made = append(s.made, Made{File: file, Completed: true})
+	return nil
+}
+
+// ignoresFolder tells whether a .gitignore has the line, in any usual spelling.
+func ignoresFolder(text, line string) bool {
+	bare := strings.Trim(line, "/")
+	for present := range strings.Lines(text) {
+		if strings.Trim(strings.TrimSpace(present), "/") == bare {
+			return true
+		}
+	}
+	return false
+}
