@@ -1,0 +1,64 @@
+// Package colmena is the one door to Colmena, Nix and the other programs that k3splan starts: pure
+// builders of argument lists, and one runner.
+package colmena
+
+import "strings"
+
+// Selection is what a Colmena command is for. The zero Selection selects no host.
+type Selection struct {
+	// All selects every node of the hive; Hosts is then not looked at.
+	All bool
+	// Hosts are the nodes' names.
+	Hosts []string
+	// Servers tells how many of the selected hosts have a k3s server.
+	Servers int
+}
+
+// Build gives the arguments that build the selected hosts' systems. hive is the path of the hive's
+// file; extra are the user's own arguments, which Colmena gets as they are.
+func Build(hive string, selection Selection, extra []string) []string {
+	return deployment("build", hive, selection, extra)
+}
+
+// Apply gives the arguments that deploy to the selected hosts by ssh; Colmena passes over hosts that
+// have no target. The goal ("switch", if nothing is said) is one of the user's arguments.
+func Apply(hive string, selection Selection, extra []string) []string {
+	return deployment("apply", hive, selection, extra)
+}
+
+// ApplyLocal gives the arguments that deploy one node to this machine, which must run NixOS.
+func ApplyLocal(hive, node string, extra []string) []string {
+	return append([]string{"apply-local", "-f", hive, "--node", node, "--sudo"}, extra...)
+}
+
+func deployment(command, hive string, selection Selection, extra []string) []string {
+	args := []string{command, "-f", hive}
+	if !selection.All {
+		// without a name this is a filter that matches nothing, which Colmena allows
+		args = append(args, "--on", strings.Join(selection.Hosts, ","))
+	}
+	// Each server is a member of etcd. By default Colmena treats ten hosts at a time, and two that
+	// restart together can cost the quorum.
+	if selection.Servers > 1 && !setsParallel(extra) {
+		args = append(args, "--parallel", "1")
+	}
+	return append(args, extra...)
+}
+
+// setsParallel tells whether the user's arguments hold Colmena's -p or --parallel, which it does
+// not take twice. All four spellings count, and -p behind flags without a value ("-vp3").
+func setsParallel(args []string) bool {
+	for _, arg := range args {
+		switch {
+		case arg == "--":
+			return false
+		case arg == "--parallel", strings.HasPrefix(arg, "--parallel="):
+			return true
+		case strings.HasPrefix(arg, "--"):
+			continue
+		case strings.HasPrefix(strings.TrimLeft(arg, "-vh"), "p") && strings.HasPrefix(arg, "-"):
+			return true
+		}
+	}
+	return false
+}
