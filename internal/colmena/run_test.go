@@ -169,10 +169,10 @@ func readTrees(t *testing.T, file string) []process {
 // Whatever a program has started is gone when the context is, be it deaf or an orphan.
 func TestRunCancelled(t *testing.T) {
 	for name, script := range map[string]string{
-		"waits for its child":         `sh -c 'echo $PPID $$ > "$1"; exec sleep 1000' - "$PIDS"; true`,
-		"deaf":                        `trap '' TERM; sh -c 'echo $PPID $$ > "$1"; while :; do sleep 0.1; done' - "$PIDS"; true`,
-		"ends before its deaf child":  `sh -c 'trap "" TERM; echo $PPID $$ > "$1"; while :; do sleep 0.1; done' - "$PIDS" & wait`,
-		"ends before its slow child":  `sh -c 'trap "sleep 0.1; exit" TERM; echo $PPID $$ > "$1"; while :; do sleep 0.01; done' - "$PIDS" & wait`,
+		"waits for its child":        `sh -c 'echo $PPID $$ > "$1"; exec sleep 1000' - "$PIDS"; true`,
+		"deaf":                       `trap '' TERM; sh -c 'echo $PPID $$ > "$1"; while :; do sleep 0.1; done' - "$PIDS"; true`,
+		"ends before its deaf child": `sh -c 'trap "" TERM; echo $PPID $$ > "$1"; while :; do sleep 0.1; done' - "$PIDS" & wait`,
+		"ends before its slow child": `sh -c 'trap "sleep 0.1; exit" TERM; echo $PPID $$ > "$1"; while :; do sleep 0.01; done' - "$PIDS" & wait`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			shortGrace(t)

@@ -1,0 +1,216 @@
+package colmena
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// hardNames are folders that a user may have and that Nix code would choke on or run.
+var hardNames = []string{
+	`rack "${x}" 'a b'`, `''${y}''`, `$HOME`, `back\slash`, "new\nline", "ü", `a;b`, `#c`, `<nixpkgs>`, `~`, `*`, "bad\xffbyte",
+}
+
+func realTempDir(t *testing.T) string {
+	t.Helper()
+	folder, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	return folder
+}
+
+// writeHive makes folder with a hive that consists of importing text from a file beside it.
+func writeHive(t *testing.T, folder, text string) string {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(folder, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "hive.nix"), []byte("import ./imported.nix\n"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "imported.nix"), []byte(text), 0o644))
+	return filepath.Join(folder, "hive.nix")
+}
+
+func openHive(t *testing.T, file string) *Hive {
+	t.Helper()
+	hive, err := OpenHive(file)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, hive.Close()) })
+	return hive
+}
+
+func listing(t *testing.T, folder string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
+func TestOpenHive(t *testing.T) {
+	t.Run("a plain path is taken as it is", func(t *testing.T) {
+		t.Setenv("TMPDIR", realTempDir(t))
+		file := writeHive(t, filepath.Join(realTempDir(t), "my.rack_1+2-3"), "{ }")
+		hive := openHive(t, file)
+		require.Equal(t, file, hive.File)
+		require.Empty(t, hive.Env)
+		require.NoError(t, hive.Close())
+		require.FileExists(t, file)
+		require.Empty(t, listing(t, os.Getenv("TMPDIR")))
+	})
+	t.Run("a relative path", func(t *testing.T) {
+		file := writeHive(t, filepath.Join(realTempDir(t), "rack"), "{ }")
+		t.Chdir(filepath.Dir(file))
+		hive := openHive(t, "hive.nix")
+		require.Equal(t, file, hive.File)
+	})
+	t.Run("a link to a hard path", func(t *testing.T) {
+		t.Setenv("TMPDIR", realTempDir(t))
+		root := realTempDir(t)
+		writeHive(t, filepath.Join(root, "a b"), "{ }") // Colmena resolves links
+		require.NoError(t, os.Symlink("a b", filepath.Join(root, "link")))
+		hive := openHive(t, filepath.Join(root, "link", "hive.nix"))
+		require.Equal(t, os.Getenv("TMPDIR"), filepath.Dir(filepath.Dir(hive.File)))
+		require.NoError(t, hive.Close())
+	})
+	t.Run("a hard path gets a private folder", func(t *testing.T) {
+		t.Setenv("TMPDIR", realTempDir(t))
+		hive := openHive(t, writeHive(t, filepath.Join(realTempDir(t), hardNames[0]), "{ }"))
+		require.Regexp(t, pathLiteral, hive.File)
+		info, err := os.Stat(filepath.Dir(hive.File))
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+		require.NoError(t, hive.Close())
+		require.Empty(t, listing(t, os.Getenv("TMPDIR")))
+	})
+	t.Run("Colmena's own temporary folder must be plain as well", func(t *testing.T) {
+		hard := filepath.Join(realTempDir(t), "a b")
+		require.NoError(t, os.Mkdir(hard, 0o755))
+		t.Setenv("TMPDIR", hard)
+		hive := openHive(t, writeHive(t, filepath.Join(hard, "rack"), "{ }"))
+		require.Regexp(t, pathLiteral, hive.File)
+		require.Len(t, hive.Env, 1)
+		require.NotEqual(t, "TMPDIR="+hard, hive.Env[0])
+		require.Regexp(t, "^TMPDIR=/", hive.Env[0])
+		require.NoError(t, hive.Close())
+		require.NoFileExists(t, hive.File)
+	})
+	t.Run("no hive", func(t *testing.T) {
+		t.Setenv("TMPDIR", realTempDir(t))
+		_, err := OpenHive(filepath.Join(realTempDir(t), "a b", "hive.nix"))
+		require.ErrorIs(t, err, os.ErrNotExist)
+		require.Empty(t, listing(t, os.Getenv("TMPDIR")))
+	})
+}
+
+// Nix reads the hive behind the path just as Colmena has it read: pasted into an expression.
+func TestOpenHiveInNix(t *testing.T) {
+	needs(t, "nix-instantiate")
+	for _, name := range hardNames {
+		t.Run(strings.ToValidUTF8(name, "?"), func(t *testing.T) {
+			hive := openHive(t, writeHive(t, filepath.Join(realTempDir(t), name, "generated"), `{ sources ? "found" }: { meta.description = sources; }`))
+			out, err := Output(context.Background(), Command{
+				Program: "nix-instantiate",
+				Args:    []string{"--eval", "--json", "--strict", "-E", "with builtins; let rawHive = import " + hive.File + "; in (rawHive { }).meta.description"},
+				Env:     privateNix(t),
+			})
+			require.NoError(t, err)
+			require.JSONEq(t, `"found"`, out)
+		})
+	}
+}
+
+func needs(t *testing.T, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		t.Skipf("%s is not on PATH", program)
+	}
+}
+
+// privateNix gives an environment in which Nix touches nothing outside of a temporary folder.
+func privateNix(t *testing.T) []string {
+	t.Helper()
+	root := realTempDir(t)
+	// the store is read-only
+	t.Cleanup(func() { _ = exec.Command("chmod", "-R", "u+w", root).Run() })
+	return []string{
+		"HOME=" + root,
+		"XDG_CACHE_HOME=" + root + "/cache",
+		"NIX_REMOTE=",
+		"NIX_STORE_DIR=" + root + "/store",
+		"NIX_STATE_DIR=" + root + "/state",
+		"NIX_LOG_DIR=" + root + "/log",
+		"NIX_CONF_DIR=" + root + "/etc",
+		"NIX_USER_CONF_FILES=",
+		"NIX_CONFIG=build-users-group =\nsandbox = false\nsubstituters =",
+	}
+}
+
+// harness gives the environment in which <nixpkgs> is the one of the evaluation harness.
+func harness(t *testing.T) []string {
+	t.Helper()
+	script := os.Getenv("K3SPLAN_EVALHIVE")
+	if script == "" {
+		script = "../../../shared/nixeval/evalhive.sh"
+	}
+	folder, err := filepath.Abs(filepath.Dir(script))
+	require.NoError(t, err)
+	if _, err := os.Stat(script); err != nil {
+		t.Skip("there is no evaluation harness: set K3SPLAN_EVALHIVE to its evalhive.sh")
+	}
+	needs(t, "bash")
+	out, err := exec.Command("bash", "-c", `. "$0/sources.sh"; prepare >&2; env -0`, folder).Output()
+	if exit := (*exec.ExitError)(nil); err != nil && (!asExit(err, &exit) || exit.ExitCode() == 77) {
+		t.Skip("the evaluation harness has no sources")
+	}
+	require.NoError(t, err)
+	var env []string
+	for _, entry := range strings.Split(string(out), "\x00") {
+		if strings.HasPrefix(entry, "NIX") {
+			env = append(env, entry)
+		}
+	}
+	return env
+}
+
+func asExit(err error, exit **exec.ExitError) bool {
+	e, ok := err.(*exec.ExitError)
+	*exit = e
+	return ok
+}
+
+// The real Colmena evaluates a hive in a hard path, with a temporary folder in another.
+func TestOpenHiveInColmena(t *testing.T) {
+	needs(t, "colmena")
+	needs(t, "nix-instantiate")
+	env := append(privateNix(t), harness(t)...)
+	root := filepath.Join(realTempDir(t), hardNames[0])
+	file := writeHive(t, root, `{ sources ? "x" }: {
+  meta.nixpkgs = <nixpkgs>;
+  olaf = { lib, ... }: {
+    # the harness and "colmena eval" set this differently
+    _module.check = lib.mkForce true;
+    deployment.tags = [ "in a hard path" ];
+  };
+}`)
+	t.Setenv("TMPDIR", root)
+
+	evaluate := func(file string, env []string) (string, error) {
+		return Output(context.Background(), Command{
+			Program: "colmena",
+			Args:    []string{"eval", "-f", file, "-E", "{ nodes, ... }: nodes.olaf.config.deployment.tags"},
+			Env:     env,
+		})
+	}
+	_, err := evaluate(file, append(env, "TMPDIR=/tmp"))
+	require.Error(t, err, "Colmena quotes paths by now: OpenHive can go")
+
+	hive := openHive(t, file)
+	out, err := evaluate(hive.File, append(env, hive.Env...))
+	require.NoError(t, err)
+	require.JSONEq(t, `["in a hard path"]`, out)
+}
