@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -128,6 +127,3 @@ func (a *app) completeHosts(*cobra.Command, []string, string) ([]string, cobra.S
 	}
 	return words, cobra.ShellCompDirectiveNoFileComp
 }
-
-// shown is a file of the project as the user can name it from where they are.
-func shown(dir, file string) string { return path.Join(dir, file) }

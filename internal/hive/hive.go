@@ -12,7 +12,6 @@ import (
 
 	"github.com/Masterminds/sprig/v3"
 
-	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 )
