@@ -116,6 +116,8 @@ var (
 	flakeForm  = regexp.MustCompile(`^(github|gitlab):([^/]+)/([^/]+)(?:/(.+))?$`)
 	// githubArchive is the URL of a branch, tag or commit as GitHub offers it for download.
 	githubArchive = regexp.MustCompile(`^(https://github\.com/[^/]+/[^/]+)/archive/(?:refs/(heads|tags)/)?(.+)\.(?:tar\.gz|zip)$`)
+	// channelArchive is the URL of a channel. The branch of that name follows the channel.
+	channelArchive = regexp.MustCompile(`^https://(?:channels\.nixos\.org|nixos\.org/channels)/([^/]+)/nixexprs\.tar\.(?:xz|bz2)$`)
 	// releaseName finds the release in names of nixpkgs' branches and tags and in channel URLs.
 	releaseName = regexp.MustCompile(`^(?:(?:nixos|nixpkgs|release|staging|staging-next)-)?([0-9]{2})\.([0-9]{2})(?:$|[.-])`)
 
@@ -225,8 +227,8 @@ func parseSourceURL(kind SourceKind, text string) (Source, error) {
 	return parseRef(kind, repository, ref)
 }
 
-// parseTarball takes GitHub's archive of a branch for the branch itself: the file behind that URL
-// changes with each commit, and a hash of it would soon be wrong.
+// parseTarball takes a channel, and GitHub's archive of a branch, for the branch itself: the file
+// behind such a URL changes, and a hash of it would soon be wrong.
 func parseTarball(kind SourceKind, text, urlPath string) (Source, error) {
 	if part := githubArchive.FindStringSubmatch(text); part != nil {
 		ref := part[3]
@@ -234,6 +236,9 @@ func parseTarball(kind SourceKind, text, urlPath string) (Source, error) {
 			ref = "tags/" + ref
 		}
 		return ParseSource(kind, part[1]+"#"+ref)
+	}
+	if part := channelArchive.FindStringSubmatch(text); part != nil && kind == SourceNixpkgs {
+		return parseRef(kind, kind.DefaultRepository(), part[1])
 	}
 	for _, segment := range strings.Split(urlPath, "/") {
 		if err := checkRelease(kind, segment); err != nil {

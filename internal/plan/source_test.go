@@ -42,7 +42,10 @@ func TestParseSource(t *testing.T) {
 		{text: "https://github.com/NixOS/nixpkgs/archive/refs/tags/24.11.tar.gz", form: SourceTag, repo: nixpkgs, ref: "24.11", normal: "tags/24.11"},
 		{text: "https://github.com/me/fork/archive/" + someCommit + ".tar.gz", form: SourceCommit, repo: "https://github.com/me/fork", ref: someCommit, normal: "https://github.com/me/fork#" + someCommit},
 
-		{text: "https://channels.nixos.org/nixos-24.11/nixexprs.tar.xz", form: SourceTarball, path: "https://channels.nixos.org/nixos-24.11/nixexprs.tar.xz"},
+		{text: "https://channels.nixos.org/nixos-24.11/nixexprs.tar.xz", form: SourceRef, repo: nixpkgs, ref: "nixos-24.11", normal: "nixos-24.11"},
+		{text: "https://nixos.org/channels/nixos-unstable/nixexprs.tar.xz", form: SourceRef, repo: nixpkgs, ref: "nixos-unstable", normal: "nixos-unstable"},
+
+		{text: "https://releases.nixos.org/nixos/24.11/nixos-24.11.719113/nixexprs.tar.xz", form: SourceTarball, path: "https://releases.nixos.org/nixos/24.11/nixos-24.11.719113/nixexprs.tar.xz"},
 		{text: "https://files.example.org/n.tgz?x=1&y=2", form: SourceTarball, path: "https://files.example.org/n.tgz?x=1&y=2"},
 		{text: "file:///srv/n.tar.zst", form: SourceTarball, path: "file:///srv/n.tar.zst"},
 
@@ -99,6 +102,7 @@ func TestParseSourceRefuses(t *testing.T) {
 		{text: "tags/24.05", message: "NixOS 24.05 is too old", hint: "24.11"},
 		{text: "https://example.org/me/nixpkgs#nixos-24.05", message: "NixOS 24.05 is too old", hint: "24.11"},
 		{text: "https://channels.nixos.org/nixos-23.11/nixexprs.tar.xz", message: "NixOS 23.11 is too old", hint: "24.11"},
+		{text: "https://releases.nixos.org/nixos/23.11/nixos-23.11.7870/nixexprs.tar.xz", message: "NixOS 23.11 is too old", hint: "24.11"},
 		{text: "https://github.com/NixOS/nixpkgs/archive/nixos-24.05.tar.gz", message: "NixOS 24.05 is too old", hint: "24.11"},
 		{text: "24.1", message: "no release has this number", hint: "24.11"},
 		{text: "24", message: "no release has this number", hint: "24.11"},
