@@ -75,7 +75,8 @@ func Load(fsys fs.FS) (*Plan, Problems) {
 		targets: map[Target]place{},
 	}
 	var networkProblems Problems
-	l.plan.Network, networkProblems = readNetwork(fsys, len(l.k3s.rows) > 0)
+	l.plan.k3sRows = len(l.k3s.rows)
+	l.plan.Network, networkProblems = readNetwork(fsys, l.plan.HasK3s())
 	l.readHosts()
 	l.readContainers()
 	l.checkTags()

@@ -18,6 +18,8 @@ type Plan struct {
 	Complete bool
 
 	byName map[string]*Host
+	// k3sRows counts the rows of k3s.csv, also those that belong to no host
+	k3sRows int
 }
 
 // Host is a physical machine: one row of hosts.csv, one node of the hive.
@@ -140,8 +142,8 @@ func (p *Plan) containers(of func(*Host) *Container) []*Container {
 	return found
 }
 
-// HasK3s tells whether the plan has any container.
-func (p *Plan) HasK3s() bool { return len(p.Servers())+len(p.Agents()) > 0 }
+// HasK3s tells whether the plan means to have a k3s cluster.
+func (p *Plan) HasK3s() bool { return p.k3sRows > 0 }
 
 // HostNames are the names of all hosts, sorted.
 func (p *Plan) HostNames() []string {

@@ -42,7 +42,7 @@ func (p Problem) String() string {
 	}
 	b.WriteString(": ")
 	switch {
-	case p.Column != "" && p.Value != "":
+	case p.Column != "" && p.Value != "" && !strings.EqualFold(p.Column, p.Value): // the same in a header
 		fmt.Fprintf(&b, "%s %q: ", p.Column, p.Value)
 	case p.Column != "":
 		b.WriteString(p.Column + ": ")

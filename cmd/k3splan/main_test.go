@@ -1,0 +1,42 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"k3splan": main})
+}
+
+const (
+	// a key whose private half exists nowhere
+	testKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDYX2xUDgCQXsQ3EXtVPkPO6PtS6C5zxVbGWGbMHKP6t alice@laptop\n"
+	// the hash of a password that nobody uses
+	testHash = "$6$rounds=5000$k3splantest$3NZsTVpZzBrpJtNsvTBiEItI1rfXRWzF6wBnJqLWYxIfPaTvVfPTIuZVmp3WHVgNKr0wAnuW4NrXYbHtOpkzL1\n"
+)
+
+// Each script is a behaviour, run with the real program. A script finds $KEY and $HASH, files that
+// complete a project's secrets.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			for name, content := range map[string]string{"KEY": testKey, "HASH": testHash} {
+				file := filepath.Join(env.WorkDir, ".test", name)
+				if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+					return err
+				}
+				if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+					return err
+				}
+				env.Setenv(name, file)
+			}
+			return nil
+		},
+	})
+}
