@@ -22,7 +22,7 @@ func (a *app) passwdCommand() *cobra.Command {
 		Use:   "passwd [HOST]",
 		Short: "Set the admins' password, for all hosts or for one",
 		Long: `Asks for a password twice and stores its hash (sha512-crypt) in secrets/passwd, or for one host in
-secrets/HOST_passwd. The password itself is stored nowhere. It takes effect with the next deploy.`,
+secrets/HOSTpasswd. The password itself is stored nowhere. It takes effect with the next deploy.`,
 		Example: "  k3splan passwd\n  k3splan passwd olaf\n  pass show rack/olaf | k3splan passwd olaf --stdin",
 		Args:    usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {

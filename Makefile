@@ -1,0 +1,30 @@
+# make demo   the main job on the five-host example; installs nothing
+# make test   installs from Debian what the tests need, then runs all of them
+# make build  the program, into ./k3splan
+.PHONY: build demo test packages lint fuzz bench
+
+build:
+	go build -o k3splan ./cmd/k3splan
+
+demo:
+	@.ci/demo
+
+test: packages lint
+	go test ./...
+
+packages:
+	@.ci/packages
+
+lint:
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	go vet ./...
+
+# each fuzz test for a while: make fuzz FUZZTIME=5m
+FUZZTIME ?= 20s
+fuzz:
+	@set -e; for package in $$(grep -rl '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \
+		for name in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -d' ' -f2); do \
+			go test ./$$package -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME); done; done
+
+bench:
+	go test -run '^$$' -bench . ./internal/...
