@@ -1,9 +1,14 @@
 package colmena
 
 import (
+	"context"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/colmena/nixtest"
 )
 
 func TestArguments(t *testing.T) {
@@ -49,27 +54,30 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// parallelTests are arguments of a user, and whether they set --parallel.
+var parallelTests = []struct {
+	extra []string
+	sets  bool
+}{
+	{[]string{"-p", "3"}, true},
+	{[]string{"-p3"}, true},
+	{[]string{"-p=3"}, true},
+	{[]string{"--parallel", "3"}, true},
+	{[]string{"--parallel=3"}, true},
+	{[]string{"-vp3"}, true},
+	{[]string{"boot", "--reboot", "-vp", "3"}, true},
+	{nil, false},
+	{[]string{"-v"}, false},
+	{[]string{"push"}, false},
+	{[]string{"--parallelism"}, false},
+	{[]string{"--nix-option", "max-jobs", "1"}, false},
+	{[]string{"--", "-p", "3"}, false},
+	{[]string{"", "-", "p3"}, false},
+}
+
 // Colmena takes --parallel only once, and the user's word counts.
 func TestArgumentsParallel(t *testing.T) {
-	for _, test := range []struct {
-		extra []string
-		sets  bool
-	}{
-		{[]string{"-p", "3"}, true},
-		{[]string{"-p3"}, true},
-		{[]string{"-p=3"}, true},
-		{[]string{"--parallel", "3"}, true},
-		{[]string{"--parallel=3"}, true},
-		{[]string{"-vp3"}, true},
-		{[]string{"boot", "--verbose", "-vp", "3"}, true},
-		{nil, false},
-		{[]string{"-v"}, false},
-		{[]string{"push"}, false},
-		{[]string{"--parallelism"}, false},
-		{[]string{"--nix-option", "max-jobs", "1"}, false},
-		{[]string{"--", "-p", "3"}, false},
-		{[]string{"", "-", "p3"}, false},
-	} {
+	for _, test := range parallelTests {
 		given := append([]string(nil), test.extra...)
 		args := Apply("h", Selection{All: true, Servers: 2}, test.extra)
 		want := append([]string{"apply", "-f", "h"}, test.extra...)
@@ -78,5 +86,32 @@ func TestArgumentsParallel(t *testing.T) {
 		}
 		require.Equal(t, want, args)
 		require.Equal(t, given, test.extra)
+	}
+}
+
+// The real Colmena takes what the builders give, and does not take --parallel twice.
+func TestArgumentsInColmena(t *testing.T) {
+	nixtest.Needs(t, "colmena")
+	hive := filepath.Join(t.TempDir(), "hive.nix")
+	require.NoError(t, os.WriteFile(hive, []byte("{ }"), 0o644))
+	// with --help behind them, the arguments are read and nothing is done
+	read := func(args ...string) error {
+		_, err := Output(context.Background(), Command{Program: "colmena", Args: append(args, "--help")})
+		return err
+	}
+	three := Selection{Hosts: []string{"olaf", "ulf", "rolf"}, Servers: 3}
+	require.NoError(t, read(Build(hive, three, []string{"--verbose"})...))
+	require.NoError(t, read(Build(hive, Selection{}, nil)...))
+	require.NoError(t, read(Apply(hive, three, []string{"boot", "--reboot"})...))
+	require.NoError(t, read(ApplyLocal(hive, "olaf", []string{"test"})...))
+	require.ErrorContains(t, read(Apply(hive, three, []string{"no-goal"})...), "invalid value 'no-goal'")
+
+	all := Selection{All: true, Servers: 3}
+	for _, test := range parallelTests {
+		if test.sets {
+			require.NoError(t, read(Apply(hive, all, test.extra)...), test.extra)
+			require.ErrorContains(t, read(append([]string{"apply", "-f", hive, "--parallel", "1"}, test.extra...)...),
+				"cannot be used multiple times", test.extra)
+		}
 	}
 }

@@ -9,18 +9,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/colmena/nixtest"
 )
 
 // hardNames are folders that a user may have and that Nix code would choke on or run.
 var hardNames = []string{
 	`rack "${x}" 'a b'`, `''${y}''`, `$HOME`, `back\slash`, "new\nline", "ü", `a;b`, `#c`, `<nixpkgs>`, `~`, `*`, "bad\xffbyte",
-}
-
-func realTempDir(t *testing.T) string {
-	t.Helper()
-	folder, err := filepath.EvalSymlinks(t.TempDir())
-	require.NoError(t, err)
-	return folder
 }
 
 // writeHive makes folder with a hive that consists of importing text from a file beside it.
@@ -53,8 +48,8 @@ func listing(t *testing.T, folder string) []string {
 
 func TestOpenHive(t *testing.T) {
 	t.Run("a plain path is taken as it is", func(t *testing.T) {
-		t.Setenv("TMPDIR", realTempDir(t))
-		file := writeHive(t, filepath.Join(realTempDir(t), "my.rack_1+2-3"), "{ }")
+		t.Setenv("TMPDIR", nixtest.TempDir(t))
+		file := writeHive(t, filepath.Join(nixtest.TempDir(t), "my.rack_1+2-3"), "{ }")
 		hive := openHive(t, file)
 		require.Equal(t, file, hive.File)
 		require.Empty(t, hive.Env)
@@ -63,14 +58,14 @@ func TestOpenHive(t *testing.T) {
 		require.Empty(t, listing(t, os.Getenv("TMPDIR")))
 	})
 	t.Run("a relative path", func(t *testing.T) {
-		file := writeHive(t, filepath.Join(realTempDir(t), "rack"), "{ }")
+		file := writeHive(t, filepath.Join(nixtest.TempDir(t), "rack"), "{ }")
 		t.Chdir(filepath.Dir(file))
 		hive := openHive(t, "hive.nix")
 		require.Equal(t, file, hive.File)
 	})
 	t.Run("a link to a hard path", func(t *testing.T) {
-		t.Setenv("TMPDIR", realTempDir(t))
-		root := realTempDir(t)
+		t.Setenv("TMPDIR", nixtest.TempDir(t))
+		root := nixtest.TempDir(t)
 		writeHive(t, filepath.Join(root, "a b"), "{ }") // Colmena resolves links
 		require.NoError(t, os.Symlink("a b", filepath.Join(root, "link")))
 		hive := openHive(t, filepath.Join(root, "link", "hive.nix"))
@@ -78,8 +73,8 @@ func TestOpenHive(t *testing.T) {
 		require.NoError(t, hive.Close())
 	})
 	t.Run("a hard path gets a private folder", func(t *testing.T) {
-		t.Setenv("TMPDIR", realTempDir(t))
-		hive := openHive(t, writeHive(t, filepath.Join(realTempDir(t), hardNames[0]), "{ }"))
+		t.Setenv("TMPDIR", nixtest.TempDir(t))
+		hive := openHive(t, writeHive(t, filepath.Join(nixtest.TempDir(t), hardNames[0]), "{ }"))
 		require.Regexp(t, pathLiteral, hive.File)
 		info, err := os.Stat(filepath.Dir(hive.File))
 		require.NoError(t, err)
@@ -88,7 +83,7 @@ func TestOpenHive(t *testing.T) {
 		require.Empty(t, listing(t, os.Getenv("TMPDIR")))
 	})
 	t.Run("Colmena's own temporary folder must be plain as well", func(t *testing.T) {
-		hard := filepath.Join(realTempDir(t), "a b")
+		hard := filepath.Join(nixtest.TempDir(t), "a b")
 		require.NoError(t, os.Mkdir(hard, 0o755))
 		t.Setenv("TMPDIR", hard)
 		hive := openHive(t, writeHive(t, filepath.Join(hard, "rack"), "{ }"))
@@ -100,8 +95,8 @@ func TestOpenHive(t *testing.T) {
 		require.NoFileExists(t, hive.File)
 	})
 	t.Run("no hive", func(t *testing.T) {
-		t.Setenv("TMPDIR", realTempDir(t))
-		_, err := OpenHive(filepath.Join(realTempDir(t), "a b", "hive.nix"))
+		t.Setenv("TMPDIR", nixtest.TempDir(t))
+		_, err := OpenHive(filepath.Join(nixtest.TempDir(t), "a b", "hive.nix"))
 		require.ErrorIs(t, err, os.ErrNotExist)
 		require.Empty(t, listing(t, os.Getenv("TMPDIR")))
 	})
@@ -109,44 +104,18 @@ func TestOpenHive(t *testing.T) {
 
 // Nix reads the hive behind the path just as Colmena has it read: pasted into an expression.
 func TestOpenHiveInNix(t *testing.T) {
-	needs(t, "nix-instantiate")
+	nixtest.Needs(t, "nix-instantiate")
 	for _, name := range hardNames {
 		t.Run(strings.ToValidUTF8(name, "?"), func(t *testing.T) {
-			hive := openHive(t, writeHive(t, filepath.Join(realTempDir(t), name, "generated"), `{ sources ? "found" }: { meta.description = sources; }`))
+			hive := openHive(t, writeHive(t, filepath.Join(nixtest.TempDir(t), name, "generated"), `{ sources ? "found" }: { meta.description = sources; }`))
 			out, err := Output(context.Background(), Command{
 				Program: "nix-instantiate",
 				Args:    []string{"--eval", "--json", "--strict", "-E", "with builtins; let rawHive = import " + hive.File + "; in (rawHive { }).meta.description"},
-				Env:     privateNix(t),
+				Env:     nixtest.Private(t),
 			})
 			require.NoError(t, err)
 			require.JSONEq(t, `"found"`, out)
 		})
-	}
-}
-
-func needs(t *testing.T, program string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
-		t.Skipf("%s is not on PATH", program)
-	}
-}
-
-// privateNix gives an environment in which Nix touches nothing outside of a temporary folder.
-func privateNix(t *testing.T) []string {
-	t.Helper()
-	root := realTempDir(t)
-	// the store is read-only
-	t.Cleanup(func() { _ = exec.Command("chmod", "-R", "u+w", root).Run() })
-	return []string{
-		"HOME=" + root,
-		"XDG_CACHE_HOME=" + root + "/cache",
-		"NIX_REMOTE=",
-		"NIX_STORE_DIR=" + root + "/store",
-		"NIX_STATE_DIR=" + root + "/state",
-		"NIX_LOG_DIR=" + root + "/log",
-		"NIX_CONF_DIR=" + root + "/etc",
-		"NIX_USER_CONF_FILES=",
-		"NIX_CONFIG=build-users-group =\nsandbox = false\nsubstituters =",
 	}
 }
 
@@ -162,7 +131,7 @@ func harness(t *testing.T) []string {
 	if _, err := os.Stat(script); err != nil {
 		t.Skip("there is no evaluation harness: set K3SPLAN_EVALHIVE to its evalhive.sh")
 	}
-	needs(t, "bash")
+	nixtest.Needs(t, "bash")
 	out, err := exec.Command("bash", "-c", `. "$0/sources.sh"; prepare >&2; env -0`, folder).Output()
 	if exit := (*exec.ExitError)(nil); err != nil && (!asExit(err, &exit) || exit.ExitCode() == 77) {
 		t.Skip("the evaluation harness has no sources")
@@ -185,10 +154,9 @@ func asExit(err error, exit **exec.ExitError) bool {
 
 // The real Colmena evaluates a hive in a hard path, with a temporary folder in another.
 func TestOpenHiveInColmena(t *testing.T) {
-	needs(t, "colmena")
-	needs(t, "nix-instantiate")
-	env := append(privateNix(t), harness(t)...)
-	root := filepath.Join(realTempDir(t), hardNames[0])
+	nixtest.Needs(t, "colmena", "nix-instantiate")
+	env := append(nixtest.Private(t), harness(t)...)
+	root := filepath.Join(nixtest.TempDir(t), hardNames[0])
 	file := writeHive(t, root, `{ sources ? "x" }: {
   meta.nixpkgs = <nixpkgs>;
   olaf = { lib, ... }: {

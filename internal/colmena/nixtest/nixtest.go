@@ -1,0 +1,76 @@
+// Package nixtest lets tests run the real Nix without leaving a trace on the machine.
+package nixtest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Needs skips the test if a program is not on PATH.
+func Needs(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is not on PATH", program)
+		}
+	}
+}
+
+// TempDir is t.TempDir without symbolic links in its path, which Nix does not take in a store's.
+func TempDir(t *testing.T) string {
+	t.Helper()
+	folder, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	return folder
+}
+
+// Private gives an environment in which Nix reads no configuration and writes only below a
+// temporary folder: store, database, caches and all.
+func Private(t *testing.T) []string {
+	t.Helper()
+	root := TempDir(t)
+	t.Cleanup(func() { writable(root) })
+	conf := filepath.Join(root, "etc")
+	require.NoError(t, os.Mkdir(conf, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(conf, "nix.conf"),
+		[]byte("build-users-group =\nsandbox = false\nsubstituters =\n"), 0o644))
+	return []string{
+		"HOME=" + root,
+		"XDG_CACHE_HOME=" + root + "/cache",
+		"XDG_CONFIG_HOME=" + root + "/config",
+		"XDG_DATA_HOME=" + root + "/data",
+		"XDG_STATE_HOME=" + root + "/xdg-state",
+		"NIX_CONFIG=",
+		"NIX_CONF_DIR=" + conf,
+		"NIX_LOG_DIR=" + root + "/log",
+		"NIX_PATH=",
+		"NIX_REMOTE=",
+		"NIX_STATE_DIR=" + root + "/state",
+		"NIX_STORE_DIR=" + root + "/store",
+		"NIX_USER_CONF_FILES=",
+	}
+}
+
+// SetPrivate sets what Private gives for the rest of the test.
+func SetPrivate(t *testing.T) {
+	t.Helper()
+	for _, entry := range Private(t) {
+		name, value, _ := strings.Cut(entry, "=")
+		t.Setenv(name, value)
+	}
+}
+
+// writable makes the folders of a store such that the test can remove them.
+func writable(root string) {
+	_ = filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			_ = os.Chmod(path, 0o755)
+		}
+		return nil
+	})
+}
