@@ -1,7 +1,7 @@
 # The host's k3s agent: upstream's image in podman, with an address of its own in the LAN.
 { config, lib, pkgs, utils, ... }:
 let
-  inherit (lib) concatMap mkIf;
+  inherit (lib) mkIf;
   inherit (config.k3splan) network;
   host = config.cluster.${config.k3splan.host};
   inherit (host.k3s) agent;
@@ -11,7 +11,6 @@ let
   state = "${places.agents}/${agent.name}";
 
   k3s = import ./k3s-flags.nix { inherit lib; } {
-    source = "k3s/agent.yaml";
     file = ../k3s/agent.json;
     set = {
       # An agent asks here once; then it knows all servers, and keeps them.
@@ -22,7 +21,6 @@ let
       node-label = lib.mapAttrsToList (key: value: "${key}=${value}") agent.labels;
       node-taint = agent.taints;
     };
-    reserved = [ "config" "data-dir" "token" ];
   };
   configFile = pkgs.writeText "k3s-agent.json" (builtins.toJSON k3s.rest);
 
@@ -56,8 +54,6 @@ let
 in
 {
   config = mkIf (agent != null) {
-    inherit (k3s) assertions;
-
     virtualisation.oci-containers = {
       backend = "podman";
       containers.${agent.name} = {
@@ -92,6 +88,8 @@ in
       };
     };
 
+    systemd.tmpfiles.rules = [ (places.keptFromOthers places.agent.folder) ];
+
     systemd.services = {
       ${unit} = {
         requires = [ "${networkUnit}.service" ];
@@ -102,7 +100,7 @@ in
         startLimitIntervalSec = 0;
         serviceConfig = {
           RestartSec = "10s";
-          StateDirectory = map (folder: "k3splan/agents/${agent.name}/${folder}") [ "node" "k3s" "kubelet" "cni" "log" ];
+          StateDirectory = map (folder: "${lib.removePrefix "/var/lib/" state}/${folder}") [ "node" "k3s" "kubelet" "cni" "log" ];
           StateDirectoryMode = "0700";
         };
       };

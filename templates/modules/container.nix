@@ -10,7 +10,6 @@ let
   places = import ./places.nix;
 
   k3s = import ./k3s-flags.nix { inherit lib; } {
-    source = "k3s/server.yaml";
     file = ../k3s/server.json;
     set = {
       node-name = server.name;
@@ -26,17 +25,6 @@ let
     # The server runs no agent, hence no pods: it reaches webhooks and aggregated APIs through the
     # agents, or not at all.
     default.egress-selector-mode = "cluster";
-    reserved = [
-      "agent-token"
-      "agent-token-file"
-      "cluster-init"
-      "config"
-      "data-dir"
-      "disable-agent"
-      "server"
-      "token"
-      "token-file"
-    ];
   };
 
   # The k3s module pastes flags as they are into a line of a systemd unit.
@@ -46,8 +34,6 @@ let
 in
 {
   imports = [ ./common.nix ];
-
-  inherit (k3s) assertions;
 
   networking = {
     hostName = server.name;

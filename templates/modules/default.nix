@@ -14,7 +14,6 @@
     ./options.nix
     ./server.nix
     ./ssh.nix
-    ./state.nix
     ./users.nix
   ];
 }

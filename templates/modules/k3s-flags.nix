@@ -1,42 +1,22 @@
-# Brings together what k3splan says to k3s, as flags, and what the user's k3s/server.yaml or
-# k3s/agent.yaml says. Left alone, k3s lets a flag win over the file, so that the user's line has no
-# effect, and nobody is told.
+# Brings together what the plan says to k3s and what the user's k3s/server.yaml or k3s/agent.yaml
+# says. Left alone, k3s lets a flag win over the file: the user's line would have no effect, and
+# nobody would be told. (A single value that belongs to the plan cannot be in the file.)
 #
-#   set        key -> value, or values: what the plan says. The user's values of a list are added;
-#              a single value cannot be set in the file
-#   default    key -> value: what the file may say otherwise
-#   reserved   keys that belong to k3splan although they are no flags in `set`
-#   file       the user's file, as JSON
-#   source     its name for the user
+#   set      key -> value, or values: what the plan says; the user's values of a list are added
+#   default  key -> value: what the user may say otherwise
+#   file     the user's file, as JSON
 # gives
-#   flags      "--key=value"
-#   rest       what is left of the file for k3s to read: key -> value
-#   assertions
+#   flags    "--key=value"
+#   rest     what is left of the file for k3s to read: key -> value
 { lib }:
-{ set, default ? { }, reserved ? [ ], file, source }:
+{ set, default ? { }, file }:
 let
-  inherit (lib) attrNames concatLists filterAttrs isList mapAttrsToList toList;
-
   user = builtins.fromJSON (builtins.readFile file);
-  isSingle = _: value: !isList value;
-  forbidden = reserved ++ attrNames (filterAttrs isSingle set);
-  clashes = lib.filter (key: user ? ${key}) forbidden;
 
-  values = key: value:
-    if isList value then value ++ map toString (toList (user.${key} or [ ])) else [ value ];
-  defaults = filterAttrs (key: _: !(user ? ${key})) default;
+  valuesOf = key: value: if lib.isList value then value ++ user.${key} or [ ] else [ value ];
+  flagsOf = key: value: map (single: "--${key}=${single}") (valuesOf key value);
 in
 {
-  flags = concatLists (mapAttrsToList
-    (key: value: map (single: "--${key}=${single}") (values key value))
-    (defaults // set));
-
-  rest = removeAttrs user (attrNames set);
-
-  assertions = map
-    (key: {
-      assertion = false;
-      message = "${source} sets ${key}, which k3splan sets itself: remove it there, and see plans/k3s.csv and plans/network.yaml for what you want to change.";
-    })
-    clashes;
+  flags = lib.concatLists (lib.mapAttrsToList flagsOf (removeAttrs default (lib.attrNames user) // set));
+  rest = removeAttrs user (lib.attrNames set);
 }

@@ -7,6 +7,9 @@ rec {
   secrets = "${root}/secrets";
   passwd = "${secrets}/passwd";
 
+  # Colmena makes the folders of what it uploads, readable by everyone.
+  keptFromOthers = folder: "d ${folder} 0700 root root -";
+
   # Mounted into the server's container at the same place, and as a folder: secrets are replaced by
   # renaming, so a mount of one file would keep showing the old one.
   server = rec {

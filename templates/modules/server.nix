@@ -47,8 +47,8 @@ in
     };
   };
 
-  systemd.services = mkIf (server != null) {
-    "container@${server.name}" = {
+  systemd = mkIf (server != null) {
+    services."container@${server.name}" = {
       # systemd-nspawn refuses an interface that udev has not finished with
       wants = [ device ];
       after = [ device ];
@@ -56,5 +56,6 @@ in
       startLimitIntervalSec = 0;
       serviceConfig.RestartSec = "5s";
     };
+    tmpfiles.rules = [ (places.keptFromOthers places.server.folder) ];
   };
 }

@@ -24,6 +24,8 @@ in
     };
   };
 
+  systemd.tmpfiles.rules = [ (places.keptFromOthers places.secrets) ];
+
   # Colmena runs its commands by sudo, without a terminal to ask on. One of them is `sh -c`, so a
   # narrower rule would not be narrower.
   security.sudo.extraRules = [{
