@@ -1,0 +1,132 @@
+package secrets
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"k3splan/internal/plan"
+)
+
+const (
+	maxSecret  = 4 << 10 // bytes of a token or a password file: both are one line
+	maxKeyFile = 1 << 20 // bytes of a key file: some thousand keys
+)
+
+// folder is the back end where each secret is a plain file.
+type folder struct{ dir string }
+
+// names lists the files, sorted; none if there is no folder yet. shared is the folder's mode if it
+// lets others in, else 0.
+func (f folder) names() (names []string, shared fs.FileMode, err error) {
+	info, err := os.Stat(f.dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Lstat(f.dir); err == nil {
+			return nil, 0, errors.New("is a symbolic link that leads nowhere")
+		}
+		return nil, 0, nil
+	case err != nil:
+		return nil, 0, unreadable(err)
+	case !info.IsDir():
+		return nil, 0, errors.New("is not a folder")
+	}
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return nil, 0, unreadable(err)
+	}
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	slices.Sort(names)
+	return names, othersIn(info), nil
+}
+
+// read gives a file's content and, if its mode lets others in, that mode. The errors are fit to
+// be a problem's message: they name no absolute path.
+func (f folder) read(name string, limit int64) (content []byte, shared fs.FileMode, err error) {
+	path := filepath.Join(f.dir, name)
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, errors.New("is a symbolic link that leads nowhere")
+	} else if err != nil {
+		return nil, 0, unreadable(err)
+	}
+	// before it is opened, for a device may do something then
+	if err := mustBeRegular(info); err != nil {
+		return nil, 0, err
+	}
+	// without O_NONBLOCK a pipe put there meanwhile would hang us
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, othersIn(info), unreadable(err)
+	}
+	defer file.Close()
+	if info, err = file.Stat(); err != nil {
+		return nil, 0, unreadable(err)
+	}
+	if err := mustBeRegular(info); err != nil {
+		return nil, 0, err
+	}
+	content, err = io.ReadAll(io.LimitReader(file, limit+1))
+	switch {
+	case err != nil:
+		return nil, othersIn(info), unreadable(err)
+	case int64(len(content)) > limit:
+		return nil, othersIn(info), fmt.Errorf("is larger than %d KiB", limit>>10)
+	}
+	return content, othersIn(info), nil
+}
+
+func mustBeRegular(info fs.FileInfo) error {
+	switch {
+	case info.IsDir():
+		return errors.New("is a folder, not a file")
+	case !info.Mode().IsRegular():
+		return errors.New("is a pipe, a socket or a device, not a file")
+	}
+	return nil
+}
+
+// unreadable keeps the reason and drops the path, which the problem's File says already.
+func unreadable(err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err
+	}
+	return fmt.Errorf("cannot be read: %w", err)
+}
+
+func othersIn(info fs.FileInfo) fs.FileMode {
+	if info.Mode().Perm()&0o077 == 0 {
+		return 0
+	}
+	return info.Mode().Perm()
+}
+
+func sharedFile(mode fs.FileMode, path string) finding {
+	return finding{plan.Warning, codeReadable,
+		fmt.Sprintf("has mode %04o: others than its owner can get at it", mode), "chmod 0600 " + shellWord(path)}
+}
+
+func sharedFolder(mode fs.FileMode) finding {
+	return finding{plan.Warning, codeReadable,
+		fmt.Sprintf("has mode %04o: others than its owner can look into it", mode), "chmod 0700 " + Dir}
+}
+
+// shellWord quotes a path for the commands in hints.
+func shellWord(path string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_./@", r)
+	}
+	if strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
