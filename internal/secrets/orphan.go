@@ -1,0 +1,87 @@
+package secrets
+
+import (
+	"slices"
+	"strings"
+
+	"k3splan/internal/plan"
+)
+
+// Comparing a name with thousands of hosts takes its time: when many files are orphans the cause
+// is another than a slip of the pen, and the first few hints are enough.
+const maxNearest = 10
+
+// findOrphans reports the files that look as if they meant something and mean nothing.
+func (o *opening) findOrphans(names []string) {
+	searches := 0
+	nearest := func(name string, candidates []string) string {
+		if searches++; searches > maxNearest {
+			return ""
+		}
+		return plan.Nearest(name, candidates)
+	}
+	for _, name := range names {
+		orphan := finding{severity: plan.Warning, code: codeOrphan}
+		_, isPassword, passwordKnown := o.hosts.passwordOwner(name)
+		_, isKey, keyKnown := o.hosts.keyOwner(name)
+		switch {
+		case leftover.MatchString(name):
+			orphan.message = "is what an editor or an interrupted command left behind; it may hold a secret"
+			orphan.hint = "rm " + shellWord(inSecrets(name))
+		case textCopy.MatchString(name):
+			orphan.message = "is read by nothing because of its ending .txt"
+			orphan.hint = "rename it to " + strings.TrimSuffix(lower(name), ".txt")
+		case (isPassword || isKey) && isHidden(name):
+			orphan.message = "is hidden and read by nothing"
+			orphan.hint = "remove or rename it"
+		case o.needs.Partial:
+			continue
+		case isPassword && !passwordKnown:
+			orphan.message = "belongs to no host of the plan"
+			orphan.hint = o.passwordHint(name, nearest)
+		case isKey && !keyKnown:
+			orphan.message = "opens no host: neither the whole name nor its end after a separator (- _ .) is `all` or a host of the plan"
+			orphan.hint = o.keyHint(name, nearest)
+		default:
+			continue
+		}
+		o.report(inSecrets(name), 0, orphan)
+	}
+}
+
+func (o *opening) passwordHint(name string, nearest func(string, []string) string) string {
+	base := strings.TrimRight(strings.TrimSuffix(lower(name), passwordName), "-_.")
+	switch {
+	case o.hosts[base]:
+		return didYouMean(base + passwordName)
+	case slices.Contains(o.needs.Containers, base):
+		return "that is a container: it takes the password of its host"
+	}
+	if host := nearest(base, o.needs.Hosts); host != "" {
+		return didYouMean(host + passwordName)
+	}
+	return ""
+}
+
+func (o *opening) keyHint(name string, nearest func(string, []string) string) string {
+	base := strings.TrimSuffix(lower(name), keyExtension)
+	candidates := append(slices.Clone(o.needs.Hosts), everyHost)
+	all := endings(base)
+	for _, ending := range all {
+		if ending == deployUser {
+			return didYouMean(deployUser + keyExtension)
+		}
+		if slices.Contains(o.needs.Containers, ending) {
+			return "that is a container: name the file after its host"
+		}
+	}
+	// the whole name, and its last part
+	for _, ending := range slices.Compact([]string{base, all[len(all)-1]}) {
+		if host := nearest(ending, candidates); host != "" {
+			return didYouMean(strings.TrimSuffix(base, ending) + host + keyExtension)
+		}
+	}
+	return ""
+}
+
+func didYouMean(name string) string { return `did you mean "` + name + `"?` }

@@ -1,0 +1,305 @@
+package secrets
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"k3splan/internal/plan"
+)
+
+// Needs is what a plan asks of its secrets, as plain data.
+type Needs struct {
+	// Hosts are the names of all hosts, in lower case. Problems name them in this order.
+	Hosts []string
+	// Containers are the names of all containers. No file is named after one: they explain a file
+	// that belongs to nothing.
+	Containers []string
+	// K3s says that there are containers, so that a token is needed.
+	K3s bool
+	// Partial says that the tables have errors and Hosts may lack some: then no file is called an
+	// orphan.
+	Partial bool
+}
+
+// Store knows the secrets of one project. It holds paths and public keys only.
+type Store struct {
+	tokens    map[TokenKind]string // path, if the file exists
+	passwords map[string]string    // path, by host; "" for the hosts that have none of their own
+	keys      map[string][]key     // by what they open
+	shared    []string             // the lines of the keys that open every host
+}
+
+// Open looks at the secrets of the project in a folder, reading each file once. The problems are
+// sorted; the store is usable whatever they are, and with an error among them it may know less
+// than there is.
+func Open(project string, needs Needs) (*Store, plan.Problems) {
+	s := &Store{tokens: map[TokenKind]string{}, passwords: map[string]string{}, keys: map[string][]key{}}
+	o := opening{Store: s, needs: needs, hosts: make(hostSet, len(needs.Hosts)), folder: folder{filepath.Join(project, Dir)}}
+	for _, host := range needs.Hosts {
+		o.hosts[host] = true
+	}
+	names, shared, err := o.folder.names()
+	if err != nil {
+		// what is in it is unknown, so nothing can be said to be missing
+		o.report(Dir, 0, finding{plan.Error, codeInvalid, err.Error(), "secrets are in a folder " + Dir + " of mode 0700"})
+		return s, o.problems
+	}
+	if shared != 0 {
+		o.report(Dir, 0, sharedFolder(shared))
+	}
+	o.readTokens(names)
+	o.readPasswords(names)
+	o.readKeys(names)
+	o.findOrphans(names)
+	o.problems.Sort()
+	return s, o.problems
+}
+
+// InitToken is the path of the token for servers, relative to the project with forward slashes;
+// "" if there is none.
+func (s *Store) InitToken() string { return s.tokens[InitToken] }
+
+// AgentToken is the path of the token for agents, like [Store.InitToken]. Without one ("") agents
+// join with the servers' token.
+func (s *Store) AgentToken() string { return s.tokens[AgentToken] }
+
+// PasswordFile is the path of the file with the admin's password hash on a host, relative to the
+// project with forward slashes: the host's own or the one for all; "" if there is neither.
+func (s *Store) PasswordFile(host string) string {
+	if own := s.passwords[host]; own != "" {
+		return own
+	}
+	return s.passwords[""]
+}
+
+// PasswordTarget is the path of the file where a new password of this host belongs, in the
+// spelling that exists, relative to the project. An empty host means the password for all hosts
+// that have none of their own.
+func (s *Store) PasswordTarget(host string) string {
+	if own := s.passwords[host]; own != "" {
+		return own
+	}
+	return inSecrets(host + passwordName)
+}
+
+// Keys are the public keys that open a host for its admin, as lines of authorized_keys without
+// line break: those for all hosts, then the host's own, each by file name and line. No key comes
+// twice. The lines must not be changed: hosts share them.
+func (s *Store) Keys(host string) []string {
+	own := s.keys[host]
+	if len(own) == 0 {
+		return s.shared
+	}
+	return lines(s.keys[everyHost], own)
+}
+
+// DeployKeys are the public keys that open a host for the deploy user: those of deploy.pub, or if
+// it holds none, the admin's. Their form is that of [Store.Keys].
+func (s *Store) DeployKeys(host string) []string {
+	if own := s.keys[deployUser]; len(own) > 0 {
+		return lines(own)
+	}
+	return s.Keys(host)
+}
+
+func lines(groups ...[]key) []string {
+	var all []string
+	seen := map[string]bool{}
+	for _, group := range groups {
+		for _, k := range group {
+			if !seen[k.blob] {
+				seen[k.blob] = true
+				all = append(all, k.line)
+			}
+		}
+	}
+	return all
+}
+
+// opening is the state of one Open.
+type opening struct {
+	*Store
+	folder   folder
+	needs    Needs
+	hosts    hostSet
+	problems plan.Problems
+}
+
+func (o *opening) report(file string, line int, f finding) {
+	o.problems = append(o.problems, f.at(file, line))
+}
+
+// secret reads a file of one secret and reports what is wrong with the file as such.
+func (o *opening) secret(name string) (content []byte, ok bool) {
+	content, shared, err := o.folder.read(name, maxSecret)
+	if shared != 0 {
+		o.report(inSecrets(name), 0, sharedFile(shared, inSecrets(name)))
+	}
+	if err != nil {
+		o.report(inSecrets(name), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
+		return nil, false
+	}
+	return content, true
+}
+
+func (o *opening) readTokens(names []string) {
+	passwords := map[TokenKind]string{}
+	for _, kind := range []TokenKind{InitToken, AgentToken} {
+		name := string(kind)
+		if _, found := slices.BinarySearch(names, name); !found {
+			continue
+		}
+		o.tokens[kind] = inSecrets(name)
+		content, ok := o.secret(name)
+		if !ok {
+			continue
+		}
+		password, f := parseToken(kind, content)
+		if f != nil {
+			o.report(inSecrets(name), 0, *f)
+		}
+		passwords[kind] = password
+	}
+	if same := passwords[InitToken]; same != "" && same == passwords[AgentToken] {
+		o.report(inSecrets(string(AgentToken)), 0, finding{plan.Warning, codeWeak,
+			"is the same as the servers' token: agents hold the right to join as servers",
+			"remove it, which changes nothing, or give the agents a token of their own"})
+	}
+	if o.needs.K3s && o.tokens[InitToken] == "" {
+		o.report(inSecrets(string(InitToken)), 0, finding{plan.Error, codeMissing,
+			"is missing: without a token no k3s server can start or join",
+			"for a new cluster run `k3splan setup`; of a living one copy the file from where it was set up"})
+	}
+}
+
+func (o *opening) readPasswords(names []string) {
+	contents := map[string][]byte{} // by host, of valid files
+	for _, name := range names {
+		host, _, known := o.hosts.passwordOwner(name)
+		if !known {
+			continue
+		}
+		path := inSecrets(name)
+		if first, second := o.passwords[host], path; first == "" || second == inSecrets(host+passwordName) {
+			o.passwords[host] = path // of two spellings the one without underscore
+		}
+		content, ok := o.secret(name)
+		if !ok {
+			continue
+		}
+		command := strings.TrimSpace("k3splan passwd " + host)
+		if f := checkHash(content, command); f != nil {
+			o.report(path, 0, *f)
+			continue
+		}
+		content = bytes.TrimSuffix(content, []byte("\n"))
+		if other, twice := contents[host]; twice && !bytes.Equal(other, content) {
+			o.report(path, 0, finding{plan.Error, codeDuplicate,
+				"is a second password file of the same owner, with another hash", "remove one of the two"})
+		}
+		contents[host] = content
+	}
+	if o.passwords[""] != "" {
+		return
+	}
+	without := o.hostsWhere(func(host string) bool { return o.passwords[host] == "" })
+	if len(without) > 0 {
+		o.report(inSecrets(passwordName), 0, finding{plan.Error, codeMissing,
+			"is missing: the admin has no password on " + enumerate(without), "run `k3splan passwd`"})
+	}
+}
+
+func (o *opening) readKeys(names []string) {
+	broken := map[string]bool{} // what files open that could not be read in whole
+	for _, name := range names {
+		owner, _, known := o.hosts.keyOwner(name)
+		if !known {
+			continue
+		}
+		content, _, err := o.folder.read(name, maxKeyFile)
+		if err != nil {
+			o.report(inSecrets(name), 0, *badKey(err.Error(), ""))
+			broken[owner] = true
+			continue
+		}
+		keys, problems, whole := parseKeys(inSecrets(name), content)
+		o.problems = append(o.problems, problems...)
+		o.keys[owner] = append(o.keys[owner], keys...)
+		broken[owner] = broken[owner] || !whole
+	}
+	o.shared = lines(o.keys[everyHost])
+	o.reportDuplicates()
+
+	opens := func(owner string) bool {
+		return broken[owner] || slices.ContainsFunc(o.keys[owner], func(k key) bool { return !k.forced })
+	}
+	if opens(everyHost) {
+		return
+	}
+	closed := o.hostsWhere(func(host string) bool { return !opens(host) })
+	if len(closed) > 0 {
+		file := inSecrets(everyHost + keyExtension)
+		o.report(file, 0, finding{plan.Error, codeKeyMissing,
+			"nobody could log in to " + enumerate(closed) + ": no public key opens it",
+			"put your public key there, for example `cat ~/.ssh/id_ed25519.pub >> " + file + "`"})
+	}
+}
+
+// reportDuplicates finds keys that open the same host twice. Of keys that differ in their options
+// only, too, the first counts.
+func (o *opening) reportDuplicates() {
+	find := func(keys []key, before map[string]key) map[string]key {
+		first := make(map[string]key, len(keys))
+		for _, k := range keys {
+			earlier, twice := first[k.blob]
+			if !twice {
+				earlier, twice = before[k.blob]
+			}
+			if !twice {
+				first[k.blob] = k
+				continue
+			}
+			o.report(k.file, k.row, finding{plan.Warning, codeKeyDuplicate,
+				fmt.Sprintf("is the same key as in line %d of %s, which counts", earlier.row, earlier.file), "remove one of the two"})
+		}
+		return first
+	}
+	all := find(o.keys[everyHost], nil)
+	for owner, keys := range o.keys {
+		switch owner {
+		case everyHost:
+		case deployUser:
+			find(keys, nil)
+		default:
+			find(keys, all)
+		}
+	}
+}
+
+// hostsWhere gives each host once that meets a condition, in the plan's order.
+func (o *opening) hostsWhere(condition func(string) bool) []string {
+	var hosts []string
+	seen := make(hostSet, len(o.needs.Hosts))
+	for _, host := range o.needs.Hosts {
+		if !seen[host] && condition(host) {
+			hosts = append(hosts, host)
+		}
+		seen[host] = true
+	}
+	return hosts
+}
+
+// enumerate names the first few: a problem must stay readable with thousands of hosts.
+func enumerate(hosts []string) string {
+	const few = 8
+	if more := len(hosts) - few; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(hosts[:few], ", "), more)
+	}
+	if last := len(hosts) - 1; last > 0 {
+		return strings.Join(hosts[:last], ", ") + " and " + hosts[last]
+	}
+	return hosts[0]
+}
