@@ -1,12 +1,46 @@
 package hive
 
-import "k3splan/internal/project"
+import (
+	"path"
 
-func sourcesOf(p *project.Project) any {
-	type s struct {
-		Tarball *struct{ URL, SHA256 string }
-		Path    string
-		Missing string
+	"k3splan/internal/pins"
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+)
+
+// sources is what sources.nix.tmpl works with. Disko is nil if no host has a disko layout.
+type sources struct{ Nixpkgs, Disko *source }
+
+// source is where nixpkgs or disko comes from; one of the fields is set.
+type source struct {
+	Tarball *pins.Tarball
+	// Path is Nix code.
+	Path string
+	// Missing is the message of the error that Nix is to show.
+	Missing string
+}
+
+func sourcesOf(p *project.Project) sources {
+	versions := p.Plan.Network.Versions
+	s := sources{Nixpkgs: sourceOf(p.Lock, versions.NixOS)}
+	for _, host := range p.Plan.Hosts {
+		if p.Partitioned(host) {
+			s.Disko = sourceOf(p.Lock, versions.Disko)
+			break
+		}
 	}
-	return struct{ Nixpkgs, Disko *s }{&s{Path: "<nixpkgs>"}, &s{Path: "<disko>"}}
+	return s
+}
+
+func sourceOf(lock pins.Lock, from plan.Source) *source {
+	origin := lock.Origin(from)
+	s := &source{Tarball: origin.Tarball, Missing: origin.Missing, Path: origin.Lookup}
+	switch {
+	case path.IsAbs(origin.Path):
+		s.Path = "(/. + " + NixString(origin.Path) + ")"
+	case origin.Path != "":
+		// relative to the project, the folder above the rendered one
+		s.Path = "(./.. + " + NixString("/"+origin.Path) + ")"
+	}
+	return s
 }

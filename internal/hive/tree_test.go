@@ -1,0 +1,77 @@
+package hive
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func entries(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	names := []string{}
+	for _, entry := range list {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
+func TestWriteExchangesTheWholeTree(t *testing.T) {
+	project := t.TempDir()
+	first := Tree{"hive.nix": []byte("1"), "hosts/a.nix": []byte("a"), "hosts/b.nix": []byte("b")}
+	changed, err := first.Write(project)
+	require.NoError(t, err)
+	require.True(t, changed)
+	require.Equal(t, []string{Dir}, entries(t, project), "nothing is left beside it")
+
+	long := time.Now().Add(-time.Hour)
+	hive := filepath.Join(project, Dir, "hive.nix")
+	require.NoError(t, os.Chtimes(hive, long, long))
+	changed, err = first.Write(project)
+	require.NoError(t, err)
+	require.False(t, changed)
+	info, err := os.Stat(hive)
+	require.NoError(t, err)
+	require.WithinDuration(t, long, info.ModTime(), time.Second, "an unchanged tree keeps its times")
+
+	second := Tree{"hive.nix": []byte("1"), "hosts/a.nix": []byte("A")}
+	diff, err := second.Diff(project)
+	require.NoError(t, err)
+	require.Contains(t, diff, "--- generated/hosts/b.nix\n+++ /dev/null")
+	require.Contains(t, diff, "-a\n")
+	require.NotContains(t, diff, "hive.nix")
+	_, err = second.Write(project)
+	require.NoError(t, err)
+	require.Equal(t, []string{"a.nix"}, entries(t, filepath.Join(project, Dir, "hosts")), "a stale file is gone")
+	require.Equal(t, []string{Dir}, entries(t, project))
+	diff, err = second.Diff(project)
+	require.NoError(t, err)
+	require.Empty(t, diff)
+}
+
+func TestWriteFailsAsAWhole(t *testing.T) {
+	project := t.TempDir()
+	old := Tree{"hive.nix": []byte("old")}
+	_, err := old.Write(project)
+	require.NoError(t, err)
+	// a name that no file can have: writing fails in the middle
+	_, err = Tree{"a.nix": []byte("new"), "hive.nix": []byte("new"), "hive.nix/x": []byte("new")}.Write(project)
+	require.Error(t, err)
+	content, err := os.ReadFile(filepath.Join(project, Dir, "hive.nix"))
+	require.NoError(t, err)
+	require.Equal(t, "old", string(content))
+	require.Equal(t, []string{Dir}, entries(t, project))
+}
+
+// A link put where the tree belongs is replaced in its folder, never followed.
+func TestWriteDoesNotFollowLinks(t *testing.T) {
+	project, elsewhere := t.TempDir(), t.TempDir()
+	require.NoError(t, os.Symlink(elsewhere, filepath.Join(project, Dir)))
+	_, err := Tree{"hive.nix": []byte("x")}.Write(project)
+	require.ErrorContains(t, err, "not a folder")
+	require.Empty(t, entries(t, elsewhere))
+}
