@@ -131,8 +131,10 @@ in
       # the container sees them, but cannot load them: they are links into a store that it lacks
       kernelModules = [ "overlay" "br_netfilter" "vxlan" "nf_conntrack" "macvlan" ];
       kernel.sysctl = {
-        # Cannot be set from within the container. NixOS has defaults of its own for the others.
+        # cannot be set from within the container
         "net.netfilter.nf_conntrack_max" = lib.mkDefault 524288;
+        # Every watching pod counts. Some releases of NixOS have a default here, which excludes
+        # another one of the same strength.
         "fs.inotify.max_user_instances" = lib.mkOverride 900 524288;
         "fs.inotify.max_user_watches" = lib.mkOverride 900 524288;
       };

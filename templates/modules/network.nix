@@ -32,4 +32,9 @@ in
 
     defaultGateway = lib.mkIf isStatic { address = network.gateway; interface = "k3splan-lan"; };
   };
+
+  # Left alone, Linux answers ARP on any interface for any of its addresses: others would learn the
+  # address of the interface below for the host, and the firewall drops what arrives there. Slashes,
+  # because a name may have dots.
+  boot.kernel.sysctl = lib.mkIf isStatic { "net/ipv4/conf/${host.interface}/arp_ignore" = 1; };
 }
