@@ -92,6 +92,7 @@ func TestProblems(t *testing.T) {
 		{"column twice", h, ",rack", ",tags", []string{"column-duplicate hosts.csv:1 tags"}},
 		{"column reserved", h, ",rack", ",k3s", []string{"column-reserved hosts.csv:1 k3s"}},
 		{"column of the module system", h, ",rack", ",_module", []string{"column-reserved hosts.csv:1 _module"}},
+		{"column that the module system reads", h, ",rack", ",_type", []string{"column-reserved hosts.csv:1 _type"}},
 		{"column nearly known", h, ",serial,", ",serail,", []string{"column-suspicious hosts.csv:1 serail"}},
 		{"short row", h, "ulf,enP4p65s0,10.0.100.3,ulf,,,,,,a2", "ulf,enP4p65s0", []string{"row-length hosts.csv:3"}},
 		{"long row", h, ",a2", ",a2,more", []string{"row-length hosts.csv:3"}},

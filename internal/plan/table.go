@@ -397,7 +397,7 @@ func (t *table) takeHeader(header record) bool {
 		case seen[column]:
 			t.report(Error, header.line, column, header.cells[i], "column-duplicate", "the column stands in the header twice",
 				"rename or delete one of the two")
-		case slices.Contains(t.reserved, column) || column == "_module":
+		case slices.Contains(t.reserved, column) || column == "_module" || column == "_type": // of NixOS's module system
 			t.report(Error, header.line, column, header.cells[i], "column-reserved", "k3splan uses this name itself",
 				"give your own column another name")
 		case strings.ContainsFunc(column, unicode.IsControl):

@@ -26,7 +26,12 @@ type Manifest struct {
 
 // packaged are the addons that k3s brings itself; it writes files of these names, and removes them
 // when a component is disabled (k3s docs, "Packaged Components").
-var packaged = []string{"ccm", "coredns", "local-storage", "metrics-server", "rolebindings", "runtimes", "traefik"}
+var packaged = []string{
+	"ccm", "coredns", "local-storage", "metrics-server", "rolebindings", "runtimes", "traefik",
+	// the files of its folder metrics-server
+	"aggregated-metrics-reader", "auth-delegator", "auth-reader", "metrics-apiservice", "metrics-server-deployment",
+	"metrics-server-service", "resource-reader",
+}
 
 // readManifests gives the manifests sorted by name.
 func readManifests(fsys fs.FS) (manifests []Manifest, problems plan.Problems) {
