@@ -44,11 +44,10 @@ everything that is wrong with it, and renders a NixOS hive that Colmena builds a
 		Example: `  k3splan setup my-rack && cd my-rack
   k3splan validate
   k3splan deploy`,
-		Version:           version(),
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		Args:              usageArgs(cobra.NoArgs),
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+		Version:            version(),
+		SilenceUsage:       true,
+		SilenceErrors:      true,
+		DisableSuggestions: true, // fail gives them as a hint
 	}
 	root.SetVersionTemplate("k3splan {{.Version}}\n")
 	root.SetIn(a.stdin)

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,20 +63,25 @@ func invalid() error {
 	return &exitError{code: exitInvalid, err: errors.New("the plan is not valid"), quiet: true}
 }
 
+// unknownCommand is an error for which cobra has no type.
+var unknownCommand = regexp.MustCompile(`^unknown command "([^"]*)"`)
+
 // fail prints an error and gives the exit code.
 func (a *app) fail(command *cobra.Command, err error) int {
-	code, quiet := exitFailed, false
+	code, hint := exitFailed, ""
 	var exit *exitError
 	if errors.As(err, &exit) {
-		code, quiet = exit.code, exit.quiet
-	} else if strings.HasPrefix(err.Error(), "unknown command") {
-		code = exitInvalid // cobra has no type for it
-	}
-	if quiet {
-		return code
+		if exit.quiet {
+			return exit.code
+		}
+		code = exit.code
+	} else if m := unknownCommand.FindStringSubmatch(err.Error()); m != nil {
+		code = exitInvalid
+		if near := command.Root().SuggestionsFor(m[1]); len(near) > 0 {
+			hint = fmt.Sprintf("did you mean %q?", near[0])
+		}
 	}
 	fmt.Fprintf(a.stderr, "%s %v\n", a.paint(a.stderr, red, "k3splan: error:"), err)
-	hint := ""
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) {
 		hint = hinted.Hint()
