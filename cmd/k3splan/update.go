@@ -1,5 +1,67 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"fmt"
 
-func (a *app) updateCommand() *cobra.Command { return &cobra.Command{Use: "update"} }
+	"github.com/spf13/cobra"
+
+	"k3splan/internal/pins"
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+)
+
+func (a *app) updateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "update [nixpkgs|disko]",
+		Short: "Pin the newest commits of nixpkgs and disko",
+		Long: `Looks up the newest commits of what versions.nixos and versions.disko name, and pins them with
+their hashes in plans/lock.json. Nothing else ever moves a pin, so no deploy upgrades a host by
+accident. Put the file into git. disko is pinned if a host has a layout in partitioning/.`,
+		Example:   "  k3splan update\n  k3splan update nixpkgs",
+		Args:      usageArgs(cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs)),
+		ValidArgs: []string{string(plan.SourceNixpkgs), string(plan.SourceDisko)},
+		RunE: func(_ *cobra.Command, args []string) error {
+			only := plan.SourceKind("")
+			if len(args) == 1 {
+				only = plan.SourceKind(args[0])
+			}
+			return a.update(only)
+		},
+	}
+}
+
+// update pins one source, or all that the project needs. Mistakes elsewhere in the plan do not
+// matter here.
+func (a *app) update(only plan.SourceKind) error {
+	dir, err := a.dir()
+	if err != nil {
+		return err
+	}
+	p, problems, err := project.Load(dir)
+	if err != nil {
+		return err
+	}
+	versions := p.Plan.Network.Versions
+	var sources []plan.Source
+	if only != plan.SourceDisko {
+		sources = append(sources, versions.NixOS)
+	}
+	if only == plan.SourceDisko || only == "" && (p.NeedsDisko() || p.Lock.Disko != nil) {
+		sources = append(sources, versions.Disko)
+	}
+	for _, source := range sources {
+		if source.IsZero() {
+			a.printProblems(a.stderr, problems)
+			return invalid()
+		}
+	}
+	moves, err := pins.Update(context.Background(), dir, sources, a.stderr)
+	if err != nil {
+		return err
+	}
+	for _, move := range moves {
+		fmt.Fprintln(a.stdout, move)
+	}
+	return nil
+}

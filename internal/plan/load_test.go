@@ -245,6 +245,13 @@ func TestAllProblemsInOneRun(t *testing.T) {
 	}, brief(problems))
 }
 
+// A login in a URL is a secret.
+func TestAPasswordInAURLIsNotShown(t *testing.T) {
+	_, problems := Load(project(map[string]string{networkFile: swap(t, goodNetwork, "nixos-24.11", "https://olaf:hunter2@example.org/x.tar.gz")}))
+	require.Equal(t, []string{"version-invalid network.yaml:4 versions.nixos"}, brief(problems))
+	require.NotContains(t, fmt.Sprintf("%+v", problems), "hunter2")
+}
+
 func TestHints(t *testing.T) {
 	hintOf := func(files map[string]string) string {
 		_, problems := Load(project(files))

@@ -534,7 +534,11 @@ func (r *networkReader) source(kind SourceKind, key, byDefault string) Source {
 		if hinted, ok := err.(interface{ Hint() string }); ok {
 			f.hint = hinted.Hint()
 		}
-		d.fail(key, d.keys[key], f)
+		shown := *d.keys[key]
+		if strings.Contains(text, "@") {
+			shown.Value = "" // a URL with a login in it
+		}
+		d.fail(key, &shown, f)
 	}
 	return source
 }

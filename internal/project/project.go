@@ -73,7 +73,7 @@ func Load(dir string) (*Project, plan.Problems, error) {
 	p.Lock, found = pins.Read(fsys)
 	collect(found)
 	if len(found) == 0 {
-		collect(p.Lock.Check(p.Plan.Network.Versions, p.needsDisko()))
+		collect(p.Lock.Check(p.Plan.Network.Versions, p.NeedsDisko()))
 	}
 	problems.Sort()
 	return p, problems, nil
@@ -87,7 +87,8 @@ func needsOf(p *plan.Plan) secrets.Needs {
 	return needs
 }
 
-func (p *Project) needsDisko() bool { return slices.ContainsFunc(p.Plan.Hosts, p.Partitioned) }
+// NeedsDisko tells whether disko lays out the disks of any host.
+func (p *Project) NeedsDisko() bool { return slices.ContainsFunc(p.Plan.Hosts, p.Partitioned) }
 
 // existing gives those of the files that the project has.
 func (p *Project) existing(files ...string) []string {
