@@ -1,0 +1,58 @@
+package bootstick
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// FormatSize writes a number of bytes as makers of sticks do, in powers of 1000
+// with three figures: "31.9 GB".
+func FormatSize(bytes int64) string {
+	units := []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
+	value, unit := float64(bytes), 0
+	for value >= 999.5 && unit < len(units)-1 {
+		value /= 1000
+		unit++
+	}
+	switch {
+	case unit == 0 || value >= 99.95:
+		return fmt.Sprintf("%.0f %s", value, units[unit])
+	case value >= 9.995:
+		return fmt.Sprintf("%.1f %s", value, units[unit])
+	default:
+		return fmt.Sprintf("%.2f %s", value, units[unit])
+	}
+}
+
+// printable replaces what a terminal could take as a command: a stick can be
+// given any name.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, strings.ToValidUTF8(text, "?"))
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=-]+$`)
+
+// shellWord quotes a word for a command that a person is told to type.
+func shellWord(word string) string {
+	word = printable(word)
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+func shellWords(words []string) string {
+	sorted := slices.Compact(slices.Sorted(slices.Values(words)))
+	for i := range sorted {
+		sorted[i] = shellWord(sorted[i])
+	}
+	return strings.Join(sorted, " ")
+}
