@@ -1,0 +1,242 @@
+package bootstick
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// errNoMedium is what a reader says whose card was taken out.
+var errNoMedium = syscall.ENOMEDIUM
+
+// deviceNumber is major:minor of the block device at path, or empty.
+func deviceNumber(path string) string {
+	var stat unix.Stat_t
+	if unix.Stat(path, &stat) != nil || stat.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return ""
+	}
+	return formatNumber(uint64(stat.Rdev))
+}
+
+func formatNumber(number uint64) string {
+	return fmt.Sprintf("%d:%d", unix.Major(number), unix.Minor(number))
+}
+
+// disk is an opened block device.
+type disk struct {
+	file   *os.File
+	number string
+	bytes  int64
+	sector int64
+}
+
+// CheckAccess reports whether this user can write to the device now, and
+// changes nothing: it opens the device for writing and closes it again. The
+// error is *[Failure].
+func (t *Target) CheckAccess(ctx context.Context) error {
+	d, err := t.open(ctx)
+	if err != nil {
+		return err
+	}
+	return d.Close()
+}
+
+// open opens the device for this process alone. O_EXCL fails as long as the
+// device or a part of it is mounted, is swap, or belongs to a mapping or an
+// array, in whatever namespace; and nothing of the kind can begin until it is
+// closed.
+func (t *Target) open(ctx context.Context) (*disk, error) {
+	fail := func(kind Kind, err error) (*disk, error) {
+		return nil, &Failure{Kind: kind, Device: t.Disk.Path, Offset: -1, Err: err}
+	}
+	fd, err := unix.Open(t.Disk.Path, unix.O_RDWR|unix.O_EXCL|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	if err != nil {
+		kind := classifyOpen(err)
+		if kind == Denied {
+			err = denied(t.Disk.Path, err)
+		}
+		return fail(kind, err)
+	}
+	d := &disk{file: os.NewFile(uintptr(fd), t.Disk.Path)}
+	if err := d.measure(); err != nil {
+		d.Close()
+		return fail(classify(err, d.Present()), err)
+	}
+	if err := d.compare(t.identity); err != nil {
+		d.Close()
+		return fail(Replaced, err)
+	}
+	if readOnly, err := unix.IoctlGetUint32(fd, unix.BLKROGET); err != nil || readOnly != 0 {
+		d.Close()
+		if err == nil {
+			err = errors.New("it is read-only")
+		}
+		return fail(Broken, err)
+	}
+	if err := d.lock(ctx); err != nil {
+		d.Close()
+		return fail(classify(err, d.Present()), err)
+	}
+	return d, nil
+}
+
+// denied names who may open the device.
+func denied(path string, err error) error {
+	info, statErr := os.Stat(path)
+	if statErr != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return err
+	}
+	group := strconv.FormatUint(uint64(stat.Gid), 10)
+	if known, lookupErr := user.LookupGroupId(group); lookupErr == nil {
+		group = known.Name
+	}
+	return fmt.Errorf("%w (group %s, mode %s)", err, group, info.Mode().Perm())
+}
+
+func (d *disk) measure() error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(d.fd(), &stat); err != nil {
+		return fmt.Errorf("look at the opened device: %w", err)
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return errors.New("it is no block device any more")
+	}
+	d.number = formatNumber(uint64(stat.Rdev))
+	size, err := d.size()
+	if err != nil {
+		return fmt.Errorf("ask for the size: %w", err)
+	}
+	sector, err := unix.IoctlGetUint32(d.fd(), unix.BLKSSZGET)
+	if err != nil {
+		return fmt.Errorf("ask for the sector size: %w", err)
+	}
+	if sector == 0 || blockSize%sector != 0 {
+		return fmt.Errorf("its sectors have %d bytes", sector)
+	}
+	d.bytes, d.sector = size, int64(sector)
+	return nil
+}
+
+// compare checks the opened device, which cannot be exchanged any more, against
+// the one that was shown.
+func (d *disk) compare(shown identity) error {
+	if d.number != shown.number {
+		return fmt.Errorf("its number is %s and was %s", d.number, shown.number)
+	}
+	if d.bytes != shown.size {
+		return fmt.Errorf("its size is %d bytes and was %d", d.bytes, shown.size)
+	}
+	if place, err := os.Readlink(filepath.Join("/sys/dev/block", d.number)); err == nil && place != shown.place {
+		return errors.New("it is plugged in anew")
+	}
+	sequence, err := d.sequence()
+	if errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EINVAL) { // before Linux 5.15
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("ask for its sequence number: %w", err)
+	}
+	if now := strconv.FormatUint(sequence, 10); now != shown.sequence {
+		return fmt.Errorf("its sequence number is %s and was %s", now, shown.sequence)
+	}
+	return nil
+}
+
+// lock keeps udev from looking at half a partition table (systemd's block
+// device locking: an exclusive flock on the whole device). udev holds its own
+// lock for moments only.
+func (d *disk) lock(ctx context.Context) error {
+	const tries, pause = 50, 100 * time.Millisecond
+	for i := 0; ; i++ {
+		err := unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || i == tries {
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return fmt.Errorf("another program has locked it: %w", unix.EBUSY)
+			}
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *disk) fd() int { return int(d.file.Fd()) }
+
+func (d *disk) size() (int64, error) {
+	size, err := d.getUint64(unix.BLKGETSIZE64)
+	return int64(size), err
+}
+
+func (d *disk) sequence() (uint64, error) { return d.getUint64(unix.BLKGETDISKSEQ) }
+
+// getUint64 makes an ioctl that fills in 64 bits on every architecture.
+func (d *disk) getUint64(request uint) (uint64, error) {
+	var value uint64
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, d.file.Fd(), uintptr(request), uintptr(unsafe.Pointer(&value)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return value, nil
+}
+
+func (d *disk) ReadAt(p []byte, offset int64) (int, error)  { return d.file.ReadAt(p, offset) }
+func (d *disk) WriteAt(p []byte, offset int64) (int, error) { return d.file.WriteAt(p, offset) }
+func (d *disk) Sync() error                                 { return d.file.Sync() }
+func (d *disk) Close() error                                { return d.file.Close() }
+func (d *disk) Size() int64                                 { return d.bytes }
+func (d *disk) Sector() int64                               { return d.sector }
+
+// DropCache has the kernel forget what it may know of the device's content.
+func (d *disk) DropCache() error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, d.file.Fd(), unix.BLKFLSBUF, 0)
+	if errno == unix.EACCES || errno == unix.EPERM {
+		return nil // needs root; direct I/O goes past the cache in any case
+	}
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// RereadTable has the kernel read the partition table again. Partitions that
+// someone looks at are waited for a little.
+func (d *disk) RereadTable() error {
+	const tries, pause = 10, 200 * time.Millisecond
+	for i := 0; ; i++ {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, d.file.Fd(), unix.BLKRRPART, 0)
+		switch {
+		case errno == 0, errno == unix.EINVAL: // a device without partitions
+			return nil
+		case errno != unix.EBUSY || i == tries:
+			return errno
+		}
+		time.Sleep(pause)
+	}
+}
+
+// Present reports whether the device is still there. The size of a pulled
+// device becomes 0.
+func (d *disk) Present() bool {
+	size, err := d.size()
+	if err != nil || size == 0 {
+		return false
+	}
+	_, err = os.Stat(filepath.Join("/sys/dev/block", d.number))
+	return d.number == "" || err == nil
+}
