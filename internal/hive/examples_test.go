@@ -269,6 +269,15 @@ func TestRackIsWhatThePlanSays(t *testing.T) {
 	tokenDir := filepath.Dir(d.at(t, "karl", "deployment", "keys", "k3splan-agent-token", "path").(string))
 	require.Contains(t, volumes, `"`+tokenDir+":")
 
+	// a network that was made otherwise is made anew; the agent waits for it, and for no token
+	network := d.at(t, "karl", "services", "k3splan-agent-network", "script").(string)
+	require.Contains(t, network, "--subnet=10.0.100.0/24")
+	require.Regexp(t, `--label=k3splan.hash=[0-9a-f]{64}`, network)
+	unit := d.at(t, "karl", "services", "podman-karl-k3s-agent").(map[string]any)
+	require.Contains(t, unit["requires"], "k3splan-agent-network.service")
+	require.NotContains(t, texts(unit["unitConfig"]), "Condition")
+	require.NotContains(t, command, "--node-external-ip")
+
 	// people and the deploy user; ancestor-defect 26
 	require.Equal(t, "no", d.at(t, "olaf", "openssh", "settings", "PermitRootLogin"))
 	require.Equal(t, false, d.at(t, "olaf", "openssh", "settings", "PasswordAuthentication"))
@@ -287,6 +296,30 @@ func TestRackIsWhatThePlanSays(t *testing.T) {
 	// disks: labels where nothing else tells, disko where there is a layout
 	require.Equal(t, "/dev/disk/by-label/nixos", d.at(t, "karl", "fileSystems", "/", "device"))
 	require.NotContains(t, d.at(t, "ulrich", "fileSystems", "/", "device"), "by-label/nixos")
+}
+
+// ancestor-defects 25 and 32: nothing is ordered after a unit that may not exist, and all options of
+// k3splan's own stand below cluster and k3splan.
+func TestModulesKeepTheirPlace(t *testing.T) {
+	file := rendered(t, "rack", nil)
+	for name, content := range render(t, filepath.Dir(filepath.Dir(file))) {
+		require.NotContains(t, string(content), "network-setup.service", name)
+	}
+	out, code := harness(t, "--defs", file, "olaf", "ulrich")
+	require.Zero(t, code)
+	var definitions map[string][]struct {
+		Path []string
+		Kind string
+	}
+	require.NoError(t, json.Unmarshal([]byte(out), &definitions))
+	declared := 0
+	for _, definition := range definitions["olaf"] {
+		if definition.Kind == "declaration" {
+			declared++
+			require.Contains(t, []string{"cluster", "k3splan"}, definition.Path[0], "%v", definition.Path)
+		}
+	}
+	require.Greater(t, declared, 5)
 }
 
 func marshal(t testing.TB, value any) []byte {

@@ -137,6 +137,7 @@ func TestProblems(t *testing.T) {
 		{"unknown host", k, "karl,karl-agent", "krl,karl-agent", []string{"host-unknown k3s.csv:4 host"}},
 		{"unknown type", k, "agent,10.0.100.25", "agnet,10.0.100.25", []string{"type-unknown k3s.csv:4 type"}},
 		{"second server", k, "karl,karl-agent,agent,10.0.100.25,,disk=large", "olaf,karl-server,server,10.0.100.25,,", []string{"server-duplicate k3s.csv:4 host"}},
+		{"init beside a server", k, "olaf,olaf-server,init", "olaf,early,server,10.0.100.30,,,\nolaf,olaf-server,init", []string{"server-duplicate k3s.csv:3 host"}},
 		{"second agent", k, "karl,karl-agent", "olaf,karl-agent", []string{"agent-duplicate k3s.csv:4 host"}},
 		{"no init", k, ",init,", ",server,", []string{"init-missing k3s.csv:0 type"}},
 		{"agents alone", k, "olaf,olaf-server,init,10.0.100.12,,,\n", "", []string{"init-missing k3s.csv:0 type"}},
