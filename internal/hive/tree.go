@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aymanbagabas/go-udiff"
 	"golang.org/x/sys/unix"
@@ -66,6 +67,7 @@ func (t Tree) Write(project string) (changed bool, err error) {
 	if len(present) > 0 && t.equal(present) {
 		return false, nil
 	}
+	removeLeftovers(project)
 	// beside the old one, so that it can be exchanged in one step
 	fresh, err := os.MkdirTemp(project, "."+Dir+"-*")
 	if err != nil {
@@ -79,6 +81,21 @@ func (t Tree) Write(project string) (changed bool, err error) {
 		return false, err
 	}
 	return true, nil
+}
+
+// removeLeftovers removes what a killed k3splan left beside the tree. What is younger may belong to
+// one that runs.
+func removeLeftovers(project string) {
+	found, _ := filepath.Glob(filepath.Join(globEscape(project), "."+Dir+"-*"))
+	for _, dir := range found {
+		if info, err := os.Lstat(dir); err == nil && info.IsDir() && time.Since(info.ModTime()) > time.Hour {
+			_ = os.RemoveAll(dir) // tried again next time
+		}
+	}
+}
+
+func globEscape(path string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
 }
 
 func (t Tree) writeTo(dir string) error {

@@ -67,6 +67,18 @@ func TestWriteFailsAsAWhole(t *testing.T) {
 	require.Equal(t, []string{Dir}, entries(t, project))
 }
 
+func TestWriteRemovesWhatAKilledOneLeft(t *testing.T) {
+	project := filepath.Join(t.TempDir(), `[a*] \b`)
+	old, young := filepath.Join(project, ".generated-1"), filepath.Join(project, ".generated-2")
+	require.NoError(t, os.MkdirAll(filepath.Join(old, "hosts"), 0o755))
+	require.NoError(t, os.MkdirAll(young, 0o755))
+	long := time.Now().Add(-2 * time.Hour)
+	require.NoError(t, os.Chtimes(old, long, long))
+	_, err := Tree{"hive.nix": []byte("x")}.Write(project)
+	require.NoError(t, err)
+	require.Equal(t, []string{".generated-2", Dir}, entries(t, project))
+}
+
 // A link put where the tree belongs is replaced in its folder, never followed.
 func TestWriteDoesNotFollowLinks(t *testing.T) {
 	project, elsewhere := t.TempDir(), t.TempDir()
