@@ -139,6 +139,7 @@ func TestWriteWhatIsRead(t *testing.T) {
 		"less than a block":          {mib + 1, 16 * mib, 512},
 		"one block":                  {blockSize, 16 * mib, 512},
 		"blocks and a rest":          {2*blockSize + 700, 16 * mib, 512},
+		"many blocks and a rest":     {6*blockSize + 700, 32 * mib, 4096},
 		"sectors of 4096":            {2*blockSize + 700, 16 * mib, 4096},
 		"to the last byte":           {3 * blockSize, 3 * blockSize, 512},
 		"to the last sector":         {3*blockSize - 5, 3 * blockSize, 4096},
