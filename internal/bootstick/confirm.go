@@ -53,6 +53,7 @@ func Confirm(ctx context.Context, terminal Terminal, target *Target, host string
 	}
 	answer, err := readLine(ctx, terminal.In)
 	if ctx.Err() != nil {
+		fmt.Fprintln(terminal.Out) // the question is an open line
 		return &Failure{Kind: Cancelled, Device: disk.Path, Offset: -1, Err: context.Cause(ctx)}
 	}
 	if err != nil {

@@ -478,22 +478,63 @@ func TestLoopLockedByUdev(t *testing.T) {
 // A user without access hears it before anything is built.
 func TestLoopDenied(t *testing.T) {
 	device, _ := loopDevice(t, 16*mib)
-	require.NoError(t, os.Chmod(device, 0o600))
+	allow(t, device, 0o600)
 	target := choose(t, device)
-	result := make(chan error)
-	go func() {
-		// The privileges of this thread alone are dropped; it ends with the goroutine.
-		runtime.LockOSThread()
-		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 65534, ^uintptr(0)); errno != 0 {
-			result <- errno
-			return
-		}
-		result <- target.CheckAccess(context.Background())
-	}()
-	err := <-result
+	err := asNobody(func() error { return target.CheckAccess(context.Background()) })
 	failure := requireFailure(t, err, Denied)
 	require.Regexp(t, `no permission to write to it: permission denied \(group \S+, mode -rw-------\)`, err.Error())
 	require.Contains(t, failure.Hint(), "never calls sudo")
+}
+
+// A user with access needs no more: not root, no sudo.
+func TestLoopAsAUserWithAccess(t *testing.T) {
+	device, file := loopDevice(t, 16*mib)
+	allow(t, device, 0o666)
+	data := pattern(5 * mib)
+	require.NoError(t, asNobody(func() error {
+		machine, err := Inspect(context.Background())
+		if err != nil {
+			return err
+		}
+		target, err := machine.Choose(device, 0, device)
+		if err != nil {
+			return err
+		}
+		if err := target.CheckAccess(context.Background()); err != nil {
+			return err
+		}
+		_, err = Write(context.Background(), target, imageOf(data), nil)
+		return err
+	}))
+	after, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, after[:len(data)]))
+}
+
+// allow sets the permissions of a loop device for the time of the test.
+func allow(t *testing.T, device string, mode os.FileMode) {
+	t.Helper()
+	info, err := os.Stat(device)
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(device, mode))
+	t.Cleanup(func() { require.NoError(t, os.Chmod(device, info.Mode().Perm())) })
+}
+
+// asNobody runs f without privileges. Those of its thread alone are dropped,
+// which ends with the goroutine.
+func asNobody(f func() error) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		for _, call := range [][2]uintptr{{unix.SYS_SETGROUPS, 0}, {unix.SYS_SETRESGID, 65534}, {unix.SYS_SETRESUID, 65534}} {
+			if _, _, errno := unix.RawSyscall(call[0], call[1], call[1], call[1]); errno != 0 {
+				result <- errno
+				return
+			}
+		}
+		result <- f()
+	}()
+	return <-result
 }
 
 func TestChooseRefusesWhatIsNoDevice(t *testing.T) {

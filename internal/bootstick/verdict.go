@@ -137,7 +137,7 @@ func (m *Machine) disk(n *node) Disk {
 			label = part.partLabel
 		}
 		content := Content{Path: part.path, Kind: printable(kind), Label: printable(label), Size: part.size, Mounts: []string{}}
-		for _, point := range m.uses[part].points {
+		for _, point := range slices.Sorted(slices.Values(m.uses[part].points)) {
 			content.Mounts = append(content.Mounts, printable(point))
 		}
 		if m.uses[part].swap {
