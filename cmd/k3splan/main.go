@@ -59,6 +59,7 @@ everything that is wrong with it, and renders a NixOS hive that Colmena builds a
 	root.AddCommand(
 		a.setupCommand(), a.validateCommand(), a.configurationCommand(), a.renderCommand(),
 		a.buildCommand(), a.deployCommand(), a.passwdCommand(), a.updateCommand(),
+		a.bootStickCommand(),
 	)
 	return root
 }
