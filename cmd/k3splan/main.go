@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"runtime/debug"
 
@@ -48,6 +49,15 @@ everything that is wrong with it, and renders a NixOS hive that Colmena builds a
 		SilenceUsage:       true,
 		SilenceErrors:      true,
 		DisableSuggestions: true, // fail gives them as a hint
+
+		SuggestionsMinimumDistance: 2,
+		PersistentPreRunE: func(command *cobra.Command, _ []string) error {
+			// -p "$UNSET" must not mean the project that happens to be here
+			if command.Flags().Changed("project") && a.projectDir == "" {
+				return usageError(errors.New("-p names no folder"))
+			}
+			return nil
+		},
 	}
 	root.SetVersionTemplate("k3splan {{.Version}}\n")
 	root.SetIn(a.stdin)

@@ -101,22 +101,32 @@ func (a *app) fail(command *cobra.Command, err error) int {
 func (a *app) say(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }
 
 // printProblems prints every problem and, below, how many there are.
-func (a *app) printProblems(out *os.File, problems plan.Problems) {
-	for _, p := range problems {
-		colour, text := red, p.String()
-		if p.Severity == plan.Warning {
-			colour, text = yellow, text+" (warning)"
-		}
-		place, rest, _ := strings.Cut(text, ": ")
-		fmt.Fprintf(out, "%s %s\n", a.paint(out, colour, place+":"), rest)
-		if p.Hint != "" {
-			fmt.Fprintf(out, "  %s %s\n", a.paint(out, cyan, "hint:"), p.Hint)
-		}
+func (a *app) printProblems(out *os.File, problems plan.Problems) error {
+	text := a.formatProblems(out, problems)
+	if _, err := io.WriteString(out, text); err != nil {
+		return err
 	}
 	if len(problems) > 0 {
 		errs := problems.Errors()
 		a.say("%s, %s", count(errs, "error"), count(len(problems)-errs, "warning"))
 	}
+	return nil
+}
+
+func (a *app) formatProblems(out *os.File, problems plan.Problems) string {
+	var text strings.Builder
+	for _, p := range problems {
+		colour, line := red, p.String()
+		if p.Severity == plan.Warning {
+			colour, line = yellow, line+" (warning)"
+		}
+		place, rest, _ := strings.Cut(line, ": ")
+		fmt.Fprintf(&text, "%s %s\n", a.paint(out, colour, place+":"), rest)
+		if p.Hint != "" {
+			fmt.Fprintf(&text, "  %s %s\n", a.paint(out, cyan, "hint:"), p.Hint)
+		}
+	}
+	return text.String()
 }
 
 // count gives "1 host", "2 hosts".

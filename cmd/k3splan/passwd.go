@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -28,7 +29,7 @@ secrets/HOSTpasswd. The password itself is stored nowhere. It takes effect with 
 		RunE: func(_ *cobra.Command, args []string) error {
 			host := ""
 			if len(args) == 1 {
-				host = args[0]
+				host = strings.ToLower(args[0])
 			}
 			return a.passwd(host, fromStdin)
 		},

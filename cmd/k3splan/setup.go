@@ -28,6 +28,8 @@ overwritten. It is the only command that makes tokens for a k3s cluster.`,
 			switch {
 			case len(args) == 1 && a.projectDir != "":
 				return usageError(errors.New("the project is named twice: by DIR and by -p"))
+			case len(args) == 1 && args[0] == "":
+				return usageError(errors.New("DIR is empty"))
 			case len(args) == 1:
 				dir = args[0]
 			case a.projectDir != "":
@@ -44,15 +46,15 @@ func (a *app) setup(dir string) error {
 	}
 	hadPlan := fileExists(filepath.Join(dir, "plans", "hosts.csv"))
 	made, err := project.Setup(dir, k3splan.Files)
-	if err != nil {
-		return err
-	}
 	for _, m := range made {
 		verb := "made"
 		if m.Completed {
 			verb = "completed"
 		}
 		a.say("%-9s %s", verb, filepath.Join(dir, m.File)+map[bool]string{true: "/"}[strings.HasSuffix(m.File, "/")])
+	}
+	if err != nil {
+		return err
 	}
 	if len(made) == 0 {
 		a.say("nothing to make: the project is complete")

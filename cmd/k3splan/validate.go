@@ -38,11 +38,12 @@ func (a *app) validate(asJSON, strict bool) error {
 		if problems == nil {
 			problems = plan.Problems{}
 		}
-		if err := printJSON(a.stdout, problems); err != nil {
-			return err
-		}
+		err = printJSON(a.stdout, problems)
 	} else {
-		a.printProblems(a.stdout, problems)
+		err = a.printProblems(a.stdout, problems)
+	}
+	if err != nil {
+		return err
 	}
 	if problems.Errors() > 0 || strict && len(problems) > 0 {
 		return invalid()

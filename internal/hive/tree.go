@@ -39,8 +39,15 @@ func readTree(dir string) (Tree, error) {
 	tree := Tree{}
 	fsys := os.DirFS(dir)
 	err = fs.WalkDir(fsys, ".", func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+		if err != nil {
 			return err
+		}
+		if entry.IsDir() {
+			if inside, err := fs.ReadDir(fsys, file); err != nil || len(inside) > 0 || file == "." {
+				return err
+			}
+			tree[file+"/"] = nil // an empty folder: never rendered, so it is a difference
+			return nil
 		}
 		if !entry.Type().IsRegular() {
 			tree[file] = nil // a link or the like: never rendered, so it is a difference
@@ -73,7 +80,7 @@ func (t Tree) Write(project string) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(fresh)) }()
+	defer func() { err = errors.Join(err, removeAll(fresh)) }()
 	if err := t.writeTo(fresh); err != nil {
 		return false, err
 	}
@@ -89,9 +96,20 @@ func removeLeftovers(project string) {
 	found, _ := filepath.Glob(filepath.Join(globEscape(project), "."+Dir+"-*"))
 	for _, dir := range found {
 		if info, err := os.Lstat(dir); err == nil && info.IsDir() && time.Since(info.ModTime()) > time.Hour {
-			_ = os.RemoveAll(dir) // tried again next time
+			_ = removeAll(dir) // tried again next time
 		}
 	}
+}
+
+// removeAll removes folders that may not be written to, as well.
+func removeAll(dir string) error {
+	_ = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			_ = os.Chmod(name, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
 }
 
 func globEscape(path string) string {
@@ -133,7 +151,7 @@ func exchange(fresh, dir string) error {
 	if err := os.Rename(fresh, dir); err != nil {
 		return errors.Join(err, os.Rename(old, dir))
 	}
-	return os.RemoveAll(old)
+	return removeAll(old)
 }
 
 // Diff shows what Write would change, as a unified diff; it is empty if nothing differs.
@@ -147,16 +165,20 @@ func (t Tree) Diff(project string) (string, error) {
 	slices.Sort(files)
 	var diff strings.Builder
 	for _, file := range slices.Compact(files) {
-		before, after := present[file], t[file]
-		if bytes.Equal(before, after) {
+		before, wasThere := present[file]
+		after, isThere := t[file]
+		if wasThere == isThere && bytes.Equal(before, after) {
 			continue
 		}
 		oldName, newName := Dir+"/"+file, Dir+"/"+file
-		if _, there := present[file]; !there {
+		if !wasThere {
 			oldName = "/dev/null"
 		}
-		if _, there := t[file]; !there {
+		if !isThere {
 			newName = "/dev/null"
+		}
+		if len(before)+len(after) == 0 {
+			fmt.Fprintf(&diff, "--- %s\n+++ %s\n", oldName, newName) // empty, so without lines
 		}
 		diff.WriteString(udiff.Unified(oldName, newName, string(before), string(after)))
 	}

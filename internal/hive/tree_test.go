@@ -53,6 +53,28 @@ func TestWriteExchangesTheWholeTree(t *testing.T) {
 	require.Empty(t, diff)
 }
 
+func TestEmptyLeftoversAreDifferences(t *testing.T) {
+	project := t.TempDir()
+	tree := Tree{"hive.nix": []byte("1")}
+	_, err := tree.Write(project)
+	require.NoError(t, err)
+	for _, leftover := range []string{"empty.nix", "folder/"} {
+		name := filepath.Join(project, Dir, leftover)
+		if leftover == "folder/" {
+			require.NoError(t, os.Mkdir(name, 0o755))
+		} else {
+			require.NoError(t, os.WriteFile(name, nil, 0o644))
+		}
+		diff, err := tree.Diff(project)
+		require.NoError(t, err)
+		require.Equal(t, "--- generated/"+leftover+"\n+++ /dev/null\n", diff)
+		changed, err := tree.Write(project)
+		require.NoError(t, err)
+		require.True(t, changed)
+		require.Equal(t, []string{"hive.nix"}, entries(t, filepath.Join(project, Dir)))
+	}
+}
+
 func TestWriteFailsAsAWhole(t *testing.T) {
 	project := t.TempDir()
 	old := Tree{"hive.nix": []byte("old")}

@@ -105,14 +105,18 @@ type loader struct {
 	plan       *Plan
 	hosts, k3s *table
 
-	names   map[string]place
-	ips     map[netip.Addr]place
-	macs    map[string]place
-	serials map[string]place
-	targets map[Target]place
+	names        map[string]place
+	ips          map[netip.Addr]place
+	macs         map[string]place
+	serials      map[string]place
+	targets      map[Target]place
+	unknownHosts int
 	// addressed are the rows with a static address, for the checks that need the subnet
 	addressed []addressed
 }
+
+// maxHints is for how many unknown hosts the nearest name is looked for, which takes its time.
+const maxHints = 50
 
 type addressed struct {
 	row     row
@@ -174,6 +178,7 @@ func (l *loader) readHosts() {
 	}
 	if len(l.hosts.rows) == 0 && l.hosts.complete {
 		l.hosts.report(Error, 0, "", "", "table-empty", "there is no host in the table", "add a row for each machine")
+		l.hosts.complete = false // whatever names a host is not a mistake of its own
 	}
 }
 
@@ -195,6 +200,10 @@ func (l *loader) readHost(r row, cells hostCells, own []string) {
 		r.check("admin", checkAdmin(host.Admin))
 	}
 	l.readAddress(r, host, cells.IP)
+	if strings.HasPrefix(host.Interface, "wl") && !host.saysDHCP {
+		r.warn("interface", host.Interface, "interface-wireless", "most access points refuse the second address that a macvlan needs",
+			"use a wired interface")
+	}
 	l.readBoot(r, host, cells)
 	l.readTags(r, host, cells.Tags)
 	if cells.MAC != "" {
@@ -243,6 +252,8 @@ func (l *loader) readAddress(r row, host *Host, cell string) {
 		if host.Address, wrong = parseAddress(address); wrong != nil {
 			if nearest := Nearest(address, dhcpWords); nearest != "" {
 				wrong.hint = didYouMean(address, dhcpWords)
+			} else if target, _ := parseTarget(address); !hasTarget && (target.Local || target.Port != 0) {
+				wrong.hint = fmt.Sprintf("where to deploy to stands behind an @: ADDRESS@%s", address)
 			}
 			r.check("ip", wrong)
 		}
@@ -252,6 +263,8 @@ func (l *loader) readAddress(r row, host *Host, cell string) {
 		var wrong *finding
 		host.Target, wrong = parseTarget(targetText)
 		r.check("ip", wrong)
+	case cell == "":
+		r.fail("ip", "", "target-missing", "there is no address", "an address, or dhcp@TARGET with an address or name that always leads to the host")
 	case dhcp:
 		r.fail("ip", cell, "target-missing", "with DHCP k3splan cannot know where to reach the host",
 			"an address, or dhcp@TARGET with an address or name that always leads to the host")
@@ -306,6 +319,12 @@ var roles = map[string]Role{
 	"init": Init, "init-server": Init, "init_server": Init, "server": Server, "agent": Agent,
 }
 
+// roleSynonyms are what others call the roles.
+var roleSynonyms = map[string]Role{
+	"master": Server, "control-plane": Server, "controlplane": Server, "controller": Server, "etcd": Server,
+	"worker": Agent, "node": Agent, "minion": Agent,
+}
+
 func (l *loader) readContainers() {
 	own := l.k3s.own()
 	decidable := l.k3s.complete
@@ -316,9 +335,12 @@ func (l *loader) readContainers() {
 		container := l.readContainer(r, cells, own)
 		switch container.Role {
 		case "":
-			decidable = false
+			decidable, l.k3s.complete = false, false
 		case Init, Server:
 			servers++
+		}
+		if container.Host == nil {
+			l.k3s.complete = false // a server that may have files of its own
 		}
 		if container.Role != Init {
 			continue
@@ -354,8 +376,11 @@ func (l *loader) readContainer(r row, cells containerCells, own []string) *Conta
 		var known bool
 		if c.Role, known = roles[cells.Type]; !known {
 			words := []string{"init", "server", "agent"}
-			r.fail("type", r.raw("type"), "type-unknown", "there is no such type",
-				cmp.Or(didYouMean(cells.Type, words), "init, server or agent"))
+			hint := cmp.Or(didYouMean(cells.Type, words), "init, server or agent")
+			if meant := roleSynonyms[cells.Type]; meant != "" {
+				hint = fmt.Sprintf("did you mean %q?", meant)
+			}
+			r.fail("type", r.raw("type"), "type-unknown", "there is no such type", hint)
 		}
 	}
 	if r.required("ip", cells.IP) {
@@ -397,8 +422,12 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 	host := l.plan.byName[hostName]
 	if host == nil {
 		if l.hosts.complete {
+			hint := ""
+			if l.unknownHosts++; l.unknownHosts <= maxHints {
+				hint = didYouMean(hostName, l.plan.HostNames())
+			}
 			r.fail("host", r.raw("host"), "host-unknown", "there is no such host in "+hostsFile,
-				cmp.Or(didYouMean(hostName, l.plan.HostNames()), "add it there, or correct the name"))
+				cmp.Or(hint, "add it there, or correct the name"))
 		}
 		return false
 	}
@@ -418,7 +447,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 		if first.Name == c.Name {
 			return first.Address == c.Address // told as name-duplicate
 		}
-		r.fail("host", r.raw("host"), code, fmt.Sprintf("the host has a %s already: %q (%s:%d)", kind, first.Name, k3sFile, first.Line),
+		r.fail("host", r.raw("host"), code, fmt.Sprintf("the host has its %s already: %q (%s:%d)", kind, first.Name, k3sFile, first.Line),
 			fmt.Sprintf("at most one %s a host", kind))
 		return false
 	}
@@ -452,6 +481,8 @@ func (l *loader) readLabels(r row, c *Container, cells containerCells) {
 	}
 	labelKey := func(label string) string { key, _ := splitLabel(label); return key }
 	// one taint a key and effect, as the API server demands
+	// key=:Effect and key:Effect are the same
+	cells.Taints = strings.ReplaceAll(cells.Taints, "=:", ":")
 	taintKey := func(taint string) string {
 		i := strings.LastIndex(taint, ":")
 		return labelKey(taint[:i]) + taint[i:]
@@ -516,11 +547,28 @@ func (l *loader) checkTargets() {
 				"it would be overwritten with this host's system")
 			continue
 		}
+		if other := l.hostNamed(host.Target.Host); other != nil && other != host {
+			r.fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the name of host %q (%s:%d)", other.Name, hostsFile, other.Line),
+				"it would be overwritten with this host's system")
+			continue
+		}
 		if host.Target.Host == host.Address.String() && host.Target.Port == 0 {
 			continue // the same address twice is told as address-duplicate
 		}
-		unique(l.targets, host.Target, r, "ip", "target-duplicate", "the target is that of %s", "each host needs a target of its own", fmt.Sprintf("host %q", host.Name))
+		target := host.Target
+		if target.Port == 22 {
+			target.Port = 0 // the same unless ssh's configuration says otherwise
+		}
+		unique(l.targets, target, r, "ip", "target-duplicate", "the target is that of %s", "each host needs a target of its own", fmt.Sprintf("host %q", host.Name))
 	}
+}
+
+// hostNamed finds a host by its name, with or without the plan's domain.
+func (l *loader) hostNamed(name string) *Host {
+	if domain := l.plan.Network.Domain; domain != "" {
+		name = strings.TrimSuffix(name, "."+domain)
+	}
+	return l.plan.byName[name]
 }
 
 // checkSubnet looks at all static addresses, if gateway and netmask are right.

@@ -24,6 +24,7 @@ func Nearest(name string, candidates []string) string {
 }
 
 func near(a, b string) bool {
+	// names are ASCII: other letters count by the byte
 	shorter := min(len(a), len(b))
 	// the lengths alone decide for most pairs: this keeps thousands of candidates cheap
 	if a == b || shorter < 3 || max(len(a), len(b))-shorter > 2 {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 	_ "time/tzdata" // time zones are checked against IANA's list, also where the machine has none
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -101,7 +102,7 @@ func parseNetmask(text string) (bits int, wrong *finding) {
 		if bits > 0 && value != ^uint32(0)<<(32-bits) {
 			return 0, &finding{"netmask-invalid", "not a netmask: its ones do not stand together", "24, /24 or 255.255.255.0"}
 		}
-	} else if bits, err = strconv.Atoi(strings.TrimPrefix(text, "/")); err != nil || bits < 0 || bits > 32 {
+	} else if bits, err = strconv.Atoi(strings.TrimPrefix(text, "/")); err != nil || bits < 0 || bits > 32 || strconv.Itoa(bits) != strings.TrimPrefix(text, "/") {
 		return 0, wrong
 	}
 	if bits < 8 || bits > 30 {
@@ -144,6 +145,24 @@ func (d *document) line(key string) int {
 
 var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line ([0-9]+): )?`)
 
+// oddText finds what no editor shows and no parser explains: text that is not UTF-8, and blanks that
+// are not blanks at the beginning of a line or behind a colon.
+func oddText(data []byte) (line int, what string) {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return 0, "" // UTF-16, which yaml.v3 reads
+	}
+	for number, text := range bytes.Split(data, []byte("\n")) {
+		if !utf8.Valid(text) {
+			return number + 1, "a character here is not UTF-8"
+		}
+		key, _, _ := bytes.Cut(text, []byte("#"))
+		if bytes.ContainsRune(key, '\u00a0') {
+			return number + 1, "there is a no-break space (U+00A0), which is no blank in YAML"
+		}
+	}
+	return 0, ""
+}
+
 // YAMLError gives the line of an error of yaml.v3, 0 if it tells none, and its message without it.
 func YAMLError(err error) (line int, message string) {
 	message = err.Error()
@@ -163,12 +182,19 @@ func YAMLError(err error) (line int, message string) {
 // readDocument reads a mapping with the known keys, a dot for each level; others are problems.
 func readDocument(file string, data []byte, known []string) *document {
 	d := &document{file: file, keys: map[string]*yaml.Node{}, slips: map[string]bool{}}
+	if line, what := oddText(data); what != "" {
+		d.unreadable = true
+		d.report(line, "", "", finding{"yaml-syntax", what, "write the line anew, or save the file as UTF-8"})
+		return d
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var root yaml.Node
 	err := decoder.Decode(&root)
 	if err == nil {
 		if second := decoder.Decode(new(yaml.Node)); second == nil {
+			d.unreadable = true
 			d.report(0, "", "", finding{"yaml-syntax", "there is more than one document in the file", "delete the line ---"})
+			return d
 		} else if second != io.EOF {
 			err = second
 		}
@@ -394,10 +420,14 @@ func (r *networkReader) readAddresses() {
 				r.report(item.Line, "nameservers", text, *wrong)
 				continue
 			}
+			if address.IsUnspecified() || address.IsMulticast() {
+				r.report(item.Line, "nameservers", text, finding{"address-invalid", "not the address of a machine", ""})
+				continue
+			}
 			r.network.Nameservers = append(r.network.Nameservers, address)
 		}
 	}
-	if r.keys["nameservers"] == nil || len(r.list("nameservers")) == 0 {
+	if len(r.network.Nameservers) == 0 {
 		r.network.Nameservers = defaultNameservers
 	}
 	r.network.PodCIDR = r.cidr("pod_cidr", defaultPodCIDR, 8, 24,
@@ -434,7 +464,7 @@ func (r *networkReader) cidr(key string, byDefault netip.Prefix, largest, smalle
 	}
 	prefix, err := netip.ParsePrefix(text)
 	switch {
-	case err != nil || !prefix.Addr().Is4():
+	case err != nil || !prefix.Addr().Is4() || !prefix.Addr().IsGlobalUnicast():
 		r.fail(key, r.keys[key], &finding{"cidr-invalid", "not an IPv4 network", "such as " + byDefault.String()})
 	case prefix != prefix.Masked():
 		r.fail(key, r.keys[key], &finding{"cidr-invalid", "not the first address of the network", "write " + prefix.Masked().String()})

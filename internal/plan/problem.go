@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -33,21 +34,32 @@ type Problem struct {
 	Hint string `json:"hint"`
 }
 
+// maxShown is how much of a value String shows, in characters.
+const maxShown = 80
+
 // String gives `file:line: column "value": message`, without the hint.
 func (p Problem) String() string {
 	var b strings.Builder
-	b.WriteString(p.File)
+	if file := strconv.Quote(p.File); strings.Contains(file, `\`) {
+		b.WriteString(file) // a line break in a name must not begin a line
+	} else {
+		b.WriteString(p.File)
+	}
 	if p.Line > 0 {
 		fmt.Fprintf(&b, ":%d", p.Line)
 	}
 	b.WriteString(": ")
+	value := p.Value
+	if runes := []rune(value); len(runes) > maxShown {
+		value = string(runes[:maxShown]) + "…"
+	}
 	switch {
 	case p.Column != "" && p.Value != "" && !strings.EqualFold(p.Column, p.Value): // the same in a header
-		fmt.Fprintf(&b, "%s %q: ", p.Column, p.Value)
+		fmt.Fprintf(&b, "%s %q: ", p.Column, value)
 	case p.Column != "":
 		b.WriteString(p.Column + ": ")
 	case p.Value != "":
-		fmt.Fprintf(&b, "%q: ", p.Value)
+		fmt.Fprintf(&b, "%q: ", value)
 	}
 	b.WriteString(p.Message)
 	return b.String()

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -35,20 +36,24 @@ func checkName(name string) *finding {
 	return nil
 }
 
+// asciiName writes what people put into names with the characters that a name may have.
+var asciiName = strings.NewReplacer("_", "-", ".", "-", " ", "-", "–", "-", "—", "-", "‑", "-", "ä", "ae", "ö", "oe", "ü", "ue", "ß", "ss")
+
+// oddCharacter names the first character that is not ASCII, which may be invisible, or gives "".
+func oddCharacter(text string) string {
+	for _, char := range text {
+		if char > '~' || char < ' ' {
+			return fmt.Sprintf("it holds the character U+%04X", char)
+		}
+	}
+	return ""
+}
+
 // suggestName is a hint with a name that would be accepted, or "".
 func suggestName(name string) string {
-	valid := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-':
-			return r
-		case r == '_' || r == '.' || r == ' ':
-			return '-'
-		}
-		return -1
-	}, strings.ToLower(name))
-	valid = strings.Trim(valid, "-")
-	if valid == "" || len(valid) > 63 || !hostName.MatchString(valid) {
-		return "choose another one"
+	valid := strings.Trim(asciiName.Replace(name), "-")
+	if !hostName.MatchString(valid) {
+		return oddCharacter(name)
 	}
 	return fmt.Sprintf("%q would do", valid)
 }
@@ -72,21 +77,24 @@ func checkAdmin(name string) *finding {
 // LANInterface is the name of a host's own macvlan interface.
 const LANInterface = "k3splan-lan"
 
-// checkInterface follows the kernel's dev_valid_name: 1 to 15 bytes without "/", ":" and blanks.
+// interfaceForm is what names of interfaces are made of in practice. The kernel's dev_valid_name takes
+// all but "/", ":" and blanks, but systemd's units and sysctls do not.
+var interfaceForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// checkInterface refuses what cannot be the name of a physical interface, of 1 to 15 bytes.
 func checkInterface(name string) *finding {
 	switch {
 	case len(name) > 15:
 		return &finding{"interface-invalid", "longer than 15 characters, which the kernel does not allow", "ip link shows the names"}
-	case strings.ContainsAny(name, "/: \t\n\v\f\r") || name == "." || name == ".." || !isPrintableASCII(name):
-		return &finding{"interface-invalid", "not a name of a network interface", "ip link shows the names"}
-	case name == "lo" || name == LANInterface:
+	case strings.Contains(name, "@"):
+		before, _, _ := strings.Cut(name, "@")
+		return &finding{"interface-invalid", "not a name of a network interface", fmt.Sprintf("only what stands before the @: %q", before)}
+	case !interfaceForm.MatchString(name):
+		return &finding{"interface-invalid", "not a name of a network interface", cmp.Or(oddCharacter(name), "ip link shows the names")}
+	case slices.Contains([]string{"lo", "all", "default", LANInterface}, name):
 		return &finding{"interface-invalid", "not a physical network interface", "ip link shows the names"}
 	}
 	return nil
-}
-
-func isPrintableASCII(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // parseAddress reads an IPv4 address.
@@ -103,6 +111,8 @@ func parseAddress(text string) (netip.Addr, *finding) {
 		hint = "without the netmask: it stands once in plans/network.yaml"
 	case strings.Contains(text, ","):
 		hint = "with points: " + strings.ReplaceAll(text, ",", ".")
+	case oddCharacter(text) != "":
+		hint = oddCharacter(text)
 	case hasLeadingZero(text):
 		hint = "without leading zeros, which some programs read as octal numbers"
 	}
@@ -198,11 +208,11 @@ var kubeletLabels = []string{
 // checkLabel checks key=value as Kubernetes does.
 func checkLabel(label string) *finding {
 	key, value, hasValue := strings.Cut(label, "=")
-	if !hasValue {
-		return &finding{"label-invalid", "not a label", "key=value, several separated by blanks"}
-	}
-	if wrong := slices.Concat(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)); len(wrong) > 0 {
-		return &finding{"label-invalid", "not a label: " + wrong[0], "key=value, several separated by blanks"}
+	switch {
+	case strings.Contains(value, ","):
+		return &finding{"label-invalid", "not a label", "separate labels by blanks: " + strings.ReplaceAll(label, ",", " ")}
+	case !hasValue || !isLabel(key, value):
+		return &finding{"label-invalid", "not a label", "key=value, of letters, digits, - _ and . inside; several separated by blanks"}
 	}
 	prefix, _, hasPrefix := strings.Cut(key, "/")
 	if hasPrefix && isKubernetesDomain(prefix) && !slices.Contains(kubeletLabels, key) &&
@@ -211,6 +221,26 @@ func checkLabel(label string) *finding {
 			"set it from outside: kubectl label node NAME " + label}
 	}
 	return nil
+}
+
+// CheckNodeOption checks the items of k3s's options node-label and node-taint as those of the columns
+// labels and taints. It gives the first problem, without its place, or nil.
+func CheckNodeOption(option string, items []string) *Problem {
+	check := map[string]func(string) *finding{"node-label": checkLabel, "node-taint": checkTaint}[option]
+	for _, item := range items {
+		if check == nil {
+			break
+		}
+		if f := check(item); f != nil {
+			return &Problem{Value: item, Severity: Error, Code: f.code, Message: f.message, Hint: f.hint}
+		}
+	}
+	return nil
+}
+
+// isLabel follows Kubernetes' rules for the key and value of a label or taint.
+func isLabel(key, value string) bool {
+	return len(validation.IsQualifiedName(key))+len(validation.IsValidLabelValue(value)) == 0
 }
 
 func isKubernetesDomain(domain string) bool {
@@ -240,8 +270,8 @@ func checkTaint(taint string) *finding {
 		return &finding{"taint-invalid", fmt.Sprintf("no such effect: %q", effect), hint}
 	}
 	key, value, _ := strings.Cut(keyValue, "=")
-	if wrong := slices.Concat(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)); len(wrong) > 0 {
-		return &finding{"taint-invalid", "not a taint: " + wrong[0], form}
+	if !isLabel(key, value) {
+		return &finding{"taint-invalid", "not a taint", form}
 	}
 	return nil
 }

@@ -136,6 +136,7 @@ func readTable(fsys fs.FS, s schema) *table {
 	}
 	records, complete := t.split(data)
 	t.complete = complete
+	t.reportFormulaErrors(data)
 	if len(records) == 0 {
 		if complete {
 			t.report(Error, 0, "", "", "column-missing", "there is no header",
@@ -148,9 +149,7 @@ func readTable(fsys fs.FS, s schema) *table {
 		t.complete = false
 		return t
 	}
-	for _, record := range records[1:] {
-		t.takeRow(record)
-	}
+	t.takeRows(records[1:])
 	return t
 }
 
@@ -159,6 +158,10 @@ func (t *table) read(fsys fs.FS) (data []byte, ok bool) {
 	data, problem := readFile(fsys, t.file)
 	if problem != nil {
 		t.problems = append(t.problems, *problem)
+		return nil, false
+	}
+	if bytes.HasPrefix(data, []byte("PK\x03\x04")) {
+		t.report(Error, 0, "", "", "csv-syntax", "this is a spreadsheet program's own file, not CSV", saveAsUTF8)
 		return nil, false
 	}
 	data, _, err := transform.Bytes(utf.BOMOverride(transform.Nop), data)
@@ -177,6 +180,9 @@ func (t *table) read(fsys fs.FS) (data []byte, ok bool) {
 			return nil, false
 		case char == '\n':
 			line++
+		case char == 0:
+			t.report(Error, line, "", "", "csv-syntax", "there is a null byte: UTF-16 without byte-order mark, or not a text", saveAsUTF8)
+			return nil, false
 		case char != '\t' && char != '\r' && unicode.IsControl(char):
 			t.report(Error, line, "", "", "csv-syntax", fmt.Sprintf("there is a control character (U+%04X)", char),
 				"delete it, or save the table as CSV again")
@@ -246,13 +252,32 @@ func (t *table) split(data []byte) (records []record, complete bool) {
 		}
 		empty := true
 		for i := range cells {
-			cells[i] = strings.TrimSpace(cells[i])
+			cells[i] = strings.TrimFunc(cells[i], isBlank)
 			empty = empty && cells[i] == ""
 		}
-		if !empty {
+		// a spreadsheet program puts a comment with a separator in it into quotes
+		if !empty && !strings.HasPrefix(cells[0], "#") {
 			line, _ := reader.FieldPos(0)
 			records = append(records, record{line, cells})
 		}
+	}
+}
+
+// isBlank counts among white space what cannot be seen: zero-width characters come along with what
+// is copied from web pages.
+func isBlank(char rune) bool {
+	return unicode.IsSpace(char) || strings.ContainsRune("\u200b\u200c\u200d\u2060\ufeff", char)
+}
+
+// formulaError is what a spreadsheet program writes for a formula that failed; as the first cell of
+// a row it would make the row a comment.
+var formulaError = regexp.MustCompile(`(?m)^"?(#NAME\?|#REF!|#N/A|#VALUE!|#DIV/0!|#NULL!|#NUM!)`)
+
+func (t *table) reportFormulaErrors(data []byte) {
+	for _, m := range formulaError.FindAllSubmatchIndex(data, -1) {
+		t.report(Error, 1+bytes.Count(data[:m[0]], []byte("\n")), "", string(data[m[2]:m[3]]), "csv-syntax",
+			"a formula of the spreadsheet failed here", "correct it there and save the table again")
+		t.complete = false
 	}
 }
 
@@ -293,13 +318,13 @@ func (t *table) findSeparator(data []byte) rune {
 			}
 			known, empty := 0, true
 			for _, cell := range cells {
-				cell = strings.ToLower(strings.TrimSpace(cell))
+				cell = strings.ToLower(strings.TrimFunc(cell, isBlank))
 				empty = empty && cell == ""
 				if slices.Contains(t.known(), cell) {
 					known++
 				}
 			}
-			if empty {
+			if empty || strings.HasPrefix(strings.TrimSpace(cells[0]), "#") {
 				continue
 			}
 			if known > most {
@@ -386,7 +411,7 @@ func (t *table) takeHeader(header record) bool {
 	}
 	if len(missing) == len(t.required) {
 		t.report(Error, header.line, "", "", "column-missing", "there is no header: this line names none of the columns",
-			"let the first line name the columns: "+strings.Join(t.required, ","))
+			"let the first line name the columns, separated by comma, semicolon or tab: "+strings.Join(t.required, ","))
 		return false
 	}
 	seen := map[string]bool{}
@@ -430,23 +455,49 @@ func (t *table) takeHeader(header record) bool {
 	return !slices.ContainsFunc(t.problems, func(p Problem) bool { return p.Code == "column-duplicate" })
 }
 
-// takeRow checks the number of cells.
-func (t *table) takeRow(r record) {
-	cells := r.cells
-	for len(cells) > len(t.columns) && cells[len(cells)-1] == "" {
-		cells = cells[:len(cells)-1]
+// takeRows checks the number of cells of each row.
+func (t *table) takeRows(records []record) {
+	var wrong []record
+	unnamed := map[int]bool{}
+	for _, r := range records {
+		for len(r.cells) > len(t.columns) && r.cells[len(r.cells)-1] == "" {
+			r.cells = r.cells[:len(r.cells)-1]
+		}
+		if len(r.cells) != len(t.columns) {
+			wrong = append(wrong, r)
+			continue
+		}
+		if slices.EqualFunc(r.cells, t.columns, strings.EqualFold) {
+			t.report(Error, r.line, "", "", "csv-syntax", "the header stands here again", "delete the line")
+			continue
+		}
+		for i, column := range t.columns {
+			if column == "" && r.cells[i] != "" && !unnamed[i] {
+				unnamed[i] = true
+				t.report(Error, r.line, "", r.cells[i], "row-length", "the cell stands in a column without a name", "name the column in the header")
+			}
+		}
+		t.rows = append(t.rows, row{t, r.line, r.cells})
 	}
-	if len(cells) != len(t.columns) {
-		t.report(Error, r.line, "", "", "row-length",
-			fmt.Sprintf("the row has %d cells, the header has %d", len(cells), len(t.columns)),
-			"an empty cell needs its separator too; a cell that holds a separator needs quotes around it")
-		t.complete = false
+	t.reportLengths(wrong, len(records))
+}
+
+// reportLengths tells of rows with too few or too many cells. If all rows are alike, it is the
+// header that is wrong.
+func (t *table) reportLengths(wrong []record, rows int) {
+	if len(wrong) == 0 {
 		return
 	}
-	for i, column := range t.columns {
-		if column == "" && cells[i] != "" {
-			t.report(Error, r.line, "", cells[i], "row-length", "the cell stands in a column without a name", "name the column in the header")
-		}
+	t.complete = false
+	const hint = "an empty cell needs its separator too; a cell that holds a separator needs quotes around it"
+	alike := func(r record) bool { return len(r.cells) == len(wrong[0].cells) }
+	if len(wrong) == rows && rows > 2 && !slices.ContainsFunc(wrong, func(r record) bool { return !alike(r) }) {
+		t.report(Error, wrong[0].line, "", "", "row-length",
+			fmt.Sprintf("this and all other rows have %d cells, the header has %d", len(wrong[0].cells), len(t.columns)), "correct the header")
+		return
 	}
-	t.rows = append(t.rows, row{t, r.line, cells})
+	for _, r := range wrong {
+		t.report(Error, r.line, "", "", "row-length",
+			fmt.Sprintf("the row has %d cells, the header has %d", len(r.cells), len(t.columns)), hint)
+	}
 }

@@ -1,8 +1,10 @@
 package project
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -24,13 +26,13 @@ const k3sDir = "k3s"
 var plannedKeys = map[string][]string{
 	"server.yaml": {
 		"server", "cluster-init", "cluster-reset", "token-file", "agent-token-file", "node-ip", "node-name", "advertise-address",
-		"cluster-cidr", "service-cidr", "disable-agent", "disable-etcd", "disable-apiserver", "data-dir", "config", "datastore-endpoint",
+		"cluster-cidr", "service-cidr", "https-listen-port", "disable-agent", "disable-etcd", "disable-apiserver", "data-dir", "config", "datastore-endpoint",
 	},
 	"agent.yaml": {"server", "token-file", "node-ip", "node-name", "data-dir", "config"},
 }
 
 // secretKeys hold secrets, which have no place in a rendered file.
-var secretKeys = []string{"token", "agent-token", "etcd-s3-access-key", "etcd-s3-secret-key", "etcd-s3-session-token", "vpn-auth"}
+var secretKeys = []string{"token", "agent-token", "cluster-secret", "etcd-s3-access-key", "etcd-s3-secret-key", "etcd-s3-session-token", "vpn-auth"}
 
 // lists are the keys that k3splan gives as well: they are merged, so a single value becomes a list.
 var lists = []string{"tls-san", "node-label", "node-taint"}
@@ -53,7 +55,13 @@ func readK3sConfig(fsys fs.FS, name string) (K3sConfig, plan.Problems) {
 		return config, problems
 	}
 	var root yaml.Node
-	if err := yaml.Unmarshal(data, &root); err != nil {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	err = decoder.Decode(&root)
+	if err == nil && decoder.Decode(new(yaml.Node)) != io.EOF {
+		report(0, "", "yaml-syntax", "there is more than one document in the file", "delete the line ---")
+		return config, problems
+	}
+	if err != nil && err != io.EOF {
 		line, message := plan.YAMLError(err)
 		report(line, "", "yaml-syntax", message, "")
 		return config, problems
@@ -71,6 +79,10 @@ func readK3sConfig(fsys fs.FS, name string) (K3sConfig, plan.Problems) {
 		key := strings.TrimSuffix(strings.TrimLeft(written, "-"), "+")
 		line := top.Content[i].Line
 		switch {
+		case len(key) < 2:
+			// k3s reads t as token, s as server, …
+			report(line, written, "key-reserved", "k3s takes it for the short form of an option", "write the option's long name")
+			continue
 		case slices.Contains(secretKeys, key):
 			report(line, written, "key-reserved", "a secret would be readable for everyone in the Nix store",
 				"bring it to the machines as a file")
@@ -89,6 +101,11 @@ func readK3sConfig(fsys fs.FS, name string) (K3sConfig, plan.Problems) {
 		}
 		if slices.Contains(lists, key) {
 			value = asList(value)
+			if wrong := plan.CheckNodeOption(key, value.([]string)); wrong != nil {
+				wrong.File, wrong.Line, wrong.Column = file, node.Line, written
+				problems = append(problems, *wrong)
+				continue
+			}
 		}
 		config[key] = value
 	}

@@ -152,6 +152,10 @@ func checkObject(node *yaml.Node) (found []manifestFinding) {
 		found = append(found, manifestFinding{plan.Warning, node.Line, "manifest-secret", "the Secret would be readable for everyone on the servers, in the Nix store",
 			"create it with kubectl, or use sealed or external secrets"})
 	}
+	if head.Kind == "SecretList" {
+		found = append(found, manifestFinding{plan.Warning, node.Line, "manifest-secret", "its Secrets would be readable for everyone on the servers, in the Nix store",
+			"create them with kubectl, or use sealed or external secrets"})
+	}
 	if head.Kind == "List" {
 		for i := range object.Items {
 			found = append(found, checkObject(&object.Items[i])...)

@@ -70,6 +70,8 @@ func Load(dir string) (*Project, plan.Problems, error) {
 	p.AgentConfig, found = readK3sConfig(fsys, "agent.yaml")
 	collect(found)
 	collect(checkK3sFolder(fsys))
+	collect(p.checkDisks())
+	collect(p.checkSourcePath())
 	p.Lock, found = pins.Read(fsys)
 	collect(found)
 	if len(found) == 0 {
@@ -126,7 +128,47 @@ func (p *Project) ServerImports(host *plan.Host) []string {
 }
 
 // LabelledFileSystems tells whether the host's file systems are found by the labels that the
-// installer gives, because no file of the user tells where the root is.
+// installer gives, because neither a disko layout nor its hardware configuration tells where they
+// are. Snippets do not count: what they say of a file system beats these defaults, and is often
+// only a part.
 func (p *Project) LabelledFileSystems(host *plan.Host) bool {
-	return !p.Partitioned(host) && !tellsRootFS(p.fsys, p.Imports(host))
+	return !p.Partitioned(host) && !p.hardwareTellsRoot(host)
+}
+
+func (p *Project) hardwareTellsRoot(host *plan.Host) bool {
+	text, err := fs.ReadFile(p.fsys, hardwareFile(host))
+	return err == nil && definesRoot.Match(text)
+}
+
+// checkDisks: a disko layout and a hardware configuration with file systems contradict each other.
+func (p *Project) checkDisks() (problems plan.Problems) {
+	for _, host := range p.Plan.Hosts {
+		if p.Partitioned(host) && p.hardwareTellsRoot(host) {
+			problems = append(problems, plan.Problem{
+				File: hardwareFile(host), Severity: plan.Error, Code: "file-conflict",
+				Message: "it tells file systems that " + partitioningFile(host) + " lays out",
+				Hint:    "take fileSystems and swapDevices out of it: nixos-generate-config --show-hardware-config --no-filesystems",
+			})
+		}
+	}
+	return problems
+}
+
+// checkSourcePath: a nixpkgs on this machine must be there.
+func (p *Project) checkSourcePath() plan.Problems {
+	source := p.Plan.Network.Versions.NixOS
+	if source.Form != plan.SourcePath {
+		return nil
+	}
+	dir := source.Location
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(p.Dir, dir)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "default.nix")); err == nil && info.Mode().IsRegular() {
+		return nil
+	}
+	return plan.Problems{{
+		File: "plans/network.yaml", Column: "versions.nixos", Value: source.Location, Severity: plan.Error, Code: "version-invalid",
+		Message: "there is no nixpkgs at this path", Hint: "the path is relative to the project and must lead to a folder with a default.nix",
+	}}
 }

@@ -90,9 +90,18 @@ func TestFilesOfAProject(t *testing.T) {
 		{"what the plan decides", map[string]string{"k3s/server.yaml": "cluster-init: true\n--server: x\n"}, []string{
 			"key-reserved k3s/server.yaml:1 cluster-init", "key-reserved k3s/server.yaml:2 --server"}},
 		{"a secret in options", map[string]string{"k3s/agent.yaml": "debug: true\ntoken: hunter2\n"}, []string{"key-reserved k3s/agent.yaml:2 token"}},
-		{"options of options", map[string]string{"k3s/agent.yaml": "a: {b: c}\n"}, []string{"value-invalid k3s/agent.yaml:1 a"}},
+		{"options of options", map[string]string{"k3s/agent.yaml": "debug: {b: c}\n"}, []string{"value-invalid k3s/agent.yaml:1 debug"}},
 		{"no options", map[string]string{"k3s/agent.yaml": "- a\n"}, []string{"yaml-syntax k3s/agent.yaml:1"}},
 		{"options of nothing", map[string]string{"k3s/servers.yaml": "a: b\n"}, []string{"file-orphan k3s/servers.yaml:0"}},
+		{"a short option", map[string]string{"k3s/server.yaml": "t: hunter2\n"}, []string{"key-reserved k3s/server.yaml:1 t"}},
+		{"a second document", map[string]string{"k3s/server.yaml": "a: b\n---\ntoken: hunter2\n"}, []string{"yaml-syntax k3s/server.yaml:0"}},
+		{"a label in options", map[string]string{"k3s/agent.yaml": "node-label: [bad label]\n"}, []string{"label-invalid k3s/agent.yaml:1 node-label"}},
+		{"a port that the plan decides", map[string]string{"k3s/server.yaml": "https-listen-port: 7443\n"}, []string{"key-reserved k3s/server.yaml:1 https-listen-port"}},
+		{"secrets in their own list", map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: SecretList\nitems: []\n"}, []string{"manifest-secret manifests/a.yaml:1"}},
+		{"disks told twice", map[string]string{"partitioning/olaf.nix": "{ }", "hardware/olaf.nix": "{\n  fileSystems.\"/\" =\n    { device = \"x\"; };\n}"}, []string{"file-conflict hardware/olaf.nix:0"}},
+		{"another spelling of .nix", map[string]string{"nixConfigs/all.Nix": "{ }"}, []string{"file-orphan nixConfigs/all.Nix:0"}},
+		{"a type that is none leaves servers open", map[string]string{"plans/k3s.csv": strings.Replace(k3s, "init", "inti", 1), "nixConfigs/olaf-server.nix": "{ }"}, []string{"type-unknown plans/k3s.csv:2 type"}},
+		{"a nixpkgs that is not there", map[string]string{"plans/network.yaml": strings.Replace(network, "nixos-24.11", "../nixpkgs", 1)}, []string{"version-invalid plans/network.yaml:0 versions.nixos"}},
 		// pins
 		{"a lock of another branch", map[string]string{"plans/lock.json": lockOf("nixos-25.05")}, []string{"lock-stale plans/lock.json:1 nixpkgs.ref"}},
 		{"a lock of the branch", map[string]string{"plans/lock.json": lockOf("nixos-24.11")}, nil},
@@ -136,6 +145,10 @@ func TestImports(t *testing.T) {
 	require.False(t, p.LabelledFileSystems(olaf), "the hardware file tells the root")
 	require.True(t, p.LabelledFileSystems(ulf))
 	require.True(t, p.HardwareKnown(olaf))
+
+	p, _, err = Load(folder(t, map[string]string{"nixConfigs/olaf.nix": `{ fileSystems."/".options = [ "noatime" ]; }`}))
+	require.NoError(t, err)
+	require.True(t, p.LabelledFileSystems(p.Plan.Host("olaf")), "a snippet may tell only a part")
 }
 
 // Setup beside files of the user leaves each byte of them, and a second run makes nothing.

@@ -77,7 +77,7 @@ func (s *setup) create(file string, content []byte) error {
 	}
 	_, err = out.Write(content)
 	if err := errors.Join(err, out.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(out.Name())) // half a file would count as the user's own
 	}
 	s.made = append(s.made, Made{File: file})
 	return nil
@@ -239,13 +239,15 @@ func (s *setup) gitignore() error {
 	return nil
 }
 
-// ignoresFolder tells whether a .gitignore has the line, in any usual spelling.
-func ignoresFolder(text, line string) bool {
+// ignoresFolder tells whether a .gitignore has the line, in any usual spelling, and does not take it
+// back below.
+func ignoresFolder(text, line string) (ignored bool) {
 	bare := strings.Trim(line, "/")
 	for present := range strings.Lines(text) {
-		if strings.Trim(strings.TrimSpace(present), "/") == bare {
-			return true
+		pattern, negated := strings.CutPrefix(strings.TrimSpace(present), "!")
+		if strings.Trim(pattern, "/") == bare {
+			ignored = !negated
 		}
 	}
-	return false
+	return ignored
 }

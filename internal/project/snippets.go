@@ -18,6 +18,9 @@ const (
 	hardwareDir     = "hardware"
 )
 
+// maxOrphans is for how many orphans the nearest name is looked for, which takes its time.
+const maxOrphans = 50
+
 // nixFiles are the user's Nix files by folder and name ("nixConfigs/olaf.nix").
 type nixFiles map[string]bool
 
@@ -29,11 +32,15 @@ func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, plan.Problems) {
 		names, wrong := nixFilesIn(fsys, dir)
 		problems = append(problems, wrong...)
 		owners := ownersOf(dir, p)
-		for _, name := range names {
+		imports := importsIn(fsys, dir, names)
+		for i, name := range names {
 			files[path.Join(dir, name)] = true
 			stem := strings.TrimSuffix(name, ".nix")
-			if slices.Contains(owners, stem) || !p.Complete || imported(fsys, dir, name, names) {
+			if slices.Contains(owners, stem) || !p.Complete || imports["./"+name] {
 				continue
+			}
+			if i > maxOrphans {
+				owners = nil // a hint for each would take long
 			}
 			problems = append(problems, plan.Problem{
 				File: path.Join(dir, name), Severity: plan.Warning, Code: "file-orphan",
@@ -92,42 +99,51 @@ func nixFilesIn(fsys fs.FS, dir string) (names []string, problems plan.Problems)
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if strings.HasPrefix(name, ".") || path.Ext(name) != ".nix" {
+		if strings.HasPrefix(name, ".") || !strings.EqualFold(path.Ext(name), ".nix") {
 			continue
 		}
-		if info, err := fs.Stat(fsys, path.Join(dir, name)); err != nil {
+		if path.Ext(name) != ".nix" {
+			problems = append(problems, plan.Problem{
+				File: path.Join(dir, name), Severity: plan.Warning, Code: "file-orphan",
+				Message: "k3splan does not read this file", Hint: "let its name end in .nix",
+			})
+			continue
+		}
+		info, err := fs.Stat(fsys, path.Join(dir, name))
+		if err == nil && !info.Mode().IsRegular() {
+			err = errors.New("it is not a file")
+		}
+		if err != nil {
 			problems = append(problems, plan.Problem{
 				File: path.Join(dir, name), Severity: plan.Error, Code: "file-unreadable",
 				Message: "the file cannot be read: " + withoutPath(err).Error(),
 			})
-		} else if info.Mode().IsRegular() {
-			names = append(names, name)
+			continue
 		}
+		names = append(names, name)
 	}
 	return names, problems
 }
 
-// imported tells whether another file of the folder names this one.
-func imported(fsys fs.FS, dir, name string, names []string) bool {
-	return slices.ContainsFunc(names, func(other string) bool {
-		if other == name {
-			return false
+// pathInFolder is a Nix path to a file of the same folder.
+var pathInFolder = regexp.MustCompile(`\./[A-Za-z0-9._@+-]+\.nix`)
+
+// importsIn are the files of the folder that others of it name, as "./NAME.nix".
+func importsIn(fsys fs.FS, dir string, names []string) map[string]bool {
+	imports := map[string]bool{}
+	for _, name := range names {
+		text, _ := fs.ReadFile(fsys, path.Join(dir, name))
+		for _, found := range pathInFolder.FindAllString(string(text), -1) {
+			if found != "./"+name {
+				imports[found] = true
+			}
 		}
-		text, err := fs.ReadFile(fsys, path.Join(dir, other))
-		return err == nil && strings.Contains(string(text), "./"+name)
-	})
+	}
+	return imports
 }
 
-// tellsRoot finds a definition of the root file system in a Nix file.
-var tellsRoot = regexp.MustCompile(`(?m)^[^#\n]*fileSystems\s*(\.\s*"/"|=)`)
-
-// tellsRootFS tells whether one of the files defines the root file system.
-func tellsRootFS(fsys fs.FS, files []string) bool {
-	return slices.ContainsFunc(files, func(file string) bool {
-		text, err := fs.ReadFile(fsys, file)
-		return err == nil && tellsRoot.Match(text)
-	})
-}
+// definesRoot finds the root file system in what nixos-generate-config writes.
+var definesRoot = regexp.MustCompile(`(?m)^[^#\n]*(fileSystems\s*\.\s*)?"/"\s*(=|\.\s*device)`)
 
 // unreadableFolder is a problem unless the folder just is not there: all of them are optional.
 func unreadableFolder(dir string, err error) plan.Problems {
