@@ -1,0 +1,40 @@
+package fingerprint
+
+import "maps"
+
+// OnlyNames tells whether two inputs differ in the names of /etc/hosts and in nothing else.
+func OnlyNames(was, is Inputs) bool {
+	return !maps.Equal(was.Names, is.Names) &&
+		maps.Equal(was.Data, is.Data) && maps.Equal(was.Files, is.Files) && maps.Equal(was.Pins, is.Pins)
+}
+
+// Difference is one input that has changed.
+type Difference struct {
+	// Group is "data", "names", "files" or "pins".
+	Group string
+	// Name is the input's name in Inputs.
+	Name string
+	// Was and Is are its values; the empty string stands for none.
+	Was, Is string
+	// Added and Removed tell that it was or is not there.
+	Added, Removed bool
+}
+
+// Compare gives what differs, sorted by group and name.
+func Compare(was, is Inputs) []Difference {
+	var all []Difference
+	add := func(group string, was, is map[string]string) {
+		for _, name := range sorted(was, is) {
+			before, wasThere := was[name]
+			after, isThere := is[name]
+			if before != after || wasThere != isThere {
+				all = append(all, Difference{Group: group, Name: name, Was: before, Is: after, Added: !wasThere, Removed: !isThere})
+			}
+		}
+	}
+	add("data", was.Data, is.Data)
+	add("files", was.Files, is.Files)
+	add("names", was.Names, is.Names)
+	add("pins", was.Pins, is.Pins)
+	return all
+}

@@ -1,0 +1,422 @@
+// Package fingerprint tells from which inputs a host's system is made, so that a host whose inputs
+// are the same as at its last deployment need not be evaluated.
+//
+// It follows what the rendered modules do with the plan. Where it cannot know (a snippet that reads
+// the plan, a computed import), it takes too much rather than too little.
+package fingerprint
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"k3splan/internal/hive"
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+)
+
+// Inputs are everything that a host's system is made from. They go to the host with its receipt and
+// hold no secrets.
+type Inputs struct {
+	// Data are the cells and keys of the plan that the host uses, by names like "host.ip",
+	// "server.name", "agent.labels", "network.gateway", "init.ip", "k3s.agent",
+	// "cluster.NAME.host.ip" (only where a snippet reads the whole plan).
+	Data map[string]string `json:"data"`
+	// Names are the host's /etc/hosts: addresses by the name of a host or container.
+	Names map[string]string `json:"names"`
+	// Files are digests by name: "nixConfigs/ulf.nix", "manifests/a.yaml", "k3s/server.yaml" and
+	// the like from the project; "k3splan" for the modules, "rendered" for the host's own file.
+	Files map[string]string `json:"files"`
+	// Pins are "nixpkgs" and "disko", as far as the host uses them.
+	Pins map[string]string `json:"pins"`
+	// Loose are reasons why the same inputs can give another system: something without a hash.
+	Loose []string `json:"-"`
+}
+
+// Fingerprint is a digest of all inputs, "sha256:" and hexadecimal digits.
+func (in Inputs) Fingerprint() string {
+	data, err := json.Marshal(in) // maps are sorted
+	if err != nil {
+		panic(err) // maps of strings
+	}
+	return "sha256:" + digest(data)
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// Of gives the inputs of every host of a project that was rendered into tree.
+func Of(p *project.Project, tree hive.Tree) (map[string]Inputs, error) {
+	c := &collector{
+		project: p, tree: tree, fsys: os.DirFS(p.Dir),
+		files: map[string]file{}, folders: map[string]string{},
+		names: namesOf(p.Plan),
+	}
+	c.modules = c.treeDigest(func(name string) bool { return strings.HasPrefix(name, "modules/") })
+	all := make(map[string]Inputs, len(p.Plan.Hosts))
+	for _, host := range p.Plan.Hosts {
+		in, err := c.host(host)
+		if err != nil {
+			return nil, fmt.Errorf("finding out what %s is made from: %w", host.Name, err)
+		}
+		all[host.Name] = in
+	}
+	return all, nil
+}
+
+// collector holds what is the same for all hosts.
+type collector struct {
+	project *project.Project
+	tree    hive.Tree
+	fsys    fs.FS
+	files   map[string]file
+	folders map[string]string
+	names   map[string]string
+	modules string
+}
+
+// file is a file of the project, read once.
+type file struct {
+	digest string
+	refers references
+}
+
+func (c *collector) treeDigest(wanted func(string) bool) string {
+	hash := sha256.New()
+	for _, name := range c.tree.Paths() {
+		if wanted(name) {
+			fmt.Fprintf(hash, "%s %d\n", name, len(c.tree[name]))
+			hash.Write(c.tree[name])
+		}
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// namesOf is what hosts-file.nix makes of the plan.
+func namesOf(p *plan.Plan) map[string]string {
+	names := map[string]string{}
+	for _, host := range p.Hosts {
+		if !host.DHCP() {
+			names[host.Name] = host.Address.String()
+		}
+		for _, container := range host.Containers() {
+			names[container.Name] = container.Address.String()
+		}
+	}
+	return names
+}
+
+func (c *collector) host(h *plan.Host) (Inputs, error) {
+	in := Inputs{
+		Data: c.data(h), Names: c.names, Pins: map[string]string{},
+		Files: map[string]string{
+			"k3splan":  digest([]byte(c.modules + ownLines(string(c.tree["hive.nix"]), h.Name))),
+			"rendered": digest(c.tree[path.Join("hosts", h.Name+".nix")]),
+		},
+	}
+	if h.Server != nil {
+		in.Files["k3s/server.yaml"] = digest(c.tree["k3s/server.json"])
+		for _, manifest := range c.project.Manifests {
+			in.Files["manifests/"+manifest.Name] = digest(manifest.Data)
+		}
+	}
+	if h.Agent != nil {
+		in.Files["k3s/agent.yaml"] = digest(c.tree["k3s/agent.json"])
+	}
+	walk := &walk{collector: c, in: &in, seen: map[string]bool{}}
+	for _, name := range slices.Concat(c.project.Imports(h), c.project.ServerImports(h)) {
+		if err := walk.file(name); err != nil {
+			return Inputs{}, err
+		}
+	}
+	c.pin(&in, "nixpkgs", c.project.Plan.Network.Versions.NixOS)
+	if c.project.Partitioned(h) || walk.sources {
+		c.pin(&in, "disko", c.project.Plan.Network.Versions.Disko)
+	}
+	if walk.plan {
+		c.wholePlan(&in)
+	}
+	slices.Sort(in.Loose)
+	in.Loose = slices.Compact(in.Loose)
+	return in, nil
+}
+
+// ownLines are the hive's lines without those of other hosts.
+func ownLines(text, host string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if name := strings.TrimSpace(line); strings.HasPrefix(name, `"`) && !strings.HasPrefix(name, hive.NixString(host)+" ") {
+			continue
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "")
+}
+
+func (c *collector) pin(in *Inputs, name string, source plan.Source) {
+	origin := c.project.Lock.Origin(source)
+	switch {
+	case origin.Tarball != nil:
+		in.Pins[name] = source.String() + " " + origin.Tarball.SHA256
+	case origin.Missing != "":
+		in.Pins[name] = source.String()
+		in.Loose = append(in.Loose, name+" is not pinned")
+	default:
+		in.Pins[name] = source.String()
+		in.Loose = append(in.Loose, fmt.Sprintf("%s comes from %s, which has no hash", name, source))
+	}
+}
+
+// data follows the modules: what each of them reads of the plan.
+func (c *collector) data(h *plan.Host) map[string]string {
+	data := map[string]string{}
+	flattenHost(data, "", h)
+	data["keys.admin"] = keys(c.project.Secrets.Keys(h.Name))
+	data["keys.deploy"] = keys(c.project.Secrets.DeployKeys(h.Name))
+
+	network := networkData(c.project.Plan)
+	use := func(names ...string) {
+		for _, name := range names {
+			data["network."+name] = network[name]
+		}
+	}
+	use("nameservers", "domain", "timezone")
+	if !h.DHCP() {
+		use("netmask", "gateway")
+	}
+	version := c.project.Plan.Network.Versions.K3s
+	if h.Server != nil {
+		use("pod_cidr", "service_cidr", "tls_san")
+		data["k3s.server"] = version.Minor // nixpkgs has one patch release of it
+	}
+	if h.Agent != nil {
+		data["k3s.agent"] = version.String()
+	}
+	if init := c.project.Plan.InitServer(); init != nil && len(h.Containers()) > 0 && init.Host != h {
+		data["init.ip"] = init.Address.String()
+	}
+	return data
+}
+
+// keys describes public keys without holding them.
+func keys(lines []string) string {
+	return fmt.Sprintf("%d (%.12s)", len(lines), digest([]byte(strings.Join(lines, "\n"))))
+}
+
+func networkData(p *plan.Plan) map[string]string {
+	flat := map[string]string{}
+	flatten(flat, "", toJSON(p.Model().Network))
+	return flat
+}
+
+// flattenHost puts a host's row under "host.", its containers' under "server." and "agent.".
+func flattenHost(into map[string]string, prefix string, h *plan.Host) {
+	model := toJSON(h.Model()).(map[string]any)
+	containers := model["k3s"].(map[string]any)
+	delete(model, "k3s")
+	model["admin"] = h.Admin
+	flatten(into, prefix+"host", model)
+	for _, role := range []string{"server", "agent"} {
+		if containers[role] != nil {
+			flatten(into, prefix+role, containers[role])
+		}
+	}
+}
+
+// toJSON gives a value as encoding/json decodes it.
+func toJSON(value any) any {
+	data, err := json.Marshal(value)
+	if err == nil {
+		err = json.Unmarshal(data, &value)
+	}
+	if err != nil {
+		panic(err) // the model is made for JSON
+	}
+	return value
+}
+
+// flatten gives every scalar below value a name. Lists are one value; null is "".
+func flatten(into map[string]string, name string, value any) {
+	switch value := value.(type) {
+	case map[string]any:
+		for key, inner := range value {
+			flatten(into, strings.TrimPrefix(name+"."+key, "."), inner)
+		}
+	case []any:
+		texts := make([]string, len(value))
+		for i, item := range value {
+			texts[i] = fmt.Sprint(item)
+		}
+		into[name] = strings.Join(texts, " ")
+	case nil:
+		into[name] = ""
+	case float64:
+		into[name] = strconv.FormatFloat(value, 'f', -1, 64)
+	default:
+		into[name] = fmt.Sprint(value)
+	}
+}
+
+func (c *collector) wholePlan(in *Inputs) {
+	for _, host := range c.project.Plan.Hosts {
+		flattenHost(in.Data, "cluster."+host.Name+".", host)
+	}
+	for key, value := range networkData(c.project.Plan) {
+		in.Data["network."+key] = value
+	}
+}
+
+// walk follows the user's Nix files of one host.
+type walk struct {
+	*collector
+	in            *Inputs
+	seen          map[string]bool
+	plan, sources bool
+}
+
+const maxFile = 64 << 20
+
+// file takes a file of the project and everything that it refers to.
+func (w *walk) file(name string) error {
+	if w.seen[name] || isSecret(name) {
+		return nil
+	}
+	w.seen[name] = true
+	f, err := w.read(name)
+	if err != nil {
+		return err
+	}
+	w.in.Files[name] = f.digest
+	for _, reason := range f.refers.loose {
+		w.in.Loose = append(w.in.Loose, name+" "+reason)
+	}
+	w.plan = w.plan || f.refers.plan
+	w.sources = w.sources || f.refers.sources
+	if f.refers.computed {
+		if err := w.folder("nixConfigs"); err != nil {
+			return err
+		}
+	}
+	if f.refers.nodes {
+		for _, folder := range []string{"nixConfigs", "hardware", "partitioning", "manifests", "k3s"} {
+			if err := w.folder(folder); err != nil {
+				return err
+			}
+		}
+	}
+	for _, reference := range f.refers.paths {
+		if err := w.reference(name, reference); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reference takes what a path literal in a file names.
+func (w *walk) reference(from, literal string) error {
+	if strings.HasPrefix(literal, "/") || strings.HasPrefix(literal, "~") {
+		w.in.Loose = append(w.in.Loose, fmt.Sprintf("%s reads %s, which is outside of the project", from, literal))
+		return nil
+	}
+	target := path.Join(path.Dir(from), literal)
+	if target == ".." || strings.HasPrefix(target, "../") {
+		w.in.Loose = append(w.in.Loose, fmt.Sprintf("%s reads %s, which is outside of the project", from, literal))
+		return nil
+	}
+	if isSecret(target) {
+		return nil // a path; what is uploaded from it has a fingerprint of its own
+	}
+	info, err := fs.Stat(w.fsys, target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return w.folder("nixConfigs") // a part of a path that is put together
+	case err != nil:
+		return err
+	case info.IsDir():
+		return w.folder(target)
+	case info.Mode().IsRegular():
+		return w.file(target)
+	}
+	w.in.Loose = append(w.in.Loose, fmt.Sprintf("%s reads %s, which is no regular file", from, literal))
+	return nil
+}
+
+// folder takes everything below a folder of the project; Nix files there can refer to others.
+func (w *walk) folder(name string) error {
+	if w.seen[name+"/"] {
+		return nil
+	}
+	w.seen[name+"/"] = true
+	return fs.WalkDir(w.fsys, name, func(file string, entry fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case entry.IsDir() && (isSecret(file) || notAnInput(file)):
+			return fs.SkipDir
+		case entry.Type().IsRegular():
+			return w.file(file)
+		case entry.Type()&fs.ModeSymlink != 0:
+			w.in.Loose = append(w.in.Loose, file+" is a link")
+		}
+		return nil
+	})
+}
+
+func isSecret(name string) bool { return name == "secrets" || strings.HasPrefix(name, "secrets/") }
+
+// notAnInput tells of folders that k3splan or git change on their own.
+func notAnInput(name string) bool {
+	base := path.Base(name)
+	return base == ".git" || name == hive.Dir || name == ".k3splan" || strings.HasPrefix(name, "."+hive.Dir)
+}
+
+func (c *collector) read(name string) (file, error) {
+	if f, ok := c.files[name]; ok {
+		return f, nil
+	}
+	info, err := fs.Stat(c.fsys, name)
+	if err != nil {
+		return file{}, err
+	}
+	if info.Size() > maxFile {
+		f := file{digest: fmt.Sprintf("size %d", info.Size()), refers: references{loose: []string{"is too large to be compared"}}}
+		c.files[name] = f
+		return f, nil
+	}
+	data, err := fs.ReadFile(c.fsys, name)
+	if err != nil {
+		return file{}, err
+	}
+	f := file{digest: digest(data)}
+	if path.Ext(name) == ".nix" {
+		f.refers = refer(string(data))
+	}
+	c.files[name] = f
+	return f, nil
+}
+
+// sorted gives the keys that are in one of the maps.
+func sorted(a, b map[string]string) []string {
+	keys := slices.Collect(maps.Keys(a))
+	for key := range b {
+		if _, both := a[key]; !both {
+			keys = append(keys, key)
+		}
+	}
+	sort.Strings(keys)
+	return keys
+}
