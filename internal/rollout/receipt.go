@@ -1,0 +1,69 @@
+// Package rollout brings a plan to its hosts in a safe order: it finds out what every host needs,
+// puts the hosts into waves that keep etcd's quorum, says what speaks against that, and goes on from
+// wave to wave only while everything is well. Deciding (Decide, Judge, Waves) is pure; Driver does.
+package rollout
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"k3splan/internal/fingerprint"
+	"k3splan/internal/plan"
+)
+
+// ReceiptFile is where a host keeps its receipt, readable by root alone.
+const ReceiptFile = "/var/lib/k3splan/receipt"
+
+const receiptVersion = 1
+
+// Receipt is written to a host last of all, after its gate has passed: whatever was interrupted or
+// went wrong before leaves none, or an older one.
+type Receipt struct {
+	Version int `json:"version"`
+	// Time is when the gate had passed, by the clock of the machine that deployed.
+	Time time.Time `json:"time"`
+	// System is the store path that ran then.
+	System string `json:"system"`
+	// Fingerprint is that of Inputs.
+	Fingerprint string              `json:"fingerprint"`
+	Inputs      fingerprint.Inputs  `json:"inputs"`
+	Secrets     fingerprint.Secrets `json:"secrets"`
+	// Cluster is what the whole plan was, as far as others must know when a host has left it.
+	Cluster Cluster `json:"cluster"`
+}
+
+// Cluster names all containers of a plan.
+type Cluster struct {
+	Servers map[string]Place `json:"servers"`
+	Agents  map[string]Place `json:"agents"`
+}
+
+// Place is where a container is.
+type Place struct {
+	Host string `json:"host"`
+	IP   string `json:"ip"`
+}
+
+// ClusterOf gives the containers of a plan.
+func ClusterOf(p *plan.Plan) Cluster {
+	cluster := Cluster{Servers: map[string]Place{}, Agents: map[string]Place{}}
+	for _, server := range p.Servers() {
+		cluster.Servers[server.Name] = Place{server.Host.Name, server.Address.String()}
+	}
+	for _, agent := range p.Agents() {
+		cluster.Agents[agent.Name] = Place{agent.Host.Name, agent.Address.String()}
+	}
+	return cluster
+}
+
+func readReceipt(data []byte) (*Receipt, error) {
+	var r Receipt
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("the receipt cannot be read: %w", err)
+	}
+	if r.Version != receiptVersion {
+		return nil, fmt.Errorf("the receipt was written by another k3splan (form %d, this one knows %d)", r.Version, receiptVersion)
+	}
+	return &r, nil
+}

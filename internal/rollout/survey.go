@@ -1,0 +1,213 @@
+package rollout
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"k3splan/internal/colmena"
+)
+
+// Observed is what a host says about itself.
+type Observed struct {
+	// Unreachable says why the host did not answer, or is empty.
+	Unreachable string
+	// System, Profile and Booted are store paths: what runs, what is to run after the next boot, and
+	// what was booted. They are empty where there is no NixOS.
+	System, Profile, Booted string
+	// Generation is the number of the profile's generation, or 0.
+	Generation int
+	// NixOS is the running system's version.
+	NixOS string
+	// RebootNeeded tells that the kernels of the booted and the running system differ.
+	RebootNeeded bool
+	// Failed are systemd units.
+	Failed []string
+	// LAN tells that the host has its macvlan interface.
+	LAN bool
+	// Etcd are server containers that have a state of etcd.
+	Etcd []string
+	// Receipt is nil without a readable one; BadReceipt says why one cannot be read.
+	Receipt    *Receipt
+	BadReceipt string
+}
+
+// observe prints a line for each fact, and then the receipt.
+const observe = `
+link() { readlink -f "$1" 2> /dev/null || true; }
+echo "system $(link /run/current-system)"
+echo "booted $(link /run/booted-system)"
+echo "profile $(link /nix/var/nix/profiles/system)"
+echo "generation $(readlink /nix/var/nix/profiles/system 2> /dev/null)"
+echo "kernels $(link /run/booted-system/kernel) $(link /run/current-system/kernel)"
+echo "nixos $(cat /run/current-system/nixos-version 2> /dev/null)"
+systemctl list-units --state=failed --no-legend --plain --full 2> /dev/null | while read -r unit rest; do echo "failed $unit"; done
+if [ -e /sys/class/net/k3splan-lan ]; then echo "lan yes"; fi
+for state in /var/lib/nixos-containers/*/var/lib/rancher/k3s/server/db/etcd; do
+  if [ -d "$state" ]; then name=${state#/var/lib/nixos-containers/}; echo "etcd ${name%%/*}"; fi
+done
+echo receipt
+if [ -e ` + ReceiptFile + ` ]; then cat ` + ReceiptFile + `; fi
+`
+
+// Observe asks a host. It never fails: a host that does not answer is an observation.
+func Observe(ctx context.Context, remote colmena.Remote) Observed {
+	out, err := colmena.RunScript(ctx, remote, strings.NewReader(observe))
+	if err != nil {
+		return Observed{Unreachable: reason(err)}
+	}
+	observed, err := parseObserved(out)
+	if err != nil {
+		return Observed{Unreachable: err.Error()}
+	}
+	return observed
+}
+
+// reason is the last line of what a program said, or else its error.
+func reason(err error) string {
+	var exit *colmena.ExitError
+	if errors.As(err, &exit) && exit.Interrupted == nil && exit.Stderr != "" {
+		lines := strings.Split(strings.TrimSpace(exit.Stderr), "\n")
+		return strings.TrimSpace(lines[len(lines)-1])
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
+	return err.Error()
+}
+
+func parseObserved(out string) (Observed, error) {
+	head, receipt, whole := strings.Cut(out, "\nreceipt\n")
+	if !whole {
+		return Observed{}, errors.New("the answer is not whole")
+	}
+	var o Observed
+	lines := bufio.NewScanner(strings.NewReader(head))
+	for lines.Scan() {
+		key, value, _ := strings.Cut(lines.Text(), " ")
+		switch key {
+		case "system":
+			o.System = storePath(value)
+		case "booted":
+			o.Booted = storePath(value)
+		case "profile":
+			o.Profile = storePath(value)
+		case "generation":
+			number, _ := strings.CutPrefix(value, "system-")
+			o.Generation, _ = strconv.Atoi(strings.TrimSuffix(number, "-link"))
+		case "kernels":
+			kernels := strings.Fields(value)
+			o.RebootNeeded = len(kernels) == 2 && kernels[0] != kernels[1]
+		case "nixos":
+			o.NixOS = value
+		case "failed":
+			o.Failed = append(o.Failed, value)
+		case "lan":
+			o.LAN = true
+		case "etcd":
+			o.Etcd = append(o.Etcd, value)
+		}
+	}
+	if receipt = strings.TrimSpace(receipt); receipt != "" {
+		r, err := readReceipt([]byte(receipt))
+		if err != nil {
+			o.BadReceipt = err.Error()
+		}
+		o.Receipt = r
+	}
+	return o, nil
+}
+
+// storePath passes over a path that readlink gives for a link that is not there.
+func storePath(path string) string {
+	if !strings.HasPrefix(path, "/nix/store/") {
+		return ""
+	}
+	return path
+}
+
+// Health is what a server says about itself.
+type Health struct {
+	// Ready tells that the API says so, and that the server is a voting member of an etcd with a
+	// leader; Why says what is missing.
+	Ready bool
+	Why   string
+}
+
+// health asks k3s in the container "$1". The API refuses anonymous questions, so kubectl asks with
+// the credentials that are there. etcd's metrics are open, but only inside.
+const health = `
+inside() { timeout 20 nixos-container run "$server" -- "$@"; }
+server=$1
+echo "readyz $(inside k3s kubectl get --raw=/readyz 2>&1 | tail -n 1)"
+inside curl -fsS http://127.0.0.1:2381/metrics 2> /dev/null | grep -E '^etcd_server_(is_learner|has_leader) '
+true
+`
+
+// AskServer asks the server container on a host.
+func AskServer(ctx context.Context, remote colmena.Remote, container string) Health {
+	out, err := colmena.RunScript(ctx, remote, strings.NewReader(health), container)
+	if err != nil {
+		return Health{Why: reason(err)}
+	}
+	return parseHealth(out)
+}
+
+func parseHealth(out string) Health {
+	said := map[string]string{}
+	for line := range strings.Lines(out) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		said[key] = value
+	}
+	switch {
+	case said["readyz"] != "ok":
+		why := said["readyz"]
+		if why == "" {
+			why = "no answer"
+		}
+		return Health{Why: "/readyz: " + why}
+	case said["etcd_server_has_leader"] == "":
+		return Health{Why: "etcd does not answer"}
+	case said["etcd_server_has_leader"] != "1":
+		return Health{Why: "etcd has no leader"}
+	case said["etcd_server_is_learner"] != "0":
+		return Health{Why: "still a learner of etcd, not a voter"}
+	}
+	return Health{Ready: true}
+}
+
+// Each calls ask for every name, at most limit at once, and gives the answers.
+func Each[T any](names []string, limit int, ask func(name string) T) map[string]T {
+	answers := make(map[string]T, len(names))
+	var mutex sync.Mutex
+	var group sync.WaitGroup
+	slots := make(chan struct{}, max(limit, 1))
+	for _, name := range names {
+		group.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			answer := ask(name)
+			mutex.Lock()
+			defer mutex.Unlock()
+			answers[name] = answer
+		})
+	}
+	group.Wait()
+	return answers
+}
+
+// WithLimit asks with a time limit.
+func WithLimit(ctx context.Context, limit time.Duration, ask func(context.Context) Observed) Observed {
+	inner, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	observed := ask(inner)
+	if observed.Unreachable != "" && inner.Err() != nil && ctx.Err() == nil {
+		observed.Unreachable = fmt.Sprintf("no answer in %s", limit)
+	}
+	return observed
+}
