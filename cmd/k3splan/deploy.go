@@ -1,19 +1,24 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"k3splan/internal/colmena"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/rollout"
 )
 
 func (a *app) buildCommand() *cobra.Command {
@@ -33,33 +38,419 @@ A HOST may be a pattern or @TAG. What stands behind -- goes to Colmena. generate
 	}
 }
 
+// deployOptions are the flags of deploy.
+type deployOptions struct {
+	all, yes, force, keep, noGates, dryRun, asJSON bool
+	gateTimeout                                    time.Duration
+	unavailable, as                                string
+	parallel                                       int
+}
+
 func (a *app) deployCommand() *cobra.Command {
-	var keep bool
+	var options deployOptions
 	command := &cobra.Command{
 		Use:   "deploy [HOST…] [-- ARGS]",
-		Short: "Bring the plan to the hosts with Colmena",
-		Long: `Renders the hive and lets Colmena build, copy and activate the systems of all hosts, or of those
-that are named. A HOST may be a pattern or @TAG. What stands behind -- goes to Colmena. With more
-than one server among the hosts, one after the other is activated, so that etcd keeps its majority.
+		Short: "Bring the plan to the hosts that it has changed for",
+		Long: `Asks all hosts, or those that are named, what they run; shows which of them the plan has changed for,
+and why; and lets Colmena build, copy and activate the new systems of these alone. A HOST may be a
+pattern or @TAG. What stands behind -- goes to Colmena.
 
-generated/ is removed after success, and stays after a failure.`,
-		Example:           "  k3splan deploy\n  k3splan deploy karl\n  k3splan deploy '@rack-a' -- --verbose",
+The order keeps etcd's quorum: the init server first, the other servers one at a time, then agents,
+then hosts without k3s. After each wave a gate waits until its hosts are well; if one is not, the
+later waves do not start. Last of all a host gets a receipt, ` + rollout.ReceiptFile + `. A host is
+up to date if its receipt names the system that runs, made from today's plan and secrets.
+
+What may cut a connection or leave something behind is asked about (--yes answers). What would hurt
+the cluster is refused, with the way to do it (--force does it nevertheless).
+
+generated/ is removed after success, and stays after a failure. Colmena's output is kept in
+.k3splan/logs/. With --no-gates, or another goal than switch behind --, Colmena alone does it all:
+nothing is compared, no gate waits, no receipt is written.`,
+		Example: `  k3splan deploy --dry-run
+  k3splan deploy
+  k3splan deploy karl '@rack-a' -- --verbose
+  k3splan deploy --as root karl          # a NixOS that k3splan has not met yet`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.completeHosts,
 		RunE: func(command *cobra.Command, args []string) error {
-			return a.withColmena(command, args, func(ctx context.Context, c colmenaRun) error {
-				if err := c.apply(ctx); err != nil {
-					return err
-				}
-				if keep {
-					return nil
-				}
-				return os.RemoveAll(filepath.Join(c.project.Dir, hive.Dir))
-			})
+			_, extra := splitArgs(command, args)
+			if options.noGates || !switches(extra) {
+				return a.plainDeploy(command, args, options.keep)
+			}
+			return a.deploy(command, args, options)
 		},
 	}
-	command.Flags().BoolVar(&keep, "keep", false, "keep generated/ after success")
+	flags := command.Flags()
+	flags.BoolVar(&options.keep, "keep", false, "keep generated/ after success")
+	flags.BoolVar(&options.dryRun, "dry-run", false, "show what would be deployed, in which order and why, and change nothing")
+	flags.BoolVar(&options.all, "all", false, "deploy also to hosts that are up to date")
+	flags.BoolVarP(&options.yes, "yes", "y", false, "answer all questions with yes")
+	flags.BoolVar(&options.force, "force", false, "do also what is refused")
+	flags.BoolVar(&options.noGates, "no-gates", false, "let Colmena alone deploy to all hosts that are named")
+	flags.DurationVar(&options.gateTimeout, "gate-timeout", 10*time.Minute, "how long a host may take to become well")
+	flags.StringVar(&options.unavailable, "max-unavailable", "1", "how many `HOSTS` with agents may be away at once: a number or a per cent")
+	flags.IntVar(&options.parallel, "parallel", 10, "how many hosts without k3s are deployed at once")
+	flags.StringVar(&options.as, "as", "", "log in as `USER`, root or one with sudo without password: for hosts that have no user deploy yet")
+	flags.BoolVar(&options.asJSON, "json", false, "print what became of each host as JSON")
 	return command
+}
+
+func splitArgs(command *cobra.Command, args []string) (patterns, extra []string) {
+	if dash := command.ArgsLenAtDash(); dash >= 0 {
+		return args[:dash], args[dash:]
+	}
+	return args, nil
+}
+
+// otherGoals are what "colmena apply" can be told to do instead of switching to the new system.
+var otherGoals = []string{"build", "push", "boot", "test", "dry-activate", "keys", "upload-keys"}
+
+// switches tells whether the user's arguments leave it at running the new system: Colmena's reboot
+// does, too, by way of the goal boot.
+func switches(extra []string) bool {
+	if slices.Contains(extra, "--reboot") {
+		return true
+	}
+	return !slices.ContainsFunc(extra, func(arg string) bool { return slices.Contains(otherGoals, arg) })
+}
+
+// plainDeploy leaves everything to Colmena.
+func (a *app) plainDeploy(command *cobra.Command, args []string, keep bool) error {
+	return a.withColmena(command, args, func(ctx context.Context, c colmenaRun) error {
+		if err := c.apply(ctx); err != nil {
+			return err
+		}
+		if keep {
+			return nil
+		}
+		return os.RemoveAll(filepath.Join(c.project.Dir, hive.Dir))
+	})
+}
+
+// deployment is one run of deploy.
+type deployment struct {
+	*app
+	deployOptions
+	*rackState
+	remote, other func(*plan.Host) colmena.Remote
+	waves         []rollout.Wave
+	objections    []rollout.Objection
+	limits        rollout.Limits
+	extra         []string
+	started       time.Time
+}
+
+func (a *app) deploy(command *cobra.Command, args []string, options deployOptions) error {
+	d := &deployment{app: a, deployOptions: options, started: time.Now()}
+	var patterns []string
+	patterns, d.extra = splitArgs(command, args)
+	if d.as != "" && len(patterns) == 0 {
+		return usageError(errors.New("--as needs the names of the hosts that it is for"))
+	}
+	if d.parallel < 1 || d.gateTimeout <= 0 {
+		return usageError(errors.New("--parallel and --gate-timeout must be above zero"))
+	}
+	p, err := a.load()
+	if err != nil {
+		return err
+	}
+	selected := p.Plan.Hosts
+	if len(patterns) > 0 {
+		if selected, err = selectHosts(p.Plan, patterns); err != nil {
+			return err
+		}
+	}
+	d.limits.Parallel = d.parallel
+	agents := slices.DeleteFunc(slices.Clone(p.Plan.Hosts), func(h *plan.Host) bool { return h.Agent == nil || h.Server != nil })
+	if d.limits.Unavailable, err = rollout.ParseUnavailable(d.unavailable, len(agents)); err != nil {
+		return usageError(fmt.Errorf("--max-unavailable: %w", err))
+	}
+	if !d.dryRun {
+		unlock, err := lockProject(p.Dir)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	d.remote = remoteOf(p, deployUser)
+	ask := d.remote
+	if d.as != "" {
+		d.other = remoteOf(p, d.as)
+		ask = d.asUser(selected)
+		if err := d.checkAccounts(ctx, selected); err != nil {
+			return err
+		}
+	}
+	if d.rackState, err = survey(ctx, p, selected, ask, d.all); err != nil {
+		return err
+	}
+	if d.stopsServers() {
+		d.askServers(ctx, ask)
+	}
+	d.waves = rollout.Waves(p.Plan, d.situation.Work, d.situation.Down(), d.limits)
+	d.objections = rollout.Judge(d.situation)
+	if !d.asJSON || !d.dryRun {
+		d.showPlan()
+	}
+	if d.dryRun {
+		return d.finish(nil)
+	}
+	if len(d.waves) == 0 {
+		return d.finish(nil)
+	}
+	if err := d.settle(); err != nil {
+		return err
+	}
+	results, err := d.roll(ctx)
+	if err != nil {
+		return err
+	}
+	return d.finish(results)
+}
+
+// asUser is d.remote for all hosts but those that --as is for.
+func (d *deployment) asUser(selected []*plan.Host) func(*plan.Host) colmena.Remote {
+	return func(h *plan.Host) colmena.Remote {
+		if slices.Contains(selected, h) {
+			return d.other(h)
+		}
+		return d.remote(h)
+	}
+}
+
+// checkAccounts finds out whether the account of --as can deploy.
+func (d *deployment) checkAccounts(ctx context.Context, selected []*plan.Host) error {
+	for _, host := range selected {
+		remote := d.other(host)
+		if err := rollout.CheckAccount(ctx, remote); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showPlan tells the waves, and for each host why it is in one.
+func (d *deployment) showPlan() {
+	out := d.stderr
+	if d.dryRun {
+		out = d.stdout
+	}
+	var idle, away []string
+	for _, host := range d.selected {
+		switch o := d.situation.Observed[host.Name]; {
+		case o.Unreachable != "":
+			away = append(away, host.Name)
+			fmt.Fprintf(out, "%s does not answer: %s\n", host.Name, o.Unreachable)
+		case d.situation.Work[host.Name].None():
+			idle = append(idle, host.Name)
+		}
+	}
+	for i, wave := range d.waves {
+		fmt.Fprintf(out, "wave %d of %d: %s\n", i+1, len(d.waves), wave.Kind)
+		for _, host := range wave.Hosts {
+			fmt.Fprintf(out, "  %s: %s\n", host, strings.Join(d.situation.Work[host].Reasons, "; "))
+		}
+	}
+	if len(d.waves) > 0 && len(idle) > 0 {
+		fmt.Fprintf(out, "unchanged: %s\n", strings.Join(idle, " "))
+	}
+	for _, o := range d.objections {
+		word := d.paint(out, yellow, "to be confirmed:")
+		if o.Refused {
+			word = d.paint(out, red, "refused:")
+		}
+		fmt.Fprintf(out, "%s %s\n", word, o.Message)
+		for line := range strings.Lines(o.Hint) {
+			fmt.Fprintf(out, "  %s %s\n", d.paint(out, cyan, "hint:"), strings.TrimSpace(line))
+		}
+	}
+}
+
+// settle stops at what is refused, and asks about the rest.
+func (d *deployment) settle() error {
+	questions := 0
+	for _, o := range d.objections {
+		switch {
+		case o.Refused && !d.force:
+			return &exitError{code: exitFailed, err: errors.New("refused: " + o.Message), hint: o.Hint + "\n--force does it nevertheless"}
+		case !o.Refused:
+			questions++
+		}
+	}
+	if questions == 0 || d.yes {
+		return nil
+	}
+	if !term.IsTerminal(int(d.stdin.Fd())) {
+		return &exitError{code: exitFailed, err: fmt.Errorf("%s to be confirmed, and there is no terminal to ask on; nothing was changed", count(questions, "point")),
+			hint: "--yes confirms"}
+	}
+	fmt.Fprint(d.stderr, "deploy? [y/N] ")
+	answer, _ := bufio.NewReader(d.stdin).ReadString('\n')
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return &exitError{code: exitFailed, err: errors.New("not confirmed; nothing was changed")}
+	}
+	return nil
+}
+
+// roll writes the hive and deploys wave after wave.
+func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
+	file, err := d.render(d.project)
+	if err != nil {
+		return nil, err
+	}
+	program, err := d.findColmena(file)
+	if err != nil {
+		return nil, err
+	}
+	users := map[string]string{}
+	if d.as != "" {
+		for _, host := range d.selected {
+			if !host.Target.Local {
+				users[host.Name] = d.as
+			}
+		}
+	}
+	private, err := colmena.PrivateHive(file, users)
+	if err != nil {
+		return nil, err
+	}
+	defer private.Close()
+	logs := filepath.Join(d.project.Dir, ownDir, "logs", d.started.Format("20060102-150405"))
+	if err := os.MkdirAll(logs, 0o700); err != nil {
+		return nil, err
+	}
+	driver := &rollout.Driver{
+		Plan: d.project.Plan, Program: program, Hive: private, Extra: d.extra, Remote: d.remote, Other: d.other,
+		Inputs: d.inputs, Secrets: d.secrets, Before: d.situation.Observed,
+		Logs: logs, GateTimeout: d.gateTimeout, Pause: gatePause,
+	}
+	if config := sshConfig(d.project); config != "" {
+		driver.Env = []string{"SSH_CONFIG_FILE=" + config}
+	}
+	d.say("Colmena's output is kept in %s", logs)
+	total := 0
+	for _, wave := range d.waves {
+		total += len(wave.Hosts)
+	}
+	progress := d.newProgress(total)
+	results := rollout.Run(ctx, d.waves, d.situation.Work, driver, progress.event)
+	progress.stop()
+	for i, result := range results {
+		if _, err := os.Stat(driver.LogFile(result.Host)); err == nil {
+			results[i].Log = driver.LogFile(result.Host)
+		}
+	}
+	return results, nil
+}
+
+const gatePause = 2 * time.Second
+
+// finish shows what became of each selected host, and removes what was rendered if all is well.
+func (d *deployment) finish(results []rollout.Result) error {
+	done := map[string]bool{}
+	for _, result := range results {
+		done[result.Host] = true
+	}
+	for _, host := range d.selected {
+		switch o := d.situation.Observed[host.Name]; {
+		case done[host.Name]:
+		case o.Unreachable != "":
+			results = append(results, rollout.Result{Host: host.Name, Status: rollout.NotReached, Cause: o.Unreachable})
+		case d.situation.Work[host.Name].None():
+			results = append(results, rollout.Result{Host: host.Name, Status: rollout.Unchanged})
+		}
+	}
+	if d.dryRun {
+		if d.asJSON {
+			return printJSON(d.stdout, struct {
+				Waves      []rollout.Wave      `json:"waves"`
+				Reasons    map[string][]string `json:"reasons"`
+				Objections []rollout.Objection `json:"objections"`
+			}{orNone(d.waves), reasonsOf(d.situation.Work), orNone(d.objections)})
+		}
+		if len(d.waves) == 0 {
+			fmt.Fprintln(d.stdout, "nothing is to be deployed")
+		}
+		return nil
+	}
+	if err := d.showResults(results); err != nil {
+		return err
+	}
+	bad := slices.DeleteFunc(slices.Clone(results), func(r rollout.Result) bool {
+		return r.Status == rollout.Deployed || r.Status == rollout.Unchanged
+	})
+	if len(bad) > 0 {
+		return &exitError{code: exitFailed, err: fmt.Errorf("%s of %d not deployed", count(len(bad), "host"), len(d.selected))}
+	}
+	if d.keep || !slices.ContainsFunc(results, func(r rollout.Result) bool { return r.Status == rollout.Deployed }) {
+		return nil
+	}
+	return os.RemoveAll(filepath.Join(d.project.Dir, hive.Dir))
+}
+
+func reasonsOf(work map[string]rollout.Work) map[string][]string {
+	reasons := map[string][]string{}
+	for host, w := range work {
+		if !w.None() {
+			reasons[host] = w.Reasons
+		}
+	}
+	return reasons
+}
+
+// orNone is never nil, so that an empty list is a list in JSON.
+func orNone[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func (d *deployment) showResults(results []rollout.Result) error {
+	if d.asJSON {
+		for i := range results {
+			results[i].Reasons = orNone(results[i].Reasons)
+		}
+		return printJSON(d.stdout, struct {
+			Results []rollout.Result `json:"results"`
+			Seconds float64          `json:"seconds"`
+		}{orNone(results), time.Since(d.started).Seconds()})
+	}
+	width := 4
+	for _, result := range results {
+		width = max(width, len(result.Host))
+	}
+	fmt.Fprintf(d.stdout, "%-*s  RESULT\n", width, "HOST")
+	for _, result := range results {
+		fmt.Fprintf(d.stdout, "%-*s  %s\n", width, result.Host, d.statusText(result))
+	}
+	deployed := 0
+	for _, result := range results {
+		if result.Status == rollout.Deployed {
+			deployed++
+		}
+	}
+	d.say("%s deployed in %s", count(deployed, "host"), time.Since(d.started).Round(100*time.Millisecond))
+	return nil
+}
+
+// statusText is what became of a host, with the lines of the cause below.
+func (a *app) statusText(r rollout.Result) string {
+	switch r.Status {
+	case rollout.Deployed:
+		return fmt.Sprintf("deployed (%.0f s)", r.Seconds)
+	case rollout.Failed:
+		text := "failed: " + strings.ReplaceAll(r.Cause, "\n", "\n    ")
+		if r.Log != "" {
+			text += "\n    log: " + r.Log
+		}
+		return text
+	case rollout.NotReached:
+		return "not reached: " + r.Cause
+	}
+	return string(r.Status)
 }
 
 // colmenaRun is what Colmena is to be called for.
@@ -75,10 +466,7 @@ type colmenaRun struct {
 
 // withColmena checks everything that can be checked, renders, finds Colmena and then does the work.
 func (a *app) withColmena(command *cobra.Command, args []string, work func(context.Context, colmenaRun) error) error {
-	patterns, extra := args, []string(nil)
-	if dash := command.ArgsLenAtDash(); dash >= 0 {
-		patterns, extra = args[:dash], args[dash:]
-	}
+	patterns, extra := splitArgs(command, args)
 	p, err := a.load()
 	if err != nil {
 		return err
@@ -93,12 +481,8 @@ func (a *app) withColmena(command *cobra.Command, args []string, work func(conte
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
-	program, err := colmena.Find(ctx, filepath.Join(filepath.Dir(file), "sources.nix"), a.stderr)
-	if missing := (*colmena.MissingError)(nil); errors.As(err, &missing) {
-		return &exitError{code: exitFailed, err: fmt.Errorf("%w; the hive is rendered at %s", err, file),
-			hint: "install Nix (https://nixos.org/download) or Colmena (nix-env -iA nixpkgs.colmena)"}
-	} else if err != nil {
+	program, err := a.findColmena(file)
+	if err != nil {
 		return err
 	}
 	opened, err := colmena.OpenHive(file)
@@ -107,7 +491,17 @@ func (a *app) withColmena(command *cobra.Command, args []string, work func(conte
 	}
 	run := colmenaRun{app: a, program: program, project: p, hive: opened, hosts: hosts, extra: extra,
 		selection: selectionOf(hosts, len(patterns) == 0)}
-	return errors.Join(work(ctx, run), opened.Close())
+	return errors.Join(work(context.Background(), run), opened.Close())
+}
+
+// findColmena gives the Colmena to run with the hive in file.
+func (a *app) findColmena(file string) (program string, err error) {
+	program, err = colmena.Find(context.Background(), filepath.Join(filepath.Dir(file), "sources.nix"), a.stderr)
+	if missing := (*colmena.MissingError)(nil); errors.As(err, &missing) {
+		return "", &exitError{code: exitFailed, err: fmt.Errorf("%w; the hive is rendered at %s", err, file),
+			hint: "install Nix (https://nixos.org/download) or Colmena (nix-env -iA nixpkgs.colmena)"}
+	}
+	return program, err
 }
 
 func selectionOf(hosts []*plan.Host, all bool) colmena.Selection {

@@ -2,9 +2,9 @@ package colmena
 
 import (
 	"context"
-	"io"
 	"os"
 	"strconv"
+	"strings"
 )
 
 // Remote is a machine on which programs are run by ssh, or this one.
@@ -77,10 +77,11 @@ func (r Remote) Options() []string {
 	return append(options, "-o", "StrictHostKeyChecking=accept-new")
 }
 
-// RunScript runs a script as root on a machine and gives what it prints.
-func RunScript(ctx context.Context, r Remote, script io.Reader, words ...string) (string, error) {
+// RunScript runs a script as root on a machine and gives what it prints. The programs that the script
+// starts have no standard input: they would read the rest of the script from it.
+func RunScript(ctx context.Context, r Remote, script string, words ...string) (string, error) {
 	program, args := r.Shell(words...)
-	return Output(ctx, Command{Program: program, Args: args, Stdin: script})
+	return Output(ctx, Command{Program: program, Args: args, Stdin: strings.NewReader("{\n" + script + "\n} < /dev/null\n")})
 }
 
 // UploadKeys gives the arguments that replace the secrets of one host and nothing else.

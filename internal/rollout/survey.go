@@ -57,7 +57,7 @@ if [ -e ` + ReceiptFile + ` ]; then cat ` + ReceiptFile + `; fi
 
 // Observe asks a host. It never fails: a host that does not answer is an observation.
 func Observe(ctx context.Context, remote colmena.Remote) Observed {
-	out, err := colmena.RunScript(ctx, remote, strings.NewReader(observe))
+	out, err := colmena.RunScript(ctx, remote, observe)
 	if err != nil {
 		return Observed{Unreachable: reason(err)}
 	}
@@ -151,7 +151,7 @@ true
 
 // AskServer asks the server container on a host.
 func AskServer(ctx context.Context, remote colmena.Remote, container string) Health {
-	out, err := colmena.RunScript(ctx, remote, strings.NewReader(health), container)
+	out, err := colmena.RunScript(ctx, remote, health, container)
 	if err != nil {
 		return Health{Why: reason(err)}
 	}

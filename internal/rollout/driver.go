@@ -1,0 +1,257 @@
+package rollout
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k3splan/internal/colmena"
+	"k3splan/internal/fingerprint"
+	"k3splan/internal/plan"
+)
+
+// Driver does the steps of a rollout with Colmena and ssh.
+type Driver struct {
+	Plan    *plan.Plan
+	Program string
+	Hive    *colmena.Hive
+	// Extra are the user's arguments for Colmena.
+	Extra []string
+	// Env is added to the environment of Colmena.
+	Env []string
+	// Remote tells how a host is reached; Other, if it is not nil, how else it may be reached.
+	Remote, Other func(host *plan.Host) colmena.Remote
+	// Inputs and Secrets go into the receipts.
+	Inputs  map[string]fingerprint.Inputs
+	Secrets map[string]fingerprint.Contents
+	// Before is what the hosts said before the rollout.
+	Before map[string]Observed
+	// Logs is a folder; a host's log is NAME.log in it.
+	Logs string
+	// GateTimeout limits how long the gate of a host waits.
+	GateTimeout time.Duration
+	// Pause is between two questions of a gate.
+	Pause time.Duration
+}
+
+var _ Steps = (*Driver)(nil)
+
+// LogFile is where what Colmena says about a host is kept.
+func (d *Driver) LogFile(host string) string { return filepath.Join(d.Logs, host+".log") }
+
+// reach gives how the host answers.
+func (d *Driver) reach(ctx context.Context, h *plan.Host) (colmena.Remote, Observed) {
+	remote := d.Remote(h)
+	o := WithLimit(ctx, askLimit, func(ctx context.Context) Observed { return Observe(ctx, remote) })
+	if o.Unreachable != "" && d.Other != nil {
+		other := d.Other(h)
+		if o := WithLimit(ctx, askLimit, func(ctx context.Context) Observed { return Observe(ctx, other) }); o.Unreachable == "" {
+			return other, o
+		}
+	}
+	return remote, o
+}
+
+const askLimit = 30 * time.Second
+
+// Apply lets Colmena bring the new system, or the secrets alone, and makes changed secrets take
+// effect.
+func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (string, error) {
+	h := d.Plan.Host(host)
+	var args []string
+	switch {
+	case h.Target.Local:
+		// on this machine Colmena uploads secrets together with a system only; that is the same then
+		args = colmena.ApplyLocal(d.Hive.File, host, d.Extra)
+	case work.System:
+		args = colmena.ApplyOne(d.Hive.File, host, d.Extra)
+	default:
+		args = colmena.UploadKeys(d.Hive.File, host, nil)
+	}
+	phase := "uploading secrets"
+	if work.System {
+		phase = "evaluating, building, activating"
+	}
+	say(phase, "")
+	if err := d.colmena(host, args, func(line string) { say(phase, line) }); err != nil {
+		return "", err
+	}
+	system := d.Before[host].System
+	if work.System {
+		system = d.Hive.Result(host)
+	}
+	if system != "" && len(work.Secrets) == 0 {
+		return system, nil
+	}
+	remote, now := d.reach(ctx, h)
+	if now.Unreachable != "" {
+		return "", fmt.Errorf("%s does not answer after the activation: %s", host, now.Unreachable)
+	}
+	if system == "" {
+		system = now.Profile // Colmena sets it right before it activates
+	}
+	if len(work.Secrets) == 0 {
+		return system, nil
+	}
+	say("applying "+secretWords(work.Secrets), "")
+	out, err := colmena.RunScript(ctx, remote, applySecrets(h, work.Secrets, !work.System))
+	d.log(host, out)
+	if err != nil {
+		return "", fmt.Errorf("applying %s on %s: %s", secretWords(work.Secrets), host, reason(err))
+	}
+	return system, nil
+}
+
+func secretWords(kinds []string) string {
+	words := make([]string, len(kinds))
+	for i, kind := range kinds {
+		words[i] = SecretWord(kind)
+	}
+	return enumerate(words)
+}
+
+// applySecrets gives the script that makes changed files take effect: uploading replaces the files
+// and nothing else. A new system was activated already, but not in the container.
+func applySecrets(h *plan.Host, kinds []string, onHost bool) string {
+	lines := []string{"set -e"}
+	add := func(line string) {
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	const activate = "/run/current-system/bin/switch-to-configuration test"
+	for _, kind := range kinds {
+		switch kind {
+		case "passwd":
+			// users get their passwords at an activation
+			if onHost {
+				add(activate)
+			}
+			if h.Server != nil {
+				add("nixos-container run " + h.Server.Name + " -- " + activate)
+			}
+		case "agent-token", "server-token":
+			// k3s reads tokens at its start
+			if h.Server != nil {
+				add("nixos-container run " + h.Server.Name + " -- systemctl restart k3s.service")
+			}
+			if h.Agent != nil {
+				add("systemctl restart podman-" + h.Agent.Name + ".service")
+			}
+		case "ssh-host-key":
+			add("systemctl restart sshd.service")
+		default:
+			if onHost {
+				add(activate)
+			}
+		}
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// colmena runs Colmena with its output in the host's log.
+func (d *Driver) colmena(host string, args []string, say func(line string)) error {
+	file, err := os.OpenFile(d.LogFile(host), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("writing the log: %w", err)
+	}
+	defer file.Close()
+	fmt.Fprintf(file, "$ colmena %s\n", strings.Join(args, " "))
+	last := &lastLines{say: say}
+	out := io.MultiWriter(file, last)
+	// its own context: Colmena gets the user's signals, and is waited for
+	err = colmena.Run(context.Background(), colmena.Command{
+		Program: d.Program, Args: args, Env: slices.Concat(d.Hive.Env, d.Env), Stdout: &guarded{to: out}, Stderr: &guarded{to: out},
+	})
+	if err == nil {
+		return nil
+	}
+	if lines := last.end(); lines != "" {
+		return fmt.Errorf("%w\n%s", err, lines)
+	}
+	return err
+}
+
+func (d *Driver) log(host, text string) {
+	if file, err := os.OpenFile(d.LogFile(host), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err == nil {
+		_, _ = io.WriteString(file, text)
+		_ = file.Close()
+	}
+}
+
+// guarded lets two streams write to one place.
+type guarded struct{ to io.Writer }
+
+var writing sync.Mutex
+
+func (g *guarded) Write(p []byte) (int, error) {
+	writing.Lock()
+	defer writing.Unlock()
+	return g.to.Write(p)
+}
+
+// lastLines keeps the end of an output, and tells each line.
+type lastLines struct {
+	say   func(string)
+	part  []byte
+	lines []string
+}
+
+const keptLines = 6
+
+var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
+
+func (l *lastLines) Write(p []byte) (int, error) {
+	l.part = append(l.part, p...)
+	for {
+		i := bytes.IndexAny(l.part, "\n\r")
+		if i < 0 {
+			return len(p), nil
+		}
+		line := strings.TrimSpace(escapes.ReplaceAllString(strings.ToValidUTF8(string(l.part[:i]), ""), ""))
+		l.part = l.part[i+1:]
+		if line == "" {
+			continue
+		}
+		l.say(line)
+		l.lines = append(l.lines, line)
+		if len(l.lines) > keptLines {
+			l.lines = l.lines[1:]
+		}
+	}
+}
+
+func (l *lastLines) end() string { return strings.Join(l.lines, "\n") }
+
+// Record writes the receipt.
+func (d *Driver) Record(ctx context.Context, host, system string) error {
+	h := d.Plan.Host(host)
+	in := d.Inputs[host]
+	receipt := Receipt{
+		Version: receiptVersion, Time: time.Now().UTC().Truncate(time.Second), System: system,
+		Fingerprint: in.Fingerprint(), Inputs: in, Secrets: d.Secrets[host].Seal(), Cluster: ClusterOf(d.Plan),
+	}
+	data, err := json.Marshal(receipt)
+	if err != nil {
+		return err
+	}
+	// The receipt is in the script, not in its arguments, and JSON in one line cannot end the
+	// document early. It replaces the old one in one step.
+	script := "set -e\numask 077\nmkdir -p " + filepath.Dir(ReceiptFile) + "\n" +
+		"cat > " + ReceiptFile + ".new << 'k3splan-end-of-receipt'\n" + string(data) + "\nk3splan-end-of-receipt\n" +
+		"mv " + ReceiptFile + ".new " + ReceiptFile + "\n"
+	remote := d.Remote(h)
+	if _, err := colmena.RunScript(ctx, remote, script); err != nil {
+		return fmt.Errorf("writing the receipt of %s: %s", host, reason(err))
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package rollout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k3splan/internal/colmena"
+	"k3splan/internal/plan"
+)
+
+// Gate waits until the host answers, runs the system, and has no failed units that were not failed
+// before; where containers may have restarted, until its server is a ready voter and its agent's
+// Node ready and alive.
+func (d *Driver) Gate(ctx context.Context, host, system string, work Work, say Say) error {
+	h := d.Plan.Host(host)
+	limited, cancel := context.WithTimeout(ctx, d.GateTimeout)
+	defer cancel()
+	g := &gate{Driver: d, host: h, system: system, containers: !work.OnlyNames || work.Restarts()}
+	last := ""
+	for {
+		waits, err := g.check(limited)
+		if err != nil {
+			return err
+		}
+		if waits == "" {
+			return nil
+		}
+		// what was cut short by the limit says nothing about the host
+		if limited.Err() == nil || last == "" {
+			last = waits
+		}
+		say("waiting: "+last, "")
+		select {
+		case <-limited.Done():
+			if ctx.Err() != nil {
+				return fmt.Errorf("while waiting for %s: %s: %w", host, last, context.Cause(ctx))
+			}
+			return fmt.Errorf("%s is not well after %s: %s", host, d.GateTimeout, last)
+		case <-time.After(d.Pause):
+		}
+	}
+}
+
+type gate struct {
+	*Driver
+	host       *plan.Host
+	system     string
+	containers bool
+	// renewed is the first renewal of the agent's lease that was seen. Clocks of machines differ, so
+	// it is compared with later ones only.
+	renewed string
+}
+
+// check gives what the gate still waits for, or "". The error is one that waiting does not mend.
+func (g *gate) check(ctx context.Context) (waits string, err error) {
+	remote, o := g.reach(ctx, g.host)
+	switch {
+	case o.Unreachable != "":
+		return "ssh: " + o.Unreachable, nil
+	case o.System != g.system:
+		return "", fmt.Errorf("%s runs %s and not %s", g.host.Name, orNothing(o.System), g.system)
+	}
+	if failed := g.newlyFailed(o); len(failed) > 0 {
+		return "failed units: " + strings.Join(failed, " "), nil
+	}
+	if !g.containers {
+		return "", nil
+	}
+	if g.host.Server != nil {
+		if health := AskServer(ctx, remote, g.host.Server.Name); !health.Ready {
+			return "server " + g.host.Server.Name + ": " + health.Why, nil
+		}
+	}
+	if g.host.Agent != nil {
+		return g.agent(ctx), nil
+	}
+	return "", nil
+}
+
+func (g *gate) newlyFailed(o Observed) []string {
+	before := g.Before[g.host.Name].Failed
+	return slices.DeleteFunc(slices.Clone(o.Failed), func(unit string) bool { return slices.Contains(before, unit) })
+}
+
+// agent asks whichever server answers about the agent's Node and lease.
+func (g *gate) agent(ctx context.Context) (waits string) {
+	name := g.host.Agent.Name
+	why := "the plan has no server"
+	for _, server := range g.Plan.Servers() {
+		node, err := askNode(ctx, g.Remote(server.Host), server.Name, name)
+		if err != nil {
+			why = "no server answers: " + server.Name + ": " + err.Error()
+			continue
+		}
+		switch {
+		case !node.Ready:
+			return "agent " + name + ": " + node.Why
+		case node.Renewed == "":
+			return "agent " + name + ": its Node has no lease"
+		case g.renewed == "" || g.renewed == node.Renewed:
+			g.renewed = node.Renewed
+			return "agent " + name + ": its lease is to be renewed"
+		}
+		return ""
+	}
+	return "agent " + name + ": " + why
+}
+
+// Node is what the cluster says about an agent.
+type Node struct {
+	Ready bool
+	// Why says what is missing.
+	Why string
+	// Version is its k3s, "v1.31.14+k3s1".
+	Version string
+	// Renewed is when its lease was renewed last, by its own clock.
+	Renewed string
+}
+
+// askNodes prints two lists, as the words of a JSON path would have to survive several shells.
+const askNodes = `
+inside() { timeout 20 nixos-container run "$1" -- k3s kubectl get "$2" -n kube-node-lease $3 -o json; }
+inside "$1" nodes "$2" && echo && echo leases && inside "$1" leases.coordination.k8s.io "$2"
+`
+
+// askNode asks a server container about one Node.
+func askNode(ctx context.Context, remote colmena.Remote, container, name string) (Node, error) {
+	out, err := runKubectl(ctx, remote, container, name)
+	if err != nil {
+		if strings.Contains(err.Error(), "NotFound") || strings.Contains(err.Error(), "not found") && strings.Contains(err.Error(), name) {
+			return Node{Why: "not registered yet"}, nil
+		}
+		return Node{}, err
+	}
+	nodes, err := parseNodes(out)
+	if err != nil {
+		return Node{}, err
+	}
+	node, there := nodes[name]
+	if !there {
+		node.Why = "not registered yet"
+	}
+	return node, nil
+}
+
+// AskNodes asks a server container about all Nodes, by name.
+func AskNodes(ctx context.Context, remote colmena.Remote, container string) (map[string]Node, error) {
+	out, err := runKubectl(ctx, remote, container, "")
+	if err != nil {
+		return nil, err
+	}
+	return parseNodes(out)
+}
+
+func runKubectl(ctx context.Context, remote colmena.Remote, words ...string) (string, error) {
+	words = slices.DeleteFunc(words, func(word string) bool { return word == "" })
+	out, err := colmena.RunScript(ctx, remote, askNodes, words...)
+	if err != nil {
+		return "", errors.New(reason(err))
+	}
+	return out, nil
+}
+
+// object is a Node or a Lease of Kubernetes, as far as it is looked at.
+type object struct {
+	Items    []object `json:"items"`
+	Metadata struct {
+		Name string `json:"name"`
+	} `json:"metadata"`
+	Spec struct {
+		RenewTime string `json:"renewTime"`
+	} `json:"spec"`
+	Status struct {
+		NodeInfo struct {
+			KubeletVersion string `json:"kubeletVersion"`
+		} `json:"nodeInfo"`
+		Conditions []struct {
+			Type, Status, Reason, Message string
+		} `json:"conditions"`
+	} `json:"status"`
+}
+
+// list gives the items of a list, or the single object.
+func (o object) list() []object {
+	if o.Metadata.Name != "" {
+		return []object{o}
+	}
+	return o.Items
+}
+
+func parseNodes(out string) (map[string]Node, error) {
+	head, tail, whole := strings.Cut(out, "\nleases\n")
+	if !whole {
+		return nil, errors.New("the answer is not whole")
+	}
+	var nodes, leases object
+	if err := errors.Join(json.Unmarshal([]byte(head), &nodes), json.Unmarshal([]byte(tail), &leases)); err != nil {
+		return nil, fmt.Errorf("kubectl's answer cannot be read: %w", err)
+	}
+	found := map[string]Node{}
+	for _, item := range nodes.list() {
+		node := Node{Version: item.Status.NodeInfo.KubeletVersion, Why: "its Node has no state"}
+		for _, condition := range item.Status.Conditions {
+			if condition.Type == "Ready" {
+				node.Ready, node.Why = condition.Status == "True", "its Node is not ready: "+condition.Reason
+			}
+		}
+		if node.Ready {
+			node.Why = ""
+		}
+		found[item.Metadata.Name] = node
+	}
+	for _, lease := range leases.list() {
+		if node, there := found[lease.Metadata.Name]; there {
+			node.Renewed = lease.Spec.RenewTime
+			found[lease.Metadata.Name] = node
+		}
+	}
+	return found, nil
+}
