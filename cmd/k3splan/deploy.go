@@ -41,7 +41,7 @@ A HOST may be a pattern or @TAG. What stands behind -- goes to Colmena. generate
 // deployOptions are the flags of deploy.
 type deployOptions struct {
 	all, yes, force, keep, noGates, dryRun, asJSON bool
-	gateTimeout                                    time.Duration
+	gateTimeout, gatePause                         time.Duration
 	unavailable, as                                string
 	parallel                                       int
 }
@@ -88,6 +88,8 @@ nothing is compared, no gate waits, no receipt is written.`,
 	flags.BoolVar(&options.force, "force", false, "do also what is refused")
 	flags.BoolVar(&options.noGates, "no-gates", false, "let Colmena alone deploy to all hosts that are named")
 	flags.DurationVar(&options.gateTimeout, "gate-timeout", 10*time.Minute, "how long a host may take to become well")
+	flags.DurationVar(&options.gatePause, "gate-pause", 2*time.Second, "how long a gate waits before it asks again")
+	_ = flags.MarkHidden("gate-pause")
 	flags.StringVar(&options.unavailable, "max-unavailable", "1", "how many `HOSTS` with agents may be away at once: a number or a per cent")
 	flags.IntVar(&options.parallel, "parallel", 10, "how many hosts without k3s are deployed at once")
 	flags.StringVar(&options.as, "as", "", "log in as `USER`, root or one with sudo without password: for hosts that have no user deploy yet")
@@ -324,7 +326,7 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 	driver := &rollout.Driver{
 		Plan: d.project.Plan, Program: program, Hive: private, Extra: d.extra, Remote: d.remote, Other: d.other,
 		Inputs: d.inputs, Secrets: d.secrets, Before: d.situation.Observed,
-		Logs: logs, GateTimeout: d.gateTimeout, Pause: gatePause,
+		Logs: logs, GateTimeout: d.gateTimeout, Pause: d.gatePause,
 	}
 	if config := sshConfig(d.project); config != "" {
 		driver.Env = []string{"SSH_CONFIG_FILE=" + config}
@@ -344,8 +346,6 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 	}
 	return results, nil
 }
-
-const gatePause = 2 * time.Second
 
 // finish shows what became of each selected host, and removes what was rendered if all is well.
 func (d *deployment) finish(results []rollout.Result) error {

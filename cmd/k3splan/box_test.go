@@ -1,0 +1,325 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/rollout"
+)
+
+// box is a rack in a box: every host is a network namespace with an address, sshd, users and a Nix
+// store of its own; one more is the machine that deploys. All links are between namespaces that the
+// test made, so that nothing leaves the machine.
+type box struct {
+	t    *testing.T
+	dir  string
+	id   string
+	data string // testdata/box
+
+	mutex sync.Mutex
+	hosts map[string]*boxHost
+}
+
+type boxHost struct {
+	name, ip, dir, netns string
+	process              *exec.Cmd
+	stopped              chan struct{}
+}
+
+var boxes int
+
+// newBox makes a rack without hosts, and the project for it.
+func newBox(t *testing.T) *box {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIP: a rack in a box needs root")
+	}
+	for _, program := range []string{"ip", "unshare", "sudo", "nix-build", "nix-daemon", "nix-copy-closure", "/usr/sbin/sshd", "ssh-keygen"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("SKIP: %s is not there (Debian: iproute2 openssh-server sudo nix-bin)", program)
+		}
+	}
+	boxes++
+	b := &box{t: t, dir: t.TempDir(), id: fmt.Sprintf("k3b%d-%d", os.Getpid()%100000, boxes), hosts: map[string]*boxHost{}}
+	data, err := filepath.Abs("testdata/box")
+	require.NoError(t, err)
+	b.data = data
+	t.Cleanup(b.close)
+	if out, err := exec.Command("ip", "netns", "add", b.netns("sw")).CombinedOutput(); err != nil {
+		t.Skipf("SKIP: no network namespaces here: %s", out)
+	}
+	b.ip("-n", b.netns("sw"), "link", "add", "br0", "type", "bridge")
+	b.ip("-n", b.netns("sw"), "link", "set", "br0", "up")
+	b.plug("deployer", "10.77.0.1", 0)
+	for _, folder := range []string{"members", "running", "nodes", "bin", "deployer/nix", "conf"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(b.dir, folder), 0o755))
+	}
+	// users other than root go through here
+	for folder := b.dir; len(folder) > len(os.TempDir()); folder = filepath.Dir(folder) {
+		require.NoError(t, os.Chmod(folder, 0o755))
+	}
+	require.NoError(t, os.CopyFS(filepath.Join(b.dir, "bin"), os.DirFS(filepath.Join(b.data, "bin"))))
+	entries, err := os.ReadDir(filepath.Join(b.dir, "bin"))
+	require.NoError(t, err)
+	for _, entry := range entries {
+		require.NoError(t, os.Chmod(filepath.Join(b.dir, "bin", entry.Name()), 0o755))
+	}
+	b.write("bin/colmena", "#!/bin/sh\nexec box-colmena \"$@\"\n", 0o755)
+	b.write("conf/nix.conf", "sandbox = false\nbuild-users-group =\nsubstituters =\ntrusted-users = root deploy\n", 0o644)
+	b.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(b.dir, "key"))
+	b.write("ssh_config", fmt.Sprintf("Host *\n  IdentityFile %s/key\n  IdentitiesOnly yes\n  UserKnownHostsFile %s/known_hosts\n  StrictHostKeyChecking accept-new\n  LogLevel ERROR\n", b.dir, b.dir), 0o600)
+	return b
+}
+
+func (b *box) netns(name string) string { return b.id + "-" + name }
+
+func (b *box) write(name, text string, mode os.FileMode) {
+	b.t.Helper()
+	file := filepath.Join(b.dir, name)
+	require.NoError(b.t, os.MkdirAll(filepath.Dir(file), 0o755))
+	require.NoError(b.t, os.WriteFile(file, []byte(text), mode))
+	require.NoError(b.t, os.Chmod(file, mode))
+}
+
+func (b *box) read(name string) string {
+	data, _ := os.ReadFile(filepath.Join(b.dir, name))
+	return string(data)
+}
+
+func (b *box) remove(name string) { require.NoError(b.t, os.RemoveAll(filepath.Join(b.dir, name))) }
+
+func (b *box) run(program string, args ...string) string {
+	b.t.Helper()
+	out, err := exec.Command(program, args...).CombinedOutput()
+	require.NoError(b.t, err, "%s %s: %s", program, strings.Join(args, " "), out)
+	return string(out)
+}
+
+func (b *box) ip(args ...string) { b.t.Helper(); b.run("ip", args...) }
+
+// plug makes a namespace with an address on the switch.
+func (b *box) plug(name, ip string, number int) {
+	b.t.Helper()
+	netns, port := b.netns(name), fmt.Sprintf("p%d", number)
+	b.ip("netns", "add", netns)
+	b.ip("link", "add", "lan", "netns", netns, "type", "veth", "peer", "name", port, "netns", b.netns("sw"))
+	b.ip("-n", b.netns("sw"), "link", "set", port, "master", "br0", "up")
+	b.ip("-n", netns, "addr", "add", ip+"/24", "dev", "lan")
+	b.ip("-n", netns, "link", "set", "lan", "up")
+	b.ip("-n", netns, "link", "set", "lo", "up")
+}
+
+// close ends everything in the namespaces of the rack, and removes them.
+func (b *box) close() {
+	out, _ := exec.Command("ip", "netns", "list").Output()
+	for line := range strings.Lines(string(out)) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if strings.HasPrefix(name, b.id+"-") {
+			killNamespace(name)
+			_ = exec.Command("ip", "netns", "del", name).Run()
+		}
+	}
+}
+
+// killNamespace kills the processes in a namespace that a test made.
+func killNamespace(netns string) {
+	for range 5 {
+		out, _ := exec.Command("ip", "netns", "pids", netns).Output()
+		pids := strings.Fields(string(out))
+		if len(pids) == 0 {
+			return
+		}
+		_ = exec.Command("kill", append([]string{"-9"}, pids...)...).Run()
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// host gives a host that was added.
+func (b *box) host(name string) *boxHost { return b.hosts[name] }
+
+// add makes a machine that runs "NixOS": it has a deploy user and a system that k3splan did not make.
+func (b *box) add(name, ip string) {
+	b.t.Helper()
+	number := len(b.hosts) + 1
+	h := &boxHost{name: name, ip: ip, dir: filepath.Join(b.dir, "hosts", name), netns: b.netns(name)}
+	b.hosts[name] = h
+	in := func(file string) string { return filepath.Join("hosts", name, file) }
+	for _, folder := range []string{"nix", "run", "var/lib/k3splan", "etc/nix"} {
+		require.NoError(b.t, os.MkdirAll(filepath.Join(h.dir, folder), 0o755))
+	}
+	for file, more := range map[string]string{
+		"passwd": "deploy:x:1999:1999::/tmp:/bin/sh\n", "group": "deploy:x:1999:\n", "shadow": "deploy:*:19000:0:99999:7:::\n",
+	} {
+		system, err := os.ReadFile("/etc/" + file)
+		require.NoError(b.t, err)
+		b.write(in("etc/"+file), string(system)+more, 0o644)
+	}
+	path := filepath.Join(b.dir, "bin") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	b.write(in("etc/sudoers"), "Defaults secure_path=\""+path+"\"\nroot ALL=(ALL) ALL\ndeploy ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+	b.write(in("etc/nix/nix.conf"), b.read("conf/nix.conf"), 0o644)
+	b.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(h.dir, "etc/host_key"))
+	b.write(in("etc/authorized_keys"), b.read("key.pub"), 0o644)
+	b.write(in("etc/sshd_config"), strings.Join([]string{
+		"ListenAddress " + ip, "HostKey " + h.dir + "/etc/host_key", "AuthorizedKeysFile " + h.dir + "/etc/authorized_keys",
+		"StrictModes no", "UsePAM no", "PasswordAuthentication no", "PermitRootLogin yes", "PidFile none", "MaxStartups 200",
+		"SetEnv NIX_REMOTE=daemon NIX_CONF_DIR=" + h.dir + "/etc/nix PATH=" + path, "",
+	}, "\n"), 0o644)
+	b.write(in("run/box.env"), fmt.Sprintf("box=%s\nrack=%s\n", h.dir, b.dir), 0o644)
+	b.plug(name, ip, number)
+	b.start(name)
+}
+
+// start switches a machine on.
+func (b *box) start(name string) {
+	b.t.Helper()
+	h := b.hosts[name]
+	h.process = exec.Command("ip", "netns", "exec", h.netns, "unshare", "-m", filepath.Join(b.data, "host.sh"), h.dir)
+	var said bytes.Buffer
+	h.process.Stdout, h.process.Stderr = &said, &said
+	require.NoError(b.t, h.process.Start())
+	h.stopped = make(chan struct{})
+	go func() { _ = h.process.Wait(); close(h.stopped) }()
+	require.Eventually(b.t, func() bool {
+		return exec.Command("ip", "netns", "exec", b.netns("deployer"), "ssh", "-F", b.dir+"/ssh_config", "-o", "BatchMode=yes", "root@"+h.ip, "true").Run() == nil
+	}, 30*time.Second, 50*time.Millisecond, "%s: %s", name, &said)
+	b.write("bin/poweroff", "#!/bin/sh\n. /run/box.env\ntouch \"$box/off\"\n", 0o755)
+	b.remove(filepath.Join("hosts", name, "off"))
+	go func() {
+		for {
+			select {
+			case <-h.stopped:
+				return
+			case <-time.After(10 * time.Millisecond):
+				if _, err := os.Stat(filepath.Join(h.dir, "off")); err == nil {
+					killNamespace(h.netns)
+				}
+			}
+		}
+	}()
+}
+
+// stop switches a machine off without warning.
+func (b *box) stop(name string) {
+	b.t.Helper()
+	h := b.hosts[name]
+	killNamespace(h.netns)
+	<-h.stopped
+}
+
+// on runs a command as root on a machine.
+func (b *box) on(name, command string) string {
+	b.t.Helper()
+	return b.run("ip", "netns", "exec", b.netns("deployer"), "ssh", "-F", b.dir+"/ssh_config", "-o", "BatchMode=yes", "root@"+b.hosts[name].ip, command)
+}
+
+// command is a program on the machine that deploys.
+func (b *box) command(args ...string) *exec.Cmd {
+	all := append([]string{"netns", "exec", b.netns("deployer"), "unshare", "-m", filepath.Join(b.data, "deployer.sh"), filepath.Join(b.dir, "deployer")}, args...)
+	cmd := exec.Command("ip", all...)
+	cmd.Env = append(os.Environ(),
+		"PATH="+filepath.Join(b.dir, "bin")+":"+os.Getenv("PATH"), "BOX_RACK="+b.dir, "BOX_DATA="+b.data,
+		"SSH_CONFIG_FILE="+filepath.Join(b.dir, "ssh_config"), "NIX_CONF_DIR="+filepath.Join(b.dir, "conf"), "NIX_REMOTE=",
+		"HOME="+filepath.Join(b.dir, "deployer"),
+	)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd
+}
+
+// ran is what a k3splan did.
+type ran struct {
+	code           int
+	stdout, stderr string
+	results        map[string]rollout.Result
+	seconds        float64
+}
+
+// status gives what became of each host, in words.
+func (r ran) status() map[string]string {
+	status := map[string]string{}
+	for host, result := range r.results {
+		status[host] = string(result.Status)
+	}
+	return status
+}
+
+// k3splan runs in the project; the JSON of deploy is read.
+func (b *box) k3splan(args ...string) ran {
+	b.t.Helper()
+	cmd := b.command(append([]string{"k3splan", "-p", b.project()}, args...)...)
+	return b.finish(cmd, b.begin(cmd))
+}
+
+type streams struct{ stdout, stderr *bytes.Buffer }
+
+func (b *box) begin(cmd *exec.Cmd) streams {
+	b.t.Helper()
+	s := streams{new(bytes.Buffer), new(bytes.Buffer)}
+	cmd.Stdout, cmd.Stderr = s.stdout, s.stderr
+	require.NoError(b.t, cmd.Start())
+	return s
+}
+
+func (b *box) finish(cmd *exec.Cmd, s streams) ran {
+	b.t.Helper()
+	start := time.Now()
+	_ = cmd.Wait()
+	r := ran{code: cmd.ProcessState.ExitCode(), stdout: s.stdout.String(), stderr: s.stderr.String(), seconds: time.Since(start).Seconds(), results: map[string]rollout.Result{}}
+	var parsed struct{ Results []rollout.Result }
+	if json.Unmarshal(s.stdout.Bytes(), &parsed) == nil {
+		for _, result := range parsed.Results {
+			r.results[result.Host] = result
+		}
+	}
+	return r
+}
+
+// deploy deploys without questions.
+func (b *box) deploy(args ...string) ran {
+	b.t.Helper()
+	return b.k3splan(append([]string{"deploy", "--json", "--yes", "--gate-timeout", "20s", "--gate-pause", "100ms"}, args...)...)
+}
+
+func (b *box) project() string { return filepath.Join(b.dir, "project") }
+
+// count tells how often Colmena has evaluated each host since the last call.
+func (b *box) evaluated() []string {
+	hosts := strings.Fields(b.read("evaluations"))
+	b.remove("evaluations")
+	slices.Sort(hosts)
+	return hosts
+}
+
+// activated tells which hosts were activated since the last call.
+func (b *box) activated() []string {
+	var hosts []string
+	for name := range b.hosts {
+		if file := filepath.Join("hosts", name, "activations"); strings.Contains(b.read(file), "switch ") {
+			hosts = append(hosts, name)
+			b.remove(file)
+		}
+	}
+	slices.Sort(hosts)
+	return hosts
+}
+
+// events are restarts in the cluster since the last call.
+func (b *box) events() []string {
+	lines := strings.Split(strings.TrimSpace(b.read("events")), "\n")
+	b.remove("events")
+	if lines[0] == "" {
+		return nil
+	}
+	return lines
+}

@@ -1,0 +1,17 @@
+#!/bin/sh
+# One machine of the rack in a box. It runs in a network namespace and a mount namespace of its own,
+# with its own Nix store and daemon, /run, /var/lib and users. Real: the network, sshd, sudo, Nix.
+# Not there: systemd, NixOS; what stands in for them is in bin/.
+set -e
+box=$1
+mount --make-rprivate /
+for folder in nix run var/lib; do
+  mount --bind "$box/$folder" "/$folder"
+done
+for file in passwd group shadow sudoers; do
+  mount --bind "$box/etc/$file" "/etc/$file"
+done
+mkdir -p /run/sshd
+ip link set lo up
+NIX_CONF_DIR=$box/etc/nix nix-daemon > "$box/nix-daemon.log" 2>&1 &
+exec /usr/sbin/sshd -D -e -f "$box/etc/sshd_config"

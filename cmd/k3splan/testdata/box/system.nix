@@ -1,0 +1,26 @@
+# A NixOS system in a box: it holds what tells whether a container would restart, and the script that
+# activates it.
+{ name, generated }:
+let
+  cluster = builtins.fromJSON (builtins.readFile (generated + "/cluster.json"));
+  host = cluster.hosts.${name};
+  inherit (host.k3s) server agent;
+  snippet = generated + "/../nixConfigs/${name}.nix";
+  addresses = map (name: let host = cluster.hosts.${name}; in [ name host.ip host.k3s.server.ip or null host.k3s.agent.ip or null ])
+    (builtins.attrNames cluster.hosts);
+in
+derivation {
+  name = "nixos-system-${name}";
+  system = builtins.currentSystem;
+  builder = "/bin/sh";
+  args = [ ./build.sh ];
+  PATH = "/usr/bin:/bin";
+  switch = ./switch-to-configuration;
+  hosts = builtins.toJSON addresses;
+  row = builtins.toJSON (removeAttrs host [ "k3s" ]);
+  snippet = if builtins.pathExists snippet then builtins.readFile snippet else "";
+  serverName = server.name or "";
+  server = if server == null then "" else builtins.toJSON [ server cluster.network ];
+  agentName = agent.name or "";
+  agent = if agent == null then "" else builtins.toJSON [ agent cluster.network.versions ];
+}
