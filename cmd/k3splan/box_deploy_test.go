@@ -4,7 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -68,9 +70,314 @@ func all(status string, hosts ...string) map[string]string {
 
 var five = []string{"karl", "olaf", "rolf", "ulf", "ulrich"}
 
-func TestBoxFresh(t *testing.T) {
+// The life of a rack. One rack serves all scenarios, in this order; each leaves it well.
+func TestRackInABox(t *testing.T) {
 	b := rackOfFive(t)
-	r := b.deploy()
-	require.Equal(t, all("deployed", five...), r.status(), r.stderr)
-	t.Log(r.stderr)
+	reset := func() { b.evaluated(); b.activated(); b.events(); b.remove("uploads") }
+	scenario := func(name string, do func(t *testing.T)) {
+		t.Helper()
+		if t.Failed() {
+			return
+		}
+		t.Run(name, func(t *testing.T) {
+			outer := b.t
+			b.t = t
+			defer func() { b.t = outer }()
+			reset()
+			do(t)
+		})
+	}
+	well := func(t *testing.T) {
+		t.Helper()
+		r := b.deploy("--dry-run")
+		require.Contains(t, r.stdout, `"waves": []`, "the rack is well: %s%s", r.stdout, r.stderr)
+	}
+
+	scenario("without a terminal what is to be confirmed stops", func(t *testing.T) {
+		r := b.k3splan("deploy")
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stderr, "macvlan")
+		require.Contains(t, r.stderr, "--yes confirms")
+		require.Empty(t, b.evaluated())
+	})
+
+	scenario("fresh cluster", func(t *testing.T) {
+		r := b.deploy()
+		require.Equal(t, all("deployed", five...), r.status(), r.stderr)
+		require.Zero(t, r.code)
+		require.Equal(t, five, b.evaluated())
+		require.Equal(t, five, b.activated())
+		require.Equal(t, []string{"restart olaf-s", "restart olaf-a", "restart rolf-s", "restart ulf-s", "restart ulf-a", "restart karl-a"}, b.events())
+		require.NoDirExists(t, filepath.Join(b.project(), "generated"))
+		require.Equal(t, "600 root\n", b.on("olaf", "stat -c '%a %U' /var/lib/k3splan/receipt"))
+		require.Contains(t, b.read("project/.k3splan/logs/"+onlyEntry(t, filepath.Join(b.project(), ".k3splan/logs"))+"/karl.log"), "Activation successful")
+		well(t)
+	})
+
+	scenario("nothing changed", func(t *testing.T) {
+		r := b.deploy()
+		require.Equal(t, all("unchanged", five...), r.status(), r.stderr)
+		require.Zero(t, r.code)
+		require.Empty(t, b.evaluated())
+		require.Empty(t, b.activated())
+	})
+
+	scenario("the receipt holds no secret", func(t *testing.T) {
+		for _, host := range five {
+			receipt := b.on(host, "cat /var/lib/k3splan/receipt")
+			for _, secret := range []string{"a1a1", "b2b2", "k3splantest"} {
+				require.NotContains(t, receipt, secret)
+			}
+		}
+		require.Contains(t, b.on("olaf", "cat /var/lib/k3splan/server/token"), "a1a1", "the search can find it")
+	})
+
+	scenario("a change that no other host sees", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "karl,4", "karl,40")
+		r := b.deploy()
+		require.Equal(t, "deployed", r.status()["karl"], r.stderr)
+		require.Equal(t, []string{"plans/hosts.csv:5 slot 4 → 40"}, r.results["karl"].Reasons)
+		require.Equal(t, []string{"karl"}, b.evaluated())
+		require.Equal(t, []string{"karl"}, b.activated())
+		require.Empty(t, b.events())
+		well(t)
+	})
+
+	scenario("a new host: the others learn its name last, and nothing restarts", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "ulrich,lan", "egon,lan,10.77.0.7,egon,6\nulrich,lan")
+		b.add("egon", "10.77.0.7")
+		r := b.deploy()
+		require.Equal(t, all("deployed", "egon", "karl", "olaf", "rolf", "ulf", "ulrich"), r.status(), r.stderr)
+		require.Equal(t, 1, r.results["egon"].Wave)
+		for _, host := range five {
+			require.Equal(t, 2, r.results[host].Wave)
+			require.Equal(t, []string{"/etc/hosts: +egon"}, r.results[host].Reasons)
+		}
+		require.Empty(t, b.events())
+		well(t)
+	})
+
+	scenario("the activation fails halfway: deployed again next time", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "ulrich,5", "ulrich,50")
+		b.write("hosts/ulrich/fail-units", "", 0o644)
+		r := b.deploy()
+		require.Equal(t, 1, r.code)
+		require.Equal(t, "failed", r.status()["ulrich"])
+		require.Contains(t, r.results["ulrich"].Cause, "nginx.service")
+		require.FileExists(t, r.results["ulrich"].Log)
+		require.FileExists(t, filepath.Join(b.project(), "generated/hive.nix"), "stays after a failure")
+		// the new system runs already: that alone does not prove anything
+		b.remove("hosts/ulrich/fail-units")
+		r = b.deploy()
+		require.Equal(t, "deployed", r.status()["ulrich"], r.stderr)
+		require.Equal(t, "unchanged", r.status()["karl"])
+		require.NoDirExists(t, filepath.Join(b.project(), "generated"))
+		well(t)
+	})
+
+	scenario("the activation fails early: the edit taken back is deployed as well", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "ulrich,50", "ulrich,51")
+		b.write("hosts/ulrich/fail-early", "", 0o644)
+		require.Equal(t, "failed", b.deploy().status()["ulrich"])
+		b.remove("hosts/ulrich/fail-early")
+		b.edit("plans/hosts.csv", "ulrich,51", "ulrich,50")
+		r := b.deploy()
+		require.Equal(t, []string{"would boot into another system than was deployed"}, r.results["ulrich"].Reasons, r.stderr)
+		require.Equal(t, "deployed", r.status()["ulrich"])
+		well(t)
+	})
+
+	scenario("a server's gate fails: later servers stay untouched", func(t *testing.T) {
+		b.edit("plans/network.yaml", "netmask: 24", "netmask: 24\nnameservers: [9.9.9.9]")
+		b.write("hosts/rolf/broken-server", "", 0o644)
+		r := b.deploy("--gate-timeout", "3s")
+		require.Equal(t, 1, r.code)
+		require.Equal(t, map[string]string{"olaf": "deployed", "rolf": "failed", "ulf": "not reached", "karl": "not reached", "ulrich": "not reached", "egon": "not reached"}, r.status(), r.stderr)
+		require.Contains(t, r.results["rolf"].Cause, "rolf is not well after 3s: server rolf-s: /readyz: Error from server: [-]etcd failed")
+		require.Equal(t, "stopped after rolf", r.results["ulf"].Cause)
+		require.Equal(t, []string{"olaf", "rolf"}, b.activated())
+		require.NotContains(t, b.events(), "quorum lost")
+		// the server that is down comes first
+		b.remove("hosts/rolf/broken-server")
+		b.remove("hosts/rolf/server")
+		r = b.deploy()
+		require.Equal(t, map[string]string{"olaf": "unchanged", "rolf": "deployed", "ulf": "deployed", "karl": "deployed", "ulrich": "deployed", "egon": "deployed"}, r.status(), r.stderr)
+		require.Equal(t, 1, r.results["rolf"].Wave)
+		require.Contains(t, r.stderr, "server that is down")
+		well(t)
+	})
+
+	scenario("a learner is no voter yet", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "rolf,3", "rolf,30")
+		b.write("learner-rolf-s", "", 0o644)
+		r := b.deploy("--gate-timeout", "2s")
+		require.Contains(t, r.results["rolf"].Cause, "still a learner", r.stderr)
+		b.remove("learner-rolf-s")
+		require.Zero(t, b.deploy().code)
+	})
+
+	scenario("an agent that has stopped is still Ready, but its lease is old", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "karl,40", "karl,41")
+		b.write("deaf-karl-a", "", 0o644)
+		r := b.deploy("--gate-timeout", "2s")
+		require.Contains(t, r.results["karl"].Cause, "its lease is to be renewed", r.stderr)
+		b.remove("deaf-karl-a")
+		require.Zero(t, b.deploy().code)
+	})
+
+	scenario("a host is down", func(t *testing.T) {
+		b.stop("karl")
+		b.edit("plans/network.yaml", "[9.9.9.9]", "[1.1.1.1]")
+		r := b.deploy()
+		require.Equal(t, 1, r.code)
+		require.Equal(t, map[string]string{"olaf": "deployed", "rolf": "deployed", "ulf": "deployed", "karl": "not reached", "ulrich": "deployed", "egon": "deployed"}, r.status(), r.stderr)
+		require.NotContains(t, b.events(), "quorum lost")
+		b.start("karl")
+		r = b.deploy()
+		require.Equal(t, "deployed", r.status()["karl"], r.stderr)
+		well(t)
+	})
+
+	scenario("a host dies in the middle", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "ulrich,50", "ulrich,52")
+		b.write("hosts/ulrich/die", "", 0o644)
+		r := b.deploy()
+		require.Equal(t, "failed", r.status()["ulrich"], r.stderr)
+		require.Equal(t, 1, r.code)
+		b.remove("hosts/ulrich/die")
+		b.stop("ulrich")
+		b.start("ulrich")
+		r = b.deploy()
+		require.Equal(t, "deployed", r.status()["ulrich"], r.stderr)
+		well(t)
+	})
+
+	scenario("Ctrl-C, and again to the end", func(t *testing.T) {
+		b.edit("plans/network.yaml", "[1.1.1.1]", "[8.8.4.4]")
+		b.write("hosts/rolf/slow", "5", 0o644)
+		cmd := b.command("k3splan", "-p", b.project(), "deploy", "--json", "--yes", "--gate-pause", "100ms")
+		s := b.begin(cmd)
+		require.Eventually(t, func() bool { return strings.Contains(b.read("hosts/rolf/activations"), "switch ") }, time.Minute, 20*time.Millisecond)
+		require.NoError(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
+		r := b.finish(cmd, s)
+		require.Equal(t, 1, r.code, r.stderr)
+		require.Equal(t, map[string]string{"olaf": "deployed", "rolf": "failed", "ulf": "not reached", "karl": "not reached", "ulrich": "not reached", "egon": "not reached"}, r.status(), r.stderr)
+		require.Contains(t, r.results["rolf"].Cause, "interrupted")
+		require.Contains(t, r.results["ulf"].Cause, "stopped after rolf")
+		b.remove("hosts/rolf/slow")
+		r = b.deploy()
+		require.Zero(t, r.code, r.stderr)
+		require.Equal(t, "unchanged", r.status()["olaf"])
+		require.NotContains(t, b.events(), "quorum lost")
+		well(t)
+	})
+
+	scenario("two at once", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "ulrich,52", "ulrich,53")
+		b.write("hosts/ulrich/slow", "3", 0o644)
+		cmd := b.command("k3splan", "-p", b.project(), "deploy", "--json", "--yes", "--gate-pause", "100ms")
+		s := b.begin(cmd)
+		require.Eventually(t, func() bool {
+			return b.read("project/.k3splan/lock") != "" && strings.Contains(b.read("evaluations"), "ulrich")
+		}, time.Minute, 20*time.Millisecond)
+		second := b.deploy()
+		require.Equal(t, 1, second.code)
+		require.Regexp(t, "the project is being deployed by process [0-9]+ of ", second.stderr)
+		r := b.finish(cmd, s)
+		require.Zero(t, r.code, r.stderr)
+		require.Equal(t, []string{"ulrich"}, b.evaluated())
+		b.remove("hosts/ulrich/slow")
+	})
+
+	scenario("only the password changed", func(t *testing.T) {
+		b.write("project/secrets/passwd", strings.Replace(testHash, "3NZs", "4NZs", 1), 0o600)
+		r := b.deploy()
+		require.Zero(t, r.code, r.stderr)
+		require.Equal(t, []string{"password"}, r.results["olaf"].Reasons)
+		require.Empty(t, b.evaluated(), "no new system")
+		require.Empty(t, b.activated(), "no new system is activated")
+		for _, host := range five {
+			require.Contains(t, b.read("hosts/"+host+"/shadow"), "4NZs", "in effect on "+host)
+		}
+		require.Contains(t, b.read("hosts/olaf/shadow-olaf-s"), "4NZs", "in effect in the container")
+		require.Empty(t, b.events())
+		well(t)
+	})
+
+	scenario("a changed server token is refused before anything is uploaded", func(t *testing.T) {
+		before := b.read("project/secrets/init-token")
+		b.write("project/secrets/init-token", strings.Repeat("c3", 32)+"\n", 0o600)
+		r := b.deploy()
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stderr, "the server token is not the one that olaf, rolf and ulf got")
+		require.NotContains(t, r.stderr, "c3c3")
+		require.Empty(t, b.read("uploads"))
+		require.Empty(t, b.activated())
+		b.write("project/secrets/init-token", before, 0o600)
+		well(t)
+	})
+
+	scenario("the agent token: servers one after the other, then agents", func(t *testing.T) {
+		b.write("project/secrets/agent-token", strings.Repeat("d4", 32)+"\n", 0o600)
+		r := b.deploy()
+		require.Zero(t, r.code, r.stderr)
+		require.Empty(t, b.evaluated())
+		require.Equal(t, []string{"restart olaf-s", "restart podman-olaf-a.service", "restart rolf-s", "restart ulf-s", "restart podman-ulf-a.service", "restart podman-karl-a.service"}, b.events())
+		well(t)
+	})
+
+	scenario("no server is stopped while another is down", func(t *testing.T) {
+		b.remove("running/rolf-s")
+		b.edit("plans/hosts.csv", "ulf,2", "ulf,20")
+		r := b.deploy()
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stderr, "ulf would be restarted while the server on rolf (/readyz: Error from server: [-]etcd failed) is down: of 3 servers etcd needs 2, and 1 would be left")
+		require.Empty(t, b.evaluated())
+		// what concerns no server goes on
+		require.Zero(t, b.deploy("karl", "ulrich").code)
+		b.write("running/rolf-s", "", 0o644)
+		r = b.deploy()
+		require.Zero(t, r.code, r.stderr)
+		well(t)
+	})
+
+	scenario("a rollback on the host is noticed", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "karl,41", "karl,42")
+		b.on("karl", "readlink -f /run/current-system > /run/before")
+		require.Zero(t, b.deploy().code)
+		b.on("karl", "ln -sfn $(cat /run/before) /run/current-system")
+		r := b.deploy()
+		require.Equal(t, "deployed", r.status()["karl"], r.stderr)
+		require.Equal(t, []string{"runs another system than was deployed (a rollback, or a deployment that did not end well)"}, r.results["karl"].Reasons)
+		well(t)
+		// a boot into an old generation
+		b.on("karl", "ln -sfn $(cat /run/before) /run/current-system; ln -sfn $(cat /run/before) /run/booted-system")
+		r = b.deploy()
+		require.Equal(t, []string{"has booted into another system than was deployed"}, r.results["karl"].Reasons)
+		b.on("karl", "ln -sfn $(readlink -f /run/current-system) /run/booted-system")
+		well(t)
+	})
+
+	scenario("first contact as root", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "ulrich,lan", "emil,lan,10.77.0.8,emil,7\nulrich,lan")
+		b.add("emil", "10.77.0.8")
+		// as on a machine that k3splan has not met: no user deploy; its first system makes it
+		b.on("emil", "mv "+b.host("emil").dir+"/etc/authorized_keys "+b.host("emil").dir+"/etc/authorized_keys-root; echo 'AuthorizedKeysFile "+
+			b.host("emil").dir+"/etc/authorized_keys-root' > /dev/null")
+		b.write("hosts/emil/etc/authorized_keys", b.read("key.pub"), 0o644)
+		r := b.deploy("emil", "--as", "nobody")
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stderr, "nobody@10.77.0.8 cannot log in")
+		r = b.deploy("emil", "--as", "root")
+		require.Equal(t, all("deployed", "emil"), r.status(), r.stderr)
+		require.Equal(t, []string{"emil"}, b.evaluated())
+	})
+}
+
+func onlyEntry(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	return entries[0].Name()
 }

@@ -76,6 +76,7 @@ func newBox(t *testing.T) *box {
 	for _, entry := range entries {
 		require.NoError(t, os.Chmod(filepath.Join(b.dir, "bin", entry.Name()), 0o755))
 	}
+	b.write("bin/poweroff", "#!/bin/sh\n. /run/box.env\ntouch \"$box/off\"\n", 0o755)
 	b.write("bin/colmena", "#!/bin/sh\nexec box-colmena \"$@\"\n", 0o755)
 	b.write("conf/nix.conf", "sandbox = false\nbuild-users-group =\nsubstituters =\ntrusted-users = root deploy\n", 0o644)
 	b.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(b.dir, "key"))
@@ -185,6 +186,7 @@ func (b *box) add(name, ip string) {
 func (b *box) start(name string) {
 	b.t.Helper()
 	h := b.hosts[name]
+	b.remove(filepath.Join("hosts", name, "off"))
 	h.process = exec.Command("ip", "netns", "exec", h.netns, "unshare", "-m", filepath.Join(b.data, "host.sh"), h.dir)
 	var said bytes.Buffer
 	h.process.Stdout, h.process.Stderr = &said, &said
@@ -194,16 +196,16 @@ func (b *box) start(name string) {
 	require.Eventually(b.t, func() bool {
 		return exec.Command("ip", "netns", "exec", b.netns("deployer"), "ssh", "-F", b.dir+"/ssh_config", "-o", "BatchMode=yes", "root@"+h.ip, "true").Run() == nil
 	}, 30*time.Second, 50*time.Millisecond, "%s: %s", name, &said)
-	b.write("bin/poweroff", "#!/bin/sh\n. /run/box.env\ntouch \"$box/off\"\n", 0o755)
-	b.remove(filepath.Join("hosts", name, "off"))
+	stopped := h.stopped
 	go func() {
 		for {
 			select {
-			case <-h.stopped:
+			case <-stopped:
 				return
 			case <-time.After(10 * time.Millisecond):
 				if _, err := os.Stat(filepath.Join(h.dir, "off")); err == nil {
 					killNamespace(h.netns)
+					return
 				}
 			}
 		}
