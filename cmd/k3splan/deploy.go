@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"k3splan/internal/colmena"
 	"k3splan/internal/hive"
@@ -281,19 +279,10 @@ func (d *deployment) settle() error {
 			questions++
 		}
 	}
-	if questions == 0 || d.yes {
+	if questions == 0 {
 		return nil
 	}
-	if !term.IsTerminal(int(d.stdin.Fd())) {
-		return &exitError{code: exitFailed, err: fmt.Errorf("%s to be confirmed, and there is no terminal to ask on; nothing was changed", count(questions, "point")),
-			hint: "--yes confirms"}
-	}
-	fmt.Fprint(d.stderr, "deploy? [y/N] ")
-	answer, _ := bufio.NewReader(d.stdin).ReadString('\n')
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return &exitError{code: exitFailed, err: errors.New("not confirmed; nothing was changed")}
-	}
-	return nil
+	return d.confirm(fmt.Sprintf("deploy, with %s to be confirmed?", count(questions, "point")), d.yes)
 }
 
 // roll writes the hive and deploys wave after wave.

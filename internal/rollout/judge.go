@@ -76,6 +76,7 @@ func Judge(s Situation) []Objection {
 	j := &judge{Situation: s, seen: map[string]bool{}}
 	j.tokens()
 	j.quorum()
+	j.founder()
 	j.secondCluster()
 	j.servers()
 	j.networks()
@@ -172,6 +173,23 @@ func (j *judge) whyDown(name string) string {
 		return why
 	}
 	return "it does not answer"
+}
+
+// founder: without the init server, and before there is another one, there is nothing to join.
+func (j *judge) founder() {
+	init := j.Plan.InitServer()
+	if init == nil || j.Observed[init.Host.Name].Unreachable == "" {
+		return
+	}
+	joins := false
+	j.hosts(func(h *plan.Host, w Work, _ Observed) { joins = joins || h.Server != nil && w.Restarts() })
+	for _, server := range j.Plan.Servers() {
+		joins = joins && !j.Health[server.Host.Name].Ready
+	}
+	if joins {
+		j.refuse(fmt.Sprintf("no server answers yet, and the init server's host %s does not either: there is nothing to join", init.Host.Name),
+			"bring "+init.Host.Name+" up first, or name the hosts without k3s alone")
+	}
 }
 
 // secondCluster: an init server without state founds a cluster.

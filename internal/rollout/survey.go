@@ -211,3 +211,18 @@ func WithLimit(ctx context.Context, limit time.Duration, ask func(context.Contex
 	}
 	return observed
 }
+
+// AskVersion asks the server container on a host which k3s it runs ("v1.31.14+k3s1"); "" if it does
+// not say.
+func AskVersion(ctx context.Context, remote colmena.Remote, container string) string {
+	out, err := colmena.RunScript(ctx, remote, `timeout 20 nixos-container run "$1" -- k3s --version`, container)
+	if err != nil {
+		return ""
+	}
+	for _, word := range strings.Fields(out) {
+		if strings.HasPrefix(word, "v") && strings.Contains(word, ".") {
+			return word
+		}
+	}
+	return ""
+}

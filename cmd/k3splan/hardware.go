@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/aymanbagabas/go-udiff"
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"k3splan/internal/colmena"
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+)
+
+func (a *app) hardwareCommand() *cobra.Command {
+	var as string
+	var yes bool
+	command := &cobra.Command{
+		Use:   "hardware HOST…",
+		Short: "Fetch the hardware configuration of running hosts into hardware/",
+		Long: `Lets nixos-generate-config on the running machine say what hardware it has, and keeps that as
+hardware/HOST.nix: keep it in git. File systems are left out where a disko layout or the installer's
+labels define them. Before a file is replaced the difference is shown and asked about (--yes answers).`,
+		Example:           "  k3splan hardware olaf\n  k3splan hardware --as root olaf",
+		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: a.completeHosts,
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, err := a.load()
+			if err != nil {
+				return err
+			}
+			hosts, err := selectHosts(p.Plan, args)
+			if err != nil {
+				return err
+			}
+			var failures []error
+			for _, host := range hosts {
+				if err := a.hardware(p, host, as, yes); err != nil {
+					failures = append(failures, fmt.Errorf("%s: %w", host.Name, err))
+				}
+			}
+			return errors.Join(failures...)
+		},
+	}
+	command.Flags().StringVar(&as, "as", deployUser, "log in as `USER`, root or one with sudo without password")
+	command.Flags().BoolVarP(&yes, "yes", "y", false, "replace a file without asking")
+	return command
+}
+
+// generate prints the machine's hardware configuration.
+const generate = `exec nixos-generate-config --show-hardware-config "$@"`
+
+func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool) error {
+	ctx, stop := interruptible()
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, 3*askTimeout)
+	defer cancel()
+	var words []string
+	if p.Partitioned(host) || p.LabelledFileSystems(host) {
+		words = append(words, "--no-filesystems")
+	}
+	remote := remoteOf(p, as)(host)
+	text, err := colmena.RunScript(ctx, remote, generate, words...)
+	if err != nil {
+		return fmt.Errorf("asking the machine: %w", err)
+	}
+	// a shell that prints a greeting, or a program that is another one, must not become configuration
+	if !strings.HasPrefix(strings.TrimSpace(text), "#") || !strings.Contains(text, "modulesPath") {
+		return fmt.Errorf("what the machine says is no hardware configuration: %q", firstLine(text))
+	}
+	name := filepath.Join("hardware", host.Name+".nix")
+	file := filepath.Join(p.Dir, name)
+	before, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case string(before) == text:
+		a.say("%s is up to date", name)
+		return nil
+	default:
+		fmt.Fprint(a.stdout, udiff.Unified(name, name+" (the machine)", string(before), text))
+		if err := a.confirm("replace "+name+"?", yes); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(file, []byte(text), 0o644); err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	a.say("wrote %s", name)
+	return nil
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return line
+}
+
+// confirm asks a question on the terminal.
+func (a *app) confirm(question string, yes bool) error {
+	if yes {
+		return nil
+	}
+	if !term.IsTerminal(int(a.stdin.Fd())) {
+		return &exitError{code: exitFailed, err: errors.New("this is to be confirmed, and there is no terminal to ask on; nothing was changed"), hint: "--yes confirms"}
+	}
+	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
+	answer, _ := bufio.NewReader(a.stdin).ReadString('\n')
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return &exitError{code: exitFailed, err: errors.New("not confirmed; nothing was changed")}
+	}
+	return nil
+}
