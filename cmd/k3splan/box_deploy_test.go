@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -361,16 +362,73 @@ func TestRackInABox(t *testing.T) {
 	scenario("first contact as root", func(t *testing.T) {
 		b.edit("plans/hosts.csv", "ulrich,lan", "emil,lan,10.77.0.8,emil,7\nulrich,lan")
 		b.add("emil", "10.77.0.8")
-		// as on a machine that k3splan has not met: no user deploy; its first system makes it
-		b.on("emil", "mv "+b.host("emil").dir+"/etc/authorized_keys "+b.host("emil").dir+"/etc/authorized_keys-root; echo 'AuthorizedKeysFile "+
-			b.host("emil").dir+"/etc/authorized_keys-root' > /dev/null")
-		b.write("hosts/emil/etc/authorized_keys", b.read("key.pub"), 0o644)
-		r := b.deploy("emil", "--as", "nobody")
+		// a machine that k3splan has not met has no user deploy; its first system makes it
+		b.remove("hosts/emil/etc/keys/deploy")
+		r := b.deploy("emil")
+		require.Equal(t, all("not reached", "emil"), r.status(), r.stderr)
+		require.Contains(t, r.stderr, "--as")
+		r = b.deploy("emil", "--as", "nobody")
 		require.Equal(t, 1, r.code)
 		require.Contains(t, r.stderr, "nobody@10.77.0.8 cannot log in")
 		r = b.deploy("emil", "--as", "root")
 		require.Equal(t, all("deployed", "emil"), r.status(), r.stderr)
 		require.Equal(t, []string{"emil"}, b.evaluated())
+		require.Equal(t, "unchanged", b.deploy("emil").status()["emil"])
+	})
+
+	scenario("status", func(t *testing.T) {
+		require.Zero(t, b.deploy().code)
+		r := b.k3splan("status")
+		require.Zero(t, r.code, r.stdout+r.stderr)
+		require.Regexp(t, `(?m)^olaf +up to date +24.11.box +[0-9]+ +v1.31.14\+k3s1 +v1.31.14\+k3s1 +20`, r.stdout)
+		require.Regexp(t, `(?m)^ulrich +up to date +24.11.box +[0-9]+ +- +- +20`, r.stdout)
+
+		b.edit("plans/hosts.csv", "karl,42", "karl,43")
+		b.write("hosts/ulrich/failed", "nginx.service\n", 0o644)
+		b.on("egon", "rm /var/lib/k3splan/receipt")
+		b.on("emil", "ln -sfn /nix/store/other /run/current-system")
+		b.remove("running/rolf-s")
+		b.remove("nodes/ulf-a")
+		b.stop("olaf")
+		r = b.k3splan("status", "--json")
+		require.Equal(t, 1, r.code)
+		var rows []hostStatus
+		require.NoError(t, json.Unmarshal([]byte(r.stdout), &rows))
+		byHost := map[string]hostStatus{}
+		for _, row := range rows {
+			byHost[row.Host] = row
+		}
+		require.Equal(t, stateUnreachable, byHost["olaf"].State)
+		require.Equal(t, stateChanged, byHost["karl"].State)
+		require.Equal(t, []string{"plans/hosts.csv:5 slot 42 → 43"}, byHost["karl"].Reasons)
+		require.Equal(t, stateNew, byHost["egon"].State)
+		require.Equal(t, stateForeign, byHost["emil"].State)
+		require.Equal(t, []string{"nginx.service"}, byHost["ulrich"].FailedUnits)
+		require.Equal(t, "/readyz: Error from server: [-]etcd failed", byHost["rolf"].Server)
+		require.Equal(t, "not registered", byHost["ulf"].Node)
+		for _, host := range []string{"olaf", "rolf", "egon", "emil", "ulrich", "ulf"} {
+			require.False(t, byHost[host].Well, host)
+		}
+		require.True(t, byHost["karl"].Well)
+	})
+
+	scenario("hardware", func(t *testing.T) {
+		r := b.k3splan("hardware", "karl")
+		require.Zero(t, r.code, r.stderr)
+		require.Contains(t, b.read("project/hardware/karl.nix"), "nvme")
+		require.NotContains(t, b.read("project/hardware/karl.nix"), "fileSystems", "the installer's labels define them")
+		r = b.k3splan("hardware", "karl")
+		require.Contains(t, r.stderr, "up to date")
+		b.edit("hardware/karl.nix", "nvme", "ahci")
+		r = b.k3splan("hardware", "karl")
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stdout, "-  boot.initrd.availableKernelModules = [ \"ahci\" ];")
+		require.Contains(t, b.read("project/hardware/karl.nix"), "ahci", "nothing is replaced without an answer")
+		require.Zero(t, b.k3splan("hardware", "--yes", "karl").code)
+		require.Contains(t, b.read("project/hardware/karl.nix"), "nvme")
+		r = b.k3splan("hardware", "olaf")
+		require.Equal(t, 1, r.code, "the machine is off")
+		require.NoFileExists(t, filepath.Join(b.project(), "hardware/olaf.nix"))
 	})
 }
 

@@ -171,9 +171,11 @@ func (b *box) add(name, ip string) {
 	b.write(in("etc/sudoers"), "Defaults secure_path=\""+path+"\"\nroot ALL=(ALL) ALL\ndeploy ALL=(ALL) NOPASSWD: ALL\n", 0o440)
 	b.write(in("etc/nix/nix.conf"), b.read("conf/nix.conf"), 0o644)
 	b.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(h.dir, "etc/host_key"))
-	b.write(in("etc/authorized_keys"), b.read("key.pub"), 0o644)
+	for _, user := range []string{"root", "deploy"} {
+		b.write(in("etc/keys/"+user), b.read("key.pub"), 0o644)
+	}
 	b.write(in("etc/sshd_config"), strings.Join([]string{
-		"ListenAddress " + ip, "HostKey " + h.dir + "/etc/host_key", "AuthorizedKeysFile " + h.dir + "/etc/authorized_keys",
+		"ListenAddress " + ip, "HostKey " + h.dir + "/etc/host_key", "AuthorizedKeysFile " + h.dir + "/etc/keys/%u",
 		"StrictModes no", "UsePAM no", "PasswordAuthentication no", "PermitRootLogin yes", "PidFile none", "MaxStartups 200",
 		"SetEnv NIX_REMOTE=daemon NIX_CONF_DIR=" + h.dir + "/etc/nix PATH=" + path, "",
 	}, "\n"), 0o644)

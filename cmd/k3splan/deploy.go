@@ -237,12 +237,14 @@ func (d *deployment) showPlan() {
 	if d.dryRun {
 		out = d.stdout
 	}
-	var idle, away []string
+	var idle []string
 	for _, host := range d.selected {
 		switch o := d.situation.Observed[host.Name]; {
 		case o.Unreachable != "":
-			away = append(away, host.Name)
 			fmt.Fprintf(out, "%s does not answer: %s\n", host.Name, o.Unreachable)
+			if strings.Contains(o.Unreachable, "Permission denied") && d.as == "" {
+				fmt.Fprintf(out, "  %s a NixOS that k3splan has not met yet: k3splan deploy --as root %s\n", d.paint(out, cyan, "hint:"), host.Name)
+			}
 		case d.situation.Work[host.Name].None():
 			idle = append(idle, host.Name)
 		}
