@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,7 +45,14 @@ karl,karl-a,agent,10.77.0.25,
 }
 
 func (b *box) secretsAndPins() {
-	b.write("project/plans/lock.json", `{"nixpkgs": {"ref": "nixos-24.11", "rev": "50ab793786d9de88ee30ec4e4c24fb4236fc2674", "url": "https://example.org/n.tar.gz", "sha256": "sha256-/bVBlRpECLVzjV19t5KMdMFWSwKLtb5RyXdjz3LJT+g="}}`, 0o644)
+	url, hash := "https://example.org/n.tar.gz", "sha256-/bVBlRpECLVzjV19t5KMdMFWSwKLtb5RyXdjz3LJT+g="
+	if b.nixpkgs != "" {
+		url = "file://" + b.nixpkgs
+		out, err := b.command("nix-prefetch-url", "--unpack", url).Output()
+		require.NoError(b.t, err)
+		hash = strings.TrimSpace(string(out))
+	}
+	b.write("project/plans/lock.json", fmt.Sprintf(`{"nixpkgs": {"ref": "nixos-24.11", "rev": "50ab793786d9de88ee30ec4e4c24fb4236fc2674", "url": %q, "sha256": %q}}`, url, hash), 0o644)
 	require.NoError(b.t, os.MkdirAll(filepath.Join(b.project(), "secrets"), 0o700))
 	require.NoError(b.t, os.Chmod(filepath.Join(b.project(), "secrets"), 0o700))
 	b.write("project/secrets/init-token", strings.Repeat("a1", 32)+"\n", 0o600)

@@ -27,6 +27,8 @@ type box struct {
 	dir  string
 	id   string
 	data string // testdata/box
+	// nixpkgs is a tarball for the real Colmena, or empty.
+	nixpkgs string
 
 	mutex sync.Mutex
 	hosts map[string]*boxHost
@@ -76,12 +78,46 @@ func newBox(t *testing.T) *box {
 	for _, entry := range entries {
 		require.NoError(t, os.Chmod(filepath.Join(b.dir, "bin", entry.Name()), 0o755))
 	}
+	// on NixOS, sh is bash, and Colmena relies on it
+	require.NoError(t, os.Symlink("/bin/bash", filepath.Join(b.dir, "bin", "sh")))
 	b.write("bin/poweroff", "#!/bin/sh\n. /run/box.env\ntouch \"$box/off\"\n", 0o755)
-	b.write("bin/colmena", "#!/bin/sh\nexec box-colmena \"$@\"\n", 0o755)
+	if real, err := exec.LookPath("colmena"); err == nil {
+		b.realColmena(real)
+	} else {
+		b.write("bin/colmena", "#!/bin/sh\nexec box-colmena \"$@\"\n", 0o755)
+	}
 	b.write("conf/nix.conf", "sandbox = false\nbuild-users-group =\nsubstituters =\ntrusted-users = root deploy\n", 0o644)
 	b.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(b.dir, "key"))
 	b.write("ssh_config", fmt.Sprintf("Host *\n  IdentityFile %s/key\n  IdentitiesOnly yes\n  UserKnownHostsFile %s/known_hosts\n  StrictHostKeyChecking accept-new\n  LogLevel ERROR\n", b.dir, b.dir), 0o600)
 	return b
+}
+
+// realColmena lets the rack be deployed with the real Colmena, which evaluates the rendered hive with
+// a nixpkgs of a few lines.
+func (b *box) realColmena(program string) {
+	b.t.Helper()
+	sources := os.Getenv("NIXEVAL_SOURCES")
+	if sources == "" {
+		cache, err := os.UserCacheDir()
+		require.NoError(b.t, err)
+		sources = filepath.Join(cache, "nixeval-sources")
+	}
+	lib := filepath.Join(sources, "nixpkgs-lib", "lib")
+	if _, err := os.Stat(lib); err != nil {
+		b.t.Skipf("SKIP: Colmena is on PATH, but not the library of nixpkgs that it needs: %v", err)
+	}
+	b.write("bin/colmena", fmt.Sprintf(`#!/bin/sh
+if [ "$1" = apply ]; then
+  for word in "$@"; do if [ "$last" = --on ]; then echo "$word" >> %s/evaluations; fi; last=$word; done
+fi
+exec %s "$@"
+`, b.dir, program), 0o755)
+	tree := filepath.Join(b.dir, "conf", "nixpkgs")
+	require.NoError(b.t, os.CopyFS(tree, os.DirFS(filepath.Join(b.data, "nixpkgs"))))
+	require.NoError(b.t, os.CopyFS(filepath.Join(tree, "lib"), os.DirFS(lib)))
+	b.nixpkgs = filepath.Join(b.dir, "conf", "nixpkgs.tar.gz")
+	b.run("tar", "-C", filepath.Dir(tree), "-czf", b.nixpkgs, "nixpkgs")
+	b.t.Logf("with %s", strings.TrimSpace(b.run(program, "--version")))
 }
 
 func (b *box) netns(name string) string { return b.id + "-" + name }
@@ -124,6 +160,13 @@ func (b *box) plug(name, ip string, number int) {
 
 // close ends everything in the namespaces of the rack, and removes them.
 func (b *box) close() {
+	if b.t.Failed() {
+		logs, _ := filepath.Glob(filepath.Join(b.project(), ".k3splan/logs/*/*.log"))
+		for _, log := range logs[max(0, len(logs)-3):] {
+			text, _ := os.ReadFile(log)
+			b.t.Logf("%s:\n%s", log, text)
+		}
+	}
 	out, _ := exec.Command("ip", "netns", "list").Output()
 	for line := range strings.Lines(string(out)) {
 		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -233,7 +276,7 @@ func (b *box) command(args ...string) *exec.Cmd {
 	all := append([]string{"netns", "exec", b.netns("deployer"), "unshare", "-m", filepath.Join(b.data, "deployer.sh"), filepath.Join(b.dir, "deployer")}, args...)
 	cmd := exec.Command("ip", all...)
 	cmd.Env = append(os.Environ(),
-		"PATH="+filepath.Join(b.dir, "bin")+":"+os.Getenv("PATH"), "BOX_RACK="+b.dir, "BOX_DATA="+b.data,
+		"PATH="+filepath.Join(b.dir, "bin")+":"+os.Getenv("PATH"), "BOX_RACK="+b.dir, "BOX_DATA="+b.data, "BOX_GENERATED="+filepath.Join(b.project(), "generated"),
 		"SSH_CONFIG_FILE="+filepath.Join(b.dir, "ssh_config"), "NIX_CONF_DIR="+filepath.Join(b.dir, "conf"), "NIX_REMOTE=",
 		"HOME="+filepath.Join(b.dir, "deployer"),
 	)

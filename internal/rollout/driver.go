@@ -208,6 +208,8 @@ type lastLines struct {
 
 const keptLines = 6
 
+var backtrace = regexp.MustCompile(`^(Backtrace:|ERROR -+|[0-9]+: \S*[:_<]\S*.*|[0-9]+: main|at \S+:[0-9]+(:[0-9]+)?)$`)
+
 var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
 
 func (l *lastLines) Write(p []byte) (int, error) {
@@ -223,6 +225,9 @@ func (l *lastLines) Write(p []byte) (int, error) {
 			continue
 		}
 		l.say(line)
+		if backtrace.MatchString(line) {
+			continue // Colmena ends every failure with one
+		}
 		l.lines = append(l.lines, line)
 		if len(l.lines) > keptLines {
 			l.lines = l.lines[1:]
