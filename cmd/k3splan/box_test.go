@@ -37,7 +37,8 @@ type box struct {
 type boxHost struct {
 	name, ip, dir, netns string
 	process              *exec.Cmd
-	stopped              chan struct{}
+	// stopped is closed when the machine has ended, watched when nothing more will be killed on it.
+	stopped, watched chan struct{}
 }
 
 var boxes int
@@ -242,7 +243,9 @@ func (b *box) start(name string) {
 		return exec.Command("ip", "netns", "exec", b.netns("deployer"), "ssh", "-F", b.dir+"/ssh_config", "-o", "BatchMode=yes", "root@"+h.ip, "true").Run() == nil
 	}, 30*time.Second, 50*time.Millisecond, "%s: %s", name, &said)
 	stopped := h.stopped
+	h.watched = make(chan struct{})
 	go func() {
+		defer close(h.watched)
 		for {
 			select {
 			case <-stopped:
@@ -263,6 +266,7 @@ func (b *box) stop(name string) {
 	h := b.hosts[name]
 	killNamespace(h.netns)
 	<-h.stopped
+	<-h.watched
 }
 
 // on runs a command as root on a machine.

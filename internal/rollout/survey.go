@@ -44,7 +44,7 @@ echo "system $(link /run/current-system)"
 echo "booted $(link /run/booted-system)"
 echo "profile $(link /nix/var/nix/profiles/system)"
 echo "generation $(readlink /nix/var/nix/profiles/system 2> /dev/null)"
-echo "kernels $(link /run/booted-system/kernel) $(link /run/current-system/kernel)"
+echo "kernels $(readlink -e /run/booted-system/kernel) $(readlink -e /run/current-system/kernel)"
 echo "nixos $(cat /run/current-system/nixos-version 2> /dev/null)"
 systemctl list-units --state=failed --no-legend --plain --full 2> /dev/null | while read -r unit rest; do echo "failed $unit"; done
 if [ -e /sys/class/net/k3splan-lan ]; then echo "lan yes"; fi

@@ -8,6 +8,14 @@ let
   snippet = generated + "/../nixConfigs/${name}.nix";
   addresses = map (name: let host = cluster.hosts.${name}; in [ name host.ip host.k3s.server.ip or null host.k3s.agent.ip or null ])
     (builtins.attrNames cluster.hosts);
+  text = if builtins.pathExists snippet then builtins.readFile snippet else "";
+  kernel = derivation {
+    name = "linux";
+    system = builtins.currentSystem;
+    builder = "/bin/sh";
+    args = [ "-c" "echo $version > $out" ];
+    version = if builtins.match ".*linux_latest.*" text == null then "6.6" else "6.12";
+  };
 in
 derivation {
   name = "nixos-system-${name}";
@@ -18,7 +26,8 @@ derivation {
   switch = ./switch-to-configuration;
   hosts = builtins.toJSON addresses;
   row = builtins.toJSON (removeAttrs host [ "k3s" ]);
-  snippet = if builtins.pathExists snippet then builtins.readFile snippet else "";
+  inherit kernel;
+  snippet = text;
   serverName = server.name or "";
   server = if server == null then "" else builtins.toJSON [ server cluster.network ];
   agentName = agent.name or "";
