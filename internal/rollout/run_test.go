@@ -1,0 +1,300 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/fingerprint"
+)
+
+// fakeSteps fails where it is told to and records what is done.
+type fakeSteps struct {
+	mutex                      sync.Mutex
+	done                       []string
+	failApply, failGate, failR string
+	at                         func(step string)
+	running, most              atomic.Int32
+}
+
+func (f *fakeSteps) step(name, host, fails string) error {
+	f.mutex.Lock()
+	f.done = append(f.done, name+" "+host)
+	f.mutex.Unlock()
+	if f.at != nil {
+		f.at(name + " " + host)
+	}
+	if host == fails {
+		return errors.New("it does not work")
+	}
+	return nil
+}
+
+func (f *fakeSteps) Apply(_ context.Context, host string, _ Work, say Say) (string, error) {
+	f.most.Store(max(f.most.Load(), f.running.Add(1)))
+	defer f.running.Add(-1)
+	say("applying", "")
+	time.Sleep(time.Millisecond)
+	return "/nix/store/" + host, f.step("apply", host, f.failApply)
+}
+
+func (f *fakeSteps) Gate(_ context.Context, host, system string, _ Work, _ Say) error {
+	return f.step("gate", host, f.failGate)
+}
+
+func (f *fakeSteps) Record(_ context.Context, host, system string) error {
+	return f.step("record", host, f.failR)
+}
+
+var threeWaves = []Wave{{Kind: kindInit, Hosts: []string{"a"}, Parallel: 1}, {Kind: kindOther, Hosts: []string{"b", "c", "d"}, Parallel: 2}, {Kind: kindNames, Hosts: []string{"e"}, Parallel: 1}}
+
+func run(ctx context.Context, f *fakeSteps) map[string]Result {
+	results := map[string]Result{}
+	for _, r := range Run(ctx, threeWaves, map[string]Work{"a": {Reasons: []string{"why"}}}, f, func(Event) {}) {
+		results[r.Host] = r
+	}
+	return results
+}
+
+func statuses(results map[string]Result) map[Status]string {
+	by := map[Status][]string{}
+	for host, r := range results {
+		by[r.Status] = append(by[r.Status], host)
+	}
+	text := map[Status]string{}
+	for status, hosts := range by {
+		slices.Sort(hosts)
+		text[status] = strings.Join(hosts, "")
+	}
+	return text
+}
+
+func TestRun(t *testing.T) {
+	f := &fakeSteps{}
+	results := run(t.Context(), f)
+	require.Equal(t, map[Status]string{Deployed: "abcde"}, statuses(results))
+	require.Equal(t, "/nix/store/a", results["a"].System)
+	require.Equal(t, []string{"why"}, results["a"].Reasons)
+	require.Equal(t, []string{"apply a", "gate a", "record a"}, f.done[:3])
+	require.LessOrEqual(t, f.most.Load(), int32(2))
+	require.Equal(t, []string{"apply e", "gate e", "record e"}, f.done[len(f.done)-3:])
+}
+
+// Whatever step fails: no receipt, and no later wave.
+func TestRunStops(t *testing.T) {
+	for name, f := range map[string]*fakeSteps{"apply": {failApply: "a"}, "gate": {failGate: "a"}, "record": {failR: "a"}} {
+		t.Run(name, func(t *testing.T) {
+			results := run(t.Context(), f)
+			require.Equal(t, map[Status]string{Failed: "a", NotReached: "bcde"}, statuses(results))
+			require.Equal(t, "it does not work", results["a"].Cause)
+			require.Equal(t, "stopped after a", results["e"].Cause)
+			require.Equal(t, 3, results["e"].Wave)
+			require.Equal(t, name == "record", slices.Contains(f.done, "record a"))
+		})
+	}
+	// what runs already in the same wave is ended properly
+	f := &fakeSteps{failApply: "b"}
+	results := run(t.Context(), f)
+	require.Equal(t, Failed, results["b"].Status)
+	require.Equal(t, NotReached, results["e"].Status)
+	for _, host := range []string{"c", "d"} {
+		require.Contains(t, []Status{Deployed, NotReached}, results[host].Status)
+	}
+}
+
+func TestRunInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	f := &fakeSteps{}
+	f.at = func(step string) {
+		if step == "apply a" {
+			cancel(errors.New("Ctrl-C"))
+		}
+	}
+	results := run(ctx, f)
+	require.Equal(t, map[Status]string{Failed: "a", NotReached: "bcde"}, statuses(results))
+	require.Equal(t, "interrupted: Ctrl-C", results["a"].Cause)
+	require.Equal(t, []string{"apply a"}, f.done, "no receipt without a gate")
+}
+
+func TestParseObserved(t *testing.T) {
+	o, err := parseObserved(`system /nix/store/a-system
+booted /nix/store/b-system
+profile /nix/store/c-system
+generation system-42-link
+kernels /nix/store/k1 /nix/store/k2
+nixos 24.11.7 (Vicuna)
+failed nginx.service
+failed a b
+lan yes
+etcd olaf-s
+receipt
+{"version": 1, "system": "/nix/store/a-system", "fingerprint": "sha256:x"}
+`)
+	require.NoError(t, err)
+	require.Equal(t, Observed{
+		System: "/nix/store/a-system", Booted: "/nix/store/b-system", Profile: "/nix/store/c-system", Generation: 42, NixOS: "24.11.7 (Vicuna)",
+		RebootNeeded: true, Failed: []string{"nginx.service", "a b"}, LAN: true, Etcd: []string{"olaf-s"},
+		Receipt: &Receipt{Version: 1, System: "/nix/store/a-system", Fingerprint: "sha256:x"},
+	}, o)
+
+	o, err = parseObserved("system /run/current-system\nkernels \ngeneration \nreceipt\n")
+	require.NoError(t, err)
+	require.Equal(t, Observed{}, o, "no NixOS")
+
+	_, err = parseObserved("system /nix/store/a")
+	require.ErrorContains(t, err, "not whole")
+	for text, why := range map[string]string{`{"vers`: "cannot be read", `{"version": 7}`: "another k3splan"} {
+		o, err = parseObserved("system /nix/store/a\nreceipt\n" + text)
+		require.NoError(t, err)
+		require.Nil(t, o.Receipt)
+		require.Contains(t, o.BadReceipt, why)
+	}
+}
+
+func TestParseHealth(t *testing.T) {
+	for text, want := range map[string]Health{
+		"readyz ok\netcd_server_has_leader 1\netcd_server_is_learner 0\n": {Ready: true},
+		"readyz ok\netcd_server_has_leader 1\netcd_server_is_learner 1\n": {Why: "still a learner of etcd, not a voter"},
+		"readyz ok\netcd_server_has_leader 0\netcd_server_is_learner 0\n": {Why: "etcd has no leader"},
+		"readyz ok\n":           {Why: "etcd does not answer"},
+		"readyz \n":             {Why: "/readyz: no answer"},
+		"readyz unauthorized\n": {Why: "/readyz: unauthorized"},
+		"":                      {Why: "/readyz: no answer"},
+	} {
+		require.Equal(t, want, parseHealth(text), text)
+	}
+}
+
+func TestParseNodes(t *testing.T) {
+	nodes, err := parseNodes(`{"kind":"List","items":[
+		{"metadata":{"name":"a"},"status":{"nodeInfo":{"kubeletVersion":"v1.31.14+k3s1"},"conditions":[{"type":"MemoryPressure","status":"False"},{"type":"Ready","status":"True"}]}},
+		{"metadata":{"name":"b"},"status":{"conditions":[{"type":"Ready","status":"Unknown","reason":"NodeStatusUnknown"}]}},
+		{"metadata":{"name":"c"},"status":{}}]}
+
+leases
+{"kind":"List","items":[{"metadata":{"name":"a"},"spec":{"renewTime":"2024-01-01T00:00:00.000001Z"}},{"metadata":{"name":"z"},"spec":{"renewTime":"x"}}]}`)
+	require.NoError(t, err)
+	require.Equal(t, map[string]Node{
+		"a": {Ready: true, Version: "v1.31.14+k3s1", Renewed: "2024-01-01T00:00:00.000001Z"},
+		"b": {Why: "its Node is not ready: NodeStatusUnknown"},
+		"c": {Why: "its Node has no state"},
+	}, nodes)
+	nodes, err = parseNodes(`{"kind":"Node","metadata":{"name":"a"},"status":{"conditions":[{"type":"Ready","status":"True"}]}}` + "\n\nleases\n" + `{"kind":"Lease","metadata":{"name":"a"},"spec":{"renewTime":"y"}}`)
+	require.NoError(t, err)
+	require.Equal(t, map[string]Node{"a": {Ready: true, Renewed: "y"}}, nodes)
+	for _, bad := range []string{"", "{}", "{}\nleases\n", "x\nleases\n{}"} {
+		_, err = parseNodes(bad)
+		require.Error(t, err, bad)
+	}
+}
+
+func TestApplySecrets(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "ia", "karl": "a", "ulrich": ""}, "")
+	for _, test := range []struct {
+		host   string
+		kinds  []string
+		onHost bool
+		want   string
+	}{
+		{"ulrich", []string{"passwd"}, true, "/run/current-system/bin/switch-to-configuration test"},
+		{"ulrich", []string{"passwd"}, false, ""},
+		{"olaf", []string{"passwd"}, true, "/run/current-system/bin/switch-to-configuration test\nnixos-container run olaf-s -- /run/current-system/bin/switch-to-configuration test"},
+		{"olaf", []string{"passwd"}, false, "nixos-container run olaf-s -- /run/current-system/bin/switch-to-configuration test"},
+		{"olaf", []string{"agent-token", "server-token"}, true, "nixos-container run olaf-s -- systemctl restart k3s.service\nsystemctl restart podman-olaf-a.service"},
+		{"karl", []string{"agent-token"}, true, "systemctl restart podman-karl-a.service"},
+		{"ulrich", []string{"ssh-host-key"}, true, "systemctl restart sshd.service"},
+	} {
+		require.Equal(t, "set -e\n"+strings.TrimPrefix(test.want+"\n", "\n"), applySecrets(p.Host(test.host), test.kinds, test.onHost), "%v", test)
+	}
+}
+
+func TestDecide(t *testing.T) {
+	p := tables(t, map[string]string{"karl": ""}, "")
+	h := p.Host("karl")
+	in := fingerprint.Inputs{Data: map[string]string{"host.ip": "10.0.0.2", "host.rack": "1"}, Names: map[string]string{"karl": "10.0.0.2"}, Files: map[string]string{"nixConfigs/all.nix": "x"}}
+	good := func() Observed {
+		return Observed{System: "/nix/store/s", Profile: "/nix/store/s", Booted: "/nix/store/s",
+			Receipt: &Receipt{Version: 1, System: "/nix/store/s", Inputs: in, Fingerprint: in.Fingerprint()}}
+	}
+	changed := in
+	changed.Data = map[string]string{"host.ip": "10.0.0.3", "host.rack": "1"}
+	named := in
+	named.Names = map[string]string{"karl": "10.0.0.2", "egon": "10.0.0.9"}
+	loose := in
+	loose.Loose = []string{"nixpkgs comes from <nixpkgs>, which has no hash"}
+	for name, test := range map[string]struct {
+		observed func(*Observed)
+		today    fingerprint.Inputs
+		secrets  []string
+		all      bool
+		want     Work
+	}{
+		"up to date":         {nil, in, nil, false, Work{}},
+		"new":                {func(o *Observed) { o.Receipt = nil }, in, nil, false, Work{System: true, New: true, Reasons: []string{"new"}}},
+		"a receipt of later": {func(o *Observed) { o.Receipt, o.BadReceipt = nil, "bad" }, in, nil, false, Work{System: true, New: true, Reasons: []string{"bad"}}},
+		"changed":            {nil, changed, nil, false, Work{System: true, Reasons: []string{"plans/hosts.csv:2 ip 10.0.0.2 → 10.0.0.3"}}},
+		"names":              {nil, named, nil, false, Work{System: true, OnlyNames: true, Reasons: []string{"/etc/hosts: +egon"}}},
+		"names and a rollback": {func(o *Observed) { o.System = "/nix/store/old" }, named, nil, false,
+			Work{System: true, Reasons: []string{"/etc/hosts: +egon", "runs another system than was deployed (a rollback, or a deployment that did not end well)"}}},
+		"booted an old one": {func(o *Observed) { o.System, o.Booted = "/nix/store/old", "/nix/store/old" }, in, nil, false,
+			Work{System: true, Reasons: []string{"has booted into another system than was deployed"}}},
+		"another profile": {func(o *Observed) { o.Profile = "/nix/store/new" }, in, nil, false,
+			Work{System: true, Reasons: []string{"would boot into another system than was deployed"}}},
+		"loose":    {nil, loose, nil, false, Work{System: true, Reasons: loose.Loose}},
+		"secrets":  {nil, in, []string{"passwd"}, false, Work{Secrets: []string{"passwd"}, Reasons: []string{"password"}}},
+		"all":      {nil, in, nil, true, Work{System: true, Reasons: []string{"--all"}}},
+		"all also": {nil, changed, nil, true, Work{System: true, Reasons: []string{"plans/hosts.csv:2 ip 10.0.0.2 → 10.0.0.3"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := good()
+			if test.observed != nil {
+				test.observed(&o)
+			}
+			require.Equal(t, test.want, Decide(p, h, o, test.today, test.secrets, test.all))
+		})
+	}
+}
+
+func TestReasons(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "ia", "ulf": "s"}, "")
+	for _, test := range []struct {
+		was, is fingerprint.Inputs
+		want    []string
+	}{
+		{fingerprint.Inputs{Pins: map[string]string{"nixpkgs": "nixos-24.11 sha256-a"}}, fingerprint.Inputs{Pins: map[string]string{"nixpkgs": "nixos-25.05 sha256-b"}}, []string{"nixos 24.11 → 25.05"}},
+		{fingerprint.Inputs{Pins: map[string]string{"nixpkgs": "nixos-24.11 sha256-a"}}, fingerprint.Inputs{Pins: map[string]string{"nixpkgs": "nixos-24.11 sha256-b"}}, []string{"plans/lock.json nixpkgs: another commit of nixos-24.11"}},
+		{fingerprint.Inputs{Files: map[string]string{"nixConfigs/ulf.nix": "a", "manifests/x.yaml": "b"}}, fingerprint.Inputs{Files: map[string]string{"nixConfigs/ulf.nix": "c", "manifests/y.yaml": "b"}},
+			[]string{"manifest manifests/x.yaml (removed)", "manifest manifests/y.yaml (new)", "snippet nixConfigs/ulf.nix"}},
+		{fingerprint.Inputs{Data: map[string]string{"server.ip": "10.0.100.13"}}, fingerprint.Inputs{Data: map[string]string{"server.ip": "10.0.100.23"}}, []string{"plans/k3s.csv:2 ip 10.0.100.13 → 10.0.100.23"}},
+		{fingerprint.Inputs{}, fingerprint.Inputs{Data: map[string]string{"agent.name": "olaf-a", "agent.ip": "10.0.0.1", "agent.mac": "", "k3s.agent": "1.31"}}, []string{"plans/k3s.csv:3 agent olaf-a added"}},
+		{fingerprint.Inputs{Data: map[string]string{"network.gateway": "10.0.0.1", "k3s.server": "1.31", "k3s.agent": "1.31"}}, fingerprint.Inputs{Data: map[string]string{"network.gateway": "10.0.0.254", "k3s.server": "1.32", "k3s.agent": "1.32"}},
+			[]string{"k3s 1.31 → 1.32", "plans/network.yaml gateway 10.0.0.1 → 10.0.0.254"}},
+		{fingerprint.Inputs{Data: map[string]string{"keys.admin": "1", "cluster.ulf.host.ip": "a"}}, fingerprint.Inputs{Data: map[string]string{"keys.admin": "2", "cluster.ulf.host.ip": "b"}},
+			[]string{"ssh keys of the admin", "a snippet reads the plan of ulf"}},
+		{fingerprint.Inputs{Files: map[string]string{"rendered": "a"}}, fingerprint.Inputs{Files: map[string]string{"rendered": "b"}}, []string{"what k3splan renders for it"}},
+	} {
+		require.Equal(t, test.want, Reasons(p, p.Host("olaf"), test.was, test.is))
+	}
+	removed := Reasons(p, p.Host("ulf"), fingerprint.Inputs{Data: map[string]string{"agent.name": "ulf-a", "agent.ip": "x"}}, fingerprint.Inputs{})
+	require.Equal(t, []string{"agent ulf-a removed"}, removed)
+}
+
+func TestLastLines(t *testing.T) {
+	var said []string
+	l := &lastLines{say: func(line string) { said = append(said, line) }}
+	for i := range 8 {
+		fmt.Fprintf(l, "line %d\r\n", i)
+	}
+	fmt.Fprint(l, "\x1b[31mERR")
+	fmt.Fprint(l, "OR\x1b[0m it failed\nERROR -----\nBacktrace:\n   0: <a::b as c>::d::{{closure}}\n  12: __libc_start_call_main\n             at ./csu/../x.h:58:16\n  13: main\n")
+	require.Equal(t, "line 3\nline 4\nline 5\nline 6\nline 7\nERROR it failed", l.end())
+	require.Len(t, said, 15)
+}
