@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -89,11 +90,15 @@ nothing is compared, no gate waits, no receipt is written.`,
 	flags.DurationVar(&options.gatePause, "gate-pause", 2*time.Second, "how long a gate waits before it asks again")
 	_ = flags.MarkHidden("gate-pause")
 	flags.StringVar(&options.unavailable, "max-unavailable", "1", "how many `HOSTS` with agents may be away at once: a number or a per cent")
-	flags.IntVar(&options.parallel, "parallel", 10, "how many hosts without k3s are deployed at once")
+	flags.IntVar(&options.parallel, "parallel", parallelByDefault(), "how many hosts are deployed at once where nothing of the cluster stops")
 	flags.StringVar(&options.as, "as", "", "log in as `USER`, root or one with sudo without password: for hosts that have no user deploy yet")
 	flags.BoolVar(&options.asJSON, "json", false, "print what became of each host as JSON")
 	return command
 }
+
+// parallelByDefault is as many hosts as this machine has processors, as each is evaluated by a
+// process of its own, of half a gigabyte.
+func parallelByDefault() int { return min(max(2, runtime.NumCPU()), 10) }
 
 func splitArgs(command *cobra.Command, args []string) (patterns, extra []string) {
 	if dash := command.ArgsLenAtDash(); dash >= 0 {
@@ -201,6 +206,9 @@ func (a *app) deploy(command *cobra.Command, args []string, options deployOption
 		return d.finish(nil)
 	}
 	if err := d.settle(); err != nil {
+		if d.asJSON {
+			return errors.Join(err, d.showResults(d.notReached(err)))
+		}
 		return err
 	}
 	results, err := d.roll(ctx)
@@ -208,6 +216,18 @@ func (a *app) deploy(command *cobra.Command, args []string, options deployOption
 		return err
 	}
 	return d.finish(results)
+}
+
+// notReached is what became of the hosts of all waves when none started.
+func (d *deployment) notReached(why error) (results []rollout.Result) {
+	for i, wave := range d.waves {
+		for _, host := range wave.Hosts {
+			results = append(results, rollout.Result{
+				Host: host, Status: rollout.NotReached, Wave: i + 1, Reasons: d.situation.Work[host].Reasons, Cause: why.Error(),
+			})
+		}
+	}
+	return results
 }
 
 // asUser is d.remote for all hosts but those that --as is for.

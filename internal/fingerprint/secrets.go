@@ -44,7 +44,7 @@ func ReadSecrets(ctx context.Context, project string, secrets []hive.Secret) (Co
 			return nil, fmt.Errorf("the secret %s comes from nowhere", secret.Name)
 		}
 		out, err := colmena.Output(ctx, colmena.Command{
-			Program: secret.KeyCommand[0], Args: secret.KeyCommand[1:], Dir: project, Stderr: os.Stderr, Stdin: os.Stdin,
+			Program: secret.KeyCommand[0], Args: secret.KeyCommand[1:], Dir: project,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("getting the secret %s: %w", secret.Name, err)

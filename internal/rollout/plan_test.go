@@ -234,6 +234,38 @@ func TestJudgeAddresses(t *testing.T) {
 	require.Equal(t, "the interface of rolf changes (eno9 → eno1): this may cut the connection", objections[2].Message)
 }
 
+// A server that has another name, or the same name on another host.
+func TestJudgeServers(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s"}, "")
+	s := living(p).change("rolf")
+	s.Observed["rolf"].Receipt.Inputs.Data["server.name"] = "old-s"
+	objections := Judge(s)
+	require.Len(t, objections, 1)
+	require.True(t, objections[0].Refused)
+	require.Contains(t, objections[0].Message, "the server old-s on rolf becomes rolf-s")
+	require.Contains(t, objections[0].Hint, "on olaf: nixos-container root-login olaf-s")
+	require.Contains(t, objections[0].Hint, "on rolf: nixos-container stop old-s")
+
+	s = living(p).change("ulf")
+	last := s.Observed["olaf"].Receipt
+	last.Time = last.Time.Add(time.Hour)
+	last.Cluster.Servers["ulf-s"] = Place{"karl", "10.0.10.4"}
+	objections = Judge(s)
+	require.Len(t, objections, 1)
+	require.Contains(t, objections[0].Message, "the server ulf-s moves from karl to ulf")
+
+	// an agent that is renamed or moves leaves its Node behind
+	p = tables(t, map[string]string{"olaf": "i", "karl": "a", "karl2": "a"}, "")
+	s = living(p).change("karl")
+	s.Observed["karl"].Receipt.Inputs.Data["agent.name"] = "old-a"
+	objections = Judge(s)
+	require.Len(t, objections, 1)
+	require.False(t, objections[0].Refused)
+	require.Equal(t, "the agent old-a on karl becomes karl-a: its Node stays in the cluster", objections[0].Message)
+	s.Observed["karl"].Receipt.Inputs.Data["agent.name"] = "karl2-a"
+	require.Contains(t, Judge(s)[0].Message, "the agent karl2-a moves from karl to karl2")
+}
+
 func TestVersionSteps(t *testing.T) {
 	for _, test := range []struct {
 		was, is string
