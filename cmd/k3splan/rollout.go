@@ -30,6 +30,9 @@ const (
 	// deployUser is who Colmena logs in as; users.nix makes it.
 	deployUser = "deploy"
 
+	// serverToken is the name of the servers' token in hive.Secret.
+	serverToken = "server-token"
+
 	connectTimeout = 8 // seconds
 	askTimeout     = 20 * time.Second
 	askParallel    = 24
@@ -112,7 +115,7 @@ type rackState struct {
 	project *project.Project
 	tree    hive.Tree
 	inputs  map[string]fingerprint.Inputs
-	// secrets are those of the selected hosts.
+	// secrets are those of the hosts that were asked.
 	secrets   map[string]fingerprint.Contents
 	selected  []*plan.Host
 	situation rollout.Situation
@@ -128,17 +131,17 @@ func survey(ctx context.Context, p *project.Project, selected []*plan.Host, remo
 	if s.inputs, err = fingerprint.Of(p, tree); err != nil {
 		return nil, err
 	}
-	for _, host := range selected {
-		if s.secrets[host.Name], err = fingerprint.ReadSecrets(ctx, p.Dir, hive.Secrets(p, host)); err != nil {
-			return nil, err
-		}
-	}
 	asked := slices.Clone(selected)
 	if slices.ContainsFunc(selected, func(h *plan.Host) bool { return len(h.Containers()) > 0 }) {
 		for _, server := range p.Plan.Servers() {
 			if !slices.Contains(asked, server.Host) {
 				asked = append(asked, server.Host)
 			}
+		}
+	}
+	for _, host := range asked {
+		if s.secrets[host.Name], err = fingerprint.ReadSecrets(ctx, p.Dir, hive.Secrets(p, host)); err != nil {
+			return nil, err
 		}
 	}
 	s.situation = rollout.Situation{Plan: p.Plan, Work: map[string]rollout.Work{}}
@@ -150,7 +153,7 @@ func survey(ctx context.Context, p *project.Project, selected []*plan.Host, remo
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	for _, host := range selected {
+	for _, host := range asked {
 		o := s.situation.Observed[host.Name]
 		if o.Unreachable != "" {
 			continue
@@ -158,8 +161,13 @@ func survey(ctx context.Context, p *project.Project, selected []*plan.Host, remo
 		var changed []string
 		if o.Receipt != nil {
 			changed = s.secrets[host.Name].Changed(o.Receipt.Secrets)
+			if slices.Contains(changed, serverToken) && o.Receipt.Secrets.Kinds[serverToken] != "" {
+				s.situation.OtherToken = append(s.situation.OtherToken, host.Name)
+			}
 		}
-		s.situation.Work[host.Name] = rollout.Decide(p.Plan, host, o, s.inputs[host.Name], changed, all)
+		if slices.Contains(selected, host) {
+			s.situation.Work[host.Name] = rollout.Decide(p.Plan, host, o, s.inputs[host.Name], changed, all)
+		}
 	}
 	return s, nil
 }

@@ -30,6 +30,8 @@ type Situation struct {
 	Health map[string]Health
 	// Work is what the selected hosts that answer need.
 	Work map[string]Work
+	// OtherToken are hosts that were asked and got another server token than today's.
+	OtherToken []string
 }
 
 // members are the hosts of the plan whose server belongs to etcd already, as far as is known.
@@ -124,13 +126,9 @@ func (j *judge) hosts(do func(h *plan.Host, w Work, o Observed)) {
 // tokens: k3s encrypts its bootstrap data with the server token, and fails at its next start with
 // another one.
 func (j *judge) tokens() {
-	var hosts []string
-	j.hosts(func(h *plan.Host, w Work, o Observed) {
-		if slices.Contains(w.Secrets, "server-token") && o.Receipt != nil && o.Receipt.Secrets.Kinds["server-token"] != "" {
-			hosts = append(hosts, h.Name)
-		}
-	})
-	if len(hosts) > 0 {
+	concerned := false
+	j.hosts(func(h *plan.Host, _ Work, _ Observed) { concerned = concerned || len(h.Containers()) > 0 })
+	if hosts := slices.Sorted(slices.Values(j.OtherToken)); concerned && len(hosts) > 0 {
 		j.refuse("the server token is not the one that "+enumerate(hosts)+" got: k3s would fail at its next start",
 			"restore secrets/init-token; \"k3splan token rotate\" changes the token of a running cluster\n"+
 				"if the cluster knows the new token already, --force uploads it")

@@ -197,9 +197,20 @@ func TestJudge(t *testing.T) {
 		"k3s up":                      {after(with(roles, "versions: {nixos: nixos-24.11, k3s: 1.32}\n"), "ulf"), nil},
 		"k3s skips":                   {after(with(roles, "versions: {nixos: nixos-24.11, k3s: 1.33}\n"), "ulf"), []string{"refused k3s 1.31 → 1.33 skips a minor release"}},
 		"k3s downgrade":               {after(with(roles, "versions: {nixos: nixos-24.11, k3s: 1.30}\n"), "karl"), []string{"refused k3s 1.31 → 1.30 is a downgrade"}},
+		"server token, new agent": {func() Situation {
+			s := after(was, "karl")
+			s.OtherToken = []string{"ulf", "olaf"}
+			return s
+		}(), []string{"refused the server token is not the one that olaf and ulf got"}},
+		"server token, no container concerned": {func() Situation {
+			s := after(was, "ulrich")
+			s.OtherToken = []string{"ulf"}
+			return s
+		}(), nil},
 		"server token": {func() Situation {
 			s := after(was)
 			s.Work["ulf"] = Work{Secrets: []string{"server-token"}}
+			s.OtherToken = []string{"ulf"}
 			return s
 		}(), []string{"refused the server token is not the one that ulf got"}},
 	} {
