@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -425,6 +426,35 @@ func TestRackInABox(t *testing.T) {
 			require.False(t, byHost[host].Well, host)
 		}
 		require.True(t, byHost["karl"].Well)
+	})
+
+	scenario("on a terminal it asks, and shows a bar", func(t *testing.T) {
+		if _, err := exec.LookPath("script"); err != nil {
+			t.Skip("SKIP: script is not there (Debian: bsdutils)")
+		}
+		b.start("olaf")
+		b.write("running/rolf-s", "", 0o644)
+		b.write("nodes/ulf-a", "", 0o644)
+		b.write("hosts/ulrich/failed", "", 0o644)
+		require.Zero(t, b.deploy().code)
+		b.edit("plans/hosts.csv", "karl,lan", "karl,lan0")
+		answer := func(text string) ran {
+			cmd := b.command("script", "-qec", "k3splan -p "+b.project()+" deploy --gate-pause 100ms", "/dev/null")
+			cmd.Env = append(cmd.Env, "TERM=xterm", "NO_COLOR=")
+			cmd.Stdin = strings.NewReader(text)
+			return b.finish(cmd, b.begin(cmd))
+		}
+		r := answer("n\n")
+		require.Equal(t, 1, r.code, r.stdout)
+		require.Contains(t, r.stdout, "the interface of karl changes (lan → lan0): this may cut the connection")
+		require.Contains(t, r.stdout, "not confirmed; nothing was changed")
+		require.Empty(t, b.evaluated())
+		r = answer("y\n")
+		require.Zero(t, r.code, r.stdout)
+		require.Contains(t, r.stdout, "] 0 of 1 host")
+		require.Regexp(t, "[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] karl evaluating, building, activating", r.stdout)
+		require.Regexp(t, `(?m)^karl +deployed \([0-9]+ s\)`, r.stdout)
+		b.stop("olaf")
 	})
 
 	scenario("hardware", func(t *testing.T) {
