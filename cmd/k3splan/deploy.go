@@ -364,10 +364,12 @@ func (d *deployment) finish(results []rollout.Result) error {
 	for _, result := range results {
 		done[result.Host] = true
 	}
+	away := map[string]string{}
 	for _, host := range d.selected {
 		switch o := d.situation.Observed[host.Name]; {
 		case done[host.Name]:
 		case o.Unreachable != "":
+			away[host.Name] = o.Unreachable
 			results = append(results, rollout.Result{Host: host.Name, Status: rollout.NotReached, Cause: o.Unreachable})
 		case d.situation.Work[host.Name].None():
 			results = append(results, rollout.Result{Host: host.Name, Status: rollout.Unchanged})
@@ -379,9 +381,14 @@ func (d *deployment) finish(results []rollout.Result) error {
 				Waves      []rollout.Wave      `json:"waves"`
 				Reasons    map[string][]string `json:"reasons"`
 				Objections []rollout.Objection `json:"objections"`
-			}{orNone(d.waves), reasonsOf(d.situation.Work), orNone(d.objections)})
+				// Unreachable says why hosts do not answer; what they need is not known.
+				Unreachable map[string]string `json:"unreachable"`
+			}{orNone(d.waves), reasonsOf(d.situation.Work), orNone(d.objections), away})
 		}
-		if len(d.waves) == 0 {
+		switch {
+		case len(away) > 0:
+			fmt.Fprintf(d.stdout, "what %s that do not answer need is not known\n", count(len(away), "host"))
+		case len(d.waves) == 0:
 			fmt.Fprintln(d.stdout, "nothing is to be deployed")
 		}
 		return nil
@@ -395,7 +402,7 @@ func (d *deployment) finish(results []rollout.Result) error {
 	if len(bad) > 0 {
 		return &exitError{code: exitFailed, err: fmt.Errorf("%s of %d not deployed", count(len(bad), "host"), len(d.selected))}
 	}
-	if d.keep || !slices.ContainsFunc(results, func(r rollout.Result) bool { return r.Status == rollout.Deployed }) {
+	if d.keep {
 		return nil
 	}
 	return os.RemoveAll(filepath.Join(d.project.Dir, hive.Dir))

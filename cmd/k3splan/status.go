@@ -161,7 +161,6 @@ func (s *rackState) row(host *plan.Host, versions map[string]string, nodes map[s
 	switch {
 	case o.Unreachable != "":
 		row.State, row.Reasons = stateUnreachable, []string{o.Unreachable}
-		return row
 	case o.Receipt == nil:
 		row.State = stateNew
 	case o.Receipt.System != o.System:
@@ -181,7 +180,10 @@ func (s *rackState) row(host *plan.Host, versions map[string]string, nodes map[s
 		row.Server, row.ServerK3s = "ready", versions[host.Name]
 		if !health.Ready {
 			row.Well, row.Server = false, health.Why
-			if !asked {
+			switch {
+			case o.Unreachable != "":
+				row.Server = "unknown"
+			case !asked:
 				row.Server = "not deployed"
 			}
 		}
@@ -191,7 +193,7 @@ func (s *rackState) row(host *plan.Host, versions map[string]string, nodes map[s
 		row.Node, row.NodeK3s = "ready", node.Version
 		switch {
 		case nodesMissing != "":
-			row.Node = "unknown: " + nodesMissing
+			row.Node = "unknown"
 		case !there:
 			row.Node = "not registered"
 		case !node.Ready:
@@ -230,7 +232,7 @@ func (a *app) showStatus(rows []hostStatus) error {
 			fmt.Fprintf(a.stdout, "%s: failed units: %s\n", row.Host, strings.Join(row.FailedUnits, " "))
 		}
 		for _, part := range [][2]string{{"server", row.Server}, {"Node", row.Node}} {
-			if part[1] != "" && part[1] != "ready" {
+			if part[1] != "" && part[1] != "ready" && part[1] != "unknown" {
 				fmt.Fprintf(a.stdout, "%s: %s: %s\n", row.Host, part[0], part[1])
 			}
 		}
@@ -243,6 +245,8 @@ func cell(state, version string) string {
 	switch {
 	case state == "":
 		return "-"
+	case strings.HasPrefix(state, "unknown"):
+		return "unknown"
 	case state != "ready":
 		return "not ready"
 	case version != "":
