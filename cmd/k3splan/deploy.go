@@ -48,7 +48,12 @@ generated/ is removed after success, and stays after a failure.`,
 		ValidArgsFunction: a.completeHosts,
 		RunE: func(command *cobra.Command, args []string) error {
 			return a.withColmena(command, args, func(ctx context.Context, c colmenaRun) error {
-				if err := c.apply(ctx); err != nil {
+				env, lock, err := a.unlock(c.project, c.hosts)
+				if err != nil {
+					return err
+				}
+				c.env = env
+				if err := errors.Join(c.apply(ctx), lock()); err != nil {
 					return err
 				}
 				if keep {
@@ -71,6 +76,7 @@ type colmenaRun struct {
 	selection colmena.Selection
 	hosts     []*plan.Host
 	extra     []string
+	env       []string // beside the hive's own
 }
 
 // withColmena checks everything that can be checked, renders, finds Colmena and then does the work.
@@ -123,7 +129,7 @@ func selectionOf(hosts []*plan.Host, all bool) colmena.Selection {
 
 func (c colmenaRun) run(ctx context.Context, args []string) error {
 	return colmena.Run(ctx, colmena.Command{
-		Program: c.program, Args: args, Env: c.hive.Env,
+		Program: c.program, Args: args, Env: slices.Concat(c.hive.Env, c.env),
 		Stdin: c.app.stdin, Stdout: c.app.stdout, Stderr: c.app.stderr,
 	})
 }
