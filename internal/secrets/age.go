@@ -68,7 +68,7 @@ func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
 	if len(all) == 0 {
 		all = []age.Identity{noIdentity{}} // so that a damaged file is still told from a locked one
 	}
-	k.identities.locked = ""
+	k.identities.locked, k.identities.failed = "", ""
 	out, err := age.Decrypt(in, all...)
 	var none *age.NoIdentityMatchError
 	switch {
@@ -76,18 +76,23 @@ func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
 		return nil, &LockedError{"the key " + k.identities.locked + " needs its passphrase", "run the command on a terminal"}
 	case errors.As(err, &none):
 		return nil, &LockedError{"no key of this machine opens it", k.identities.hint()}
+	case k.identities.failed != "":
+		return nil, fmt.Errorf("cannot be decrypted: the passphrase of %s is wrong, or was not given", k.identities.failed)
 	case err != nil:
-		return nil, fmt.Errorf("cannot be decrypted: %w", err)
+		return nil, errDamaged
 	}
 	content, err := io.ReadAll(io.LimitReader(out, limit+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("cannot be decrypted: %w", err)
+		return nil, errDamaged
 	case int64(len(content)) > limit:
 		return nil, fmt.Errorf("is larger than %d KiB", limit>>10)
 	}
 	return content, nil
 }
+
+// errDamaged stands for the errors of age, which quote from what may be plain text.
+var errDamaged = errors.New("was not encrypted by age, or is damaged")
 
 type noIdentity struct{}
 

@@ -31,8 +31,9 @@ type identities struct {
 	unusable []string
 	named    bool
 	ask      Ask
-	// locked is the key that last wanted a passphrase when nobody could be asked.
-	locked string
+	// locked is the key that last wanted a passphrase when nobody could be asked, failed one that could
+	// not be opened by what was given.
+	locked, failed string
 }
 
 // IdentityFiles gives the existing files in which private keys are looked for.
@@ -106,7 +107,7 @@ func (ids *identities) parse(file string) ([]age.Identity, error) {
 	text := bytes.TrimSpace(content)
 	switch {
 	case bytes.HasPrefix(text, []byte(armor.Header)), bytes.HasPrefix(text, []byte("age-encryption.org/")):
-		return []age.Identity{&sealedIdentities{sealed: text, ask: ids.asker(file)}}, nil
+		return []age.Identity{ids.watch(file, &sealedIdentities{sealed: text, ask: ids.asker(file)})}, nil
 	case bytes.HasPrefix(text, []byte("-----BEGIN")):
 		identity, err := ids.parseSSH(file, content)
 		if err != nil {
@@ -137,16 +138,37 @@ func (ids *identities) parseSSH(file string, content []byte) (age.Identity, erro
 			return nil, err
 		}
 	}
-	return agessh.NewEncryptedSSHIdentity(public, content, ids.asker(file))
+	sealed, err := agessh.NewEncryptedSSHIdentity(public, content, ids.asker(file))
+	if err != nil {
+		return nil, err
+	}
+	return ids.watch(file, sealed), nil
 }
 
-var errNobodyToAsk = errors.New("nobody can be asked for the passphrase")
+// watched is a key with a passphrase that tells when it could not be opened.
+type watched struct {
+	age.Identity
+	file string
+	ids  *identities
+}
+
+func (ids *identities) watch(file string, identity age.Identity) age.Identity {
+	return &watched{identity, file, ids}
+}
+
+func (w *watched) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	key, err := w.Identity.Unwrap(stanzas)
+	if err != nil && !errors.Is(err, age.ErrIncorrectIdentity) {
+		w.ids.failed = w.file
+	}
+	return key, err
+}
 
 func (ids *identities) asker(file string) func() ([]byte, error) {
 	return func() ([]byte, error) {
 		if ids.ask == nil {
 			ids.locked = file
-			return nil, errNobodyToAsk
+			return nil, errors.New("nobody can be asked for the passphrase")
 		}
 		return ids.ask("Passphrase of " + file + ": ")
 	}
