@@ -17,14 +17,18 @@ import (
 	"k3splan/internal/secrets/secretstest"
 )
 
-// encrypted gives the folder of the five-host example with its secrets kept by age, and the plain
-// secrets.
-func encrypted(t testing.TB) (dir string, contents map[string]string) {
+// encrypted gives the folder of an example with its secrets kept by age, and the plain secrets.
+func encrypted(t testing.TB, example string) (dir string, contents map[string]string) {
 	t.Helper()
-	dir = copyExample(t, "rack", map[string]string{"secrets/ulfpasswd": poisonHash + "\n"})
+	dir = copyExample(t, example, nil)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, secrets.RecipientsFile), []byte(secretstest.AgeKey(t)+"\n"), 0o644))
+	names := []string{"init-token", "agent-token", "passwd"}
+	if example == "rack" {
+		names = append(names, "ulfpasswd")
+		require.NoError(t, os.WriteFile(filepath.Join(dir, secrets.Dir, "ulfpasswd"), []byte(poisonHash+"\n"), 0o600))
+	}
 	contents = map[string]string{}
-	for _, name := range []string{"init-token", "agent-token", "passwd", "ulfpasswd"} {
+	for _, name := range names {
 		content, err := os.ReadFile(filepath.Join(dir, secrets.Dir, name))
 		require.NoError(t, err)
 		contents[name] = string(content)
@@ -36,7 +40,7 @@ func encrypted(t testing.TB) (dir string, contents map[string]string) {
 
 func TestSecretsOfAHost(t *testing.T) {
 	secretstest.Home(t)
-	dir, _ := encrypted(t)
+	dir, _ := encrypted(t, "rack")
 	p, problems, err := project.Load(dir)
 	require.NoError(t, err)
 	require.Empty(t, problems)
@@ -50,7 +54,7 @@ func TestSecretsOfAHost(t *testing.T) {
 // holds no secret, and evaluates.
 func TestEncryptedSecretsRender(t *testing.T) {
 	secretstest.Home(t)
-	dir, contents := encrypted(t)
+	dir, contents := encrypted(t, "rack")
 	tree := render(t, dir)
 	for _, file := range tree.Paths() {
 		require.NotContains(t, string(tree[file]), dir, file)
@@ -78,13 +82,31 @@ func TestEncryptedSecretsRender(t *testing.T) {
 	out, code := harness(t, "--check", file)
 	require.Zero(t, code, out)
 	require.Empty(t, out)
-	// the whole project is seen by Nix at no time: no encrypted file is in the store either
-	var scanned []string
-	for name := range contents {
-		scanned = append(scanned, filepath.Join(dir, secrets.Dir, name+".age"))
+}
+
+// No secret that is kept encrypted gets into the store, in plain text or encrypted.
+func TestNoEncryptedSecretLeaks(t *testing.T) {
+	secretstest.Home(t)
+	dir, contents := encrypted(t, "single")
+	_, err := render(t, dir).Write(dir)
+	require.NoError(t, err)
+	var searched []string
+	for name, content := range contents {
+		plain := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.WriteFile(plain, []byte(content), 0o600))
+		searched = append(searched, plain, filepath.Join(dir, secrets.Dir, name+".age"))
 	}
-	out, code = harness(t, append([]string{"scan", file}, scanned...)...)
+	scan := func() (string, int) {
+		return harness(t, append([]string{"scan", filepath.Join(dir, hive.Dir, "hive.nix")}, searched...)...)
+	}
+	out, code := scan()
 	require.Zero(t, code, out)
+
+	// the control: a snippet that copies an encrypted file into the store is found
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "nixConfigs", "olaf.nix"),
+		[]byte(`{ environment.etc.token.source = "${../secrets/init-token.age}"; }`), 0o600))
+	_, code = scan()
+	require.Equal(t, 1, code, "the search can find")
 }
 
 // What Colmena will run for a key prints the very secret: the real program, found by K3SPLAN or on
@@ -97,7 +119,7 @@ func TestKeyCommandsPrintTheSecrets(t *testing.T) {
 	out, err := exec.Command("go", "build", "-o", program, "k3splan/cmd/k3splan").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	secretstest.Home(t)
-	dir, contents := encrypted(t)
+	dir, contents := encrypted(t, "rack")
 	_, err = render(t, dir).Write(dir)
 	require.NoError(t, err)
 	keys := evaluate(t, "lib.mapAttrs (_: n: lib.mapAttrs (_: k: { inherit (k) keyCommand keyFile text; }) n.config.deployment.keys) nodes",
