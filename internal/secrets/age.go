@@ -178,7 +178,7 @@ func (f folder) recipients() (recipients []age.Recipient, problems plan.Problems
 	return recipients, problems
 }
 
-const recipientsHint = "for example `age-keygen -o ~/.config/age/keys.txt` and `age-keygen -y ~/.config/age/keys.txt >> " + RecipientsFile +
+const recipientsHint = "for example `mkdir -p ~/.config/age`, `age-keygen -o ~/.config/age/keys.txt` and `age-keygen -y ~/.config/age/keys.txt >> " + RecipientsFile +
 	"`, or `cat ~/.ssh/id_ed25519.pub >> " + RecipientsFile + "`"
 
 // parseRecipient also gives the key without its comment, and says in fixed words what is wrong.
