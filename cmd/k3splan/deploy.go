@@ -122,7 +122,12 @@ func switches(extra []string) bool {
 // plainDeploy leaves everything to Colmena.
 func (a *app) plainDeploy(command *cobra.Command, args []string, keep bool) error {
 	return a.withColmena(command, args, func(ctx context.Context, c colmenaRun) error {
-		if err := c.apply(ctx); err != nil {
+		env, lock, err := a.unlock(c.project, c.hosts)
+		if err != nil {
+			return err
+		}
+		c.env = env
+		if err := errors.Join(c.apply(ctx), lock()); err != nil {
 			return err
 		}
 		if keep {
@@ -188,7 +193,7 @@ func (a *app) deploy(command *cobra.Command, args []string, options deployOption
 			return err
 		}
 	}
-	if d.rackState, err = survey(ctx, p, selected, ask, d.all); err != nil {
+	if d.rackState, err = d.survey(ctx, p, selected, ask, d.all); err != nil {
 		return err
 	}
 	if d.stopsServers() {
@@ -339,8 +344,14 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 		Inputs: d.inputs, Secrets: d.secrets, Before: d.situation.Observed,
 		Logs: logs, GateTimeout: d.gateTimeout, Pause: d.gatePause,
 	}
+	env, lock, err := d.unlock(d.project, d.selected)
+	if err != nil {
+		return nil, err
+	}
+	defer lock()
+	driver.Env = env
 	if config := sshConfig(d.project); config != "" {
-		driver.Env = []string{"SSH_CONFIG_FILE=" + config}
+		driver.Env = append(driver.Env, "SSH_CONFIG_FILE="+config)
 	}
 	d.say("Colmena's output is kept in %s", logs)
 	total := 0
@@ -480,6 +491,7 @@ type colmenaRun struct {
 	selection colmena.Selection
 	hosts     []*plan.Host
 	extra     []string
+	env       []string // beside the hive's own
 }
 
 // withColmena checks everything that can be checked, renders, finds Colmena and then does the work.
@@ -535,7 +547,7 @@ func selectionOf(hosts []*plan.Host, all bool) colmena.Selection {
 
 func (c colmenaRun) run(ctx context.Context, args []string) error {
 	return colmena.Run(ctx, colmena.Command{
-		Program: c.program, Args: args, Env: c.hive.Env,
+		Program: c.program, Args: args, Env: slices.Concat(c.hive.Env, c.env),
 		Stdin: c.app.stdin, Stdout: c.app.stdout, Stderr: c.app.stderr,
 	})
 }

@@ -122,7 +122,7 @@ type rackState struct {
 }
 
 // survey renders in memory, asks the hosts, and finds out what the selected ones need.
-func survey(ctx context.Context, p *project.Project, selected []*plan.Host, remote func(*plan.Host) colmena.Remote, all bool) (*rackState, error) {
+func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.Host, remote func(*plan.Host) colmena.Remote, all bool) (*rackState, error) {
 	tree, err := hive.Render(p, k3splan.Files)
 	if err != nil {
 		return nil, err
@@ -139,8 +139,9 @@ func survey(ctx context.Context, p *project.Project, selected []*plan.Host, remo
 			}
 		}
 	}
+	read := a.secretReader(p)
 	for _, host := range asked {
-		if s.secrets[host.Name], err = fingerprint.ReadSecrets(ctx, p.Dir, hive.Secrets(p, host)); err != nil {
+		if s.secrets[host.Name], err = fingerprint.ReadSecrets(ctx, p.Dir, hive.Secrets(p, host), read); err != nil {
 			return nil, err
 		}
 	}

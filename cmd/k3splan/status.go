@@ -102,7 +102,7 @@ func (a *app) status(patterns []string) ([]hostStatus, error) {
 	ctx, stop := interruptible()
 	defer stop()
 	remote := remoteOf(p, deployUser)
-	s, err := survey(ctx, p, selected, remote, false)
+	s, err := a.survey(ctx, p, selected, remote, false)
 	if err != nil {
 		return nil, err
 	}

@@ -28,12 +28,21 @@ type Secrets struct {
 // Contents are secrets in memory, by kind.
 type Contents map[string][]byte
 
-// ReadSecrets reads what is uploaded to a host. No error holds a secret.
-func ReadSecrets(ctx context.Context, project string, secrets []hive.Secret) (Contents, error) {
+// ReadSecrets reads what is uploaded to a host; read gives the entries that are not kept in plain
+// text. No error holds a secret.
+func ReadSecrets(ctx context.Context, project string, secrets []hive.Secret, read func(entry string) ([]byte, error)) (Contents, error) {
 	contents := Contents{}
 	for _, secret := range secrets {
 		if secret.KeyFile != "" {
 			data, err := os.ReadFile(filepath.Join(project, filepath.FromSlash(secret.KeyFile)))
+			if err != nil {
+				return nil, fmt.Errorf("reading the secret %s: %w", secret.Name, err)
+			}
+			contents[secret.Name] = data
+			continue
+		}
+		if secret.Entry != "" {
+			data, err := read(secret.Entry)
 			if err != nil {
 				return nil, fmt.Errorf("reading the secret %s: %w", secret.Name, err)
 			}
