@@ -46,7 +46,10 @@ var boxes int
 // newBox makes a rack without hosts, and the project for it.
 func newBox(t *testing.T) *box {
 	t.Helper()
-	if os.Geteuid() != 0 {
+	switch {
+	case testing.Short():
+		t.Skip("SKIP: a rack in a box takes minutes")
+	case os.Geteuid() != 0:
 		t.Skip("SKIP: a rack in a box needs root")
 	}
 	for _, program := range []string{"ip", "unshare", "sudo", "nix-build", "nix-daemon", "nix-copy-closure", "/usr/sbin/sshd", "ssh-keygen"} {
