@@ -29,6 +29,7 @@ type colmenaInBox struct {
 	command, hive string
 	hosts         []string
 	keepResult    bool
+	local         bool
 	parallel      int
 
 	generated string
@@ -54,6 +55,11 @@ func (c *colmenaInBox) run(args []string) error {
 		case "--on":
 			i++
 			c.hosts = strings.Split(args[i], ",")
+		case "--node":
+			i++
+			c.hosts = []string{args[i]}
+		case "--sudo":
+			c.local = true
 		case "--keep-result":
 			c.keepResult = true
 		case "--verbose":
@@ -117,12 +123,9 @@ func (c *colmenaInBox) host(name string) error {
 			return err
 		}
 	}
-	push := exec.Command("nix-copy-closure", "--to", "--gzip", c.target(name), system)
-	push.Env = append(os.Environ(), "NIX_SSHOPTS="+strings.Join(c.options(name), " "))
-	if out, err := push.CombinedOutput(); err != nil {
-		return fmt.Errorf("copying: %w: %s", err, out)
+	if err := c.push(name, system); err != nil {
+		return err
 	}
-	fmt.Printf("[INFO ] %s | Pushed system closure\n", name)
 	if err := c.upload(name); err != nil {
 		return err
 	}
@@ -133,6 +136,19 @@ func (c *colmenaInBox) host(name string) error {
 		return fmt.Errorf("activation: %w", err)
 	}
 	fmt.Printf("[INFO ] %s | Activation successful\n", name)
+	return nil
+}
+
+func (c *colmenaInBox) push(name, system string) error {
+	if c.local {
+		return nil
+	}
+	push := exec.Command("nix-copy-closure", "--to", "--gzip", c.target(name), system)
+	push.Env = append(os.Environ(), "NIX_SSHOPTS="+strings.Join(c.options(name), " "))
+	if out, err := push.CombinedOutput(); err != nil {
+		return fmt.Errorf("copying: %w: %s", err, out)
+	}
+	fmt.Printf("[INFO ] %s | Pushed system closure\n", name)
 	return nil
 }
 
@@ -174,6 +190,12 @@ func (c *colmenaInBox) ssh(name string, stdin []byte, command ...string) error {
 		args = append(args, "sudo", "-H", "--")
 	}
 	cmd := exec.Command("ssh", append(args, command...)...)
+	if c.local {
+		if command[0] == "sh" { // quoted for ssh
+			command[2] = strings.Trim(command[2], "'")
+		}
+		cmd = exec.Command(command[0], command[1:]...)
+	}
 	cmd.Stdin = bytes.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	os.Stdout.Write(out)

@@ -385,6 +385,19 @@ func TestRackInABox(t *testing.T) {
 		require.Equal(t, "unchanged", b.deploy("emil").status()["emil"])
 	})
 
+	scenario("the machine that deploys is a host itself", func(t *testing.T) {
+		require.Zero(t, b.deploy().code)
+		b.edit("plans/hosts.csv", "ulrich,lan", "dora,lan,10.77.0.9@local,dora,8\nulrich,lan")
+		r := b.deploy("dora")
+		require.Equal(t, all("deployed", "dora"), r.status(), r.stderr)
+		require.Contains(t, b.read(strings.TrimPrefix(r.results["dora"].Log, b.dir+"/")), "$ colmena apply-local ")
+		require.Contains(t, b.read("deployer/activations"), "done ")
+		require.FileExists(t, filepath.Join(b.dir, "deployer/var/lib/k3splan/receipt"))
+		require.Equal(t, "unchanged", b.deploy("dora").status()["dora"])
+		b.edit("plans/hosts.csv", "dora,lan,10.77.0.9@local,dora,8\n", "")
+		require.Zero(t, b.deploy().code)
+	})
+
 	scenario("status", func(t *testing.T) {
 		require.Zero(t, b.deploy().code)
 		r := b.k3splan("status")
@@ -437,6 +450,7 @@ func TestRackInABox(t *testing.T) {
 		b.write("nodes/ulf-a", "", 0o644)
 		b.write("hosts/ulrich/failed", "", 0o644)
 		require.Zero(t, b.deploy().code)
+		b.evaluated()
 		b.edit("plans/hosts.csv", "karl,lan", "karl,lan0")
 		answer := func(text string) ran {
 			cmd := b.command("script", "-qec", "k3splan -p "+b.project()+" deploy --gate-pause 100ms", "/dev/null")

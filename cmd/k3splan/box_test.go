@@ -46,7 +46,10 @@ var boxes int
 // newBox makes a rack without hosts, and the project for it.
 func newBox(t *testing.T) *box {
 	t.Helper()
-	if os.Geteuid() != 0 {
+	switch {
+	case testing.Short():
+		t.Skip("SKIP: a rack in a box takes minutes")
+	case os.Geteuid() != 0:
 		t.Skip("SKIP: a rack in a box needs root")
 	}
 	for _, program := range []string{"ip", "unshare", "sudo", "nix-build", "nix-daemon", "nix-copy-closure", "/usr/sbin/sshd", "ssh-keygen"} {
@@ -66,7 +69,7 @@ func newBox(t *testing.T) *box {
 	b.ip("-n", b.netns("sw"), "link", "add", "br0", "type", "bridge")
 	b.ip("-n", b.netns("sw"), "link", "set", "br0", "up")
 	b.plug("deployer", "10.77.0.1", 0)
-	for _, folder := range []string{"members", "running", "nodes", "bin", "deployer/nix", "conf"} {
+	for _, folder := range []string{"members", "running", "nodes", "bin", "deployer/nix", "deployer/run", "deployer/var/lib", "conf"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(b.dir, folder), 0o755))
 	}
 	// users other than root go through here
@@ -88,6 +91,8 @@ func newBox(t *testing.T) *box {
 		b.write("bin/colmena", "#!/bin/sh\nexec box-colmena \"$@\"\n", 0o755)
 	}
 	b.write("conf/nix.conf", "sandbox = false\nbuild-users-group =\nsubstituters =\ntrusted-users = root deploy\n", 0o644)
+	b.write("deployer/os-release", "ID=nixos\n", 0o644)
+	b.write("deployer/run/box.env", fmt.Sprintf("box=%s/deployer\nrack=%s\n", b.dir, b.dir), 0o644)
 	b.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(b.dir, "key"))
 	b.write("ssh_config", fmt.Sprintf("Host *\n  IdentityFile %s/key\n  IdentitiesOnly yes\n  UserKnownHostsFile %s/known_hosts\n  StrictHostKeyChecking accept-new\n  LogLevel ERROR\n", b.dir, b.dir), 0o600)
 	return b
@@ -108,8 +113,8 @@ func (b *box) realColmena(program string) {
 		b.t.Skipf("SKIP: Colmena is on PATH, but not the library of nixpkgs that it needs: %v", err)
 	}
 	b.write("bin/colmena", fmt.Sprintf(`#!/bin/sh
-if [ "$1" = apply ]; then
-  for word in "$@"; do if [ "$last" = --on ]; then echo "$word" >> %s/evaluations; fi; last=$word; done
+if [ "$1" = apply ] || [ "$1" = apply-local ]; then
+  for word in "$@"; do if [ "$last" = --on ] || [ "$last" = --node ]; then echo "$word" >> %s/evaluations; fi; last=$word; done
 fi
 exec %s "$@"
 `, b.dir, program), 0o755)

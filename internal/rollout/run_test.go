@@ -32,7 +32,7 @@ func (f *fakeSteps) step(name, host, fails string) error {
 	if f.at != nil {
 		f.at(name + " " + host)
 	}
-	if host == fails {
+	if host == fails || fails == "*" {
 		return errors.New("it does not work")
 	}
 	return nil
@@ -108,6 +108,18 @@ func TestRunStops(t *testing.T) {
 	for _, host := range []string{"c", "d"} {
 		require.Contains(t, []Status{Deployed, NotReached}, results[host].Status)
 	}
+}
+
+// In a wave of several, no host is begun after one has failed.
+func TestRunStopsWithinAWave(t *testing.T) {
+	f := &fakeSteps{failApply: "*"}
+	wave := []Wave{{Kind: kindOther, Hosts: []string{"a", "b", "c", "d"}, Parallel: 1}}
+	count := map[Status]int{}
+	for _, result := range Run(t.Context(), wave, nil, f, func(Event) {}) {
+		count[result.Status]++
+	}
+	require.Equal(t, map[Status]int{Failed: 1, NotReached: 3}, count)
+	require.Len(t, f.done, 1)
 }
 
 func TestRunInterrupted(t *testing.T) {
