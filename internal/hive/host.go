@@ -40,6 +40,7 @@ func hostData(p *project.Project, h *plan.Host) host {
 		}
 	}
 	add("passwd", p.Secrets.PasswordFile(h.Name))
+	add("ssh-host-key", p.Secrets.HostKeyFile(h.Name))
 	// agents without a token of their own join with the servers'
 	if h.Server != nil || h.Agent != nil && p.Secrets.AgentToken() == "" {
 		add("server-token", p.Secrets.InitToken())

@@ -22,6 +22,8 @@ const (
 // folder is the back end where each secret is a plain file.
 type folder struct{ dir string }
 
+func (f folder) path(name string) string { return filepath.Join(f.dir, filepath.FromSlash(name)) }
+
 // names lists the files, sorted; none if there is no folder yet. shared is the folder's mode if it
 // lets others in, else 0.
 func (f folder) names() (names []string, shared fs.FileMode, err error) {
@@ -51,7 +53,7 @@ func (f folder) names() (names []string, shared fs.FileMode, err error) {
 // read gives a file's content and, if its mode lets others in, that mode. The errors are fit to
 // be a problem's message: they name no absolute path.
 func (f folder) read(name string, limit int64) (content []byte, shared fs.FileMode, err error) {
-	path := filepath.Join(f.dir, name)
+	path := f.path(name)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, errors.New("is a symbolic link that leads nowhere")

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/crypto/ssh"
+
 	"k3splan/internal/plan"
 )
 
@@ -26,17 +28,18 @@ type Needs struct {
 
 // Store knows the secrets of one project. It holds paths and public keys only.
 type Store struct {
-	tokens    map[TokenKind]string // path, if the file exists
-	passwords map[string]string    // path, by host; "" for the hosts that have none of their own
-	keys      map[string][]key     // by what they open
-	shared    []string             // the lines of the keys that open every host
+	tokens    map[TokenKind]string     // path, if the file exists
+	passwords map[string]string        // path, by host; "" for the hosts that have none of their own
+	keys      map[string][]key         // by what they open
+	shared    []string                 // the lines of the keys that open every host
+	hostKeys  map[string]ssh.PublicKey // by host, if the file exists; nil where it is not valid
 }
 
 // Open looks at the secrets of the project in a folder, reading each file once. The problems are
 // sorted; the store is usable whatever they are, and with an error among them it may know less
 // than there is.
 func Open(project string, needs Needs) (*Store, plan.Problems) {
-	s := &Store{tokens: map[TokenKind]string{}, passwords: map[string]string{}, keys: map[string][]key{}}
+	s := &Store{tokens: map[TokenKind]string{}, passwords: map[string]string{}, keys: map[string][]key{}, hostKeys: map[string]ssh.PublicKey{}}
 	o := opening{Store: s, needs: needs, hosts: make(hostSet, len(needs.Hosts)), folder: folder{filepath.Join(project, Dir)}}
 	for _, host := range needs.Hosts {
 		o.hosts[host] = true
@@ -53,6 +56,7 @@ func Open(project string, needs Needs) (*Store, plan.Problems) {
 	o.readTokens(names)
 	o.readPasswords(names)
 	o.readKeys(names)
+	o.readHostKeys()
 	o.findOrphans(names)
 	o.problems.Sort()
 	return s, o.problems
