@@ -14,6 +14,7 @@ import (
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/sshconf"
 )
 
 func (a *app) buildCommand() *cobra.Command {
@@ -42,12 +43,22 @@ func (a *app) deployCommand() *cobra.Command {
 that are named. A HOST may be a pattern or @TAG. What stands behind -- goes to Colmena. With more
 than one server among the hosts, one after the other is activated, so that etcd keeps its majority.
 
+The hosts are verified by the keys in plans/known_hosts; one whose key is unknown is refused, as
+Colmena itself would take any key.
+
 generated/ is removed after success, and stays after a failure.`,
 		Example:           "  k3splan deploy\n  k3splan deploy karl\n  k3splan deploy '@rack-a' -- --verbose",
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.completeHosts,
 		RunE: func(command *cobra.Command, args []string) error {
-			return a.withColmena(command, args, func(ctx context.Context, c colmenaRun) error {
+			return a.withColmena(command, args, func(ctx context.Context, c colmenaRun) (err error) {
+				// with it, Colmena takes the keys by which the hosts are known and no others
+				conf, err := sshconf.Prepare(c.project.Dir, c.project.Plan, c.project.HostKeys)
+				if err != nil {
+					return err
+				}
+				defer func() { err = errors.Join(err, conf.Close()) }()
+				c.hive.Env = append(c.hive.Env, conf.Env()...)
 				if err := c.apply(ctx); err != nil {
 					return err
 				}
@@ -86,6 +97,11 @@ func (a *app) withColmena(command *cobra.Command, args []string, work func(conte
 	hosts := p.Plan.Hosts
 	if len(patterns) > 0 {
 		if hosts, err = selectHosts(p.Plan, patterns); err != nil {
+			return err
+		}
+	}
+	if command.Name() != "build" { // which connects to no host
+		if err := refuseUnknown(hosts, p.HostKeys); err != nil {
 			return err
 		}
 	}

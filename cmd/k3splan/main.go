@@ -70,6 +70,7 @@ everything that is wrong with it, and renders a NixOS hive that Colmena builds a
 		a.setupCommand(), a.validateCommand(), a.configurationCommand(), a.renderCommand(),
 		a.buildCommand(), a.deployCommand(), a.passwdCommand(), a.updateCommand(),
 		a.bootStickCommand(),
+		a.sshCommand(), a.sshConfigCommand(), a.knownHostsCommand(), a.tokenCommand(), a.kubeconfigCommand(),
 	)
 	return root
 }

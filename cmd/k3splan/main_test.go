@@ -9,7 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"k3splan": main})
+	testscript.Main(m, map[string]func(){"k3splan": main, "kubeapi": kubeAPI})
 }
 
 const (

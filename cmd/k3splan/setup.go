@@ -64,6 +64,10 @@ func (a *app) setup(dir string) error {
 		a.say("\nThe token is new. If this plan's cluster lives already, put its token into secrets/init-token\n" +
 			"instead: it is in that file where the cluster was set up.")
 	}
+	if slices.ContainsFunc(made, func(m project.Made) bool { return strings.HasPrefix(m.File, "secrets/hosts/") }) {
+		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
+			"it with k3splan known-hosts scan HOST.")
+	}
 	return a.sayLeft(dir)
 }
 
@@ -90,6 +94,9 @@ func (a *app) sayLeft(dir string) error {
 	}
 	if p.Plan.Network.Versions.NixOS.NeedsLock() && !fileExists(filepath.Join(dir, "plans", "lock.json")) {
 		steps = append(steps, "pin nixpkgs:                    k3splan update"+in)
+	}
+	if slices.ContainsFunc(p.Plan.Hosts, func(h *plan.Host) bool { return !h.Target.Local && !p.HostKeys.Known(h.Name) }) {
+		steps = append(steps, "then make the hosts' ssh keys:  k3splan known-hosts make"+in)
 	}
 	steps = append(steps, "see whether all is well:        k3splan validate"+in)
 	a.say("\nWhat is left to do:")
