@@ -386,7 +386,10 @@ const serverLimit = 5 * time.Minute
 
 // restart restarts the servers one after the other and stops at the first that fails.
 func (c *cluster) restart(ctx context.Context) error {
-	servers := c.plan.Servers()
+	servers, err := c.servers("") // the init server first, as in a deployment
+	if err != nil {
+		return err
+	}
 	for i, server := range servers {
 		if err := c.at(server).Restart(ctx, serverLimit); err != nil {
 			hint := "see its journal: k3splan ssh " + server.Host.Name
