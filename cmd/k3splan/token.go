@@ -26,6 +26,9 @@ bootstrap data with the server token, so it cannot simply be replaced in its fil
 together with a running server.`,
 		Example: "  k3splan token rotate\n  k3splan token show --agent",
 		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			return usageError(errors.New("say what to do with the token: show, rotate, adopt or push"))
+		},
 	}
 	command.AddCommand(a.tokenShowCommand(), a.tokenRotateCommand(), a.tokenAdoptCommand(), a.tokenPushCommand())
 	return command
