@@ -108,7 +108,7 @@ func FromK3s(content []byte, name, address string) (*Config, error) {
 
 // YAML is the config as a file of its own.
 func (c *Config) YAML() ([]byte, error) {
-	return yaml.Marshal(file{
+	return encode(file{
 		APIVersion: "v1", Kind: "Config", CurrentContext: c.Name,
 		Clusters: []namedCluster{{c.Name, cluster{base64.StdEncoding.EncodeToString(c.CA), c.Server}}},
 		Users:    []namedUser{{c.Name, user{base64.StdEncoding.EncodeToString(c.Certificate), base64.StdEncoding.EncodeToString(c.Key)}}},

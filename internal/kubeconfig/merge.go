@@ -74,13 +74,22 @@ func (c *Config) Merge(present []byte, isOurs func(server string) bool) ([]byte,
 			*node = *value(ours, key)
 		}
 	}
+	merged, err := encode(root)
+	if err != nil {
+		return nil, err
+	}
+	return merged, c.same(present, merged)
+}
+
+// encode writes YAML as kubectl does.
+func encode(content any) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
 	encoder.SetIndent(2)
-	if err := errors.Join(encoder.Encode(root), encoder.Close()); err != nil {
-		return nil, errors.New("the kubeconfig cannot be written as YAML")
+	if err := errors.Join(encoder.Encode(content), encoder.Close()); err != nil {
+		return nil, errors.New("the kubeconfig cannot be written as YAML") // its words may quote
 	}
-	return out.Bytes(), c.same(present, out.Bytes())
+	return out.Bytes(), nil
 }
 
 // conflicts looks for entries of our name that are somebody else's.
