@@ -110,6 +110,9 @@ A machine that runs already has a key of its own: adopt that with k3splan known-
 			}
 			var names []string
 			for _, host := range hosts {
+				if len(args) == 0 && host.Target.Local {
+					continue // it runs already, with a key of its own
+				}
 				names = append(names, host.Name)
 			}
 			made, err := project.MakeHostKeys(m.dir, m.keys, names, renew)

@@ -14,6 +14,7 @@ import (
 
 func (a *app) sshCommand() *cobra.Command {
 	var user string
+	var terminal bool
 	command := &cobra.Command{
 		Use:   "ssh HOST [COMMAND…]",
 		Short: "Log in to a host, or run a command there",
@@ -23,19 +24,20 @@ refused. The rest of your own ssh configuration holds as usual.
 
 Options come before HOST; all that stands behind it is the command. The exit code is ssh's: that of
 the command, or 255 if there was no connection.`,
-		Example: "  k3splan ssh olaf\n  k3splan ssh olaf systemctl --failed\n  k3splan ssh --user deploy olaf sudo journalctl -b",
+		Example: "  k3splan ssh olaf\n  k3splan ssh olaf systemctl --failed\n  k3splan ssh -t olaf sudo journalctl -b",
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.ssh(args[0], user, args[1:])
+			return a.ssh(args[0], user, terminal, args[1:])
 		},
 		ValidArgsFunction: a.completeHostNames,
 	}
 	command.Flags().SetInterspersed(false)
 	command.Flags().StringVarP(&user, "user", "l", "", "log in as `USER` (default: the host's admin)")
+	command.Flags().BoolVarP(&terminal, "tty", "t", false, "give the command a terminal, for example for sudo to ask on")
 	return command
 }
 
-func (a *app) ssh(name, user string, words []string) (err error) {
+func (a *app) ssh(name, user string, terminal bool, words []string) (err error) {
 	m, err := a.machines()
 	if err != nil {
 		return err
@@ -53,7 +55,7 @@ func (a *app) ssh(name, user string, words []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, conf.Close()) }()
 	err = colmena.Run(context.Background(), colmena.Command{
-		Program: "ssh", Args: conf.Login(host, user, words), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
+		Program: "ssh", Args: conf.Login(host, user, terminal, words), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
 	})
 	var exit *colmena.ExitError
 	if errors.As(err, &exit) && exit.Code > 0 {

@@ -147,8 +147,14 @@ func (s *setup) hostKeys() error {
 	if problems.Errors() > 0 {
 		return nil // by whom a host is known cannot be told; validate says why
 	}
+	var hosts []string
+	for _, host := range p.Hosts {
+		if !host.Target.Local { // it runs already, with a key of its own
+			hosts = append(hosts, host.Name)
+		}
+	}
 	hadFile := s.exists(hostkeys.File)
-	made, err := MakeHostKeys(s.dir, known, p.HostNames(), false)
+	made, err := MakeHostKeys(s.dir, known, hosts, false)
 	for _, host := range made {
 		s.made = append(s.made, Made{File: path.Join(secrets.Dir, secrets.HostKeyName(host))})
 	}

@@ -8,8 +8,12 @@ import (
 
 // Login gives ssh's arguments for a person at a terminal, or with a command, which is joined by
 // blanks and read by the shell on the other side, as ssh does it. An empty user is the host's admin.
-func (c *Config) Login(host *plan.Host, user string, command []string) []string {
+// With terminal a command gets one, too.
+func (c *Config) Login(host *plan.Host, user string, terminal bool, command []string) []string {
 	args := []string{"-F", c.File}
+	if terminal {
+		args = append(args, "-t")
+	}
 	if user != "" {
 		args = append(args, "-l", user)
 	}
