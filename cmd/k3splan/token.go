@@ -86,8 +86,8 @@ k3splan then
   - brings it to all hosts with a server, and to those with an agent that has no token of its own;
   - keeps the old one in secrets/retired: restoring an older snapshot of etcd needs it.
 
-Servers take the new token when they start again; --restart does that, one after the other, each
-after the one before is ready. No token appears in an argument, in the environment or on the screen.`,
+Servers take the new token when they start again: the next deploy restarts them one after the other,
+or at once with --restart, each after the one before is ready. No token appears in an argument, in the environment or on the screen.`,
 		Example: "  k3splan token rotate\n  k3splan token rotate --server ulf --restart --yes",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(*cobra.Command, []string) error { return a.rotateToken(o) },
@@ -278,7 +278,7 @@ func (a *app) rotateToken(o rotation) (err error) {
 		return err
 	}
 	if !o.restart {
-		a.say("servers take it when they start again; restart them one after the other")
+		a.say("servers take it when they start again: k3splan deploy restarts them one after the other")
 		return nil
 	}
 	return c.restart(ctx)
@@ -370,7 +370,11 @@ func (c *cluster) push(ctx context.Context, content []byte) error {
 			}
 			return c.root.run(ctx, p.host, stdin, command...)
 		}
-		if err := k3s.PutToken(ctx, run, p.file, strings.TrimSpace(string(content))); err != nil {
+		err := k3s.PutToken(ctx, run, p.file, strings.TrimSpace(string(content)))
+		if err == nil {
+			err = k3s.ForgetSeal(ctx, run)
+		}
+		if err != nil {
 			c.app.say("%-12s failed: %v", p.host.Name, c.scrub(err))
 			failed = append(failed, p.host.Name)
 			continue

@@ -6,6 +6,7 @@ package k3s
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -28,6 +29,9 @@ const (
 	ServerTokenFile = "/var/lib/k3splan/server/token"
 	AgentTokenFile  = "/var/lib/k3splan/agent/token"
 )
+
+// receiptFile is what a deployment leaves on a host, with a seal of each secret.
+const receiptFile = "/var/lib/k3splan/receipt"
 
 // Server is a k3s server in a NixOS container.
 type Server struct {
@@ -113,6 +117,46 @@ func (s Server) Restart(ctx context.Context, limit time.Duration) error {
 }
 
 var readyInterval = 2 * time.Second
+
+// ForgetSeal takes the server token's seal out of a host's receipt, if it has one: the next deployment
+// finds a token that is new to the host, and has k3s start with it in a safe order. With the seal of
+// the old one it would take the new one for a mistake.
+func ForgetSeal(ctx context.Context, run Runner) error {
+	out, err := run(ctx, "", "sh", "-c", `test ! -e "$1" || cat "$1"`, "sh", receiptFile)
+	if err != nil {
+		return fmt.Errorf("read the receipt: %w", err)
+	}
+	content, changed, err := withoutSeal([]byte(out))
+	if err != nil || !changed {
+		return err
+	}
+	const script = `umask 077 && cat > "$1.new" && mv "$1.new" "$1"`
+	if _, err := run(ctx, string(content)+"\n", "sh", "-c", script, "sh", receiptFile); err != nil {
+		return fmt.Errorf("write the receipt: %w", err)
+	}
+	return nil
+}
+
+// withoutSeal leaves everything else of a receipt as it is.
+func withoutSeal(receipt []byte) (content []byte, changed bool, err error) {
+	if len(strings.TrimSpace(string(receipt))) == 0 {
+		return nil, false, nil
+	}
+	var all, secrets, kinds map[string]json.RawMessage
+	if json.Unmarshal(receipt, &all) != nil || json.Unmarshal(all["secrets"], &secrets) != nil || json.Unmarshal(secrets["kinds"], &kinds) != nil {
+		return nil, false, nil // of another k3splan: a deployment does not trust it either
+	}
+	if _, sealed := kinds["server-token"]; !sealed {
+		return nil, false, nil
+	}
+	delete(kinds, "server-token")
+	if secrets["kinds"], err = json.Marshal(kinds); err == nil {
+		if all["secrets"], err = json.Marshal(secrets); err == nil {
+			content, err = json.Marshal(all)
+		}
+	}
+	return content, true, err
+}
 
 // PutToken replaces a token on a host in one step, as Colmena does when it uploads keys.
 func PutToken(ctx context.Context, run Runner, file, token string) error {

@@ -93,3 +93,30 @@ func TestPutToken(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, left, 1)
 }
+
+func TestForgetSeal(t *testing.T) {
+	for name, test := range map[string]struct{ before, after string }{
+		"sealed":       {`{"version":1,"time":"x","secrets":{"salt":"s","kinds":{"passwd":"a","server-token":"b"}},"inputs":{"n":12345678901234567890}}`, `{"inputs":{"n":12345678901234567890},"secrets":{"kinds":{"passwd":"a"},"salt":"s"},"time":"x","version":1}`},
+		"not sealed":   {`{"secrets":{"kinds":{"passwd":"a"}}}`, ""},
+		"no receipt":   {"", ""},
+		"another form": {`{"secrets":[]}`, ""},
+		"no JSON":      {"half a rec", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var written []string
+			run := func(_ context.Context, stdin string, command ...string) (string, error) {
+				require.Equal(t, "/var/lib/k3splan/receipt", command[len(command)-1])
+				if strings.Contains(command[2], "mv") {
+					written = append(written, strings.TrimSpace(stdin))
+				}
+				return test.before, nil
+			}
+			require.NoError(t, ForgetSeal(context.Background(), run))
+			if test.after == "" {
+				require.Empty(t, written)
+				return
+			}
+			require.Equal(t, []string{test.after}, written)
+		})
+	}
+}

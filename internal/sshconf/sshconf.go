@@ -60,7 +60,7 @@ func Prepare(dir string, p *plan.Plan, keys hostkeys.Keys) (*Config, error) {
 	known := filepath.Join(folder, knownName)
 	err = errors.Join(
 		write(known, KnownHosts(p, keys)),
-		write(c.File, config(p, keys, known)),
+		write(c.File, config(p, keys, known, ownConfig(c.File))),
 	)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("write ssh's files: %w", err), c.Close())
@@ -145,13 +145,26 @@ func address(t plan.Target) string {
 	return fmt.Sprintf("[%s]:%d", t.Host, t.Port)
 }
 
+// ownConfig gives the files of the user's own configuration: those that ssh reads by itself, or the one
+// that the user has named for Colmena.
+func ownConfig(file string) []string {
+	named := os.Getenv("SSH_CONFIG_FILE")
+	if absolute, err := filepath.Abs(named); named != "" && err == nil && absolute != file && !strings.ContainsAny(absolute, "\"\n\r") {
+		return []string{`"` + absolute + `"`}
+	}
+	return []string{"~/.ssh/config", "/etc/ssh/ssh_config"}
+}
+
 // config is the ssh_config for `ssh -F`, which replaces the user's own: hence it includes that.
-func config(p *plan.Plan, keys hostkeys.Keys, known string) string {
+func config(p *plan.Plan, keys hostkeys.Keys, known string, own []string) string {
 	var b strings.Builder
 	b.WriteString("# Written by k3splan from the plan's tables: change those, not this.\n")
 	byName(&b, p, keys, known)
 	byTarget(&b, p, keys, known)
-	b.WriteString("\nMatch all\n    Include ~/.ssh/config\n    Include /etc/ssh/ssh_config\n")
+	b.WriteString("\nMatch all\n")
+	for _, file := range own {
+		fmt.Fprintf(&b, "    Include %s\n", file)
+	}
 	return b.String()
 }
 

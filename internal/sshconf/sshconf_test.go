@@ -192,3 +192,25 @@ func TestCommands(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, `<sh><-c><echo '$x'; "><><a b>`, string(out))
 }
+
+// The configuration that the user has named for Colmena holds in place of the usual one.
+func TestTheUsersOwnConfiguration(t *testing.T) {
+	if _, err := exec.LookPath("ssh"); err != nil {
+		t.Skip("SKIP: ssh is not on PATH (Debian: openssh-client)")
+	}
+	own := filepath.Join(t.TempDir(), "my config")
+	require.NoError(t, os.WriteFile(own, []byte("Host *\n    IdentityFile /their/key\n    StrictHostKeyChecking no\n"), 0o600))
+	t.Setenv("SSH_CONFIG_FILE", own)
+	dir := t.TempDir()
+	conf, err := Prepare(dir, loadPlan(t), knownTo(t))
+	require.NoError(t, err)
+	out, err := exec.Command("ssh", "-G", "-F", conf.File, "olaf").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "identityfile /their/key\n")
+	require.Contains(t, string(out), "stricthostkeychecking true\n")
+
+	t.Setenv("SSH_CONFIG_FILE", conf.File) // it must not include itself
+	_, err = Prepare(dir, loadPlan(t), knownTo(t))
+	require.NoError(t, err)
+	require.NoError(t, exec.Command("ssh", "-G", "-F", conf.File, "olaf").Run())
+}
