@@ -58,8 +58,12 @@ generated/ is removed after success, and stays after a failure.`,
 					return err
 				}
 				defer func() { err = errors.Join(err, conf.Close()) }()
-				c.hive.Env = append(c.hive.Env, conf.Env()...)
-				if err := c.apply(ctx); err != nil {
+				env, lock, err := a.unlock(c.project, c.hosts)
+				if err != nil {
+					return err
+				}
+				c.env = append(env, conf.Env()...)
+				if err := errors.Join(c.apply(ctx), lock()); err != nil {
 					return err
 				}
 				if keep {
@@ -82,6 +86,7 @@ type colmenaRun struct {
 	selection colmena.Selection
 	hosts     []*plan.Host
 	extra     []string
+	env       []string // beside the hive's own
 }
 
 // withColmena checks everything that can be checked, renders, finds Colmena and then does the work.
@@ -139,7 +144,7 @@ func selectionOf(hosts []*plan.Host, all bool) colmena.Selection {
 
 func (c colmenaRun) run(ctx context.Context, args []string) error {
 	return colmena.Run(ctx, colmena.Command{
-		Program: c.program, Args: args, Env: c.hive.Env,
+		Program: c.program, Args: args, Env: slices.Concat(c.hive.Env, c.env),
 		Stdin: c.app.stdin, Stdout: c.app.stdout, Stderr: c.app.stderr,
 	})
 }

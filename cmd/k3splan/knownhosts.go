@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,9 +116,13 @@ A machine that runs already has a key of its own: adopt that with k3splan known-
 				}
 				names = append(names, host.Name)
 			}
-			made, err := project.MakeHostKeys(m.dir, m.keys, names, renew)
+			vault, err := m.vault()
+			if err != nil {
+				return err
+			}
+			made, err := project.MakeHostKeys(m.dir, vault, m.keys, names, renew)
 			for _, host := range made {
-				a.say("made %s", filepath.Join(secrets.Dir, secrets.HostKeyName(host)))
+				a.say("made %s", vault.At(secrets.HostKeyName(host)))
 			}
 			if err != nil {
 				return err
@@ -210,12 +215,16 @@ func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 			return err
 		}
 	}
-	kept, err := project.AdoptHostKey(m.dir, host.Name, key)
+	vault, err := m.vault()
+	if err != nil {
+		return err
+	}
+	kept, err := project.AdoptHostKey(m.dir, vault, host.Name, key)
 	if err != nil {
 		return err
 	}
 	if kept != "" {
-		a.say("the key that k3splan had made is in %s now", filepath.Join(secrets.Dir, kept))
+		a.say("the key that k3splan had made is in %s now", vault.At(kept))
 	}
 	a.say("%s is known by it in %s, which belongs in git", host.Name, hostkeys.File)
 	return nil
@@ -293,11 +302,29 @@ that k3splan brings to the machine cannot be forgotten.`,
 	}
 }
 
+// ownFingerprint is that of the key that k3splan brings to a host; "" if it brings none.
+func (m *machines) ownFingerprint(host *plan.Host) (string, error) {
+	vault, err := m.vault()
+	if err != nil {
+		return "", err
+	}
+	private, err := vault.Read(secrets.HostKeyName(host.Name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+	public, err := secrets.ParseHostKey(private)
+	if err != nil {
+		return "", fmt.Errorf("%s %w", vault.At(secrets.HostKeyName(host.Name)), err)
+	}
+	return hostkeys.Key{Public: public}.Fingerprint(), nil
+}
+
 func (m *machines) forget(host *plan.Host, fingerprints []string) error {
-	store, _ := secrets.Open(m.dir, secrets.Needs{Hosts: m.plan.HostNames(), Partial: true})
-	own := ""
-	if public := store.HostKey(host.Name); public != nil {
-		own = hostkeys.Key{Public: public}.Fingerprint()
+	own, err := m.ownFingerprint(host)
+	if err != nil {
+		return err
 	}
 	left := append([]hostkeys.Key{}, m.keys.Of(host.Name)...)
 	for _, fingerprint := range fingerprints {

@@ -10,6 +10,7 @@ import (
 	"k3splan/internal/colmena"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
+	"k3splan/internal/secrets"
 	"k3splan/internal/sshconf"
 )
 
@@ -37,6 +38,12 @@ func (a *app) machines() (*machines, error) {
 		a.printProblems(a.stderr, problems)
 	}
 	return m, nil
+}
+
+// vault opens the project's secrets; a passphrase is asked on the terminal.
+func (m *machines) vault() (*secrets.Vault, error) {
+	_, vault, err := m.app.vault(m.app.asker())
+	return vault, err
 }
 
 // host finds a host of the plan by its name.

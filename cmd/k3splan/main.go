@@ -12,12 +12,15 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"k3splan/internal/secrets"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	a.sweep()
 	root := a.root()
 	root.SetArgs(args)
 	command, err := root.ExecuteContextC(context.Background())
@@ -34,6 +37,17 @@ type app struct {
 
 	projectDir string // -p
 	noColor    bool   // --no-color
+}
+
+// sweep removes the decrypted secrets of a k3splan that has crashed.
+func (a *app) sweep() {
+	swept, err := secrets.SweepRuntime()
+	if err != nil {
+		a.say("%s %v", a.paint(a.stderr, yellow, "k3splan: warning:"), err)
+	}
+	if swept > 0 {
+		a.say("removed the decrypted secrets that an interrupted k3splan had left")
+	}
 }
 
 func (a *app) root() *cobra.Command {
@@ -71,6 +85,7 @@ everything that is wrong with it, and renders a NixOS hive that Colmena builds a
 		a.buildCommand(), a.deployCommand(), a.passwdCommand(), a.updateCommand(),
 		a.bootStickCommand(),
 		a.sshCommand(), a.sshConfigCommand(), a.knownHostsCommand(), a.tokenCommand(), a.kubeconfigCommand(),
+		a.secretsCommand(),
 	)
 	return root
 }

@@ -26,6 +26,14 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
+			// a home, a runtime directory and a folder for temporary files of its own
+			for variable, name := range map[string]string{"HOME": "home", "XDG_RUNTIME_DIR": "run", "TMPDIR": "tmp"} {
+				dir := filepath.Join(env.WorkDir, ".test", name)
+				if err := os.MkdirAll(filepath.Join(dir, ".config"), 0o700); err != nil {
+					return err
+				}
+				env.Setenv(variable, dir)
+			}
 			for name, content := range map[string]string{"KEY": testKey, "HASH": testHash} {
 				file := filepath.Join(env.WorkDir, ".test", name)
 				if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,50 +18,89 @@ import (
 )
 
 func (a *app) passwdCommand() *cobra.Command {
-	var fromStdin bool
+	var fromStdin, all bool
 	command := &cobra.Command{
-		Use:   "passwd [HOST]",
+		Use:   "passwd [HOST | --all]",
 		Short: "Set the admins' password, for all hosts or for one",
-		Long: `Asks for a password twice and stores its hash (sha512-crypt) in secrets/passwd, or for one host in
-secrets/HOSTpasswd. The password itself is stored nowhere. It takes effect with the next deploy.`,
-		Example: "  k3splan passwd\n  k3splan passwd olaf\n  pass show rack/olaf | k3splan passwd olaf --stdin",
+		Long: `Asks for a password twice, without showing it, and stores its hash (sha512-crypt) among the secrets:
+as ` + "`passwd`" + ` for all hosts that have none of their own, with HOST as that host's own (HOSTpasswd, or
+HOST_passwd where that is there), with --all for really all hosts: those that have one of their own
+get the same password. The password itself is stored nowhere. It takes effect with the next deploy.
+
+A hash that you have already (sha512-crypt, yescrypt, bcrypt) can be pasted by ` + "`k3splan secrets edit passwd`" + `.`,
+		Example: "  k3splan passwd\n  k3splan passwd olaf\n  k3splan passwd --all\n  pass show rack/olaf | k3splan passwd olaf --stdin",
 		Args:    usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			host := ""
 			if len(args) == 1 {
 				host = strings.ToLower(args[0])
 			}
-			return a.passwd(host, fromStdin)
+			if all && host != "" {
+				return usageError(errors.New("either HOST or --all"))
+			}
+			return a.passwd(host, all, fromStdin)
 		},
-		ValidArgsFunction: a.completeHosts,
+		ValidArgsFunction: a.completeHostNames,
 	}
 	command.Flags().BoolVar(&fromStdin, "stdin", false, "read the password from standard input, one line")
+	command.Flags().BoolVar(&all, "all", false, "set it for the hosts that have a password of their own, too")
 	return command
 }
 
-func (a *app) passwd(host string, fromStdin bool) error {
+// completeHostNames offers the names of hosts, once.
+func (a *app) completeHostNames(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	dir, err := a.dir()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	p, _ := plan.Load(os.DirFS(dir))
+	return p.HostNames(), cobra.ShellCompDirectiveNoFileComp
+}
+
+func (a *app) passwd(host string, all, fromStdin bool) error {
+	p, vault, err := a.vault(nil)
 	if err != nil {
 		return err
 	}
-	p, _ := plan.Load(os.DirFS(dir)) // other mistakes in the tables do not matter here
 	if host != "" && p.Host(host) == nil {
 		return noSuch("host", host, p.HostNames(), "")
+	}
+	present, err := vault.List()
+	if err != nil {
+		return err
+	}
+	targets := []string{secrets.PasswordName(host, present)}
+	var own []string
+	for _, h := range p.HostNames() {
+		if name := secrets.PasswordName(h, present); slices.Contains(present, name) {
+			own = append(own, h)
+			if all {
+				targets = append(targets, name)
+			}
+		}
 	}
 	password, err := a.readPassword(fromStdin)
 	if err != nil {
 		return err
 	}
-	hash, err := secrets.HashPassword(password)
-	if err != nil {
-		return usageError(err)
+	// all hashes before the first is stored; each has a salt of its own
+	hashes := make([]string, len(targets))
+	for i := range targets {
+		if hashes[i], err = secrets.HashPassword(password); err != nil {
+			return usageError(err)
+		}
 	}
-	store, _ := secrets.Open(dir, secrets.Needs{Hosts: p.HostNames()})
-	file := store.PasswordTarget(host)
-	if err := secrets.Replace(filepath.Join(dir, file), []byte(hash+"\n")); err != nil {
-		return err
+	var places []string
+	for i, name := range targets {
+		if err := vault.Replace(name, []byte(hashes[i]+"\n")); err != nil {
+			return err
+		}
+		places = append(places, vault.At(name))
 	}
-	a.say("stored the hash in %s; it takes effect with the next deploy", file)
+	a.say("stored the hash in %s; it takes effect with the next deploy", strings.Join(places, ", "))
+	if host == "" && !all && len(own) > 0 {
+		a.say("not for %s: each has a password of its own, which --all replaces", strings.Join(own, ", "))
+	}
 	return nil
 }
 

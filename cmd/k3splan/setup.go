@@ -13,6 +13,7 @@ import (
 	"k3splan"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/secrets"
 )
 
 func (a *app) setupCommand() *cobra.Command {
@@ -59,10 +60,11 @@ func (a *app) setup(dir string) error {
 	if len(made) == 0 {
 		a.say("nothing to make: the project is complete")
 	}
-	madeToken := slices.ContainsFunc(made, func(m project.Made) bool { return m.File == "secrets/init-token" })
+	madeToken := slices.ContainsFunc(made, func(m project.Made) bool { return strings.Contains(m.File, string(secrets.InitToken)) })
 	if hadPlan && madeToken {
-		a.say("\nThe token is new. If this plan's cluster lives already, put its token into secrets/init-token\n" +
-			"instead: it is in that file where the cluster was set up.")
+		a.say("\nThe token is new. If this plan's cluster lives already, its token belongs there instead: it is\n" +
+			"where the cluster was set up (`k3splan secrets show init-token`), and `k3splan secrets edit\n" +
+			"init-token --force` takes it.")
 	}
 	if slices.ContainsFunc(made, func(m project.Made) bool { return strings.HasPrefix(m.File, "secrets/hosts/") }) {
 		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
@@ -83,10 +85,10 @@ func (a *app) sayLeft(dir string) error {
 	}
 	var steps []string
 	has := func(code, file string) bool {
-		return slices.ContainsFunc(problems, func(p plan.Problem) bool { return p.Code == code && (file == "" || p.File == file) })
+		return slices.ContainsFunc(problems, func(p plan.Problem) bool { return p.Code == code && strings.Contains(p.File, file) })
 	}
 	steps = append(steps, "fill in the tables in "+filepath.Join(dir, "plans"))
-	if has("secret-missing", "secrets/passwd") {
+	if has("secret-missing", "passwd") {
 		steps = append(steps, "set the admins' password:       k3splan passwd"+in)
 	}
 	if has("ssh-key-missing", "") {

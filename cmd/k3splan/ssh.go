@@ -100,15 +100,3 @@ again when hosts or keys have changed.`,
 		},
 	}
 }
-
-// completeHostNames offers names of hosts for the first word.
-func (a *app) completeHostNames(command *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveDefault
-	}
-	m, err := a.machines()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return m.plan.HostNames(), cobra.ShellCompDirectiveNoFileComp
-}

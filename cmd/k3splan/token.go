@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -50,18 +49,18 @@ func (a *app) tokenShowCommand() *cobra.Command {
 			case agent:
 				kind = secrets.AgentToken
 			}
-			dir, err := a.dir()
+			_, vault, err := a.vault(a.asker())
 			if err != nil {
 				return err
 			}
-			content, err := secrets.Read(dir, string(kind))
+			content, err := vault.Read(string(kind))
 			if errors.Is(err, fs.ErrNotExist) && agent {
 				return &exitError{code: exitFailed, err: errors.New("there is no agent token: agents join with that of the servers"), hint: "k3splan token show --server"}
 			} else if err != nil {
 				return err
 			}
 			if problems := secrets.CheckToken(kind, content); problems.Errors() > 0 {
-				problems[0].File = filepath.Join(secrets.Dir, string(kind))
+				problems[0].File = vault.At(string(kind))
 				a.printProblems(a.stderr, problems)
 				return invalid()
 			}
@@ -151,8 +150,9 @@ func (o *rotation) flags(command *cobra.Command) {
 // cluster is the living one, seen through one of its servers.
 type cluster struct {
 	*machines
-	conf *sshconf.Config
-	root root
+	conf  *sshconf.Config
+	root  root
+	vault *secrets.Vault
 	// server is the one that answered, via its container row.
 	server    k3s.Server
 	container *plan.Container
@@ -175,6 +175,9 @@ func (a *app) openCluster(name string) (_ *cluster, err error) {
 		hosts = append(hosts, server.Host)
 	}
 	c := &cluster{machines: m}
+	if c.vault, err = m.vault(); err != nil {
+		return nil, err
+	}
 	if c.conf, err = m.prepare(hosts...); err != nil {
 		return nil, err
 	}
@@ -213,20 +216,23 @@ func (c *cluster) scrub(err error) error {
 	return errors.New(strings.ReplaceAll(err.Error(), c.password, "[token]"))
 }
 
+// initToken is the place of the project's token.
+func (c *cluster) initToken() string { return c.vault.At(string(secrets.InitToken)) }
+
 // ownToken is the content of the project's file, if it is the cluster's token.
 func (c *cluster) ownToken() (content []byte, err error) {
-	content, err = secrets.Read(c.dir, string(secrets.InitToken))
+	content, err = c.vault.Read(string(secrets.InitToken))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	password := ""
 	if err == nil {
 		if password, err = secrets.TokenPassword(secrets.InitToken, content); err != nil {
-			return nil, fmt.Errorf("secrets/%s %w", secrets.InitToken, err)
+			return nil, fmt.Errorf("%s %w", c.initToken(), err)
 		}
 	}
 	if password != c.password {
-		return nil, &exitError{code: exitFailed, err: fmt.Errorf("secrets/%s is not the token of the living cluster (asked %s); nothing was changed", secrets.InitToken, c.container.Name),
+		return nil, &exitError{code: exitFailed, err: fmt.Errorf("%s is not the token of the living cluster (asked %s); nothing was changed", c.initToken(), c.container.Name),
 			hint: "after an interrupted rotation, or in a clone without secrets: k3splan token adopt"}
 	}
 	return content, nil
@@ -249,7 +255,7 @@ func (a *app) rotateToken(o rotation) (err error) {
 			return err
 		}
 	}
-	kept, err := secrets.Retire(c.dir, string(secrets.InitToken), time.Now())
+	kept, err := c.vault.Retire(string(secrets.InitToken), time.Now())
 	if err != nil {
 		return err
 	}
@@ -263,13 +269,13 @@ func (a *app) rotateToken(o rotation) (err error) {
 		if rotated == nil {
 			rotated = fmt.Errorf("%s says that it rotated the token, and has the same one as before", c.container.Name)
 		}
-		return errors.Join(rotated, secrets.Remove(c.dir, kept))
+		return errors.Join(rotated, c.vault.Remove(kept))
 	}
 	if err := c.store(ctx, content); err != nil {
 		return err
 	}
-	a.say("the cluster has a new server token, and so has secrets/%s", secrets.InitToken)
-	a.say("the old one is kept in %s", filepath.Join(secrets.Dir, kept))
+	a.say("the cluster has a new server token, and so has %s", c.initToken())
+	a.say("the old one is kept in %s", c.vault.At(kept))
 	fresh, err := c.ownToken()
 	if err != nil {
 		return err
@@ -302,14 +308,14 @@ func (c *cluster) refresh(ctx context.Context) error {
 // after the server has taken it.
 func (c *cluster) store(ctx context.Context, old []byte) error {
 	if err := c.server.VerifyToken(ctx); err != nil {
-		return &exitError{code: exitFailed, err: fmt.Errorf("%w; secrets/%s still holds the old one", err, secrets.InitToken),
+		return &exitError{code: exitFailed, err: fmt.Errorf("%w; %s still holds the old one", err, c.initToken()),
 			hint: "look at the server's journal; when it takes its token again: k3splan token adopt"}
 	}
 	content := c.password
 	if secrets.IsFullToken(old) {
 		content = c.token
 	}
-	return secrets.Put(c.dir, string(secrets.InitToken), []byte(content+"\n"))
+	return c.vault.Replace(string(secrets.InitToken), []byte(content+"\n"))
 }
 
 func (a *app) adoptToken(o rotation) (err error) {
@@ -318,7 +324,7 @@ func (a *app) adoptToken(o rotation) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.conf.Close()) }()
-	present, err := secrets.Read(c.dir, string(secrets.InitToken))
+	present, err := c.vault.Read(string(secrets.InitToken))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		present = nil
@@ -326,24 +332,24 @@ func (a *app) adoptToken(o rotation) (err error) {
 		return err
 	default:
 		if password, err := secrets.TokenPassword(secrets.InitToken, present); err == nil && password == c.password {
-			a.say("secrets/%s is the token of the cluster already", secrets.InitToken)
+			a.say("%s is the token of the cluster already", c.initToken())
 			return nil
 		}
 		if !o.yes {
-			if err := a.confirm("secrets/" + string(secrets.InitToken) + " is another token than that of " + c.container.Name + ". Replace it? Type yes: "); err != nil {
+			if err := a.confirm(c.initToken() + " is another token than that of " + c.container.Name + ". Replace it? Type yes: "); err != nil {
 				return err
 			}
 		}
-		kept, err := secrets.Retire(c.dir, string(secrets.InitToken), time.Now())
+		kept, err := c.vault.Retire(string(secrets.InitToken), time.Now())
 		if err != nil {
 			return err
 		}
-		a.say("the old one is kept in %s", filepath.Join(secrets.Dir, kept))
+		a.say("the old one is kept in %s", c.vault.At(kept))
 	}
 	if err := c.store(context.Background(), present); err != nil {
 		return err
 	}
-	a.say("secrets/%s is the token of the cluster now; bring it to all hosts with k3splan token push", secrets.InitToken)
+	a.say("%s is the token of the cluster now; bring it to all hosts with k3splan token push", c.initToken())
 	return nil
 }
 
@@ -357,7 +363,7 @@ func (c *cluster) push(ctx context.Context, content []byte) error {
 	for _, server := range c.plan.Servers() {
 		places = append(places, place{server.Host, k3s.ServerTokenFile})
 	}
-	if _, err := secrets.Read(c.dir, string(secrets.AgentToken)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := c.vault.Read(string(secrets.AgentToken)); errors.Is(err, fs.ErrNotExist) {
 		for _, agent := range c.plan.Agents() {
 			places = append(places, place{agent.Host, k3s.AgentTokenFile})
 		}

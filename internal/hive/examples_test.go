@@ -88,6 +88,9 @@ func needNix(t testing.TB) {
 	}
 }
 
+// realHome is the user's own; a test may have another.
+var realHome = os.Getenv("HOME")
+
 // harness runs the evaluation harness; where it has no sources the test is skipped.
 func harness(t testing.TB, args ...string) (stdout string, code int) {
 	t.Helper()
@@ -104,6 +107,7 @@ func harness(t testing.TB, args ...string) (stdout string, code int) {
 		t.Skip("SKIP: there is no evaluation harness here (K3SPLAN_EVALHIVE)")
 	}
 	command := exec.Command(program, args...)
+	command.Env = append(os.Environ(), "HOME="+realHome) // it may keep its sources there
 	var out, talk bytes.Buffer
 	command.Stdout, command.Stderr = &out, &talk
 	err = command.Run()

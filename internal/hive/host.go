@@ -13,30 +13,33 @@ type host struct {
 	Imports, ServerImports []string
 	Disko, HardwareKnown   bool
 	LabelledFileSystems    bool
-	Secrets                []secret
+	Secrets                []Secret
 	AdminKeys, DeployKeys  []string
 }
 
-// secret is uploaded from a file of the project or from a command's output.
-type secret struct {
-	Name, KeyFile string
-	KeyCommand    []string
+// Secret is what is uploaded to a host beside its system: never its content, only where that comes
+// from. One of KeyFile, Entry and KeyCommand is set.
+type Secret struct {
+	// Name tells the kind: "passwd", "server-token", "agent-token".
+	Name string
+	// KeyFile is the file that holds it in plain text, relative to the project with forward slashes.
+	KeyFile string
+	// Entry is its name for `k3splan secrets show` and secrets.Vault.
+	Entry string
+	// KeyCommand prints it.
+	KeyCommand []string
 }
 
-func hostData(p *project.Project, h *plan.Host) host {
-	data := host{
-		Name:                h.Name,
-		Imports:             p.Imports(h),
-		ServerImports:       p.ServerImports(h),
-		Disko:               p.Partitioned(h),
-		HardwareKnown:       p.HardwareKnown(h),
-		LabelledFileSystems: p.LabelledFileSystems(h),
-		AdminKeys:           p.Secrets.Keys(h.Name),
-		DeployKeys:          p.Secrets.DeployKeys(h.Name),
-	}
-	add := func(name, file string) {
-		if file != "" {
-			data.Secrets = append(data.Secrets, secret{Name: name, KeyFile: file})
+// Secrets are the secrets that a rendered host gets.
+func Secrets(p *project.Project, h *plan.Host) []Secret {
+	var all []Secret
+	add := func(name, place string) {
+		switch {
+		case place == "":
+		case p.Secrets.Plain():
+			all = append(all, Secret{Name: name, KeyFile: place})
+		default:
+			all = append(all, Secret{Name: name, Entry: p.Secrets.Name(place)})
 		}
 	}
 	add("passwd", p.Secrets.PasswordFile(h.Name))
@@ -48,5 +51,19 @@ func hostData(p *project.Project, h *plan.Host) host {
 	if h.Server != nil || h.Agent != nil {
 		add("agent-token", p.Secrets.AgentToken())
 	}
-	return data
+	return all
+}
+
+func hostData(p *project.Project, h *plan.Host) host {
+	return host{
+		Name:                h.Name,
+		Imports:             p.Imports(h),
+		ServerImports:       p.ServerImports(h),
+		Disko:               p.Partitioned(h),
+		HardwareKnown:       p.HardwareKnown(h),
+		LabelledFileSystems: p.LabelledFileSystems(h),
+		AdminKeys:           p.Secrets.Keys(h.Name),
+		DeployKeys:          p.Secrets.DeployKeys(h.Name),
+		Secrets:             Secrets(p, h),
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/hostkeys"
+	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/secrets"
 )
@@ -18,7 +19,7 @@ func TestHostKeysArriveWhereSSHDReadsThem(t *testing.T) {
 	dir := copyExample(t, "rack", nil)
 	_, public, err := secrets.NewHostKey("ulf")
 	require.NoError(t, err)
-	_, err = project.AdoptHostKey(dir, "ulf", hostkeys.Key{Public: public})
+	_, err = project.AdoptHostKey(dir, vaultOf(t, dir), "ulf", hostkeys.Key{Public: public})
 	require.NoError(t, err)
 	tree := render(t, dir)
 	private, err := os.ReadFile(filepath.Join(dir, "secrets/hosts/olaf_ed25519"))
@@ -52,4 +53,11 @@ func TestHostKeysArriveWhereSSHDReadsThem(t *testing.T) {
 	require.Nil(t, ulf["upload"])
 	require.NotContains(t, string(marshal(t, ulf["keys"])), path)
 	require.Contains(t, string(marshal(t, ulf["keys"])), "/etc/ssh/ssh_host_ed25519_key")
+}
+
+func vaultOf(t *testing.T, dir string) *secrets.Vault {
+	t.Helper()
+	vault, err := secrets.OpenVault(dir, plan.SecretStore{}, nil)
+	require.NoError(t, err)
+	return vault
 }

@@ -37,6 +37,8 @@ type Network struct {
 	// TLSSAN are further names and addresses of the Kubernetes API, sorted.
 	TLSSAN   []string
 	Versions Versions
+	// Secrets is where the secrets are kept. It is no part of the Model: no machine needs to know.
+	Secrets SecretStore
 
 	gatewayLine int
 }
@@ -310,6 +312,7 @@ var (
 	versionKeys = []string{"versions.nixos", "versions.k3s", "versions.disko"}
 	networkKeys = slices.Concat([]string{
 		"netmask", "gateway", "nameservers", "domain", "timezone", "pod_cidr", "service_cidr", "tls_san",
+		secretsKey, passPrefixKey,
 	}, versionKeys)
 )
 
@@ -326,7 +329,7 @@ type networkReader struct {
 func readNetwork(fsys fs.FS, needsK3s bool) (Network, Problems) {
 	data, problem := readFile(fsys, networkFile)
 	if problem != nil {
-		return Network{}, Problems{*problem}
+		return Network{Secrets: SecretStore{Kind: SecretUnknown}}, Problems{*problem}
 	}
 	r := &networkReader{document: readDocument(networkFile, data, networkKeys)}
 	r.versions = r.document
@@ -334,6 +337,7 @@ func readNetwork(fsys fs.FS, needsK3s bool) (Network, Problems) {
 	r.readAddresses()
 	r.readNames()
 	r.readVersions(needsK3s)
+	r.readSecretStore()
 	problems = append(problems, r.document.problems...)
 	return r.network, problems
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"time"
 
@@ -19,6 +18,9 @@ import (
 // that git has. With one of them lacking or another, a deployment would give a host a key by which
 // nobody knows it.
 func (p *Project) checkHostKeys() plan.Problems {
+	if p.Plan.Network.Secrets.Kind == plan.SecretUnknown {
+		return nil // where the private ones would be is not known
+	}
 	var problems plan.Problems
 	report := func(file, code, message, hint string) {
 		problems = append(problems, plan.Problem{File: file, Severity: plan.Error, Code: code, Message: message, Hint: hint})
@@ -32,7 +34,7 @@ func (p *Project) checkHostKeys() plan.Problems {
 		}
 		switch {
 		case file == "" && made:
-			report(path.Join(secrets.Dir, secrets.HostKeyName(host.Name)), "secret-missing",
+			report(p.Secrets.At(secrets.HostKeyName(host.Name)), "secret-missing",
 				"is missing: k3splan made the ssh host key of "+host.Name+", and its private part is not here",
 				"copy the file from where it was made, or adopt the key that the machine has with `k3splan known-hosts scan "+host.Name+"`")
 		case public != nil && !listed:
@@ -43,16 +45,16 @@ func (p *Project) checkHostKeys() plan.Problems {
 	return problems
 }
 
-// MakeHostKeys gives each of the hosts an ssh key, private part among the secrets of the project in
-// dir and public part in [hostkeys.File], unless it is known by one already. Where only the private
+// MakeHostKeys gives each of the hosts an ssh key, private part in the vault and public part in
+// [hostkeys.File] of the project in dir, unless it is known by one already. Where only the private
 // part is there, the public one is added. With renew, a host gets a new key beside those by which
 // it is known: it proves itself with the old one until the new one is deployed; the replaced
 // private part is kept among the retired secrets. It gives the hosts that got something.
-func MakeHostKeys(dir string, known hostkeys.Keys, hosts []string, renew bool) (made []string, err error) {
+func MakeHostKeys(dir string, vault *secrets.Vault, known hostkeys.Keys, hosts []string, renew bool) (made []string, err error) {
 	add := map[string][]hostkeys.Key{}
 	for _, host := range hosts {
 		present := known.Of(host)
-		key, err := makeHostKey(dir, host, present, renew)
+		key, err := makeHostKey(vault, host, present, renew)
 		if err != nil {
 			return nil, err
 		}
@@ -68,9 +70,9 @@ func MakeHostKeys(dir string, known hostkeys.Keys, hosts []string, renew bool) (
 }
 
 // makeHostKey gives the key that is to be added, nil if none is.
-func makeHostKey(dir, host string, present []hostkeys.Key, renew bool) (*hostkeys.Key, error) {
+func makeHostKey(vault *secrets.Vault, host string, present []hostkeys.Key, renew bool) (*hostkeys.Key, error) {
 	name := secrets.HostKeyName(host)
-	private, err := secrets.Read(dir, name)
+	private, err := vault.Read(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if len(present) > 0 && !renew {
@@ -79,13 +81,13 @@ func makeHostKey(dir, host string, present []hostkeys.Key, renew bool) (*hostkey
 	case err != nil:
 		return nil, err
 	case renew:
-		if _, err := secrets.Retire(dir, name, now()); err != nil {
+		if _, err := vault.Retire(name, now()); err != nil {
 			return nil, err
 		}
 	default: // a run that was interrupted in between
 		public, err := secrets.ParseHostKey(private)
 		if err != nil {
-			return nil, fmt.Errorf("%s %w", path.Join(secrets.Dir, name), err)
+			return nil, fmt.Errorf("%s %w", vault.At(name), err)
 		}
 		for _, key := range present {
 			if bytes.Equal(key.Public.Marshal(), public.Marshal()) {
@@ -98,11 +100,11 @@ func makeHostKey(dir, host string, present []hostkeys.Key, renew bool) (*hostkey
 	if err != nil {
 		return nil, err
 	}
-	store := secrets.Add
+	store := vault.Create
 	if renew {
-		store = secrets.Put
+		store = vault.Replace
 	}
-	if err := store(dir, name, private); err != nil {
+	if err := store(name, private); err != nil {
 		return nil, err
 	}
 	return &hostkeys.Key{Public: public, Made: true}, nil
@@ -111,18 +113,18 @@ func makeHostKey(dir, host string, present []hostkeys.Key, renew bool) (*hostkey
 // AdoptHostKey lets a host be known by the key that its machine has, and by no other. A private
 // part that k3splan had made for it goes to the retired secrets: a deployment would replace the
 // machine's key by it. kept is its name there, if there was one.
-func AdoptHostKey(dir, host string, key hostkeys.Key) (kept string, err error) {
+func AdoptHostKey(dir string, vault *secrets.Vault, host string, key hostkeys.Key) (kept string, err error) {
 	key.Made = false
 	name := secrets.HostKeyName(host)
-	if private, err := secrets.Read(dir, name); err == nil {
+	if private, err := vault.Read(name); err == nil {
 		if public, err := secrets.ParseHostKey(private); err == nil && bytes.Equal(public.Marshal(), key.Public.Marshal()) {
 			key.Made = true // the machine has ours already
 			return "", hostkeys.Set(dir, host, key)
 		}
-		if kept, err = secrets.Retire(dir, name, now()); err != nil {
+		if kept, err = vault.Retire(name, now()); err != nil {
 			return "", err
 		}
-		if err := secrets.Remove(dir, name); err != nil {
+		if err := vault.Remove(name); err != nil {
 			return kept, err
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -153,10 +155,18 @@ func (s *setup) hostKeys() error {
 			hosts = append(hosts, host.Name)
 		}
 	}
+	where := s.where()
+	if where.Kind == plan.SecretUnknown {
+		return nil // validate says why
+	}
+	vault, err := secrets.OpenVault(s.dir, where, nil)
+	if err != nil {
+		return err
+	}
 	hadFile := s.exists(hostkeys.File)
-	made, err := MakeHostKeys(s.dir, known, hosts, false)
+	made, err := MakeHostKeys(s.dir, vault, known, hosts, false)
 	for _, host := range made {
-		s.made = append(s.made, Made{File: path.Join(secrets.Dir, secrets.HostKeyName(host))})
+		s.made = append(s.made, Made{File: vault.At(secrets.HostKeyName(host))})
 	}
 	if len(made) > 0 {
 		s.made = append(s.made, Made{File: hostkeys.File, Completed: hadFile})

@@ -89,8 +89,13 @@ func Load(dir string) (*Project, plan.Problems, error) {
 	return p, problems, nil
 }
 
+// Vault reads and writes the project's secrets, wherever they are kept; see [secrets.OpenVault].
+func (p *Project) Vault(ask secrets.Ask) (*secrets.Vault, error) {
+	return secrets.OpenVault(p.Dir, p.Plan.Network.Secrets, ask)
+}
+
 func needsOf(p *plan.Plan) secrets.Needs {
-	needs := secrets.Needs{Hosts: p.HostNames(), K3s: p.HasK3s(), Partial: !p.Complete}
+	needs := secrets.Needs{Hosts: p.HostNames(), K3s: p.HasK3s(), Partial: !p.Complete, Where: p.Network.Secrets}
 	for _, container := range slices.Concat(p.Servers(), p.Agents()) {
 		needs.Containers = append(needs.Containers, container.Name)
 	}

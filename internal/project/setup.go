@@ -27,7 +27,7 @@ type Made struct {
 // the starter files. It gives what it made, in the order in which it made it.
 func Setup(dir string, files fs.FS) ([]Made, error) {
 	s := &setup{dir: dir, files: files}
-	for _, step := range []func() error{s.folders, s.tables, s.manifests, s.tokens, s.hostKeys, s.gitignore} {
+	for _, step := range []func() error{s.folders, s.tables, s.manifests, s.gitignore, s.tokens, s.hostKeys} {
 		if err := step(); err != nil {
 			return s.made, err
 		}
@@ -178,26 +178,43 @@ func (s *setup) tokens() error {
 	if err := s.create(path.Join(secrets.Dir, "README.md"), content); err != nil {
 		return err
 	}
-	initFile := path.Join(secrets.Dir, string(secrets.InitToken))
-	if s.exists(initFile) {
-		// a cluster without an agent token may live: its agents joined with the servers' token
-		return nil
+	where := s.where()
+	if where.Kind == plan.SecretUnknown {
+		return nil // validate says why
+	}
+	vault, err := secrets.OpenVault(s.dir, where, nil)
+	if err != nil {
+		return err
 	}
 	for _, kind := range []secrets.TokenKind{secrets.InitToken, secrets.AgentToken} {
-		file := path.Join(secrets.Dir, string(kind))
-		if s.exists(file) {
+		there, err := vault.Has(string(kind))
+		if err != nil {
+			return err
+		}
+		if there && kind == secrets.InitToken {
+			// a cluster without an agent token may live: its agents joined with the servers' token
+			return nil
+		} else if there {
 			continue
 		}
 		token, err := secrets.NewToken()
 		if err != nil {
 			return err
 		}
-		if err := secrets.Create(filepath.Join(s.dir, file), []byte(token+"\n")); err != nil {
+		err = vault.Create(string(kind), []byte(token+"\n"))
+		if errors.Is(err, fs.ErrExist) {
+			return nil // something that is no token, and that validate reports
+		} else if err != nil {
 			return err
 		}
-		s.made = append(s.made, Made{File: file})
+		s.made = append(s.made, Made{File: vault.At(string(kind))})
 	}
 	return nil
+}
+
+func (s *setup) where() plan.SecretStore {
+	p, _ := plan.Load(os.DirFS(s.dir)) // other mistakes in the tables do not matter here
+	return p.Network.Secrets
 }
 
 // notInGit are the folders that git must not see: secrets, what is rendered, and k3splan's own.
@@ -205,7 +222,7 @@ var notInGit = []string{"/secrets/", "/generated/", "/.generated-*/", "/.k3splan
 
 // gitignore keeps secrets out of git: a missing line is added to a file that is there.
 func (s *setup) gitignore() error {
-	const file = ".gitignore"
+	const file = gitignoreFile
 	name := filepath.Join(s.dir, file)
 	present, err := os.ReadFile(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -213,7 +230,11 @@ func (s *setup) gitignore() error {
 	}
 	var missing []string
 	for _, line := range notInGit {
-		if !ignoresFolder(string(present), line) {
+		switch {
+		case ignoresFolder(string(present), line):
+		case line == notInGit[0] && s.where().Kind == plan.SecretAge:
+			missing = append(missing, sharedInGit...)
+		default:
 			missing = append(missing, line)
 		}
 	}
@@ -245,8 +266,11 @@ func ignoresFolder(text, line string) (ignored bool) {
 	bare := strings.Trim(line, "/")
 	for present := range strings.Lines(text) {
 		pattern, negated := strings.CutPrefix(strings.TrimSpace(present), "!")
-		if strings.Trim(pattern, "/") == bare {
+		switch {
+		case strings.Trim(pattern, "/") == bare:
 			ignored = !negated
+		case strings.TrimPrefix(pattern, "/") == bare+"/**" && !negated:
+			ignored = true
 		}
 	}
 	return ignored

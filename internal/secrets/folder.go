@@ -22,7 +22,43 @@ const (
 // folder is the back end where each secret is a plain file.
 type folder struct{ dir string }
 
+func folderOf(project string) folder { return folder{filepath.Join(project, Dir)} }
+
 func (f folder) path(name string) string { return filepath.Join(f.dir, filepath.FromSlash(name)) }
+
+// walk gives the files below the folder that are wanted, by slash path, sorted. Links count as files.
+func (f folder) walk(wanted func(name string) bool) (names []string, err error) {
+	if _, err := os.Stat(f.dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	err = fs.WalkDir(os.DirFS(f.dir), ".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return unreadable(err)
+		case name != "." && entry.IsDir() && isHidden(entry.Name()):
+			return fs.SkipDir
+		case !entry.IsDir() && wanted(name):
+			names = append(names, name)
+		}
+		return nil
+	})
+	slices.Sort(names)
+	return names, err
+}
+
+func (f folder) list() ([]string, error) { return f.walk(isSecretName) }
+
+func (f folder) create(name string, content []byte) error { return create(f.path(name), content) }
+
+func (f folder) replace(name string, content []byte) error { return replace(f.path(name), content) }
+
+func (f folder) remove(name string) error {
+	err := os.Remove(f.path(name))
+	if err == nil {
+		syncFolder(filepath.Dir(f.path(name)))
+	}
+	return err
+}
 
 // names lists the files, sorted; none if there is no folder yet. shared is the folder's mode if it
 // lets others in, else 0.
@@ -56,6 +92,9 @@ func (f folder) read(name string, limit int64) (content []byte, shared fs.FileMo
 	path := f.path(name)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(path); err != nil {
+			return nil, 0, fmt.Errorf("is not there: %w", fs.ErrNotExist)
+		}
 		return nil, 0, errors.New("is a symbolic link that leads nowhere")
 	} else if err != nil {
 		return nil, 0, unreadable(err)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -16,13 +15,10 @@ import (
 	"k3splan/internal/plan"
 )
 
-const (
-	hostKeyFolder = "hosts"
-	hostKeyEnding = "_ed25519"
-)
+const hostKeyEnding = "_ed25519"
 
-// HostKeyName is the name of the private ssh key of a host, for [Read] and [Add].
-func HostKeyName(host string) string { return path.Join(hostKeyFolder, host+hostKeyEnding) }
+// HostKeyName is the name of the private ssh key of a host, for a [Vault].
+func HostKeyName(host string) string { return path.Join(HostKeys, host+hostKeyEnding) }
 
 // NewHostKey makes an ssh key for a host: the private part as a file that sshd takes, without
 // passphrase, and the public one. The host's name becomes its comment.
@@ -72,40 +68,61 @@ func parseHostKey(private []byte) (ssh.PublicKey, *finding) {
 	return signer.PublicKey(), nil
 }
 
-// HostKeyFile is the path of the private ssh key that a host gets, relative to the project with
-// forward slashes; "" if k3splan has none for it.
+// HostKeyFile is the place of the private ssh key that a host gets, like [Store.InitToken]; "" if
+// k3splan has none for it.
 func (s *Store) HostKeyFile(host string) string {
 	if _, ok := s.hostKeys[host]; !ok {
 		return ""
 	}
-	return inSecrets(HostKeyName(host))
+	return s.at(HostKeyName(host))
 }
 
-// HostKey is the public part of the private ssh key that a host gets; nil if there is none or if it
-// could not be read.
+// HostKey is the public part of the private ssh key that a host gets; nil if there is none, if it
+// could not be read, or if reading it takes too long to be done in passing (pass).
 func (s *Store) HostKey(host string) ssh.PublicKey { return s.hostKeys[host] }
 
-// readHostKeys looks into the folder of the hosts' private keys.
-func (o *opening) readHostKeys() {
-	keys := folder{o.folder.path(hostKeyFolder)}
-	names, shared, err := keys.names()
+// readHostKeyFiles looks into the folder of the hosts' private keys, as plain files.
+func (o *opening) readHostKeyFiles() {
+	files, shared, err := (folder{o.folder.path(HostKeys)}).names()
 	if err != nil {
-		o.report(inSecrets(hostKeyFolder), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
+		o.report(inSecrets(HostKeys), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
 		return
 	}
 	if shared != 0 {
 		f := sharedFolder(shared)
-		f.hint = "chmod 0700 " + inSecrets(hostKeyFolder)
-		o.report(inSecrets(hostKeyFolder), 0, f)
+		f.hint = "chmod 0700 " + inSecrets(HostKeys)
+		o.report(inSecrets(HostKeys), 0, f)
 	}
+	var names []string
+	for _, file := range files {
+		switch name := path.Join(HostKeys, file); {
+		case leftover.MatchString(file):
+			o.report(inSecrets(name), 0, finding{plan.Warning, codeOrphan,
+				"is what an editor or an interrupted command left behind; it may hold a secret", "rm " + shellWord(inSecrets(name))})
+		case isSecretName(name):
+			names = append(names, name)
+		}
+	}
+	o.readHostKeys(names)
+}
+
+// readHostKeys looks at the hosts' private keys. names are those of all secrets.
+func (o *opening) readHostKeys(names []string) {
 	for _, name := range names {
-		host, isKey := strings.CutSuffix(name, hostKeyEnding)
+		base, below := strings.CutPrefix(name, HostKeys+"/")
+		if !below {
+			continue
+		}
+		host, isKey := strings.CutSuffix(base, hostKeyEnding)
 		if !isKey || !o.hosts[host] {
 			o.reportHostKeyOrphan(name, host, isKey)
 			continue
 		}
 		o.hostKeys[host] = nil
-		content, ok := o.secret(path.Join(hostKeyFolder, name))
+		if o.where.Kind == plan.SecretPass { // each would start gpg
+			continue
+		}
+		content, ok := o.secret(name)
 		if !ok {
 			continue
 		}
@@ -114,7 +131,7 @@ func (o *opening) readHostKeys() {
 			if f.hint == "" {
 				f.hint = "remove it and run `k3splan known-hosts make " + host + "`, or adopt the key that the machine has with `k3splan known-hosts scan " + host + "`"
 			}
-			o.report(inSecrets(path.Join(hostKeyFolder, name)), 0, *f)
+			o.report(o.at(name), 0, *f)
 			continue
 		}
 		o.hostKeys[host] = public
@@ -122,21 +139,15 @@ func (o *opening) readHostKeys() {
 }
 
 func (o *opening) reportHostKeyOrphan(name, host string, isKey bool) {
-	f := finding{severity: plan.Warning, code: codeOrphan}
+	f := finding{plan.Warning, codeOrphan, "is not named like a host's ssh key", "a name is like: olaf" + hostKeyEnding}
 	switch {
-	case leftover.MatchString(name):
-		f.message, f.hint = "is what an editor or an interrupted command left behind; it may hold a secret", "rm "+shellWord(inSecrets(path.Join(hostKeyFolder, name)))
-	case o.needs.Partial || isHidden(name):
+	case o.needs.Partial:
 		return
 	case isKey:
-		f.message = "is the ssh key of no host of the plan"
+		f.message, f.hint = "is the ssh key of no host of the plan", ""
 		if nearest := plan.Nearest(host, o.needs.Hosts); nearest != "" {
 			f.hint = didYouMean(nearest + hostKeyEnding)
 		}
-	case slices.Contains([]string{".pub"}, path.Ext(name)):
-		return // what ssh-keygen puts beside a key
-	default:
-		f.message, f.hint = "is not named like a host's ssh key", "a name is like: olaf"+hostKeyEnding
 	}
-	o.report(inSecrets(path.Join(hostKeyFolder, name)), 0, f)
+	o.report(o.at(name), 0, f)
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/pem"
-	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -17,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
+
+	"k3splan/internal/plan"
 )
 
 func TestNewHostKeyIsOneThatSSHTakes(t *testing.T) {
@@ -70,7 +71,7 @@ func TestHostKeyFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := project(t, map[string]string{"init-token": goodToken, "passwd": goodHash, "all.pub": newKey(t) + "\n"})
-			require.NoError(t, Add(dir, "hosts/"+test.file, test.content))
+			require.NoError(t, Create(filepath.Join(dir, Dir, "hosts", test.file), test.content))
 			store, problems := Open(dir, fiveHosts)
 			require.ElementsMatch(t, test.want, found(problems))
 			require.Equal(t, test.path, store.HostKeyFile("olaf"))
@@ -97,39 +98,30 @@ func TestHostKeysThatOthersCanRead(t *testing.T) {
 	dir := project(t, map[string]string{"init-token": goodToken, "passwd": goodHash, "all.pub": newKey(t) + "\n"})
 	private, _, err := NewHostKey("olaf")
 	require.NoError(t, err)
-	require.NoError(t, Add(dir, HostKeyName("olaf"), private))
+	require.NoError(t, Create(filepath.Join(dir, Dir, HostKeyName("olaf")), private))
 	require.NoError(t, os.Chmod(filepath.Join(dir, Dir, "hosts", "olaf_ed25519"), 0o640))
 	require.NoError(t, os.Chmod(filepath.Join(dir, Dir, "hosts"), 0o755))
 	_, problems := Open(dir, fiveHosts)
 	require.ElementsMatch(t, []string{"warning secret-readable secrets/hosts", "warning secret-readable secrets/hosts/olaf_ed25519"}, found(problems))
 }
 
-func TestAccess(t *testing.T) {
+func TestRetire(t *testing.T) {
 	dir := t.TempDir()
-	_, err := Read(dir, "init-token")
-	require.ErrorIs(t, err, fs.ErrNotExist)
-	require.NotContains(t, err.Error(), dir)
-	require.NoError(t, Add(dir, "hosts/x", []byte("one\n")))
-	require.ErrorIs(t, Add(dir, "hosts/x", []byte("two\n")), fs.ErrExist)
-	require.NoError(t, Put(dir, "hosts/x", []byte("three\n")))
-	content, err := Read(dir, "hosts/x")
+	vault, err := OpenVault(dir, plan.SecretStore{}, nil)
 	require.NoError(t, err)
-	require.Equal(t, "three\n", string(content))
-
 	now := time.Date(2026, 11, 21, 4, 5, 6, 7e6, time.FixedZone("", 3600))
-	kept, err := Retire(dir, "hosts/x", now)
+	_, err = vault.Retire("hosts/x", now)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.NoError(t, vault.Create("hosts/x", []byte("three\n")))
+	kept, err := vault.Retire("hosts/x", now)
 	require.NoError(t, err)
 	require.Equal(t, "retired/x-20261121T030506.007Z", kept)
-	_, err = Retire(dir, "hosts/x", now)
+	_, err = vault.Retire("hosts/x", now)
 	require.ErrorIs(t, err, fs.ErrExist, "nothing that was kept is overwritten")
-	require.NoError(t, Remove(dir, "hosts/x"))
-	require.NoError(t, Remove(dir, "hosts/x"))
-	_, err = Read(dir, "hosts/x")
-	require.ErrorIs(t, err, fs.ErrNotExist)
-	content, err = Read(dir, kept)
+	content, err := vault.Read(kept)
 	require.NoError(t, err)
 	require.Equal(t, "three\n", string(content))
-	require.Error(t, errors.Join(Remove(dir, "retired")), "a folder is not a secret")
+	require.True(t, IsOurs(kept), "in plain text it lies about, where another back end was chosen")
 }
 
 func TestTokenPassword(t *testing.T) {

@@ -33,6 +33,24 @@ func (hosts hostSet) passwordOwner(name string) (owner string, isPassword, known
 	return "", true, false
 }
 
+// PasswordName is the name of the secret where a host's own password belongs, in the spelling that is
+// present already. An empty host means the password for all hosts that have none of their own.
+func PasswordName(host string, present []string) string {
+	hosts, found := hostSet{}, ""
+	if host != "" {
+		hosts[host] = true
+	}
+	for _, name := range present {
+		if owner, _, known := hosts.passwordOwner(name); known && owner == host && (found == "" || name == host+passwordName) {
+			found = name
+		}
+	}
+	if found != "" {
+		return found
+	}
+	return host + passwordName
+}
+
 // keyOwner says what a key file opens: a host, everyHost, or the deployUser. It is meant if the
 // whole name says so, or what follows a separator; the longest wins, and a substring is never
 // enough. isKey is true for all *.pub files, known only if the file opens something.

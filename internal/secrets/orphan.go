@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -34,7 +35,7 @@ func (o *opening) findOrphans(names []string) {
 		case (isPassword || isKey) && isHidden(name):
 			orphan.message = "is hidden and read by nothing"
 			orphan.hint = "remove or rename it"
-		case o.needs.Partial:
+		case o.needs.Partial, isPassword && !o.plain(): // a plain one was reported
 			continue
 		case isPassword && !passwordKnown:
 			orphan.message = "belongs to no host of the plan"
@@ -47,6 +48,43 @@ func (o *opening) findOrphans(names []string) {
 		}
 		o.report(inSecrets(name), 0, orphan)
 	}
+}
+
+// findLostPasswords reports the passwords of no host, by the names of a back end that is not the
+// folder.
+func (o *opening) findLostPasswords(names []string) {
+	searches := 0
+	nearest := func(name string, candidates []string) string {
+		if searches++; searches > maxNearest {
+			return ""
+		}
+		return plan.Nearest(name, candidates)
+	}
+	for _, name := range names {
+		if _, isPassword, known := o.hosts.passwordOwner(name); isPassword && !known && !o.needs.Partial {
+			o.report(o.at(name), 0, finding{plan.Warning, codeOrphan, "belongs to no host of the plan", o.passwordHint(name, nearest)})
+		}
+	}
+}
+
+// findPlain reports what lies about in plain text although another back end was chosen.
+func (o *opening) findPlain() {
+	files, _ := o.folder.list() // what cannot be listed was reported
+	for _, name := range files {
+		if IsOurs(name) {
+			o.report(inSecrets(name), 0, finding{plan.Warning, codePlain,
+				"is in plain text and read by nothing: network.yaml says that secrets are kept by " + string(o.where.Kind),
+				fmt.Sprintf("`k3splan secrets move --to %s` takes it over, or removes it where it is the same", o.where.Kind)})
+		}
+	}
+}
+
+// IsOurs tells whether a secret is of a kind that k3splan itself uses.
+func IsOurs(name string) bool {
+	if folder, _, below := strings.Cut(name, "/"); below {
+		return folder == HostKeys || folder == retiredFolder
+	}
+	return name == string(InitToken) || name == string(AgentToken) || strings.HasSuffix(lower(name), passwordName)
 }
 
 func (o *opening) passwordHint(name string, nearest func(string, []string) string) string {

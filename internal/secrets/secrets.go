@@ -4,6 +4,9 @@
 // [Open] looks at a project's folder once and answers where a host's secrets lie and which keys
 // open it, together with every problem. Paths come out, contents do not: a secret is a path until
 // it is copied to its machine. Nothing here prints, and no problem or error quotes from a secret.
+//
+// At rest the secrets are plain files, files encrypted with age, or entries of pass. A [Vault] reads
+// and writes them, by the same names in all three. Public keys are plain files in any case.
 package secrets
 
 import (
@@ -28,6 +31,9 @@ const (
 	codeKeyInvalid   = "ssh-key-invalid"
 	codeKeyOptions   = "ssh-key-options"
 	codeKeyDuplicate = "ssh-key-duplicate"
+	codeLocked       = "secret-locked"
+	codePlain        = "secret-plain"
+	codeRecipients   = "recipients-invalid"
 )
 
 // finding is a problem that does not know yet where it stands. It has no value, and its message

@@ -2,8 +2,8 @@ package secrets
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -24,23 +24,27 @@ type Needs struct {
 	// Partial says that the tables have errors and Hosts may lack some: then no file is called an
 	// orphan.
 	Partial bool
+	// Where tells how the secrets are kept; the zero value means plain files.
+	Where plan.SecretStore
 }
 
 // Store knows the secrets of one project. It holds paths and public keys only.
 type Store struct {
+	where     plan.SecretStore
 	tokens    map[TokenKind]string     // path, if the file exists
 	passwords map[string]string        // path, by host; "" for the hosts that have none of their own
 	keys      map[string][]key         // by what they open
 	shared    []string                 // the lines of the keys that open every host
-	hostKeys  map[string]ssh.PublicKey // by host, if the file exists; nil where it is not valid
+	hostKeys  map[string]ssh.PublicKey // by host, if there is a private one; nil where it could not be read
 }
 
 // Open looks at the secrets of the project in a folder, reading each file once. The problems are
 // sorted; the store is usable whatever they are, and with an error among them it may know less
 // than there is.
 func Open(project string, needs Needs) (*Store, plan.Problems) {
-	s := &Store{tokens: map[TokenKind]string{}, passwords: map[string]string{}, keys: map[string][]key{}, hostKeys: map[string]ssh.PublicKey{}}
-	o := opening{Store: s, needs: needs, hosts: make(hostSet, len(needs.Hosts)), folder: folder{filepath.Join(project, Dir)}}
+	s := &Store{where: needs.Where, tokens: map[TokenKind]string{}, passwords: map[string]string{}, keys: map[string][]key{}, hostKeys: map[string]ssh.PublicKey{}}
+	dir := folderOf(project)
+	o := opening{Store: s, needs: needs, hosts: make(hostSet, len(needs.Hosts)), folder: dir, keeper: newKeeper(dir, needs.Where, nil)}
 	for _, host := range needs.Hosts {
 		o.hosts[host] = true
 	}
@@ -50,28 +54,78 @@ func Open(project string, needs Needs) (*Store, plan.Problems) {
 		o.report(Dir, 0, finding{plan.Error, codeInvalid, err.Error(), "secrets are in a folder " + Dir + " of mode 0700"})
 		return s, o.problems
 	}
-	if shared != 0 {
+	if o.plain() && shared != 0 {
 		o.report(Dir, 0, sharedFolder(shared))
 	}
-	o.readTokens(names)
-	o.readPasswords(names)
+	o.readSecrets(names)
 	o.readKeys(names)
-	o.readHostKeys()
 	o.findOrphans(names)
 	o.problems.Sort()
 	return s, o.problems
 }
 
-// InitToken is the path of the token for servers, relative to the project with forward slashes;
-// "" if there is none.
+// readSecrets reads the tokens and passwords, wherever they are.
+func (o *opening) readSecrets(files []string) {
+	kept := files
+	switch o.where.Kind {
+	case plan.SecretUnknown:
+		return
+	case plan.SecretAge, plan.SecretPass:
+		if o.where.Kind == plan.SecretAge {
+			_, problems := o.folder.recipients()
+			o.problems = append(o.problems, problems...)
+		}
+		var err error
+		if kept, err = o.keeper.list(); err != nil {
+			o.report(o.at(""), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
+			return
+		}
+		o.readHostKeys(kept)
+		kept = slices.DeleteFunc(kept, func(name string) bool { return strings.Contains(name, "/") })
+		o.findPlain()
+		o.findLostPasswords(kept)
+	}
+	if o.plain() {
+		o.readHostKeyFiles()
+	}
+	o.readTokens(kept)
+	o.readPasswords(kept)
+	if len(o.locked) > 0 {
+		f := finding{plan.Warning, codeLocked,
+			"cannot be decrypted here without asking, so that it was not checked", o.lockedHint}
+		if more := len(o.locked) - 1; more > 0 {
+			f.message = fmt.Sprintf("cannot be decrypted here without asking, nor can %d more: they were not checked", more)
+		}
+		o.report(o.locked[0], 0, f)
+	}
+}
+
+func (s *Store) plain() bool {
+	return s.where.Kind != plan.SecretAge && s.where.Kind != plan.SecretPass
+}
+
+func (s *Store) at(name string) string { return at(s.where, name) }
+
+// At tells where a secret of this name is or belongs, like [Store.InitToken].
+func (s *Store) At(name string) string { return s.at(name) }
+
+// Plain tells that the secrets are plain files, so that the places that the store gives are files
+// which hold a secret as it is. Otherwise a [Vault] reads them.
+func (s *Store) Plain() bool { return s.plain() }
+
+// Name gives the name, for a [Vault], of a secret from the place that another method gave.
+func (s *Store) Name(place string) string { return nameOf(s.where, place) }
+
+// InitToken is the place of the token for servers: with plain files and age a path relative to the
+// project with forward slashes; "" if there is none.
 func (s *Store) InitToken() string { return s.tokens[InitToken] }
 
-// AgentToken is the path of the token for agents, like [Store.InitToken]. Without one ("") agents
+// AgentToken is the place of the token for agents, like [Store.InitToken]. Without one ("") agents
 // join with the servers' token.
 func (s *Store) AgentToken() string { return s.tokens[AgentToken] }
 
-// PasswordFile is the path of the file with the admin's password hash on a host, relative to the
-// project with forward slashes: the host's own or the one for all; "" if there is neither.
+// PasswordFile is the place of the admin's password hash on a host, like
+// [Store.InitToken]: the host's own or the one for all; "" if there is neither.
 func (s *Store) PasswordFile(host string) string {
 	if own := s.passwords[host]; own != "" {
 		return own
@@ -79,14 +133,14 @@ func (s *Store) PasswordFile(host string) string {
 	return s.passwords[""]
 }
 
-// PasswordTarget is the path of the file where a new password of this host belongs, in the
-// spelling that exists, relative to the project. An empty host means the password for all hosts
+// PasswordTarget is the place where a new password of this host belongs, in the spelling that
+// exists, like [Store.InitToken]. An empty host means the password for all hosts
 // that have none of their own.
 func (s *Store) PasswordTarget(host string) string {
 	if own := s.passwords[host]; own != "" {
 		return own
 	}
-	return inSecrets(host + passwordName)
+	return s.at(host + passwordName)
 }
 
 // Keys are the public keys that open a host for its admin, as lines of authorized_keys without
@@ -127,9 +181,13 @@ func lines(groups ...[]key) []string {
 type opening struct {
 	*Store
 	folder   folder
+	keeper   keeper
 	needs    Needs
 	hosts    hostSet
 	problems plan.Problems
+	// locked are the places of secrets that cannot be decrypted, lockedHint what to do
+	locked     []string
+	lockedHint string
 }
 
 func (o *opening) report(file string, line int, f finding) {
@@ -138,12 +196,19 @@ func (o *opening) report(file string, line int, f finding) {
 
 // secret reads a file of one secret and reports what is wrong with the file as such.
 func (o *opening) secret(name string) (content []byte, ok bool) {
-	content, shared, err := o.folder.read(name, maxSecret)
+	content, shared, err := o.keeper.read(name, maxSecret)
 	if shared != 0 {
-		o.report(inSecrets(name), 0, sharedFile(shared, inSecrets(name)))
+		o.report(o.at(name), 0, sharedFile(shared, o.at(name)))
 	}
-	if err != nil {
-		o.report(inSecrets(name), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
+	var locked *LockedError
+	switch {
+	case errors.As(err, &locked):
+		if o.locked = append(o.locked, o.at(name)); len(o.locked) == 1 {
+			o.lockedHint = locked.Hint()
+		}
+		return nil, false
+	case err != nil:
+		o.report(o.at(name), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
 		return nil, false
 	}
 	return content, true
@@ -156,24 +221,24 @@ func (o *opening) readTokens(names []string) {
 		if _, found := slices.BinarySearch(names, name); !found {
 			continue
 		}
-		o.tokens[kind] = inSecrets(name)
+		o.tokens[kind] = o.at(name)
 		content, ok := o.secret(name)
 		if !ok {
 			continue
 		}
 		password, f := parseToken(kind, content)
 		if f != nil {
-			o.report(inSecrets(name), 0, *f)
+			o.report(o.at(name), 0, *f)
 		}
 		passwords[kind] = password
 	}
 	if same := passwords[InitToken]; same != "" && same == passwords[AgentToken] {
-		o.report(inSecrets(string(AgentToken)), 0, finding{plan.Warning, codeWeak,
+		o.report(o.at(string(AgentToken)), 0, finding{plan.Warning, codeWeak,
 			"is the same as the servers' token: agents hold the right to join as servers",
 			"remove it, which changes nothing, or give the agents a token of their own"})
 	}
 	if o.needs.K3s && o.tokens[InitToken] == "" {
-		o.report(inSecrets(string(InitToken)), 0, finding{plan.Error, codeMissing,
+		o.report(o.at(string(InitToken)), 0, finding{plan.Error, codeMissing,
 			"is missing: without a token no k3s server can start or join",
 			"for a new cluster run `k3splan setup`; of a living one copy the file from where it was set up"})
 	}
@@ -186,8 +251,8 @@ func (o *opening) readPasswords(names []string) {
 		if !known {
 			continue
 		}
-		path := inSecrets(name)
-		if first, second := o.passwords[host], path; first == "" || second == inSecrets(host+passwordName) {
+		path := o.at(name)
+		if first, second := o.passwords[host], path; first == "" || second == o.at(host+passwordName) {
 			o.passwords[host] = path // of two spellings the one without underscore
 		}
 		content, ok := o.secret(name)
@@ -211,7 +276,7 @@ func (o *opening) readPasswords(names []string) {
 	}
 	without := o.hostsWhere(func(host string) bool { return o.passwords[host] == "" })
 	if len(without) > 0 {
-		o.report(inSecrets(passwordName), 0, finding{plan.Error, codeMissing,
+		o.report(o.at(passwordName), 0, finding{plan.Error, codeMissing,
 			"is missing: the admin has no password on " + enumerate(without), "run `k3splan passwd`"})
 	}
 }

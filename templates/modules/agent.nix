@@ -49,6 +49,14 @@ let
   # podman keeps a network as it was made: this tells one that was made otherwise
   networkHash = builtins.hashString "sha256" (toString networkOptions);
 
+  # Without one, podman would invent another at each start, and neighbours would not find the address
+  # until they forget the old one. The first byte means: one machine, address given locally.
+  mac =
+    if agent.mac != null then agent.mac
+    else
+      let digits = builtins.hashString "sha256" "${agent.name} ${agent.ip}"; in
+      lib.concatStringsSep ":" ([ "02" ] ++ map (i: lib.substring (2 * i) 2 digits) (lib.range 0 4));
+
   unit = "podman-${agent.name}";
   networkUnit = "k3splan-agent-network";
 in
@@ -83,7 +91,7 @@ in
           "--ulimit=nofile=1048576:1048576"
           "--ip=${agent.ip}"
         ]
-        ++ lib.optional (agent.mac != null) "--mac-address=${agent.mac}"
+        ++ [ "--mac-address=${mac}" ]
         ++ map (server: "--dns=${server}") config.networking.nameservers;
       };
     };
@@ -107,13 +115,18 @@ in
 
       ${networkUnit} = {
         description = "Network of the k3s agent";
-        # podman refuses a parent that is not there
-        requires = [ device ];
+        # podman refuses a parent that is not there: tried until it is
+        wants = [ device ];
         after = [ device ];
+        startLimitIntervalSec = 0;
+        # a container that could not start for want of its network is started when that is there
+        unitConfig.Upholds = "${unit}.service";
         path = [ config.virtualisation.podman.package ];
         serviceConfig = {
           Type = "oneshot";
           RemainAfterExit = true;
+          Restart = "on-failure";
+          RestartSec = "10s";
         };
         script = ''
           made=$(podman network inspect --format '{{ index .Labels "k3splan.hash" }}' ${networkName} 2> /dev/null || true)

@@ -8,9 +8,26 @@ let
   inherit (host.k3s) agent server;
   places = import ./places.nix;
 
+  # Prints a secret that is kept encrypted, on the machine that deploys. k3splan tells in K3SPLAN where
+  # it is; who calls Colmena without it needs it on PATH. A path that is made a string by toString is
+  # not copied to the store.
+  show = entry: [
+    "sh"
+    "-c"
+    ''exec "''${K3SPLAN:-k3splan}" "$@"''
+    "k3splan"
+    "--project"
+    (toString ../..)
+    "secrets"
+    "show"
+    "--raw"
+    entry
+  ];
+
   # uploaded to a file that only root reads
   upload = secret: path: {
-    inherit (secret) keyFile keyCommand;
+    inherit (secret) keyFile;
+    keyCommand = if secret.entry != null then show secret.entry else secret.keyCommand;
     destDir = dirOf path;
     name = baseNameOf path;
     user = "root";

@@ -16,6 +16,11 @@ let
         type = types.nullOr types.path;
         default = null;
       };
+      entry = mkOption {
+        description = "The name under which `k3splan secrets show` prints the secret, which is kept encrypted.";
+        type = types.nullOr types.str;
+        default = null;
+      };
       keyCommand = mkOption {
         description = "A command that prints the secret, run on the machine that deploys.";
         type = types.nullOr (types.listOf types.str);

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"k3splan/internal/audit"
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+)
+
+func (a *app) secretsAuditCommand() *cobra.Command {
+	var asJSON bool
+	command := &cobra.Command{
+		Use:   "audit [STOREPATH…]",
+		Short: "Look whether a secret is where it must not be",
+		Long: `Looks at the modes and owners of the secrets; for their contents in all other files of the project
+(generated/, logs, snippets, manifests), in git (the index and the whole history of what is checked
+out), and in the Nix store: the closures of this plan's systems there, and of STOREPATHs. Says how to
+mend each finding, and on standard error where it has looked. Nothing is changed.
+
+Exit code 0 without findings, 1 with any.`,
+		Example: "  k3splan secrets audit\n  k3splan secrets audit --json | jq -r '.[].file'",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.audit(args, asJSON)
+		},
+	}
+	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {file, line, column, value, severity, code, message, hint}")
+	return command
+}
+
+func (a *app) audit(storePaths []string, asJSON bool) error {
+	dir, err := a.dir()
+	if err != nil {
+		return err
+	}
+	p, problems, err := project.Load(dir)
+	if err != nil {
+		return err
+	}
+	vault, err := p.Vault(a.asker())
+	if err != nil {
+		return &exitError{code: exitInvalid, err: err, hint: "k3splan validate"}
+	}
+	report, err := audit.Run(context.Background(), audit.Input{Dir: p.Dir, Plan: p.Plan, Vault: vault, Known: problems, StorePaths: storePaths})
+	if err != nil {
+		return err
+	}
+	for _, note := range report.Notes {
+		a.say("%s", note)
+	}
+	if asJSON {
+		if report.Findings == nil {
+			report.Findings = plan.Problems{}
+		}
+		if err := printJSON(a.stdout, report.Findings); err != nil {
+			return err
+		}
+	} else {
+		a.printProblems(a.stdout, report.Findings)
+	}
+	if len(report.Findings) > 0 {
+		return &exitError{code: exitFailed, err: errors.New("secrets are not safe"), quiet: true}
+	}
+	if !asJSON {
+		a.say("nothing found")
+	}
+	return nil
+}

@@ -1,0 +1,467 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"k3splan/internal/colmena"
+	"k3splan/internal/hive"
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+	"k3splan/internal/secrets"
+)
+
+const (
+	// programVariable tells Colmena's key commands where k3splan is.
+	programVariable = "K3SPLAN"
+	// unlockedVariable names the folder where they find what this deploy has decrypted. It is a path,
+	// not a secret.
+	unlockedVariable = "K3SPLAN_UNLOCKED"
+)
+
+func (a *app) secretsCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "secrets",
+		Short: "Keep the secrets: list, show, edit, move, audit",
+		Long: `The secrets are the k3s tokens, the admins' password hashes and the hosts' ssh keys. The key
+` + "`secrets`" + ` in plans/network.yaml says how they are kept:
+
+  files  plain files in secrets/ that only you can read; never in git (the default)
+  age    files secrets/*.age, encrypted to the public keys (age1…, ssh-ed25519, ssh-rsa) in
+         secrets/recipients; these may be committed
+  pass   entries of the program pass, below pass_prefix
+
+With age, the private key is looked for in ~/.config/age/, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa, or in
+the files that K3SPLAN_IDENTITY names. Decrypted secrets are in memory only, or in a folder of the
+runtime directory for you alone, which is removed in the end, and at the next start after a crash.`,
+		Example: "  k3splan secrets list\n  k3splan secrets move --to age\n  k3splan secrets audit",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE:    func(command *cobra.Command, _ []string) error { return command.Help() },
+	}
+	command.AddCommand(a.secretsListCommand(), a.secretsShowCommand(), a.secretsEditCommand(),
+		a.secretsMoveCommand(), a.secretsRekeyCommand(), a.secretsAuditCommand())
+	return command
+}
+
+// vault opens the project's secrets; ask may be nil.
+func (a *app) vault(ask secrets.Ask) (*plan.Plan, *secrets.Vault, error) {
+	dir, err := a.dir()
+	if err != nil {
+		return nil, nil, err
+	}
+	p, _ := plan.Load(os.DirFS(dir)) // other mistakes in the tables do not matter here
+	vault, err := secrets.OpenVault(dir, p.Network.Secrets, ask)
+	if err != nil {
+		return nil, nil, &exitError{code: exitInvalid, err: err, hint: "k3splan validate"}
+	}
+	return p, vault, nil
+}
+
+// asker asks for passphrases on the terminal; it is nil where there is none.
+func (a *app) asker() secrets.Ask {
+	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return nil
+	}
+	_ = terminal.Close()
+	return func(prompt string) ([]byte, error) {
+		terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer terminal.Close()
+		fmt.Fprint(terminal, prompt)
+		defer fmt.Fprintln(terminal)
+		return term.ReadPassword(int(terminal.Fd()))
+	}
+}
+
+// kindOf tells what a secret is.
+func kindOf(name string) string {
+	switch host, isPassword := strings.CutSuffix(strings.ToLower(name), "passwd"); {
+	case name == string(secrets.InitToken):
+		return "token of the servers"
+	case name == string(secrets.AgentToken):
+		return "token of the agents"
+	case isPassword && host == "":
+		return "password hash of all hosts that have none of their own"
+	case isPassword && !strings.Contains(name, "/"):
+		return "password hash of " + strings.TrimSuffix(host, "_")
+	case strings.HasPrefix(name, secrets.HostKeys+"/"):
+		return "ssh host key"
+	default:
+		return "yours: k3splan does not use it"
+	}
+}
+
+func (a *app) secretsListCommand() *cobra.Command {
+	var asJSON bool
+	command := &cobra.Command{
+		Use:     "list",
+		Short:   "List the secrets, without their contents",
+		Long:    "Lists the secrets by name, where each is kept and what it is. Nothing is decrypted.",
+		Example: "  k3splan secrets list\n  k3splan secrets list --json | jq -r '.[].name'",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			_, vault, err := a.vault(nil)
+			if err != nil {
+				return err
+			}
+			names, err := vault.List()
+			if err != nil {
+				return err
+			}
+			type entry struct {
+				Name  string `json:"name"`
+				Place string `json:"place"`
+				Kind  string `json:"kind"`
+			}
+			entries := []entry{}
+			for _, name := range names {
+				entries = append(entries, entry{name, vault.At(name), kindOf(name)})
+			}
+			if asJSON {
+				return printJSON(a.stdout, entries)
+			}
+			table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+			for _, e := range entries {
+				fmt.Fprintf(table, "%s\t%s\t%s\n", e.Name, e.Place, e.Kind)
+			}
+			if len(entries) == 0 {
+				a.say("there are no secrets yet: `k3splan setup` makes the tokens, `k3splan passwd` a password")
+			}
+			return table.Flush()
+		},
+	}
+	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {name, place, kind}")
+	return command
+}
+
+func (a *app) secretsShowCommand() *cobra.Command {
+	var raw bool
+	command := &cobra.Command{
+		Use:   "show NAME",
+		Short: "Print one secret",
+		Long: `Prints one secret, decrypted, to standard output. With --raw exactly as it was stored, and without
+asking for a passphrase if this k3splan was started by a deploy that has asked already: this is the
+command that Colmena calls for each secret that it uploads.`,
+		Example:           "  k3splan secrets show init-token",
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeSecrets,
+		RunE: func(_ *cobra.Command, args []string) error {
+			ask := a.asker()
+			if raw {
+				ask = nil // its standard input and terminal are Colmena's
+			}
+			_, vault, err := a.vault(ask)
+			if err != nil {
+				return err
+			}
+			name := vault.NameOf(args[0])
+			if dir := os.Getenv(unlockedVariable); raw && dir != "" {
+				content, err := secrets.ReadRuntime(dir, name)
+				if err == nil {
+					_, err = a.stdout.Write(content)
+				}
+				if !errors.Is(err, fs.ErrNotExist) {
+					return err
+				}
+			}
+			content, err := vault.Read(name)
+			if err != nil {
+				return a.noSecret(vault, name, err)
+			}
+			if !raw && !bytes.HasSuffix(content, []byte("\n")) {
+				content = append(content, '\n')
+			}
+			_, err = a.stdout.Write(content)
+			return err
+		},
+	}
+	command.Flags().BoolVar(&raw, "raw", false, "print exactly what was stored, and never ask")
+	return command
+}
+
+// noSecret adds the nearest name to the error about a secret that is not there.
+func (a *app) noSecret(vault *secrets.Vault, name string, err error) error {
+	names, listErr := vault.List()
+	if !errors.Is(err, fs.ErrNotExist) || listErr != nil {
+		return err
+	}
+	return noSuchSecret(name, names)
+}
+
+func noSuchSecret(name string, names []string) error {
+	hint := "k3splan secrets list"
+	if nearest := plan.Nearest(name, names); nearest != "" {
+		hint = fmt.Sprintf("did you mean %q?", nearest)
+	}
+	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no secret %q", name), hint: hint}
+}
+
+func (a *app) completeSecrets(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	if _, vault, err := a.vault(nil); err == nil {
+		names, _ = vault.List()
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (a *app) secretsEditCommand() *cobra.Command {
+	var force bool
+	command := &cobra.Command{
+		Use:   "edit NAME",
+		Short: "Change one secret in an editor",
+		Long: `Opens a secret in $VISUAL, $EDITOR or vi. What comes out is checked before it replaces the secret; if
+it is not of the right form, or nothing has changed, nothing is stored. The editor works on a file in
+the runtime directory, which is removed afterwards with all that the editor left beside it.
+
+The token of a living cluster is changed by ` + "`k3splan token rotate`" + `, not here; --force edits it all
+the same, for a cluster that does not live yet.`,
+		Example:           "  k3splan secrets edit olafpasswd",
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeSecrets,
+		RunE:              func(_ *cobra.Command, args []string) error { return a.editSecret(args[0], force) },
+	}
+	command.Flags().BoolVar(&force, "force", false, "change a token that exists, too")
+	return command
+}
+
+func (a *app) editSecret(name string, force bool) (err error) {
+	_, vault, err := a.vault(a.asker())
+	if err != nil {
+		return err
+	}
+	name = vault.NameOf(name)
+	before, err := vault.Read(name)
+	isNew := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !isNew {
+		return err
+	}
+	isToken := name == string(secrets.InitToken) || name == string(secrets.AgentToken)
+	if isToken && !isNew && !force {
+		return &exitError{code: exitInvalid, err: fmt.Errorf("%s may be the token of a living cluster, which would not start again with another", vault.At(name)),
+			hint: "`k3splan token rotate` changes it in the cluster and here; --force edits it here alone"}
+	}
+	after, err := a.edit(name, before)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(before, after) {
+		a.say("nothing was changed")
+		return nil
+	}
+	if err := a.checkSecret(vault, name, after); err != nil {
+		return err
+	}
+	if isNew {
+		err = vault.Create(name, after) // another may have made it meanwhile
+	} else {
+		err = vault.Replace(name, after)
+	}
+	if err != nil {
+		return err
+	}
+	a.say("stored %s; it takes effect with the next deploy", vault.At(name))
+	return nil
+}
+
+// checkSecret prints what is wrong with a secret, and fails if that is an error.
+func (a *app) checkSecret(vault *secrets.Vault, name string, content []byte) error {
+	problems := secrets.Check(name, content)
+	for i := range problems {
+		problems[i].File = vault.At(name)
+	}
+	a.printProblems(a.stderr, problems)
+	if problems.Errors() > 0 {
+		return &exitError{code: exitInvalid, err: errors.New("the secret is not of the right form; nothing was changed"), hint: "see above"}
+	}
+	return nil
+}
+
+// edit lets a person change a text in their editor.
+func (a *app) edit(name string, content []byte) (changed []byte, err error) {
+	runtime, err := secrets.NewRuntime()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, runtime.Close()) }()
+	file, err := runtime.Put(name, content)
+	if err != nil {
+		return nil, err
+	}
+	editor := "vi"
+	for _, variable := range []string{"VISUAL", "EDITOR"} {
+		if value := os.Getenv(variable); value != "" {
+			editor = value
+			break
+		}
+	}
+	// as git does: the variable may hold options
+	args := []string{"-c", editor + ` "$@"`, editor}
+	if words := strings.Fields(editor); slices.Contains([]string{"vim", "nvim"}, filepath.Base(words[0])) {
+		// no copies of the text in the home folder
+		args = append(args, "-n", "-i", "NONE", "--cmd", "set nobackup nowritebackup noundofile")
+	}
+	err = colmena.Run(context.Background(), colmena.Command{
+		Program: "sh", Args: append(args, file), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the editor %s failed, nothing was changed: %w", editor, err)
+	}
+	return secrets.ReadRuntime(runtime.Dir, name)
+}
+
+func (a *app) secretsMoveCommand() *cobra.Command {
+	var to, prefix string
+	command := &cobra.Command{
+		Use:   "move --to files|age|pass",
+		Short: "Keep the secrets in another way",
+		Long: `Takes all secrets over into another back end, reads each of them back, and only then writes the
+choice to plans/network.yaml and removes them from where they were. What was interrupted can be
+called again; with the back end that is in use already it takes over what lies about in plain text.
+
+age needs secrets/recipients, pass a --prefix for the entries of this cluster.`,
+		Example: "  k3splan secrets move --to age\n  k3splan secrets move --to pass --prefix k3splan/my-rack\n  k3splan secrets move --to files",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE:    func(*cobra.Command, []string) error { return a.moveSecrets(plan.SecretKind(to), prefix) },
+	}
+	command.Flags().StringVar(&to, "to", "", "the back end: files, age or pass")
+	command.Flags().StringVar(&prefix, "prefix", "", "the folder of the entries in pass (default: that in network.yaml)")
+	_ = command.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(plan.SecretKinds(), cobra.ShellCompDirectiveNoFileComp))
+	return command
+}
+
+func (a *app) moveSecrets(kind plan.SecretKind, prefix string) error {
+	dir, err := a.dir()
+	if err != nil {
+		return err
+	}
+	p, _ := plan.Load(os.DirFS(dir)) // other mistakes in the tables do not matter here
+	to := plan.SecretStore{Kind: kind, Prefix: prefix}
+	switch {
+	case kind == "":
+		return &exitError{code: exitInvalid, err: errors.New("--to is missing"), hint: "--to files, --to age or --to pass"}
+	case !slices.Contains(plan.SecretKinds(), string(kind)):
+		return &exitError{code: exitInvalid, err: fmt.Errorf("secrets cannot be kept by %q", kind), hint: "--to files, --to age or --to pass"}
+	case kind != plan.SecretPass && prefix != "":
+		return usageError(errors.New("--prefix is for pass alone"))
+	case kind == plan.SecretPass && prefix == "":
+		to.Prefix = p.Network.Secrets.Prefix
+	}
+	if kind == plan.SecretPass {
+		if to.Prefix == "" {
+			return &exitError{code: exitInvalid, err: errors.New("--prefix is missing: the folder of this cluster's entries in pass"), hint: "--prefix k3splan/my-rack"}
+		}
+		if err := plan.CheckPassPrefix(to.Prefix); err != nil {
+			return usageError(fmt.Errorf("--prefix %q: %w", to.Prefix, err))
+		}
+	}
+	from := p.Network.Secrets
+	moved, err := project.MoveSecrets(dir, to, a.asker())
+	if moved != nil {
+		for _, file := range moved.Files {
+			a.say("changed %s", file)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if len(moved.Names) == 0 {
+		a.say("there was nothing to move")
+	} else {
+		a.say("moved %s to %s: %s", count(len(moved.Names), "secret"), kind, strings.Join(moved.Names, ", "))
+	}
+	if len(moved.Foreign) > 0 {
+		a.say("k3splan does not use %s itself: a Nix file that names one as a file no longer finds it,\n"+
+			"and needs a keyCommand instead: k3splan secrets show --raw NAME", strings.Join(moved.Foreign, ", "))
+	}
+	if from.Kind == plan.SecretFiles && len(moved.Names) > 0 {
+		a.say("The plain files are removed, but a disk or a backup may still hold what was in them.")
+	}
+	return nil
+}
+
+func (a *app) secretsRekeyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rekey",
+		Short: "Encrypt all secrets anew, after a change of secrets/recipients",
+		Long: `Decrypts all secrets that age keeps and encrypts them to those who are in secrets/recipients now. Who was
+taken out of that file can still read old versions, in git for instance: rotate what they knew.`,
+		Example: "  k3splan secrets rekey",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			_, vault, err := a.vault(a.asker())
+			if err != nil {
+				return err
+			}
+			if vault.Where().Kind != plan.SecretAge {
+				return usageError(fmt.Errorf("the secrets are kept by %s; only those of age are encrypted to recipients", vault.Where().Kind))
+			}
+			names, err := vault.Rekey()
+			if err != nil {
+				return err
+			}
+			a.say("encrypted %s anew", count(len(names), "secret"))
+			return nil
+		},
+	}
+}
+
+// unlock decrypts the secrets of the hosts once, asking for a passphrase if need be, and gives the
+// environment in which Colmena's key commands find them. Where they are plain files there is nothing
+// to do. lock removes them again and must be called.
+func (a *app) unlock(p *project.Project, hosts []*plan.Host) (env []string, lock func() error, err error) {
+	lock = func() error { return nil }
+	if p.Secrets.Plain() {
+		return nil, lock, nil
+	}
+	vault, err := p.Vault(a.asker())
+	if err != nil {
+		return nil, lock, err
+	}
+	contents := map[string][]byte{}
+	for _, host := range hosts {
+		for _, secret := range hive.Secrets(p, host) {
+			if contents[secret.Entry] != nil {
+				continue
+			}
+			content, err := vault.Read(secret.Entry)
+			if err != nil {
+				return nil, lock, err
+			}
+			if err := a.checkSecret(vault, secret.Entry, content); err != nil {
+				return nil, lock, err
+			}
+			contents[secret.Entry] = content
+		}
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, lock, err
+	}
+	runtime, err := secrets.NewRuntime()
+	if err != nil {
+		return nil, lock, err
+	}
+	for name, content := range contents {
+		if _, err := runtime.Put(name, content); err != nil {
+			return nil, lock, errors.Join(err, runtime.Close())
+		}
+	}
+	return []string{programVariable + "=" + program, unlockedVariable + "=" + runtime.Dir}, runtime.Close, nil
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"k3splan"
+	"k3splan/internal/project"
+	"k3splan/internal/secrets/secretstest"
+)
+
+// terminal is a person at a terminal: what they see, and what they type when they are asked.
+type terminal struct {
+	t      *testing.T
+	master *os.File
+	mutex  sync.Mutex
+	screen bytes.Buffer
+}
+
+func (t *terminal) seen() string {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	return t.screen.String()
+}
+
+// startOn starts a program on a terminal of its own.
+func startOn(t *testing.T, program string, args ...string) (*terminal, *exec.Cmd) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	require.NoError(t, err)
+	slave, err := os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	require.NoError(t, err)
+	term := &terminal{t: t, master: master}
+	command := exec.Command(program, args...)
+	command.Stdin, command.Stdout, command.Stderr = slave, slave, slave
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	require.NoError(t, command.Start())
+	require.NoError(t, slave.Close())
+	go func() {
+		buffer := make([]byte, 4096)
+		for {
+			n, err := master.Read(buffer)
+			term.mutex.Lock()
+			term.screen.Write(buffer[:n])
+			term.mutex.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = command.Process.Kill(); _ = master.Close() })
+	return term, command
+}
+
+// answer waits for a question that does not show the answer, and types it.
+func (t *terminal) answer(question, answer string) {
+	t.t.Helper()
+	require.Eventually(t.t, func() bool {
+		mode, err := unix.IoctlGetTermios(int(t.master.Fd()), unix.TCGETS)
+		return err == nil && mode.Lflag&unix.ECHO == 0 && strings.HasSuffix(t.seen(), question)
+	}, 10*time.Second, time.Millisecond, "never asked %q: %q", question, t.seen())
+	_, err := t.master.WriteString(answer + "\n")
+	require.NoError(t.t, err)
+}
+
+// A password is asked for twice, and is seen neither time.
+func TestAPasswordIsNotSeen(t *testing.T) {
+	secretstest.Home(t)
+	dir := t.TempDir()
+	_, err := project.Setup(dir, k3splan.Files)
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		second string
+		want   string
+		code   int
+	}{
+		"the same":  {"correct horse", "stored the hash in secrets/passwd", 0},
+		"different": {"correct house", "the two passwords differ; nothing was changed", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, _ := os.ReadFile(filepath.Join(dir, "secrets", "passwd"))
+			term, command := startOn(t, "k3splan", "-p", dir, "passwd")
+			term.answer("Password: ", "correct horse")
+			term.answer("The same again: ", test.second)
+			_ = command.Wait()
+			require.Eventually(t, func() bool { return strings.Contains(term.seen(), test.want) }, 10*time.Second, time.Millisecond, term.seen())
+			require.Equal(t, test.code, command.ProcessState.ExitCode())
+			require.NotContains(t, term.seen(), "correct")
+			after, _ := os.ReadFile(filepath.Join(dir, "secrets", "passwd"))
+			require.Equal(t, test.code == 0, !bytes.Equal(before, after))
+		})
+	}
+}

@@ -1,0 +1,112 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"k3splan/internal/secrets"
+)
+
+// minPattern is the length in bytes below which a secret would be found by chance.
+const minPattern = 8
+
+// search looks for secrets in other files. It holds them in memory.
+type search struct {
+	patterns []pattern
+	longest  int
+}
+
+type pattern struct {
+	name string // of the secret
+	text []byte
+}
+
+// add looks for a secret as it is and in base64, as a Kubernetes Secret would hold it.
+func (s *search) add(name string, content []byte) {
+	add := func(text []byte) {
+		if len(text) >= minPattern {
+			s.patterns = append(s.patterns, pattern{name, text})
+			s.longest = max(s.longest, len(text))
+		}
+	}
+	for _, part := range telling(content) {
+		add([]byte(part))
+	}
+	for _, whole := range [][]byte{content, bytes.TrimSpace(content)} {
+		add([]byte(strings.TrimRight(base64.StdEncoding.EncodeToString(whole), "=")))
+	}
+}
+
+// telling gives what stands in a secret and nowhere else. Of a private key these are the lines after
+// the first two: those hold what all keys have in common, and the public key.
+func telling(content []byte) []string {
+	text := strings.TrimSpace(string(content))
+	if !strings.HasPrefix(text, "-----BEGIN ") {
+		return []string{text}
+	}
+	lines := strings.Split(text, "\n")
+	if len(lines) < 5 {
+		return []string{text}
+	}
+	var parts []string
+	for _, line := range lines[3 : len(lines)-1] {
+		if line = strings.TrimSpace(line); len(line) >= 40 {
+			parts = append(parts, line)
+		}
+	}
+	return parts
+}
+
+// in gives the names of the secrets that are in what is read, each once. Its memory is bounded.
+func (s *search) in(r io.Reader) ([]string, error) {
+	var found []string
+	buffer := make([]byte, 1<<20+s.longest)
+	kept := 0
+	for {
+		n, err := io.ReadFull(r, buffer[kept:])
+		window := buffer[:kept+n]
+		for _, p := range s.patterns {
+			if !slices.Contains(found, p.name) && bytes.Contains(window, p.text) {
+				found = append(found, p.name)
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			slices.Sort(found)
+			return found, nil
+		} else if err != nil {
+			return found, err
+		}
+		kept = copy(buffer, window[len(window)-min(s.longest, len(window)):])
+	}
+}
+
+func (s *search) inFile(name string) ([]string, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return s.in(file)
+}
+
+// newSearch reads all secrets; those that cannot be decrypted are given apart.
+func newSearch(vault *secrets.Vault, names []string) (s *search, locked []string, err error) {
+	s = &search{}
+	for _, name := range names {
+		content, err := vault.Read(name)
+		var closed *secrets.LockedError
+		if errors.As(err, &closed) {
+			locked = append(locked, name)
+			continue
+		} else if err != nil {
+			return nil, nil, err
+		}
+		s.add(name, content)
+	}
+	return s, locked, nil
+}

@@ -1,0 +1,232 @@
+package project
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"k3splan"
+	"k3splan/internal/plan"
+	"k3splan/internal/secrets"
+	"k3splan/internal/secrets/secretstest"
+)
+
+var (
+	inFiles = plan.SecretStore{Kind: plan.SecretFiles}
+	inAge   = plan.SecretStore{Kind: plan.SecretAge}
+	inPass  = plan.SecretStore{Kind: plan.SecretPass, Prefix: "k3splan/rack"}
+)
+
+const moveHash = "$6$rounds=5000$k3splantest$3NZsTVpZzBrpJtNsvTBiEItI1rfXRWzF6wBnJqLWYxIfPaTvVfPTIuZVmp3WHVgNKr0wAnuW4NrXYbHtOpkzL1\n"
+
+// withSecrets gives a project that is set up and has recipients, and what its secrets are.
+func withSecrets(t *testing.T) (dir string, contents map[string]string) {
+	t.Helper()
+	secretstest.Home(t)
+	dir = t.TempDir()
+	_, err := Setup(dir, k3splan.Files)
+	require.NoError(t, err)
+	for name, content := range map[string]string{
+		"passwd": moveHash, "olaf_passwd": moveHash, "hosts/olaf": "a private key\n", "wireguard.key": "mine", "recipients": secretstest.AgeKey(t) + "\n", "all.pub": "x",
+	} {
+		require.NoError(t, secrets.Create(filepath.Join(dir, "secrets", name), []byte(content)))
+	}
+	contents = map[string]string{}
+	for _, name := range []string{"init-token", "agent-token", "passwd", "olaf_passwd", "hosts/olaf", "wireguard.key"} {
+		content, err := os.ReadFile(filepath.Join(dir, "secrets", name))
+		require.NoError(t, err)
+		contents[name] = string(content)
+	}
+	return dir, contents
+}
+
+func storeOf(t *testing.T, dir string) plan.SecretStore {
+	t.Helper()
+	p, _ := plan.Load(os.DirFS(dir))
+	return p.Network.Secrets
+}
+
+// requireSecrets wants exactly these secrets in a back end.
+func requireSecrets(t *testing.T, dir string, where plan.SecretStore, contents map[string]string) {
+	t.Helper()
+	vault, err := secrets.OpenVault(dir, where, nil)
+	require.NoError(t, err)
+	names, err := vault.List()
+	require.NoError(t, err)
+	require.Len(t, names, len(contents), "%s: %v", where.Kind, names)
+	for name, want := range contents {
+		content, err := vault.Read(name)
+		require.NoError(t, err)
+		require.Equal(t, want, string(content), name)
+	}
+}
+
+func TestSecretsMoveThereAndBack(t *testing.T) {
+	dir, contents := withSecrets(t)
+	secretstest.Pass(t)
+	last := inFiles
+	for _, to := range []plan.SecretStore{inAge, inPass, inFiles, inPass, {Kind: plan.SecretPass, Prefix: "k3splan/other"}, inAge, inFiles} {
+		moved, err := MoveSecrets(dir, to, nil)
+		require.NoError(t, err)
+		require.Equal(t, []string{"agent-token", "hosts/olaf", "init-token", "olaf_passwd", "passwd", "wireguard.key"}, moved.Names)
+		require.Equal(t, []string{"wireguard.key"}, moved.Foreign)
+		require.Equal(t, to, storeOf(t, dir))
+		requireSecrets(t, dir, to, contents)
+		requireSecrets(t, dir, last, nil)
+		require.FileExists(t, filepath.Join(dir, "secrets", "all.pub"))
+		last = to
+		before := tree(t, dir)
+		moved, err = MoveSecrets(dir, to, nil)
+		require.NoError(t, err)
+		require.Empty(t, moved.Names)
+		require.Empty(t, moved.Files)
+		require.Equal(t, before, tree(t, dir), "a second time nothing happens")
+	}
+}
+
+// tree gives all files below a folder with their contents.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	require.NoError(t, filepath.WalkDir(dir, func(file string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(file)
+		files[file] = string(content)
+		return err
+	}))
+	return files
+}
+
+// Whatever goes wrong before the choice is written, the project stays as it was.
+func TestAMoveThatFailsChangesNothing(t *testing.T) {
+	for name, test := range map[string]struct {
+		spoil func(t *testing.T, dir string)
+		want  string
+	}{
+		"no recipients": {func(t *testing.T, dir string) {
+			require.NoError(t, os.Remove(filepath.Join(dir, secrets.RecipientsFile)))
+		}, "recipients"},
+		"not for us": {func(t *testing.T, dir string) { // what was stored cannot be read back
+			require.NoError(t, os.RemoveAll(filepath.Join(os.Getenv("HOME"), ".config")))
+		}, "cannot be read back"},
+		"another secret is there": {func(t *testing.T, dir string) {
+			vault, err := secrets.OpenVault(dir, inAge, nil)
+			require.NoError(t, err)
+			require.NoError(t, vault.Create("passwd", []byte("another")))
+		}, "hold different secrets"},
+		"network.yaml cannot be edited": {func(t *testing.T, dir string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "plans", "network.yaml"), []byte("{netmask: 24, gateway: 10.0.100.1}\n"), 0o644))
+		}, "write this line there yourself"},
+		"network.yaml is wrong": {func(t *testing.T, dir string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "plans", "network.yaml"), []byte("secrets: aeg\n"), 0o644))
+		}, "does not tell"},
+		"a secret cannot be read": {func(t *testing.T, dir string) {
+			file := filepath.Join(dir, "secrets", "passwd")
+			require.NoError(t, errors.Join(os.Remove(file), os.Symlink("nowhere", file)))
+		}, "leads nowhere"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, _ := withSecrets(t)
+			test.spoil(t, dir)
+			var before map[string]string
+			if name != "a secret cannot be read" {
+				before = tree(t, dir)
+			}
+			_, err := MoveSecrets(dir, inAge, nil)
+			require.ErrorContains(t, err, test.want)
+			require.NotContains(t, err.Error(), strings.TrimSpace(moveHash))
+			if before != nil {
+				require.Equal(t, before, tree(t, dir))
+			}
+		})
+	}
+}
+
+// An interrupted move is completed by the next: at any point each secret is in at least one place,
+// and what is read is whole.
+func TestAnInterruptedMoveIsCompleted(t *testing.T) {
+	dir, contents := withSecrets(t)
+	vault, err := secrets.OpenVault(dir, inAge, nil)
+	require.NoError(t, err)
+	for _, name := range []string{"passwd", "init-token"} { // killed while it copied
+		require.NoError(t, vault.Create(name, []byte(contents[name])))
+	}
+	_, err = MoveSecrets(dir, inAge, nil)
+	require.NoError(t, err)
+	requireSecrets(t, dir, inAge, contents)
+	requireSecrets(t, dir, inFiles, nil)
+
+	for _, name := range []string{"passwd", "hosts/olaf"} { // killed while it removed
+		require.NoError(t, secrets.Create(filepath.Join(dir, "secrets", name), []byte(contents[name])))
+	}
+	moved, err := MoveSecrets(dir, inAge, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{"hosts/olaf", "passwd"}, moved.Names)
+	requireSecrets(t, dir, inAge, contents)
+	requireSecrets(t, dir, inFiles, nil)
+}
+
+// git sees encrypted secrets and public keys of a project that age keeps, and no plain text ever.
+func TestGitSeesWhatIsEncrypted(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("SKIP: git is not on PATH")
+	}
+	dir, contents := withSecrets(t)
+	secretstest.Run(t, "", "git", "-C", dir, "init", "-q")
+	seen := func() string {
+		return secretstest.Run(t, "", "git", "-C", dir, "status", "--short", "--untracked-files=all", "--", "secrets")
+	}
+	require.Empty(t, seen())
+	_, err := MoveSecrets(dir, inAge, nil)
+	require.NoError(t, err)
+	for _, file := range []string{"init-token.age", "hosts/olaf.age", "recipients", "all.pub"} {
+		require.Contains(t, seen(), "secrets/"+file+"\n")
+	}
+	for name, content := range contents {
+		require.NoError(t, secrets.Create(filepath.Join(dir, "secrets", name), []byte(content)))
+		require.NotContains(t, seen(), "secrets/"+name+"\n", "plain text stays out")
+	}
+	made, err := Setup(dir, k3splan.Files)
+	require.NoError(t, err)
+	require.Empty(t, made, "setup leaves it so")
+
+	_, err = MoveSecrets(dir, inFiles, nil)
+	require.NoError(t, err)
+	require.NotContains(t, seen(), "token")
+	require.NotContains(t, seen(), "passwd")
+}
+
+func TestSetupUsesTheStore(t *testing.T) {
+	secretstest.Home(t)
+	dir := t.TempDir()
+	for file, content := range map[string]string{
+		"plans/network.yaml": "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: '1.31'}\nsecrets: age\n",
+		"secrets/recipients": secretstest.AgeKey(t) + "\n",
+	} {
+		require.NoError(t, secrets.Create(filepath.Join(dir, file), []byte(content)))
+	}
+	made, err := Setup(dir, k3splan.Files)
+	require.NoError(t, err)
+	require.Contains(t, made, Made{File: "secrets/init-token.age"})
+	require.NoFileExists(t, filepath.Join(dir, "secrets", "init-token"))
+	ignored, err := os.ReadFile(filepath.Join(dir, ".gitignore"))
+	require.NoError(t, err)
+	require.Contains(t, string(ignored), "!/secrets/**/*.age\n")
+	before := tree(t, dir)
+	made, err = Setup(dir, k3splan.Files)
+	require.NoError(t, err)
+	require.Empty(t, made)
+	require.Equal(t, before, tree(t, dir), "a living cluster's token is never replaced")
+
+	require.NoError(t, os.RemoveAll(filepath.Join(os.Getenv("HOME"), ".config")))
+	made, err = Setup(dir, k3splan.Files)
+	require.NoError(t, err)
+	require.Empty(t, made, "nor where it cannot be decrypted")
+}

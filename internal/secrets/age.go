@@ -1,0 +1,212 @@
+package secrets
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"filippo.io/age"
+	"filippo.io/age/agessh"
+	"filippo.io/age/armor"
+
+	"k3splan/internal/plan"
+)
+
+const (
+	ageExtension = ".age"
+	// recipientsName is the file of the public keys that secrets are encrypted to, in the form of
+	// age's own option -R.
+	recipientsName = "recipients"
+	// maxSealed is the size in bytes of an encrypted file: armor adds a third, each recipient 200 bytes,
+	// or 2 KiB if it withstands quantum computers.
+	maxSealed = 1 << 20
+)
+
+// RecipientsFile is the path of the recipients' file, relative to the project.
+const RecipientsFile = Dir + "/" + recipientsName
+
+// ageKeeper is the back end where each secret is a file NAME.age, encrypted to the recipients.
+type ageKeeper struct {
+	folder folder
+	ask    Ask
+
+	once       sync.Once
+	identities *identities
+}
+
+func (k *ageKeeper) list() ([]string, error) {
+	names, err := k.folder.walk(func(file string) bool {
+		name, sealed := strings.CutSuffix(file, ageExtension)
+		return sealed && isSecretName(name)
+	})
+	for i, name := range names {
+		names[i] = strings.TrimSuffix(name, ageExtension)
+	}
+	return names, err
+}
+
+func (k *ageKeeper) read(name string, limit int64) ([]byte, fs.FileMode, error) {
+	sealed, _, err := k.folder.read(name+ageExtension, maxSealed)
+	if err != nil {
+		return nil, 0, err
+	}
+	content, err := k.open(sealed, limit)
+	return content, 0, err // whoever may read an encrypted file reads nothing
+}
+
+func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
+	k.once.Do(func() { k.identities = findIdentities(k.ask) })
+	var in io.Reader = bytes.NewReader(sealed)
+	if bytes.HasPrefix(bytes.TrimSpace(sealed), []byte(armor.Header)) {
+		in = armor.NewReader(in)
+	}
+	all := k.identities.all
+	if len(all) == 0 {
+		all = []age.Identity{noIdentity{}} // so that a damaged file is still told from a locked one
+	}
+	k.identities.locked, k.identities.failed = "", ""
+	out, err := age.Decrypt(in, all...)
+	var none *age.NoIdentityMatchError
+	switch {
+	case k.identities.locked != "":
+		return nil, &LockedError{"the key " + k.identities.locked + " needs its passphrase", "run the command on a terminal"}
+	case errors.As(err, &none):
+		return nil, &LockedError{"no key of this machine opens it", k.identities.hint()}
+	case k.identities.failed != "":
+		return nil, fmt.Errorf("cannot be decrypted: the passphrase of %s is wrong, or was not given", k.identities.failed)
+	case err != nil:
+		return nil, errDamaged
+	}
+	content, err := io.ReadAll(io.LimitReader(out, limit+1))
+	switch {
+	case err != nil:
+		return nil, errDamaged
+	case int64(len(content)) > limit:
+		return nil, fmt.Errorf("is larger than %d KiB", limit>>10)
+	}
+	return content, nil
+}
+
+// errDamaged stands for the errors of age, which quote from what may be plain text.
+var errDamaged = errors.New("was not encrypted by age, or is damaged")
+
+type noIdentity struct{}
+
+func (noIdentity) Unwrap([]*age.Stanza) ([]byte, error) { return nil, age.ErrIncorrectIdentity }
+
+func (k *ageKeeper) create(name string, content []byte) error {
+	return k.seal(content, func(sealed []byte) error { return k.folder.create(name+ageExtension, sealed) })
+}
+
+func (k *ageKeeper) replace(name string, content []byte) error {
+	return k.seal(content, func(sealed []byte) error { return k.folder.replace(name+ageExtension, sealed) })
+}
+
+func (k *ageKeeper) remove(name string) error { return k.folder.remove(name + ageExtension) }
+
+// seal encrypts in memory, as text, which git and people handle better.
+func (k *ageKeeper) seal(content []byte, store func([]byte) error) error {
+	recipients, problems := k.folder.recipients()
+	for _, p := range problems {
+		if p.Severity == plan.Error {
+			return &recipientsError{p}
+		}
+	}
+	var sealed bytes.Buffer
+	armored := armor.NewWriter(&sealed)
+	out, err := age.Encrypt(armored, recipients...)
+	if err != nil {
+		return fmt.Errorf("encrypt to %s: %w", RecipientsFile, err)
+	}
+	_, err = out.Write(content)
+	if err = errors.Join(err, out.Close(), armored.Close()); err != nil {
+		return err
+	}
+	return store(sealed.Bytes())
+}
+
+// recipientsError is a recipients' file that cannot be used.
+type recipientsError struct{ problem plan.Problem }
+
+func (e *recipientsError) Error() string { return e.problem.String() }
+func (e *recipientsError) Hint() string  { return e.problem.Hint }
+
+// recipients reads the keys to encrypt to.
+func (f folder) recipients() (recipients []age.Recipient, problems plan.Problems) {
+	report := func(row int, severity plan.Severity, message, hint string) {
+		problems = append(problems, finding{severity, codeRecipients, message, hint}.at(RecipientsFile, row))
+	}
+	content, _, err := f.read(recipientsName, maxKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		report(0, plan.Error, "is missing: it names the public keys that may decrypt the secrets", recipientsHint)
+		return nil, problems
+	} else if err != nil {
+		report(0, plan.Error, err.Error(), "")
+		return nil, problems
+	}
+	seen := map[string]int{}
+	row := 0
+	for line := range strings.Lines(strings.TrimPrefix(string(content), byteOrderMark)) {
+		row++
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		if f := otherFormat(line); f != nil {
+			report(row, plan.Error, f.message, f.hint)
+			return nil, problems // the lines that follow belong to it
+		}
+		recipient, key, wrong := parseRecipient(line)
+		if wrong != "" {
+			report(row, plan.Error, wrong, "a line is like: age1…, ssh-ed25519 AAAA… or ssh-rsa AAAA…")
+			continue
+		}
+		if first := seen[key]; first > 0 {
+			report(row, plan.Warning, fmt.Sprintf("is the same key as in line %d", first), "remove one of the two")
+			continue
+		}
+		seen[key] = row
+		recipients = append(recipients, recipient)
+	}
+	if len(recipients) == 0 && len(problems) == 0 {
+		report(0, plan.Error, "names no key", recipientsHint)
+	}
+	return recipients, problems
+}
+
+const recipientsHint = "for example `age-keygen -o ~/.config/age/keys.txt` and `age-keygen -y ~/.config/age/keys.txt >> " + RecipientsFile +
+	"`, or `cat ~/.ssh/id_ed25519.pub >> " + RecipientsFile + "`"
+
+// parseRecipient also gives the key without its comment, and says in fixed words what is wrong.
+func parseRecipient(line string) (recipient age.Recipient, key, wrong string) {
+	var err error
+	switch {
+	case strings.HasPrefix(line, "age1pq1"):
+		recipient, err = age.ParseHybridRecipient(line)
+		key = line
+	case strings.HasPrefix(line, "age1") && strings.LastIndex(line, "1") > len("age"):
+		return nil, "", "is a key of an age plugin, which k3splan does not run"
+	case strings.HasPrefix(line, "age1"):
+		recipient, err = age.ParseX25519Recipient(line)
+		key = line
+	case strings.HasPrefix(line, "ssh-ed25519 "), strings.HasPrefix(line, "ssh-rsa "):
+		k, f := parseKey(line)
+		if f != nil {
+			return nil, "", f.message
+		}
+		recipient, err = agessh.ParseRecipient(line)
+		key = k.blob
+	case strings.HasPrefix(line, "ecdsa-"), strings.HasPrefix(line, "sk-"):
+		return nil, "", "is an ssh key of a type that age cannot encrypt to"
+	default:
+		return nil, "", "is no public key of age or ssh"
+	}
+	if err != nil {
+		return nil, "", "is no public key of age or ssh: it is damaged"
+	}
+	return recipient, key, ""
+}

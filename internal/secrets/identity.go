@@ -1,0 +1,214 @@
+package secrets
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"filippo.io/age"
+	"filippo.io/age/agessh"
+	"filippo.io/age/armor"
+	"golang.org/x/crypto/ssh"
+)
+
+// IdentityVariable names, in the environment, the files of private keys that decrypt the secrets,
+// separated as in PATH. Without it they are all files of age's keys in age/ of the user's
+// configuration folder (~/.config/age), then ~/.ssh/id_ed25519 and ~/.ssh/id_rsa.
+const IdentityVariable = "K3SPLAN_IDENTITY"
+
+// identities are the private keys of this machine's user. Those with a passphrase are opened only
+// when something is encrypted to them.
+type identities struct {
+	all []age.Identity
+	// files are those that hold keys, unusable those that were named and are of no use, with why.
+	files    []string
+	unusable []string
+	named    bool
+	ask      Ask
+	// locked is the key that last wanted a passphrase when nobody could be asked, failed one that could
+	// not be opened by what was given.
+	locked, failed string
+}
+
+// IdentityFiles gives the existing files in which private keys are looked for.
+func IdentityFiles() []string {
+	files, _ := identityFiles()
+	return slices.DeleteFunc(files, func(file string) bool {
+		info, err := os.Stat(file)
+		return err != nil || !info.Mode().IsRegular()
+	})
+}
+
+func identityFiles() (files []string, named bool) {
+	if list := os.Getenv(IdentityVariable); list != "" {
+		return filepath.SplitList(list), true
+	}
+	if config, err := os.UserConfigDir(); err == nil {
+		entries, _ := os.ReadDir(filepath.Join(config, "age"))
+		for _, entry := range entries {
+			if !isHidden(entry.Name()) && !leftover.MatchString(entry.Name()) {
+				files = append(files, filepath.Join(config, "age", entry.Name()))
+			}
+		}
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		files = append(files, filepath.Join(home, ".ssh", "id_ed25519"), filepath.Join(home, ".ssh", "id_rsa"))
+	}
+	return files, false
+}
+
+func findIdentities(ask Ask) *identities {
+	ids := &identities{ask: ask}
+	var files []string
+	files, ids.named = identityFiles()
+	for _, file := range files {
+		found, err := ids.parse(file)
+		if err != nil {
+			ids.unusable = append(ids.unusable, fmt.Sprintf("%s: %v", file, err))
+			continue
+		}
+		if len(found) > 0 {
+			ids.files = append(ids.files, file)
+			ids.all = append(ids.all, found...)
+		}
+	}
+	return ids
+}
+
+// hint tells where keys were looked for.
+func (ids *identities) hint() string {
+	hint := "no private key was found: they are looked for in ~/.config/age/, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa, or where " + IdentityVariable + " says"
+	if len(ids.files) > 0 {
+		hint = "the keys in " + strings.Join(ids.files, ", ") + " are none of those in " + RecipientsFile + " that it was encrypted to; " + IdentityVariable + " names other files"
+	}
+	if ids.named {
+		for _, unusable := range ids.unusable {
+			hint += "\n" + unusable
+		}
+	}
+	return hint
+}
+
+// parse reads a file of private keys. No error quotes from it.
+func (ids *identities) parse(file string) ([]age.Identity, error) {
+	content, _, err := folder{filepath.Dir(file)}.read(filepath.Base(file), maxKeyFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, errors.New("there is no such file")
+	case err != nil:
+		return nil, err
+	}
+	text := bytes.TrimSpace(content)
+	switch {
+	case bytes.HasPrefix(text, []byte(armor.Header)), bytes.HasPrefix(text, []byte("age-encryption.org/")):
+		return []age.Identity{ids.watch(file, &sealedIdentities{sealed: text, ask: ids.asker(file)})}, nil
+	case bytes.HasPrefix(text, []byte("-----BEGIN")):
+		identity, err := ids.parseSSH(file, content)
+		if err != nil {
+			return nil, errors.New("is no ssh key that age can use (ed25519 or RSA)")
+		}
+		return []age.Identity{identity}, nil
+	}
+	found, err := age.ParseIdentities(bytes.NewReader(text))
+	if err != nil {
+		return nil, errors.New("is no file of age's private keys")
+	}
+	return found, nil
+}
+
+func (ids *identities) parseSSH(file string, content []byte) (age.Identity, error) {
+	identity, err := agessh.ParseIdentity(content)
+	var missing *ssh.PassphraseMissingError
+	if !errors.As(err, &missing) {
+		return identity, err
+	}
+	public := missing.PublicKey
+	if public == nil { // the old format does not tell
+		line, err := os.ReadFile(file + keyExtension)
+		if err != nil {
+			return nil, err
+		}
+		if public, _, _, _, err = ssh.ParseAuthorizedKey(line); err != nil {
+			return nil, err
+		}
+	}
+	sealed, err := agessh.NewEncryptedSSHIdentity(public, content, ids.asker(file))
+	if err != nil {
+		return nil, err
+	}
+	return ids.watch(file, sealed), nil
+}
+
+// watched is a key with a passphrase that tells when it could not be opened.
+type watched struct {
+	age.Identity
+	file string
+	ids  *identities
+}
+
+func (ids *identities) watch(file string, identity age.Identity) age.Identity {
+	return &watched{identity, file, ids}
+}
+
+func (w *watched) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	key, err := w.Identity.Unwrap(stanzas)
+	if err != nil && !errors.Is(err, age.ErrIncorrectIdentity) {
+		w.ids.failed = w.file
+	}
+	return key, err
+}
+
+func (ids *identities) asker(file string) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		if ids.ask == nil {
+			ids.locked = file
+			return nil, errors.New("nobody can be asked for the passphrase")
+		}
+		return ids.ask("Passphrase of " + file + ": ")
+	}
+}
+
+// sealedIdentities are age keys in a file that is itself encrypted with a passphrase.
+type sealedIdentities struct {
+	sealed []byte
+	ask    func() ([]byte, error)
+	opened []age.Identity
+}
+
+// Unwrap asks for the passphrase when no key before has opened the file.
+func (s *sealedIdentities) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	if s.opened == nil {
+		passphrase, err := s.ask()
+		if err != nil {
+			return nil, err
+		}
+		scrypt, err := age.NewScryptIdentity(string(passphrase))
+		if err != nil {
+			return nil, err
+		}
+		var in io.Reader = bytes.NewReader(s.sealed)
+		if bytes.HasPrefix(s.sealed, []byte(armor.Header)) {
+			in = armor.NewReader(in)
+		}
+		out, err := age.Decrypt(in, scrypt)
+		if err != nil {
+			return nil, errors.New("the passphrase is wrong")
+		}
+		if s.opened, err = age.ParseIdentities(io.LimitReader(out, maxKeyFile)); err != nil {
+			return nil, errors.New("it holds no private keys of age")
+		}
+	}
+	for _, identity := range s.opened {
+		key, err := identity.Unwrap(stanzas)
+		if !errors.Is(err, age.ErrIncorrectIdentity) {
+			return key, err
+		}
+	}
+	return nil, age.ErrIncorrectIdentity
+}

@@ -1,0 +1,132 @@
+package secrets
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"k3splan/internal/colmena"
+)
+
+const (
+	// passPlace precedes an entry's name, so that people do not look for a file.
+	passPlace     = "pass:"
+	passExtension = ".gpg"
+)
+
+// passKeeper is the back end where each secret is an entry PREFIX/NAME of the program pass, in the
+// store that PASSWORD_STORE_DIR names or ~/.password-store.
+type passKeeper struct {
+	prefix string
+	ask    Ask
+}
+
+func (k passKeeper) entry(name string) string { return path.Join(k.prefix, name) }
+
+// folder is where pass keeps the encrypted entries. What is there is told by looking, as pass shows
+// it only as a tree for people.
+func (k passKeeper) folder() (folder, error) {
+	store := os.Getenv("PASSWORD_STORE_DIR")
+	if store == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return folder{}, err
+		}
+		store = filepath.Join(home, ".password-store")
+	}
+	return folder{filepath.Join(store, filepath.FromSlash(k.prefix))}, nil
+}
+
+func (k passKeeper) list() ([]string, error) {
+	dir, err := k.folder()
+	if err != nil {
+		return nil, err
+	}
+	names, err := dir.walk(func(file string) bool {
+		name, sealed := strings.CutSuffix(file, passExtension)
+		return sealed && isSecretName(name)
+	})
+	for i, name := range names {
+		names[i] = strings.TrimSuffix(name, passExtension)
+	}
+	return names, err
+}
+
+func (k passKeeper) has(name string) (bool, error) {
+	dir, err := k.folder()
+	if err != nil {
+		return false, err
+	}
+	_, err = os.Lstat(dir.path(name) + passExtension)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (k passKeeper) read(name string, limit int64) ([]byte, fs.FileMode, error) {
+	if there, err := k.has(name); err != nil {
+		return nil, 0, err
+	} else if !there {
+		return nil, 0, fmt.Errorf("is not there: %w", fs.ErrNotExist)
+	}
+	command := colmena.Command{Program: "pass", Args: []string{"show", k.entry(name)}}
+	if k.ask == nil {
+		// gpg fails instead of asking; what its agent remembers is opened all the same
+		command.Env = []string{"PASSWORD_STORE_GPG_OPTS=" + strings.TrimSpace(os.Getenv("PASSWORD_STORE_GPG_OPTS")+" --pinentry-mode=error")}
+	}
+	out, err := colmena.Output(context.Background(), command)
+	var failed *colmena.ExitError
+	switch {
+	case errors.As(err, &failed):
+		return nil, 0, &LockedError{failed.Error(), "see whether `pass show " + k.entry(name) + "` works"}
+	case err != nil:
+		return nil, 0, k.explain(err)
+	case int64(len(out)) > limit:
+		return nil, 0, fmt.Errorf("is larger than %d KiB", limit>>10)
+	}
+	return []byte(out), 0, nil
+}
+
+func (k passKeeper) create(name string, content []byte) error {
+	if there, err := k.has(name); err != nil {
+		return err
+	} else if there {
+		return fs.ErrExist
+	}
+	return k.replace(name, content)
+}
+
+// replace gives the content by standard input: arguments are seen by everyone on the machine.
+func (k passKeeper) replace(name string, content []byte) error {
+	_, err := colmena.Output(context.Background(), colmena.Command{
+		Program: "pass", Args: []string{"insert", "--multiline", "--force", k.entry(name)}, Stdin: bytes.NewReader(content),
+	})
+	return k.explain(err)
+}
+
+func (k passKeeper) remove(name string) error {
+	_, err := colmena.Output(context.Background(), colmena.Command{Program: "pass", Args: []string{"rm", "--force", k.entry(name)}})
+	return k.explain(err)
+}
+
+func (k passKeeper) explain(err error) error {
+	var missing *colmena.MissingError
+	if errors.As(err, &missing) {
+		return &missingPass{}
+	}
+	return err
+}
+
+type missingPass struct{}
+
+func (*missingPass) Error() string { return "pass is not on PATH" }
+func (*missingPass) Hint() string {
+	return "install it (on Debian: apt install pass), or keep the secrets elsewhere: `secrets: files` or `secrets: age` in plans/network.yaml"
+}

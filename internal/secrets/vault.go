@@ -1,0 +1,239 @@
+package secrets
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"k3splan/internal/plan"
+)
+
+// Ask asks a person for a passphrase. A nil Ask means that nobody may be asked: what cannot be read
+// without is a *[LockedError].
+type Ask func(prompt string) ([]byte, error)
+
+// Vault reads and writes the secrets of one project wherever they are kept. A secret has the same
+// name in all back ends: "init-token", "ulfpasswd", "hosts/ulf". What is read is in memory only.
+type Vault struct {
+	where  plan.SecretStore
+	keeper keeper
+}
+
+// keeper is a back end. The errors of all methods are fit to follow the secret's place in a message.
+type keeper interface {
+	// list gives the names of all secrets, sorted, those in folders too.
+	list() ([]string, error)
+	// read gives a secret; shared is the mode of its file if that lets others in, else 0.
+	read(name string, limit int64) (content []byte, shared fs.FileMode, err error)
+	// create never overwrites: the error is then fs.ErrExist.
+	create(name string, content []byte) error
+	replace(name string, content []byte) error
+	remove(name string) error
+}
+
+// maxAny is the size in bytes of a secret of a kind that k3splan does not know.
+const maxAny = 64 << 10
+
+// OpenVault looks at nothing yet. It fails if network.yaml does not tell where secrets are kept.
+func OpenVault(project string, where plan.SecretStore, ask Ask) (*Vault, error) {
+	if where.Kind == plan.SecretUnknown {
+		return nil, errors.New("plans/network.yaml does not tell where the secrets are kept: see `k3splan validate`")
+	}
+	return &Vault{where, newKeeper(folderOf(project), where, ask)}, nil
+}
+
+func newKeeper(dir folder, where plan.SecretStore, ask Ask) keeper {
+	switch where.Kind {
+	case plan.SecretAge:
+		return &ageKeeper{folder: dir, ask: ask}
+	case plan.SecretPass:
+		return passKeeper{prefix: where.Prefix, ask: ask}
+	default:
+		return dir
+	}
+}
+
+// Where tells the back end.
+func (v *Vault) Where() plan.SecretStore { return v.where }
+
+// At tells where a secret is: a file relative to the project, or an entry of pass.
+func (v *Vault) At(name string) string { return at(v.where, name) }
+
+// List gives the names of all secrets, sorted. Public keys are none.
+func (v *Vault) List() ([]string, error) {
+	names, err := v.keeper.list()
+	if err != nil {
+		return nil, fmt.Errorf("list the secrets: %w", err)
+	}
+	return names, nil
+}
+
+// Has tells whether there is a secret of this name.
+func (v *Vault) Has(name string) (bool, error) {
+	names, err := v.List()
+	return slices.Contains(names, name), err
+}
+
+// Read gives a secret as it was stored. The error wraps fs.ErrNotExist if there is none.
+func (v *Vault) Read(name string) ([]byte, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	content, _, err := v.keeper.read(name, maxAny)
+	if err != nil {
+		return nil, fmt.Errorf("%s %w", v.At(name), err)
+	}
+	return content, nil
+}
+
+// Create stores a new secret. Where there is one already the error wraps fs.ErrExist and nothing
+// has changed.
+func (v *Vault) Create(name string, content []byte) error {
+	return v.change(name, "create", func() error { return v.keeper.create(name, content) })
+}
+
+// Replace stores a secret in place of another or of none, in one step where the back end can.
+func (v *Vault) Replace(name string, content []byte) error {
+	return v.change(name, "replace", func() error { return v.keeper.replace(name, content) })
+}
+
+// Remove removes a secret.
+func (v *Vault) Remove(name string) error {
+	return v.change(name, "remove", func() error { return v.keeper.remove(name) })
+}
+
+// Rekey encrypts all secrets anew, to those who are recipients now; only age has such. Everything is
+// decrypted first, and each secret is stored only if this user can still decrypt it.
+func (v *Vault) Rekey() (names []string, err error) {
+	keeper, ok := v.keeper.(*ageKeeper)
+	if !ok {
+		return nil, errors.New("only secrets that are kept by age are encrypted to recipients")
+	}
+	if names, err = v.List(); err != nil {
+		return nil, err
+	}
+	contents := make([][]byte, len(names))
+	for i, name := range names {
+		if contents[i], err = v.Read(name); err != nil {
+			return nil, err
+		}
+	}
+	for i, name := range names {
+		err := keeper.seal(contents[i], func(sealed []byte) error {
+			if _, err := keeper.open(sealed, maxAny); err != nil {
+				return fmt.Errorf("you could not read it any more, as %s lacks your key: %w", RecipientsFile, err)
+			}
+			return keeper.folder.replace(name+ageExtension, sealed)
+		})
+		if err != nil {
+			return names[:i], fmt.Errorf("encrypt %s anew: %w", v.At(name), err)
+		}
+	}
+	return names, nil
+}
+
+func (v *Vault) change(name, verb string, change func() error) error {
+	err := checkName(name)
+	if err == nil {
+		err = change()
+	}
+	if err != nil {
+		return fmt.Errorf("%s the secret %s: %w", verb, v.At(name), err)
+	}
+	return nil
+}
+
+// at tells where a secret is kept, for people.
+func at(where plan.SecretStore, name string) string {
+	switch where.Kind {
+	case plan.SecretAge:
+		return inSecrets(name) + ageExtension
+	case plan.SecretPass:
+		return passPlace + path.Join(where.Prefix, name)
+	default:
+		return inSecrets(name)
+	}
+}
+
+// NameOf gives the name of a secret from what people call it: its name, or where it is.
+func (v *Vault) NameOf(text string) string { return nameOf(v.where, text) }
+
+func nameOf(where plan.SecretStore, text string) string {
+	name := text
+	if where.Kind == plan.SecretPass {
+		name = strings.TrimPrefix(strings.TrimPrefix(name, passPlace), where.Prefix+"/")
+	}
+	name = strings.TrimPrefix(name, Dir+"/")
+	if where.Kind == plan.SecretAge {
+		name = strings.TrimSuffix(name, ageExtension)
+	}
+	return name
+}
+
+// checkName keeps a name within its folder, and away from what is no secret.
+func checkName(name string) error {
+	odd := func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.@+/", r))
+	}
+	if !fs.ValidPath(name) || strings.ContainsFunc(name, odd) || strings.HasPrefix(name, "-") || !isSecretName(name) {
+		return fmt.Errorf("%q cannot be the name of a secret", name)
+	}
+	return nil
+}
+
+// isSecretName tells whether a file of this name in the folder of the secrets is one. What people
+// keep there beside is public or belongs to k3splan.
+func isSecretName(name string) bool {
+	base := path.Base(name)
+	for part := range strings.SplitSeq(name, "/") {
+		if isHidden(part) {
+			return false
+		}
+	}
+	switch lower(path.Ext(base)) {
+	case keyExtension, ageExtension, ".md", ".gpg":
+		return false
+	}
+	switch lower(base) {
+	case recipientsName, "known_hosts", "ssh_config", "readme":
+		return false
+	}
+	return !leftover.MatchString(base)
+}
+
+// Check judges the content of a secret by its name: a token, a password's hash, a host's ssh key.
+// Others must only hold something. The problems lack their File and show nothing of the content.
+func Check(name string, content []byte) plan.Problems {
+	switch {
+	case name == string(InitToken) || name == string(AgentToken):
+		return CheckToken(TokenKind(name), content)
+	case strings.HasSuffix(lower(name), passwordName) && !strings.Contains(name, "/"):
+		return CheckHash(content)
+	case strings.HasPrefix(name, HostKeys+"/"):
+		if _, err := ssh.ParseRawPrivateKey(content); err != nil {
+			return plan.Problems{finding{plan.Error, codeInvalid, "is not an ssh private key without passphrase", ""}.at("", 0)}
+		}
+	case len(strings.TrimSpace(string(content))) == 0:
+		return plan.Problems{finding{plan.Error, codeInvalid, "is empty", ""}.at("", 0)}
+	}
+	return nil
+}
+
+// HostKeys is the folder of the hosts' ssh keys among the secrets.
+const HostKeys = "hosts"
+
+// LockedError is a secret that is there and cannot be decrypted: no key of this machine opens it, or
+// a passphrase is needed and nobody may be asked.
+type LockedError struct {
+	reason, hint string
+}
+
+func (e *LockedError) Error() string { return "cannot be decrypted: " + e.reason }
+
+// Hint says how to mend it.
+func (e *LockedError) Hint() string { return e.hint }
