@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan"
+	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/secrets"
@@ -66,7 +67,7 @@ func (a *app) setup(dir string) error {
 			"where the cluster was set up (`k3splan secrets show init-token`), and `k3splan secrets edit\n" +
 			"init-token --force` takes it.")
 	}
-	if slices.ContainsFunc(made, func(m project.Made) bool { return strings.HasPrefix(m.File, "secrets/hosts/") }) {
+	if slices.ContainsFunc(made, func(m project.Made) bool { return m.File == hostkeys.File }) {
 		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
 			"it with k3splan known-hosts scan HOST.")
 	}

@@ -91,7 +91,7 @@ or at once with --restart, each after the one before is ready. No token appears 
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(*cobra.Command, []string) error { return a.rotateToken(o) },
 	}
-	o.flags(command)
+	o.flags(a, command)
 	command.Flags().BoolVar(&o.restart, "restart", false, "restart the servers afterwards, one after the other")
 	return command
 }
@@ -108,7 +108,7 @@ interrupted or made by hand. A token that was in the file is kept in secrets/ret
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(*cobra.Command, []string) error { return a.adoptToken(o) },
 	}
-	o.flags(command)
+	o.flags(a, command)
 	return command
 }
 
@@ -142,9 +142,10 @@ type rotation struct {
 	yes, restart bool
 }
 
-func (o *rotation) flags(command *cobra.Command) {
+func (o *rotation) flags(a *app, command *cobra.Command) {
 	command.Flags().StringVar(&o.server, "server", "", "ask the server `NAME`, or the one on this host (default: the init server, else any)")
 	command.Flags().BoolVar(&o.yes, "yes", false, "do not ask")
+	_ = command.RegisterFlagCompletionFunc("server", a.completeServers)
 }
 
 // cluster is the living one, seen through one of its servers.

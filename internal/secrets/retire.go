@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// retiredFolder keeps secrets that were replaced and that somebody may still need.
-const retiredFolder = "retired"
+// Retired is the folder of the secrets that were replaced and that somebody may still need.
+const Retired = "retired"
 
 // Retire keeps a copy of a secret before it is replaced or removed, and gives the name of the copy.
 // Snapshots of a cluster need the token that was good when they were taken.
@@ -15,6 +15,6 @@ func (v *Vault) Retire(name string, now time.Time) (kept string, err error) {
 	if err != nil {
 		return "", err
 	}
-	kept = path.Join(retiredFolder, path.Base(name)+"-"+now.UTC().Format("20060102T150405.000Z"))
+	kept = path.Join(Retired, path.Base(name)+"-"+now.UTC().Format("20060102T150405.000Z"))
 	return kept, v.Create(kept, content)
 }
