@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/hostkeys"
 	"k3splan/internal/rollout"
 )
 
@@ -280,8 +282,23 @@ func (b *box) on(name, command string) string {
 	return b.run("ip", "netns", "exec", b.netns("deployer"), "ssh", "-F", b.dir+"/ssh_config", "-o", "BatchMode=yes", "root@"+b.hosts[name].ip, command)
 }
 
+// know lets the project know the machines by their ssh keys.
+func (b *box) know() {
+	b.t.Helper()
+	keys := map[string][]hostkeys.Key{}
+	for name, host := range b.hosts {
+		line, err := os.ReadFile(filepath.Join(host.dir, "etc/host_key.pub"))
+		require.NoError(b.t, err)
+		public, _, _, _, err := ssh.ParseAuthorizedKey(line)
+		require.NoError(b.t, err)
+		keys[name] = []hostkeys.Key{{Public: public}}
+	}
+	require.NoError(b.t, hostkeys.SetAll(b.project(), keys))
+}
+
 // command is a program on the machine that deploys.
 func (b *box) command(args ...string) *exec.Cmd {
+	b.know()
 	all := append([]string{"netns", "exec", b.netns("deployer"), "unshare", "-m", filepath.Join(b.data, "deployer.sh"), filepath.Join(b.dir, "deployer")}, args...)
 	cmd := exec.Command("ip", all...)
 	cmd.Env = append(os.Environ(),

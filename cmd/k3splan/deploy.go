@@ -18,6 +18,7 @@ import (
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/rollout"
+	"k3splan/internal/sshconf"
 )
 
 func (a *app) buildCommand() *cobra.Command {
@@ -58,6 +59,9 @@ The order keeps etcd's quorum: the init server first, the other servers one at a
 then hosts without k3s. After each wave a gate waits until its hosts are well; if one is not, the
 later waves do not start. Last of all a host gets a receipt, ` + rollout.ReceiptFile + `. A host is
 up to date if its receipt names the system that runs, made from today's plan and secrets.
+
+The hosts are verified by the keys in plans/known_hosts; one whose key is unknown is refused, as
+Colmena itself would take any key.
 
 What may cut a connection or leave something behind is asked about (--yes answers). What would hurt
 the cluster is refused, with the way to do it (--force does it nevertheless).
@@ -122,11 +126,17 @@ func switches(extra []string) bool {
 // plainDeploy leaves everything to Colmena.
 func (a *app) plainDeploy(command *cobra.Command, args []string, keep bool) error {
 	return a.withColmena(command, args, func(ctx context.Context, c colmenaRun) error {
+		// with it, Colmena takes the keys by which the hosts are known and no others
+		conf, err := sshconf.Prepare(c.project.Dir, c.project.Plan, c.project.HostKeys)
+		if err != nil {
+			return err
+		}
+		defer conf.Close()
 		env, lock, err := a.unlock(c.project, c.hosts)
 		if err != nil {
 			return err
 		}
-		c.env = env
+		c.env = append(env, conf.Env()...)
 		if err := errors.Join(c.apply(ctx), lock()); err != nil {
 			return err
 		}
@@ -142,6 +152,7 @@ type deployment struct {
 	*app
 	deployOptions
 	*rackState
+	ssh           *sshconf.Config
 	remote, other func(*plan.Host) colmena.Remote
 	waves         []rollout.Wave
 	objections    []rollout.Objection
@@ -184,10 +195,17 @@ func (a *app) deploy(command *cobra.Command, args []string, options deployOption
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	d.remote = remoteOf(p, deployUser)
+	if err := refuseUnknown(selected, p.HostKeys); err != nil {
+		return err
+	}
+	if d.ssh, err = sshconf.Prepare(p.Dir, p.Plan, p.HostKeys); err != nil {
+		return err
+	}
+	defer d.ssh.Close()
+	d.remote = remoteOf(d.ssh, deployUser)
 	ask := d.remote
 	if d.as != "" {
-		d.other = remoteOf(p, d.as)
+		d.other = remoteOf(d.ssh, d.as)
 		ask = d.asUser(selected)
 		if err := d.checkAccounts(ctx, selected); err != nil {
 			return err
@@ -349,10 +367,7 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 		return nil, err
 	}
 	defer lock()
-	driver.Env = env
-	if config := sshConfig(d.project); config != "" {
-		driver.Env = append(driver.Env, "SSH_CONFIG_FILE="+config)
-	}
+	driver.Env = append(env, d.ssh.Env()...)
 	d.say("Colmena's output is kept in %s", logs)
 	total := 0
 	for _, wave := range d.waves {
@@ -504,6 +519,11 @@ func (a *app) withColmena(command *cobra.Command, args []string, work func(conte
 	hosts := p.Plan.Hosts
 	if len(patterns) > 0 {
 		if hosts, err = selectHosts(p.Plan, patterns); err != nil {
+			return err
+		}
+	}
+	if command.Name() != "build" { // which connects to no host
+		if err := refuseUnknown(hosts, p.HostKeys); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"k3splan/internal/colmena"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/sshconf"
 )
 
 func (a *app) hardwareCommand() *cobra.Command {
@@ -67,7 +68,15 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 	if p.Partitioned(host) || p.LabelledFileSystems(host) {
 		words = append(words, "--no-filesystems")
 	}
-	remote := remoteOf(p, as)(host)
+	if err := refuseUnknown([]*plan.Host{host}, p.HostKeys); err != nil {
+		return err
+	}
+	ssh, err := sshconf.Prepare(p.Dir, p.Plan, p.HostKeys)
+	if err != nil {
+		return err
+	}
+	defer ssh.Close()
+	remote := remoteOf(ssh, as)(host)
 	text, err := colmena.RunScript(ctx, remote, generate, words...)
 	if err != nil {
 		return fmt.Errorf("asking the machine: %w", err)

@@ -88,6 +88,7 @@ everything that is wrong with it, and renders a NixOS hive that Colmena builds a
 		a.bootStickCommand(),
 		a.statusCommand(), a.hardwareCommand(),
 		a.secretsCommand(),
+		a.sshCommand(), a.sshConfigCommand(), a.knownHostsCommand(), a.tokenCommand(), a.kubeconfigCommand(),
 	)
 	return root
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"k3splan": main, "box-colmena": boxColmena})
+	testscript.Main(m, map[string]func(){"k3splan": main, "box-colmena": boxColmena, "kubeapi": kubeAPI})
 }
 
 const (

@@ -3,12 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"os"
@@ -20,7 +17,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/crypto/ssh"
 
 	"k3splan"
 	"k3splan/internal/plan"
@@ -101,7 +97,7 @@ func (r *rack) programs() {
 	scripts := map[string]string{"ssh": look + "exit 255\n", "colmena": look + `
 echo "colmena $*"
 case $1 in apply*)
-  for name in init-token agent-token passwd; do
+  for name in init-token agent-token passwd hosts/olaf_ed25519; do
     if [ -n "$PLAIN" ]; then cat "$PROJECT/secrets/$name"; else
       sh -c 'exec "${K3SPLAN:-k3splan}" "$@"' k3splan --project "$PROJECT" secrets show --raw "$name"
     fi | sha256sum | cut -d' ' -f1 >> "$WITNESS/uploaded"
@@ -181,7 +177,7 @@ func (r *rack) requireUploaded() {
 	uploaded, err := os.ReadFile(filepath.Join(r.witness, "uploaded"))
 	require.NoError(r.t, err)
 	var want strings.Builder
-	for _, name := range []string{"init-token", "agent-token", "passwd"} {
+	for _, name := range []string{"init-token", "agent-token", "passwd", "hosts/olaf_ed25519"} {
 		sum := sha256.Sum256([]byte(r.secrets[name]))
 		want.WriteString(hex.EncodeToString(sum[:]) + "\n")
 	}
@@ -189,13 +185,13 @@ func (r *rack) requireUploaded() {
 	require.NoError(r.t, os.Remove(filepath.Join(r.witness, "uploaded")))
 }
 
-// leftOver gives the files in the runtime directory and among the temporary ones, without the hive of
-// a killed k3splan, which holds a path.
+// leftOver gives the files in the runtime directory and among the temporary ones, without the hive and
+// the ssh_config of a killed k3splan, which hold paths and public keys.
 func (r *rack) leftOver() (files []string) {
 	r.t.Helper()
 	for _, dir := range []string{"run", "tmp"} {
 		require.NoError(r.t, filepath.WalkDir(filepath.Join(r.home, dir), func(file string, entry fs.DirEntry, err error) error {
-			if err == nil && !entry.IsDir() && entry.Name() != "guard" && !strings.Contains(file, "/k3splan-hive-") {
+			if err == nil && !entry.IsDir() && entry.Name() != "guard" && !strings.Contains(file, "/k3splan-hive-") && !strings.Contains(file, "/k3splan-ssh-") {
 				files = append(files, file)
 			}
 			return err
@@ -364,11 +360,10 @@ func TestACrashedMoveLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Skip("SKIP: pass is not on PATH (Debian: pass)")
 	}
-	for _, n := range []int{1, 2, 5, 8} { // of 4 secrets, each is stored and read back
+	for _, n := range []int{1, 2, 5, 8} { // of 8 secrets, each is stored and read back
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			r := newRack(t, plan.SecretFiles)
 			secretstest.Pass(t)
-			r.addHostKey()
 			// the n-th call of pass is k3splan's last
 			script := `#!/bin/sh
 echo x >> "$WITNESS/calls"
@@ -401,16 +396,4 @@ echo > "$WITNESS/ended"
 			}
 		})
 	}
-}
-
-// addHostKey adds a private key that k3splan's other commands may know.
-func (r *rack) addHostKey() {
-	r.t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	require.NoError(r.t, err)
-	block, err := ssh.MarshalPrivateKey(key, "olaf")
-	require.NoError(r.t, err)
-	content := string(pem.EncodeToMemory(block))
-	require.NoError(r.t, secrets.Create(filepath.Join(r.dir, "secrets", secrets.HostKeys, "olaf"), []byte(content)))
-	r.remember(secrets.HostKeys+"/olaf", content)
 }

@@ -21,6 +21,7 @@ import (
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/rollout"
+	"k3splan/internal/sshconf"
 )
 
 const (
@@ -38,20 +39,15 @@ const (
 	askParallel    = 24
 )
 
-// remoteOf tells how a host is reached. An ssh_config of the project decides about host keys.
-func remoteOf(p *project.Project, user string) func(*plan.Host) colmena.Remote {
-	config := sshConfig(p)
+// remoteOf tells how a host is reached, and by which key it is known.
+func remoteOf(ssh *sshconf.Config, user string) func(*plan.Host) colmena.Remote {
 	return func(h *plan.Host) colmena.Remote {
 		if h.Target.Local {
 			return colmena.Remote{Local: true}
 		}
-		return colmena.Remote{User: user, Host: h.Target.Host, Port: h.Target.Port, Config: config, Timeout: connectTimeout}
+		return colmena.Remote{User: user, Host: h.Target.Host, Port: h.Target.Port, Config: ssh.File, Timeout: connectTimeout}
 	}
 }
-
-// sshConfig gives the ssh_config to use for all connections to the rack: the one that the user names
-// for Colmena, or "" for ssh's own.
-func sshConfig(*project.Project) string { return os.Getenv("SSH_CONFIG_FILE") }
 
 // interruptible gives a context that ends with the first SIGINT, SIGTERM or SIGHUP. It is not for
 // Colmena, which gets the signals itself.

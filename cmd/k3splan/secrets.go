@@ -129,6 +129,8 @@ func kindOf(name string) string {
 		return "password hash of " + strings.TrimSuffix(host, "_")
 	case strings.HasPrefix(name, secrets.HostKeys+"/"):
 		return "ssh host key"
+	case strings.HasPrefix(name, secrets.Retired+"/"):
+		return "was replaced, and is kept in case that somebody needs it"
 	default:
 		return "yours: k3splan does not use it"
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan"
+	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/secrets"
@@ -66,6 +67,10 @@ func (a *app) setup(dir string) error {
 			"where the cluster was set up (`k3splan secrets show init-token`), and `k3splan secrets edit\n" +
 			"init-token --force` takes it.")
 	}
+	if slices.ContainsFunc(made, func(m project.Made) bool { return m.File == hostkeys.File }) {
+		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
+			"it with k3splan known-hosts scan HOST.")
+	}
 	return a.sayLeft(dir)
 }
 
@@ -92,6 +97,9 @@ func (a *app) sayLeft(dir string) error {
 	}
 	if p.Plan.Network.Versions.NixOS.NeedsLock() && !fileExists(filepath.Join(dir, "plans", "lock.json")) {
 		steps = append(steps, "pin nixpkgs:                    k3splan update"+in)
+	}
+	if slices.ContainsFunc(p.Plan.Hosts, func(h *plan.Host) bool { return !h.Target.Local && !p.HostKeys.Known(h.Name) }) {
+		steps = append(steps, "then make the hosts' ssh keys:  k3splan known-hosts make"+in)
 	}
 	steps = append(steps, "see whether all is well:        k3splan validate"+in)
 	a.say("\nWhat is left to do:")

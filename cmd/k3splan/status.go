@@ -12,6 +12,7 @@ import (
 	"k3splan/internal/colmena"
 	"k3splan/internal/plan"
 	"k3splan/internal/rollout"
+	"k3splan/internal/sshconf"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -101,7 +102,12 @@ func (a *app) status(patterns []string) ([]hostStatus, error) {
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	remote := remoteOf(p, deployUser)
+	ssh, err := sshconf.Prepare(p.Dir, p.Plan, p.HostKeys)
+	if err != nil {
+		return nil, err
+	}
+	defer ssh.Close()
+	remote := remoteOf(ssh, deployUser)
 	s, err := a.survey(ctx, p, selected, remote, false)
 	if err != nil {
 		return nil, err

@@ -43,6 +43,7 @@ func Secrets(p *project.Project, h *plan.Host) []Secret {
 		}
 	}
 	add("passwd", p.Secrets.PasswordFile(h.Name))
+	add("ssh-host-key", p.Secrets.HostKeyFile(h.Name))
 	// agents without a token of their own join with the servers'
 	if h.Server != nil || h.Agent != nil && p.Secrets.AgentToken() == "" {
 		add("server-token", p.Secrets.InitToken())

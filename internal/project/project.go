@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"k3splan/internal/hostkeys"
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
@@ -19,7 +20,9 @@ type Project struct {
 	Dir     string
 	Plan    *plan.Plan
 	Secrets *secrets.Store
-	Lock    pins.Lock
+	// HostKeys are the ssh keys by which the machines are known.
+	HostKeys hostkeys.Keys
+	Lock     pins.Lock
 	// Manifests are sorted by name.
 	Manifests []Manifest
 	// ServerConfig and AgentConfig are never nil.
@@ -61,6 +64,11 @@ func Load(dir string) (*Project, plan.Problems, error) {
 	collect(found)
 	p.Secrets, found = secrets.Open(dir, needsOf(p.Plan))
 	collect(found)
+	p.HostKeys, found = hostkeys.Read(fsys, p.Plan.HostNames(), !p.Plan.Complete)
+	collect(found)
+	if found.Errors() == 0 {
+		collect(p.checkHostKeys())
+	}
 	p.Manifests, found = readManifests(fsys)
 	collect(found)
 	p.files, found = readNixFiles(fsys, p.Plan)

@@ -27,7 +27,7 @@ type Made struct {
 // the starter files. It gives what it made, in the order in which it made it.
 func Setup(dir string, files fs.FS) ([]Made, error) {
 	s := &setup{dir: dir, files: files}
-	for _, step := range []func() error{s.folders, s.tables, s.manifests, s.gitignore, s.tokens} {
+	for _, step := range []func() error{s.folders, s.tables, s.manifests, s.gitignore, s.tokens, s.hostKeys} {
 		if err := step(); err != nil {
 			return s.made, err
 		}

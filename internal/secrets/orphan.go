@@ -82,7 +82,7 @@ func (o *opening) findPlain() {
 // IsOurs tells whether a secret is of a kind that k3splan itself uses.
 func IsOurs(name string) bool {
 	if folder, _, below := strings.Cut(name, "/"); below {
-		return folder == HostKeys
+		return folder == HostKeys || folder == Retired
 	}
 	return name == string(InitToken) || name == string(AgentToken) || strings.HasSuffix(lower(name), passwordName)
 }

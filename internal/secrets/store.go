@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/crypto/ssh"
+
 	"k3splan/internal/plan"
 )
 
@@ -29,17 +31,18 @@ type Needs struct {
 // Store knows the secrets of one project. It holds paths and public keys only.
 type Store struct {
 	where     plan.SecretStore
-	tokens    map[TokenKind]string // path, if the file exists
-	passwords map[string]string    // path, by host; "" for the hosts that have none of their own
-	keys      map[string][]key     // by what they open
-	shared    []string             // the lines of the keys that open every host
+	tokens    map[TokenKind]string     // path, if the file exists
+	passwords map[string]string        // path, by host; "" for the hosts that have none of their own
+	keys      map[string][]key         // by what they open
+	shared    []string                 // the lines of the keys that open every host
+	hostKeys  map[string]ssh.PublicKey // by host, if there is a private one; nil where it could not be read
 }
 
 // Open looks at the secrets of the project in a folder, reading each file once. The problems are
 // sorted; the store is usable whatever they are, and with an error among them it may know less
 // than there is.
 func Open(project string, needs Needs) (*Store, plan.Problems) {
-	s := &Store{where: needs.Where, tokens: map[TokenKind]string{}, passwords: map[string]string{}, keys: map[string][]key{}}
+	s := &Store{where: needs.Where, tokens: map[TokenKind]string{}, passwords: map[string]string{}, keys: map[string][]key{}, hostKeys: map[string]ssh.PublicKey{}}
 	dir := folderOf(project)
 	o := opening{Store: s, needs: needs, hosts: make(hostSet, len(needs.Hosts)), folder: dir, keeper: newKeeper(dir, needs.Where, nil)}
 	for _, host := range needs.Hosts {
@@ -77,9 +80,13 @@ func (o *opening) readSecrets(files []string) {
 			o.report(o.at(""), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
 			return
 		}
+		o.readHostKeys(kept)
 		kept = slices.DeleteFunc(kept, func(name string) bool { return strings.Contains(name, "/") })
 		o.findPlain()
 		o.findLostPasswords(kept)
+	}
+	if o.plain() {
+		o.readHostKeyFiles()
 	}
 	o.readTokens(kept)
 	o.readPasswords(kept)
@@ -98,6 +105,9 @@ func (s *Store) plain() bool {
 }
 
 func (s *Store) at(name string) string { return at(s.where, name) }
+
+// At tells where a secret of this name is or belongs, like [Store.InitToken].
+func (s *Store) At(name string) string { return s.at(name) }
 
 // Plain tells that the secrets are plain files, so that the places that the store gives are files
 // which hold a secret as it is. Otherwise a [Vault] reads them.

@@ -3,6 +3,7 @@ package secrets
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -105,3 +106,16 @@ func serverFile(kind TokenKind) string {
 }
 
 func invisible(r rune) bool { return unicode.IsSpace(r) || !unicode.IsGraphic(r) }
+
+// TokenPassword is the part of a token that proves the right to join, without the prefix of the
+// full form (K10HASH::server:PASSWORD). The error is fit to be shown.
+func TokenPassword(kind TokenKind, content []byte) (string, error) {
+	password, f := parseToken(kind, content)
+	if f != nil && f.severity == plan.Error {
+		return "", errors.New(f.message)
+	}
+	return password, nil
+}
+
+// IsFullToken tells whether a token is in the full form, which also pins the cluster's CA.
+func IsFullToken(content []byte) bool { return strings.HasPrefix(string(content), "K10") }

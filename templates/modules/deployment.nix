@@ -49,6 +49,9 @@ in
 
     keys = lib.mkMerge [
       { k3splan-passwd = upload cfg.secrets.passwd places.passwd; }
+      (mkIf (cfg.secrets ? ssh-host-key) {
+        k3splan-ssh-host-key = upload cfg.secrets.ssh-host-key places.ssh.hostKey;
+      })
       (mkIf (server != null) {
         k3splan-server-token = upload cfg.secrets.server-token places.server.token;
         k3splan-server-passwd = upload cfg.secrets.passwd places.server.passwd;

@@ -35,7 +35,7 @@ in
     deployKeys = keys // { description = "Public ssh keys that may deploy to the host."; };
 
     secrets = mkOption {
-      description = "Where each secret comes from: `passwd`, `server-token`, `agent-token`.";
+      description = "Where each secret comes from: `passwd`, `server-token`, `agent-token`, `ssh-host-key`.";
       type = types.attrsOf secret;
       default = { };
     };

@@ -10,6 +10,12 @@ rec {
   # Colmena makes the folders of what it uploads, readable by everyone.
   keptFromOthers = folder: "d ${folder} 0700 root root -";
 
+  # the key by which the host proves to ssh who it is
+  ssh = rec {
+    folder = "${root}/ssh";
+    hostKey = "${folder}/ssh_host_ed25519_key";
+  };
+
   # Mounted into the server's container at the same place, and as a folder: secrets are replaced by
   # renaming, so a mount of one file would keep showing the old one.
   server = rec {

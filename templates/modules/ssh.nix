@@ -1,6 +1,8 @@
 # Keys open the machine, passwords do not, and root does not log in at all.
 { config, lib, ... }:
 let
+  inherit (config.k3splan) secrets;
+  places = import ./places.nix;
   host = config.cluster.${config.k3splan.host};
   inherit (host) target;
   # another target may be a router that forwards its port to the usual one here
@@ -15,5 +17,10 @@ in
       PasswordAuthentication = false;
       KbdInteractiveAuthentication = false;
     };
+    # The key that k3splan made is uploaded before sshd starts with it. A host whose own key was
+    # adopted keeps that: here it would be replaced by one that nobody knows.
+    hostKeys = lib.mkIf (secrets ? ssh-host-key) [{ path = places.ssh.hostKey; type = "ed25519"; }];
   };
+
+  systemd.tmpfiles.rules = lib.mkIf (secrets ? ssh-host-key) [ (places.keptFromOthers places.ssh.folder) ];
 }

@@ -1,0 +1,351 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/term"
+
+	"k3splan/internal/colmena"
+	"k3splan/internal/hostkeys"
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+	"k3splan/internal/secrets"
+	"k3splan/internal/sshconf"
+)
+
+func (a *app) knownHostsCommand() *cobra.Command {
+	var asJSON bool
+	command := &cobra.Command{
+		Use:   "known-hosts",
+		Short: "The ssh keys by which the machines are known",
+		Long: `Lists by which ssh key each machine is known. They stand in plans/known_hosts, which is public and
+belongs in git: so every clone of the project verifies the machines from the first connection.
+
+A key was made by k3splan, which brings its private part (secrets/hosts/HOST_ed25519) to the
+machine, or the machine had it and an operator has adopted it.`,
+		Example: "  k3splan known-hosts\n  k3splan known-hosts make\n  k3splan known-hosts scan karl",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE:    func(*cobra.Command, []string) error { return a.listKnownHosts(asJSON) },
+	}
+	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {host, type, fingerprint, made}")
+	command.AddCommand(a.knownHostsMakeCommand(), a.knownHostsScanCommand(), a.knownHostsForgetCommand())
+	return command
+}
+
+func (a *app) listKnownHosts(asJSON bool) error {
+	m, err := a.machines()
+	if err != nil {
+		return err
+	}
+	type row struct {
+		Host        string `json:"host"`
+		Type        string `json:"type"`
+		Fingerprint string `json:"fingerprint"`
+		Made        bool   `json:"made"`
+	}
+	rows := []row{}
+	width := 0
+	for _, host := range m.plan.Hosts {
+		width = max(width, len(host.Name))
+		for _, key := range m.keys.Of(host.Name) {
+			rows = append(rows, row{host.Name, key.Type(), key.Fingerprint(), key.Made})
+		}
+	}
+	if asJSON {
+		return printJSON(a.stdout, rows)
+	}
+	for _, host := range m.plan.Hosts {
+		switch keys := m.keys.Of(host.Name); {
+		case host.Target.Local:
+			fmt.Fprintf(a.stdout, "%-*s  this machine\n", width, host.Name)
+		case len(keys) == 0:
+			fmt.Fprintf(a.stdout, "%-*s  unknown\n", width, host.Name)
+		default:
+			for _, key := range keys {
+				origin := "adopted"
+				if key.Made {
+					origin = "made by k3splan"
+				}
+				fmt.Fprintf(a.stdout, "%-*s  %s  %s  %s\n", width, host.Name, key.Fingerprint(), key.Type(), origin)
+			}
+		}
+	}
+	return nil
+}
+
+func (a *app) knownHostsMakeCommand() *cobra.Command {
+	var renew bool
+	command := &cobra.Command{
+		Use:   "make [HOST…]",
+		Short: "Make ssh keys for machines that are to be installed",
+		Long: `Makes an ed25519 host key for each host that is not known yet, or for those that are named: the
+private part in secrets/hosts/HOST_ed25519, the public one in plans/known_hosts. The boot stick or
+the next deploy brings it to the machine. A HOST may be a pattern or @TAG.
+
+With --renew a host gets a new key beside those by which it is known. Deploy it, and then forget the
+old one (k3splan known-hosts forget).
+
+A machine that runs already has a key of its own: adopt that with k3splan known-hosts scan.`,
+		Example: "  k3splan known-hosts make\n  k3splan known-hosts make ulf '@rack-a'\n  k3splan known-hosts make --renew olaf",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if renew && len(args) == 0 {
+				return usageError(errors.New("--renew needs the hosts to be named"))
+			}
+			m, err := a.machines()
+			if err != nil {
+				return err
+			}
+			hosts, err := m.hosts(args)
+			if err != nil {
+				return err
+			}
+			var names []string
+			for _, host := range hosts {
+				if len(args) == 0 && host.Target.Local {
+					continue // it runs already, with a key of its own
+				}
+				names = append(names, host.Name)
+			}
+			vault, err := m.vault()
+			if err != nil {
+				return err
+			}
+			made, err := project.MakeHostKeys(m.dir, vault, m.keys, names, renew)
+			for _, host := range made {
+				a.say("made %s", vault.At(secrets.HostKeyName(host)))
+			}
+			if err != nil {
+				return err
+			}
+			if len(made) == 0 {
+				a.say("nothing to make: the hosts are known")
+				return nil
+			}
+			a.say("their public parts are in %s, which belongs in git", hostkeys.File)
+			return nil
+		},
+		ValidArgsFunction: a.completeHosts,
+	}
+	command.Flags().BoolVar(&renew, "renew", false, "make a new key also for a host that is known")
+	return command
+}
+
+func (a *app) knownHostsScanCommand() *cobra.Command {
+	var fingerprint string
+	var yes bool
+	command := &cobra.Command{
+		Use:   "scan HOST…",
+		Short: "Look at the ssh key of a machine that runs, and adopt it",
+		Long: `Asks a running machine for its ssh key, shows the fingerprint, and after your consent lets the
+project know the machine by it, instead of by any other key. Compare the fingerprint with what the
+machine itself says, on its console or over a connection that you trust:
+
+  ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+
+If k3splan had made a key for the machine, that is taken back (into secrets/retired): the machine
+keeps its own.`,
+		Example: "  k3splan known-hosts scan karl\n  k3splan known-hosts scan karl --fingerprint SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
+		Args:    usageArgs(cobra.MinimumNArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if fingerprint != "" && len(args) != 1 {
+				return usageError(errors.New("--fingerprint is for one host"))
+			}
+			m, err := a.machines()
+			if err != nil {
+				return err
+			}
+			for _, name := range args {
+				host, err := m.host(name)
+				if err != nil {
+					return err
+				}
+				if host.Target.Local {
+					return usageError(fmt.Errorf("%s is this machine; it is deployed without ssh", host.Name))
+				}
+				if err := m.scan(host, fingerprint, yes); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		ValidArgsFunction: a.completeHosts,
+	}
+	command.Flags().StringVar(&fingerprint, "fingerprint", "", "adopt the key if it has this `FINGERPRINT`, without asking")
+	command.Flags().BoolVar(&yes, "yes", false, "adopt whatever key the machine shows, without asking")
+	return command
+}
+
+// scan looks at a machine's key and adopts it.
+func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
+	key, err := m.look(host)
+	if err != nil {
+		return err
+	}
+	a := m.app
+	a.say("%s at %s has the key", host.Name, host.Target.Host)
+	a.say("  %s  %s", key.Fingerprint(), key.Type())
+	present := m.keys.Of(host.Name)
+	for _, known := range present {
+		if known.Fingerprint() == key.Fingerprint() && len(present) == 1 {
+			a.say("%s is known by it already", host.Name)
+			return nil
+		}
+	}
+	for _, known := range present {
+		a.say("until now it is known by")
+		a.say("  %s  %s", known.Fingerprint(), known.Type())
+	}
+	switch {
+	case fingerprint != "":
+		if fingerprint != key.Fingerprint() && "SHA256:"+fingerprint != key.Fingerprint() {
+			return fmt.Errorf("%s has another key than %s; nothing was changed", host.Name, fingerprint)
+		}
+	case !yes:
+		if err := a.consent("Is this the machine's own fingerprint? Type yes: "); err != nil {
+			return err
+		}
+	}
+	vault, err := m.vault()
+	if err != nil {
+		return err
+	}
+	kept, err := project.AdoptHostKey(m.dir, vault, host.Name, key)
+	if err != nil {
+		return err
+	}
+	if kept != "" {
+		a.say("the key that k3splan had made is in %s now", vault.At(kept))
+	}
+	a.say("%s is known by it in %s, which belongs in git", host.Name, hostkeys.File)
+	return nil
+}
+
+// consent asks on the terminal; only "yes" is consent.
+func (a *app) consent(question string) error {
+	if !term.IsTerminal(int(a.stdin.Fd())) {
+		return &exitError{code: exitInvalid, err: errors.New("there is no terminal to ask on; nothing was changed"), hint: "--yes answers in advance"}
+	}
+	fmt.Fprint(a.stderr, question)
+	answer, err := bufio.NewReader(a.stdin).ReadString('\n')
+	if err != nil || strings.TrimSpace(answer) != "yes" {
+		return errors.New("not confirmed; nothing was changed")
+	}
+	return nil
+}
+
+// look asks a machine for its key; the connection ends there.
+func (m *machines) look(host *plan.Host) (key hostkeys.Key, err error) {
+	conf, err := sshconf.Prepare(m.dir, m.plan, m.keys)
+	if err != nil {
+		return key, err
+	}
+	defer func() { err = errors.Join(err, conf.Close()) }()
+	folder, err := os.MkdirTemp(filepath.Dir(conf.File), "scan-")
+	if err != nil {
+		return key, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	known := filepath.Join(folder, "known_hosts")
+
+	var said error
+	for _, algorithms := range [][]string{{ssh.KeyAlgoED25519}, nil} { // the best, else whatever it has
+		said = colmena.Run(context.Background(), colmena.Command{Program: "ssh", Args: conf.Scan(host, known, algorithms...)})
+		if missing := (*colmena.MissingError)(nil); errors.As(said, &missing) {
+			return key, said
+		}
+		line, err := os.ReadFile(known)
+		if err != nil || len(line) == 0 {
+			continue
+		}
+		_, _, public, _, _, err := ssh.ParseKnownHosts(line)
+		if err != nil {
+			return key, fmt.Errorf("the key of %s: %w", host.Name, err)
+		}
+		if reason := hostkeys.Unfit(public); reason != "" {
+			return key, fmt.Errorf("the key of %s %s", host.Name, reason)
+		}
+		return hostkeys.Key{Public: public}, nil
+	}
+	return key, fmt.Errorf("%s at %s has shown no key: %w", host.Name, host.Target.Host, said)
+}
+
+func (a *app) knownHostsForgetCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "forget HOST FINGERPRINT…",
+		Short: "Take a key from those by which a machine is known",
+		Long: `Takes keys from plans/known_hosts, for example the old one after a renewed key was deployed. The key
+that k3splan brings to the machine cannot be forgotten.`,
+		Example: "  k3splan known-hosts forget olaf SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
+		Args:    usageArgs(cobra.MinimumNArgs(2)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			m, err := a.machines()
+			if err != nil {
+				return err
+			}
+			host, err := m.host(args[0])
+			if err != nil {
+				return err
+			}
+			return m.forget(host, args[1:])
+		},
+		ValidArgsFunction: a.completeHostNames,
+	}
+}
+
+// ownFingerprint is that of the key that k3splan brings to a host; "" if it brings none.
+func (m *machines) ownFingerprint(host *plan.Host) (string, error) {
+	vault, err := m.vault()
+	if err != nil {
+		return "", err
+	}
+	private, err := vault.Read(secrets.HostKeyName(host.Name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+	public, err := secrets.ParseHostKey(private)
+	if err != nil {
+		return "", fmt.Errorf("%s %w", vault.At(secrets.HostKeyName(host.Name)), err)
+	}
+	return hostkeys.Key{Public: public}.Fingerprint(), nil
+}
+
+func (m *machines) forget(host *plan.Host, fingerprints []string) error {
+	own, err := m.ownFingerprint(host)
+	if err != nil {
+		return err
+	}
+	left := append([]hostkeys.Key{}, m.keys.Of(host.Name)...)
+	for _, fingerprint := range fingerprints {
+		fingerprint = "SHA256:" + strings.TrimPrefix(fingerprint, "SHA256:")
+		if fingerprint == own {
+			return usageError(fmt.Errorf("%s is the key that k3splan brings to %s", fingerprint, host.Name))
+		}
+		var rest []hostkeys.Key
+		for _, key := range left {
+			if key.Fingerprint() != fingerprint {
+				rest = append(rest, key)
+			}
+		}
+		if len(rest) == len(left) {
+			return &exitError{code: exitInvalid, err: fmt.Errorf("%s is not known by the key %s", host.Name, fingerprint), hint: "k3splan known-hosts lists them"}
+		}
+		left = rest
+	}
+	if err := hostkeys.Set(m.dir, host.Name, left...); err != nil {
+		return err
+	}
+	m.app.say("%s is known by %s now", host.Name, count(len(left), "key"))
+	return nil
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"k3splan/internal/colmena"
+	"k3splan/internal/hostkeys"
+	"k3splan/internal/plan"
+	"k3splan/internal/secrets"
+	"k3splan/internal/sshconf"
+)
+
+// machines are those of a project, for commands that connect to them.
+type machines struct {
+	app  *app
+	dir  string
+	plan *plan.Plan
+	keys hostkeys.Keys
+	// problems are those of the tables. They may be wrong elsewhere: a machine in trouble is to be
+	// reached all the same.
+	problems plan.Problems
+}
+
+func (a *app) machines() (*machines, error) {
+	dir, err := a.dir()
+	if err != nil {
+		return nil, err
+	}
+	m := &machines{app: a, dir: dir}
+	m.plan, m.problems = plan.Load(os.DirFS(dir))
+	var problems plan.Problems
+	m.keys, problems = hostkeys.Read(os.DirFS(dir), m.plan.HostNames(), !m.plan.Complete)
+	if problems.Errors() > 0 {
+		a.printProblems(a.stderr, problems)
+	}
+	return m, nil
+}
+
+// vault opens the project's secrets; a passphrase is asked on the terminal.
+func (m *machines) vault() (*secrets.Vault, error) {
+	_, vault, err := m.app.vault(m.app.asker())
+	return vault, err
+}
+
+// host finds a host of the plan by its name.
+func (m *machines) host(name string) (*plan.Host, error) {
+	if host := m.plan.Host(strings.ToLower(name)); host != nil {
+		return host, nil
+	}
+	if m.problems.Errors() > 0 {
+		m.app.printProblems(m.app.stderr, m.problems)
+	}
+	return nil, noSuch("host", name, m.plan.HostNames(), "")
+}
+
+// hosts resolves names, tags and patterns; none mean all hosts.
+func (m *machines) hosts(patterns []string) ([]*plan.Host, error) {
+	if len(patterns) == 0 {
+		if m.problems.Errors() > 0 {
+			m.app.printProblems(m.app.stderr, m.problems)
+			return nil, invalid()
+		}
+		return m.plan.Hosts, nil
+	}
+	return selectHosts(m.plan, patterns)
+}
+
+// server finds a k3s server by its own name or its host's; "" means all, the init server first.
+func (m *machines) servers(name string) ([]*plan.Container, error) {
+	servers := m.plan.Servers()
+	if len(servers) == 0 {
+		return nil, &exitError{code: exitInvalid, err: errors.New("the plan has no k3s server"), hint: "plans/k3s.csv lists them"}
+	}
+	if name == "" {
+		if init := m.plan.InitServer(); init != nil {
+			for i, server := range servers {
+				if server == init {
+					servers[0], servers[i] = servers[i], servers[0]
+				}
+			}
+		}
+		return servers, nil
+	}
+	var known []string
+	for _, server := range servers {
+		if name := strings.ToLower(name); name == server.Name || name == server.Host.Name {
+			return []*plan.Container{server}, nil
+		}
+		known = append(known, server.Name)
+	}
+	return nil, noSuch("server", name, known, "")
+}
+
+// completeServers offers the names of the k3s servers.
+func (a *app) completeServers(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	m, err := a.machines()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, server := range m.plan.Servers() {
+		names = append(names, server.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// prepare lets ssh know the machines. What it gives is to be closed.
+func (m *machines) prepare(hosts ...*plan.Host) (*sshconf.Config, error) {
+	if err := refuseUnknown(hosts, m.keys); err != nil {
+		return nil, err
+	}
+	return sshconf.Prepare(m.dir, m.plan, m.keys)
+}
+
+// refuseUnknown refuses hosts that nobody could tell from impostors: nothing was done yet.
+func refuseUnknown(hosts []*plan.Host, keys hostkeys.Keys) error {
+	err := sshconf.CheckKnown(hosts, keys)
+	if unknown := (*sshconf.UnknownKeyError)(nil); errors.As(err, &unknown) {
+		return &exitError{code: exitInvalid, err: err, hint: unknown.Hint()}
+	}
+	return err
+}
+
+// root runs commands as root on machines and gives what they print.
+type root struct{ conf *sshconf.Config }
+
+func (r root) run(ctx context.Context, host *plan.Host, stdin string, command ...string) (string, error) {
+	c := colmena.Command{Program: "ssh", Args: r.conf.Root(host, command...), Stdin: strings.NewReader(stdin)}
+	if host.Target.Local {
+		c.Program, c.Args = command[0], command[1:]
+		if os.Geteuid() != 0 {
+			c.Program, c.Args = "sudo", append([]string{"-H", "--"}, command...)
+		}
+	}
+	out, err := colmena.Output(ctx, c)
+	var exit *colmena.ExitError
+	switch {
+	case errors.As(err, &exit) && c.Program == "ssh" && exit.Code == 255:
+		return "", &connectError{host: host.Name, err: err, said: exit.Stderr}
+	case err != nil:
+		return "", fmt.Errorf("on %s: %w", host.Name, err)
+	}
+	return out, nil
+}
+
+// connectError is a machine that ssh did not reach.
+type connectError struct {
+	host string
+	err  error
+	said string
+}
+
+func (e *connectError) Error() string { return fmt.Sprintf("no connection to %s: %v", e.host, e.err) }
+func (e *connectError) Unwrap() error { return e.err }
+
+// Hint explains ssh's words.
+func (e *connectError) Hint() string {
+	switch {
+	case strings.Contains(e.said, "REMOTE HOST IDENTIFICATION HAS CHANGED"), strings.Contains(e.said, "no matching host key type"),
+		strings.Contains(e.said, "Host key verification failed"):
+		return "the machine there does not have the key by which " + e.host + " is known: it is another one, or it was installed anew\n" +
+			"if you know why, look at its key and adopt it: k3splan known-hosts scan " + e.host
+	case strings.Contains(e.said, "Permission denied"):
+		return "the user `deploy` takes the keys in secrets/deploy.pub, or else the admins': is yours among them, and was it deployed?"
+	}
+	return ""
+}

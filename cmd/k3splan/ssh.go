@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"k3splan/internal/colmena"
+	"k3splan/internal/sshconf"
+)
+
+func (a *app) sshCommand() *cobra.Command {
+	var user string
+	var terminal bool
+	command := &cobra.Command{
+		Use:   "ssh HOST [COMMAND…]",
+		Short: "Log in to a host, or run a command there",
+		Long: `Connects to a host by ssh with the address, port and admin of the plan. The machine must have the
+key by which the project knows it (k3splan known-hosts); nothing is asked, and an impostor is
+refused. The rest of your own ssh configuration holds as usual.
+
+Options come before HOST; all that stands behind it is the command. The exit code is ssh's: that of
+the command, or 255 if there was no connection.`,
+		Example: "  k3splan ssh olaf\n  k3splan ssh olaf systemctl --failed\n  k3splan ssh -t olaf sudo journalctl -b",
+		Args:    usageArgs(cobra.MinimumNArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.ssh(args[0], user, terminal, args[1:])
+		},
+		ValidArgsFunction: a.completeHostNames,
+	}
+	command.Flags().SetInterspersed(false)
+	command.Flags().StringVarP(&user, "user", "l", "", "log in as `USER` (default: the host's admin)")
+	command.Flags().BoolVarP(&terminal, "tty", "t", false, "give the command a terminal, for example for sudo to ask on")
+	return command
+}
+
+func (a *app) ssh(name, user string, terminal bool, words []string) (err error) {
+	m, err := a.machines()
+	if err != nil {
+		return err
+	}
+	host, err := m.host(name)
+	if err != nil {
+		return err
+	}
+	if host.Target.Local {
+		return usageError(fmt.Errorf("%s is this machine", host.Name))
+	}
+	conf, err := m.prepare(host)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conf.Close()) }()
+	err = colmena.Run(context.Background(), colmena.Command{
+		Program: "ssh", Args: conf.Login(host, user, terminal, words), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
+	})
+	var exit *colmena.ExitError
+	if errors.As(err, &exit) && exit.Code > 0 {
+		return &exitError{code: exit.Code, err: err, quiet: true} // ssh has said why
+	}
+	return err
+}
+
+func (a *app) sshConfigCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "ssh-config",
+		Short: "Print an ssh_config with all hosts, for ssh and editors",
+		Long: `Prints an ssh_config in which the hosts of the plan have their names, addresses, ports, admins and
+keys, and writes the keys to .k3splan/known_hosts, to which it points. Included at the top of
+~/.ssh/config, it makes plain ssh, scp, rsync and editors verify the hosts as k3splan does. Print it
+again when hosts or keys have changed.`,
+		Example: "  k3splan ssh-config > ~/.ssh/rack.conf\n  sed -i '1i Include rack.conf' ~/.ssh/config\n  ssh olaf",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			m, err := a.machines()
+			if err != nil {
+				return err
+			}
+			known := filepath.Join(m.dir, sshconf.Dir, "known_hosts")
+			text, err := sshconf.ForInclusion(m.plan, m.keys, known)
+			if err != nil {
+				return err
+			}
+			if _, err := m.hosts(nil); err != nil {
+				return err
+			}
+			if err := sshconf.WriteKnownHosts(known, m.plan, m.keys); err != nil {
+				return err
+			}
+			for _, host := range m.plan.Hosts {
+				if !host.Target.Local && !m.keys.Known(host.Name) {
+					a.say("%s cannot be verified yet: its ssh key is unknown", host.Name)
+				}
+			}
+			_, err = fmt.Fprint(a.stdout, text)
+			return err
+		},
+	}
+}

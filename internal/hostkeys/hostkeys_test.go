@@ -1,0 +1,142 @@
+package hostkeys
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/ssh"
+)
+
+func newKey(t testing.TB) ssh.PublicKey {
+	t.Helper()
+	public, _, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	key, err := ssh.NewPublicKey(public)
+	require.NoError(t, err)
+	return key
+}
+
+func rsaKey(t testing.TB, bits int) ssh.PublicKey {
+	t.Helper()
+	private, err := rsa.GenerateKey(rand.Reader, bits)
+	require.NoError(t, err)
+	key, err := ssh.NewPublicKey(&private.PublicKey)
+	require.NoError(t, err)
+	return key
+}
+
+var hosts = []string{"karl", "olaf", "ulf"}
+
+func TestReadWhatSetWrote(t *testing.T) {
+	dir := t.TempDir()
+	first, second, adopted := newKey(t), newKey(t), rsaKey(t, 2048)
+	require.NoError(t, SetAll(dir, map[string][]Key{"olaf": {{first, true}, {second, true}}, "karl": {{adopted, false}}}))
+	keys, problems := Read(os.DirFS(dir), hosts, false)
+	require.Empty(t, problems)
+	require.Equal(t, []Key{{first, true}, {second, true}}, keys.Of("olaf"))
+	require.Equal(t, []Key{{adopted, false}}, keys.Of("karl"))
+	require.True(t, keys.Known("olaf"))
+	require.False(t, keys.Known("ulf"))
+
+	info, err := os.Stat(filepath.Join(dir, File))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o644), info.Mode().Perm(), "it is public")
+}
+
+func TestSetKeepsEverythingElse(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, filepath.FromSlash(File))
+	require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
+	own := "# mine\n\nkarl " + Line(newKey(t)) + " by hand\r\nOLAF " + Line(newKey(t)) + "\nwrong\n  # indented"
+	require.NoError(t, os.WriteFile(name, []byte(own), 0o644))
+	key := newKey(t)
+	require.NoError(t, Set(dir, "olaf", Key{key, false}))
+	content, err := os.ReadFile(name)
+	require.NoError(t, err)
+	lines := strings.Split(own, "\n")
+	want := strings.Join([]string{lines[0], lines[1], lines[2], "wrong", "  # indented", "olaf " + Line(key) + " adopted", ""}, "\n")
+	require.Equal(t, want, string(content))
+
+	before, err := os.Stat(name)
+	require.NoError(t, err)
+	require.NoError(t, Set(dir, "olaf", Key{key, false}))
+	after, err := os.Stat(name)
+	require.NoError(t, err)
+	require.Equal(t, before.ModTime(), after.ModTime(), "nothing to change, nothing written")
+
+	require.NoError(t, Set(dir, "olaf"))
+	keys, _ := Read(os.DirFS(dir), hosts, false)
+	require.False(t, keys.Known("olaf"))
+	require.True(t, keys.Known("karl"))
+}
+
+func TestRead(t *testing.T) {
+	good := Line(newKey(t))
+	for name, test := range map[string]struct {
+		line, code, hint string
+		partial          bool
+	}{
+		"marker":        {line: "@cert-authority olaf " + good, code: codeInvalid},
+		"revoked":       {line: "@revoked olaf " + good, code: codeInvalid},
+		"hashed":        {line: "|1|abc|def " + good, code: codeInvalid},
+		"pattern":       {line: "* " + good, code: codeInvalid},
+		"several names": {line: "olaf,10.0.0.2 " + good, code: codeInvalid},
+		"port":          {line: "[olaf]:2222 " + good, code: codeInvalid},
+		"no key":        {line: "olaf", code: codeInvalid},
+		"half a key":    {line: "olaf " + good[:40], code: codeInvalid},
+		"options":       {line: `olaf command="x" ` + good, code: codeInvalid},
+		"a login key":   {line: "olaf " + good[:12], code: codeInvalid},
+		"weak RSA":      {line: "olaf " + Line(rsaKey(t, 1024)), code: codeInvalid, hint: "run `k3splan known-hosts scan olaf`"},
+		"other host":    {line: "ola " + good, code: codeOrphan, hint: `did you mean "olaf"?`},
+		"far host":      {line: "somebody " + good, code: codeOrphan, hint: "remove the line"},
+		"perhaps":       {line: "somebody " + good, partial: true},
+		"good":          {line: "olaf " + good + " made by k3splan"},
+		"upper case":    {line: "  OLAF " + good + "  "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fsys := fstest.MapFS{File: {Data: []byte("# comment\n\n" + test.line + "\r\n")}}
+			keys, problems := Read(fsys, hosts, test.partial)
+			if test.code == "" {
+				require.Empty(t, problems)
+				return
+			}
+			require.Len(t, problems, 1)
+			require.Equal(t, test.code, problems[0].Code)
+			require.Equal(t, 3, problems[0].Line)
+			require.Equal(t, File, problems[0].File)
+			if test.hint != "" {
+				require.Equal(t, test.hint, problems[0].Hint)
+			}
+			require.False(t, keys.Known("olaf"), "what is wrong verifies nothing")
+		})
+	}
+}
+
+func TestReadUnreadable(t *testing.T) {
+	keys, problems := Read(fstest.MapFS{}, hosts, false)
+	require.Empty(t, problems)
+	require.False(t, keys.Known("olaf"))
+	_, problems = Read(fstest.MapFS{File + "/x": {}}, hosts, false)
+	require.Len(t, problems, 1)
+	require.Equal(t, codeInvalid, problems[0].Code)
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add("olaf ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDYX2xUDgCQXsQ3EXtVPkPO6PtS6C5zxVbGWGbMHKP6t made by k3splan\n")
+	f.Add("@revoked * ssh-rsa\n|1|x|y\n# \r\n\x00")
+	f.Fuzz(func(t *testing.T, content string) {
+		keys, _ := Read(fstest.MapFS{File: {Data: []byte(content)}}, hosts, false)
+		for _, host := range hosts {
+			for _, key := range keys.Of(host) {
+				require.Empty(t, Unfit(key.Public))
+			}
+		}
+	})
+}

@@ -1,0 +1,168 @@
+// Package k3s asks a running k3s server, inside its container, for what only it can tell or do.
+//
+// No secret goes by a command's arguments or environment: a server's own files and standard input
+// and output carry them, inside the encrypted connection.
+package k3s
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Runner runs a command as root on a server's host, with something on its standard input, and gives
+// what it prints.
+type Runner func(ctx context.Context, stdin string, command ...string) (string, error)
+
+// Where k3s keeps things, inside the container. It writes the token itself, in its full form
+// (K10HASH::server:PASSWORD).
+const (
+	tokenFile      = "/var/lib/rancher/k3s/server/token"
+	kubeconfigFile = "/etc/rancher/k3s/k3s.yaml"
+)
+
+// Where a host keeps the tokens that it brings into its containers (templates/modules/places.nix).
+const (
+	ServerTokenFile = "/var/lib/k3splan/server/token"
+	AgentTokenFile  = "/var/lib/k3splan/agent/token"
+)
+
+// receiptFile is what a deployment leaves on a host, with a seal of each secret.
+const receiptFile = "/var/lib/k3splan/receipt"
+
+// Server is a k3s server in a NixOS container.
+type Server struct {
+	// Container is the container's name.
+	Container string
+	Run       Runner
+}
+
+func (s Server) inside(ctx context.Context, command ...string) (string, error) {
+	out, err := s.Run(ctx, "", append([]string{"nixos-container", "run", s.Container, "--"}, command...)...)
+	return strings.ReplaceAll(out, "\r\n", "\n"), err
+}
+
+// Kubeconfig gives the administrator's kubeconfig as k3s wrote it: with the server's own loopback
+// address.
+func (s Server) Kubeconfig(ctx context.Context) ([]byte, error) {
+	out, err := s.inside(ctx, "cat", kubeconfigFile)
+	if err != nil {
+		return nil, fmt.Errorf("fetch the kubeconfig from %s: %w", s.Container, err)
+	}
+	return []byte(out), nil
+}
+
+// Token gives the server token that is good now, in its full form.
+func (s Server) Token(ctx context.Context) (string, error) {
+	out, err := s.inside(ctx, "cat", tokenFile)
+	if err != nil {
+		return "", fmt.Errorf("ask %s for its token: %w", s.Container, err)
+	}
+	token := strings.TrimSpace(out)
+	if token == "" || strings.ContainsAny(token, " \n") {
+		return "", fmt.Errorf("ask %s for its token: the answer is not one", s.Container)
+	}
+	return token, nil
+}
+
+// RotateToken lets the cluster take a new random server token: k3s makes it itself, so that it
+// stands in no command, and encrypts its datastore's bootstrap data with it. [Server.Token] tells
+// it. Servers that run keep running; each needs the new token when it starts again.
+func (s Server) RotateToken(ctx context.Context) error {
+	if _, err := s.inside(ctx, "k3s", "token", "rotate"); err != nil {
+		return fmt.Errorf("rotate the token on %s: %w", s.Container, err)
+	}
+	return nil
+}
+
+// VerifyToken lets k3s log in to its own server with the token in its file. It is an error if the
+// server does not take it.
+func (s Server) VerifyToken(ctx context.Context) error {
+	// of the commands that need a server's token the one that changes nothing
+	if _, err := s.inside(ctx, "k3s", "secrets-encrypt", "status"); err != nil {
+		return fmt.Errorf("%s does not take its own token: %w", s.Container, err)
+	}
+	return nil
+}
+
+// Ready tells whether the server serves its cluster.
+func (s Server) Ready(ctx context.Context) error {
+	if _, err := s.inside(ctx, "k3s", "kubectl", "get", "--raw=/readyz"); err != nil {
+		return fmt.Errorf("%s is not ready: %w", s.Container, err)
+	}
+	return nil
+}
+
+// Restart restarts k3s in its container and waits until it is ready, at most for the time limit.
+func (s Server) Restart(ctx context.Context, limit time.Duration) error {
+	if _, err := s.inside(ctx, "systemctl", "restart", "k3s.service"); err != nil {
+		return fmt.Errorf("restart %s: %w", s.Container, err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("the time is up"))
+	defer cancel()
+	for {
+		err := s.Ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("restart %s: it did not become ready in %s: %w", s.Container, limit, err)
+		case <-time.After(readyInterval):
+		}
+	}
+}
+
+var readyInterval = 2 * time.Second
+
+// ForgetSeal takes the server token's seal out of a host's receipt, if it has one: the next deployment
+// finds a token that is new to the host, and has k3s start with it in a safe order. With the seal of
+// the old one it would take the new one for a mistake.
+func ForgetSeal(ctx context.Context, run Runner) error {
+	out, err := run(ctx, "", "sh", "-c", `test ! -e "$1" || cat "$1"`, "sh", receiptFile)
+	if err != nil {
+		return fmt.Errorf("read the receipt: %w", err)
+	}
+	content, changed, err := withoutSeal([]byte(out))
+	if err != nil || !changed {
+		return err
+	}
+	const script = `umask 077 && cat > "$1.new" && mv "$1.new" "$1"`
+	if _, err := run(ctx, string(content)+"\n", "sh", "-c", script, "sh", receiptFile); err != nil {
+		return fmt.Errorf("write the receipt: %w", err)
+	}
+	return nil
+}
+
+// withoutSeal leaves everything else of a receipt as it is.
+func withoutSeal(receipt []byte) (content []byte, changed bool, err error) {
+	if len(strings.TrimSpace(string(receipt))) == 0 {
+		return nil, false, nil
+	}
+	var all, secrets, kinds map[string]json.RawMessage
+	if json.Unmarshal(receipt, &all) != nil || json.Unmarshal(all["secrets"], &secrets) != nil || json.Unmarshal(secrets["kinds"], &kinds) != nil {
+		return nil, false, nil // of another k3splan: a deployment does not trust it either
+	}
+	if _, sealed := kinds["server-token"]; !sealed {
+		return nil, false, nil
+	}
+	delete(kinds, "server-token")
+	if secrets["kinds"], err = json.Marshal(kinds); err == nil {
+		if all["secrets"], err = json.Marshal(secrets); err == nil {
+			content, err = json.Marshal(all)
+		}
+	}
+	return content, true, err
+}
+
+// PutToken replaces a token on a host in one step, as Colmena does when it uploads keys.
+func PutToken(ctx context.Context, run Runner, file, token string) error {
+	const script = `umask 077 && mkdir -p "$(dirname "$1")" && cat > "$1.new" && chmod 0400 "$1.new" && mv "$1.new" "$1"`
+	if _, err := run(ctx, token+"\n", "sh", "-c", script, "sh", file); err != nil {
+		return fmt.Errorf("bring the token to %s: %w", file, err)
+	}
+	return nil
+}

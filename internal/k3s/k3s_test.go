@@ -1,0 +1,122 @@
+package k3s
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// answers is a machine that answers commands and remembers them.
+type answers struct {
+	calls []string
+	stdin []string
+	give  map[string]func() (string, error)
+}
+
+func (a *answers) run(_ context.Context, stdin string, command ...string) (string, error) {
+	call := strings.Join(command, " ")
+	a.calls = append(a.calls, call)
+	a.stdin = append(a.stdin, stdin)
+	if give := a.give[call]; give != nil {
+		return give()
+	}
+	return "", errors.New("no such command")
+}
+
+const inside = "nixos-container run olaf-k3s-server -- "
+
+func TestToken(t *testing.T) {
+	out := "K10abc::server:secret\r\n"
+	machine := &answers{give: map[string]func() (string, error){inside + "cat /var/lib/rancher/k3s/server/token": func() (string, error) { return out, nil }}}
+	server := Server{"olaf-k3s-server", machine.run}
+	token, err := server.Token(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "K10abc::server:secret", token)
+	for _, out = range []string{"", "two words", "two\nlines"} {
+		_, err := server.Token(context.Background())
+		require.ErrorContains(t, err, "ask olaf-k3s-server for its token")
+		require.NotContains(t, err.Error(), "words")
+	}
+}
+
+func TestRestartWaitsUntilReady(t *testing.T) {
+	readyInterval = time.Millisecond
+	t.Cleanup(func() { readyInterval = 2 * time.Second })
+	tries := 0
+	machine := &answers{give: map[string]func() (string, error){
+		inside + "systemctl restart k3s.service": func() (string, error) { return "", nil },
+		inside + "k3s kubectl get --raw=/readyz": func() (string, error) {
+			if tries++; tries < 4 {
+				return "", errors.New("not yet")
+			}
+			return "ok", nil
+		},
+	}}
+	server := Server{"olaf-k3s-server", machine.run}
+	require.NoError(t, server.Restart(context.Background(), time.Minute))
+	require.Equal(t, 4, tries)
+	tries = -1 << 30
+	require.ErrorContains(t, server.Restart(context.Background(), 20*time.Millisecond), "did not become ready in 20ms")
+	delete(machine.give, inside+"systemctl restart k3s.service")
+	require.ErrorContains(t, server.Restart(context.Background(), time.Minute), "restart olaf-k3s-server")
+}
+
+// The token goes by standard input, and the file changes in one step.
+func TestPutToken(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "new folder", "token")
+	var words []string
+	run := func(_ context.Context, stdin string, command ...string) (string, error) {
+		words = append(words, command...)
+		cmd := exec.Command(command[0], command[1:]...)
+		cmd.Stdin = strings.NewReader(stdin)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for _, token := range []string{"first-token", "second-token"} {
+		require.NoError(t, PutToken(context.Background(), run, file, token))
+		content, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, token+"\n", string(content))
+		info, err := os.Stat(file)
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o400), info.Mode().Perm())
+		require.NotContains(t, strings.Join(words, " "), token)
+	}
+	left, err := os.ReadDir(filepath.Dir(file))
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+}
+
+func TestForgetSeal(t *testing.T) {
+	for name, test := range map[string]struct{ before, after string }{
+		"sealed":       {`{"version":1,"time":"x","secrets":{"salt":"s","kinds":{"passwd":"a","server-token":"b"}},"inputs":{"n":12345678901234567890}}`, `{"inputs":{"n":12345678901234567890},"secrets":{"kinds":{"passwd":"a"},"salt":"s"},"time":"x","version":1}`},
+		"not sealed":   {`{"secrets":{"kinds":{"passwd":"a"}}}`, ""},
+		"no receipt":   {"", ""},
+		"another form": {`{"secrets":[]}`, ""},
+		"no JSON":      {"half a rec", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var written []string
+			run := func(_ context.Context, stdin string, command ...string) (string, error) {
+				require.Equal(t, "/var/lib/k3splan/receipt", command[len(command)-1])
+				if strings.Contains(command[2], "mv") {
+					written = append(written, strings.TrimSpace(stdin))
+				}
+				return test.before, nil
+			}
+			require.NoError(t, ForgetSeal(context.Background(), run))
+			if test.after == "" {
+				require.Empty(t, written)
+				return
+			}
+			require.Equal(t, []string{test.after}, written)
+		})
+	}
+}

@@ -1,0 +1,178 @@
+package project
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k3splan/internal/hostkeys"
+	"k3splan/internal/plan"
+	"k3splan/internal/secrets"
+)
+
+// checkHostKeys compares the private ssh keys of the hosts, among the secrets, with the public ones
+// that git has. With one of them lacking or another, a deployment would give a host a key by which
+// nobody knows it.
+func (p *Project) checkHostKeys() plan.Problems {
+	if p.Plan.Network.Secrets.Kind == plan.SecretUnknown {
+		return nil // where the private ones would be is not known
+	}
+	var problems plan.Problems
+	report := func(file, code, message, hint string) {
+		problems = append(problems, plan.Problem{File: file, Severity: plan.Error, Code: code, Message: message, Hint: hint})
+	}
+	for _, host := range p.Plan.Hosts {
+		file, public := p.Secrets.HostKeyFile(host.Name), p.Secrets.HostKey(host.Name)
+		made, listed := false, false
+		for _, key := range p.HostKeys.Of(host.Name) {
+			made = made || key.Made
+			listed = listed || public != nil && bytes.Equal(key.Public.Marshal(), public.Marshal())
+		}
+		switch {
+		case file == "" && made:
+			report(p.Secrets.At(secrets.HostKeyName(host.Name)), "secret-missing",
+				"is missing: k3splan made the ssh host key of "+host.Name+", and its private part is not here",
+				"copy the file from where it was made, or adopt the key that the machine has with `k3splan known-hosts scan "+host.Name+"`")
+		case public != nil && !listed:
+			report(file, "host-key-unlisted", "is not the key by which "+host.Name+" is known in "+hostkeys.File,
+				"run `k3splan known-hosts make "+host.Name+"`, which adds its public part")
+		}
+	}
+	return problems
+}
+
+// MakeHostKeys gives each of the hosts an ssh key, private part in the vault and public part in
+// [hostkeys.File] of the project in dir, unless it is known by one already. Where only the private
+// part is there, the public one is added. With renew, a host gets a new key beside those by which
+// it is known: it proves itself with the old one until the new one is deployed; the replaced
+// private part is kept among the retired secrets. It gives the hosts that got something.
+func MakeHostKeys(dir string, vault *secrets.Vault, known hostkeys.Keys, hosts []string, renew bool) (made []string, err error) {
+	add := map[string][]hostkeys.Key{}
+	for _, host := range hosts {
+		present := known.Of(host)
+		key, err := makeHostKey(vault, host, present, renew)
+		if err != nil {
+			return nil, err
+		}
+		if key != nil {
+			add[host] = append(append([]hostkeys.Key{}, present...), *key)
+			made = append(made, host)
+		}
+	}
+	if len(add) == 0 {
+		return nil, nil
+	}
+	return made, hostkeys.SetAll(dir, add)
+}
+
+// makeHostKey gives the key that is to be added, nil if none is.
+func makeHostKey(vault *secrets.Vault, host string, present []hostkeys.Key, renew bool) (*hostkeys.Key, error) {
+	name := secrets.HostKeyName(host)
+	private, err := vault.Read(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if len(present) > 0 && !renew {
+			return nil, nil // known by a key that is not ours, or that was made elsewhere
+		}
+	case err != nil:
+		return nil, err
+	case renew:
+		if _, err := vault.Retire(name, now()); err != nil {
+			return nil, err
+		}
+	default: // a run that was interrupted in between
+		public, err := secrets.ParseHostKey(private)
+		if err != nil {
+			return nil, fmt.Errorf("%s %w", vault.At(name), err)
+		}
+		for _, key := range present {
+			if bytes.Equal(key.Public.Marshal(), public.Marshal()) {
+				return nil, nil
+			}
+		}
+		return &hostkeys.Key{Public: public, Made: true}, nil
+	}
+	private, public, err := secrets.NewHostKey(host)
+	if err != nil {
+		return nil, err
+	}
+	store := vault.Create
+	if renew {
+		store = vault.Replace
+	}
+	if err := store(name, private); err != nil {
+		return nil, err
+	}
+	return &hostkeys.Key{Public: public, Made: true}, nil
+}
+
+// AdoptHostKey lets a host be known by the key that its machine has, and by no other. A private
+// part that k3splan had made for it goes to the retired secrets: a deployment would replace the
+// machine's key by it. kept is its name there, if there was one.
+func AdoptHostKey(dir string, vault *secrets.Vault, host string, key hostkeys.Key) (kept string, err error) {
+	key.Made = false
+	name := secrets.HostKeyName(host)
+	if private, err := vault.Read(name); err == nil {
+		if public, err := secrets.ParseHostKey(private); err == nil && bytes.Equal(public.Marshal(), key.Public.Marshal()) {
+			key.Made = true // the machine has ours already
+			return "", hostkeys.Set(dir, host, key)
+		}
+		if kept, err = vault.Retire(name, now()); err != nil {
+			return "", err
+		}
+		if err := vault.Remove(name); err != nil {
+			return kept, err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return kept, hostkeys.Set(dir, host, key)
+}
+
+// hostKeys makes the keys of the hosts in the plan, as soon as it is the user's: nobody has the
+// machines of the starter tables.
+func (s *setup) hostKeys() error {
+	const tables = "plans/hosts.csv"
+	starter, err := s.starter(tables)
+	if err != nil {
+		return err
+	}
+	if present, err := os.ReadFile(filepath.Join(s.dir, tables)); err != nil || bytes.Equal(present, starter) {
+		return nil
+	}
+	p, _ := plan.Load(os.DirFS(s.dir))
+	known, problems := hostkeys.Read(os.DirFS(s.dir), p.HostNames(), !p.Complete)
+	if problems.Errors() > 0 {
+		return nil // by whom a host is known cannot be told; validate says why
+	}
+	var hosts []string
+	for _, host := range p.Hosts {
+		if !host.Target.Local { // it runs already, with a key of its own
+			hosts = append(hosts, host.Name)
+		}
+	}
+	where := s.where()
+	if where.Kind == plan.SecretUnknown {
+		return nil // validate says why
+	}
+	vault, err := secrets.OpenVault(s.dir, where, nil)
+	if err != nil {
+		return err
+	}
+	hadFile := s.exists(hostkeys.File)
+	made, err := MakeHostKeys(s.dir, vault, known, hosts, false)
+	for _, host := range made {
+		s.made = append(s.made, Made{File: vault.At(secrets.HostKeyName(host))})
+	}
+	if len(made) > 0 {
+		s.made = append(s.made, Made{File: hostkeys.File, Completed: hadFile})
+	}
+	return err
+}
+
+// now is a variable for tests.
+var now = time.Now

@@ -1,0 +1,216 @@
+package sshconf
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/ssh"
+
+	"k3splan/internal/hostkeys"
+	"k3splan/internal/plan"
+)
+
+const hostsTable = `name,interface,ip,admin
+olaf,eno1,10.0.100.2,olaf
+ulf,eno1,10.0.100.3@ulf.example:2222,ulf
+rolf,eno1,10.0.100.4@gate.example:2201,rolf
+karl,eno1,10.0.100.5@gate.example:2202,karl
+ulrich,eno1,10.0.100.6@local,ulrich
+`
+
+func loadPlan(t *testing.T) *plan.Plan {
+	t.Helper()
+	p, problems := plan.Load(fstest.MapFS{
+		"plans/hosts.csv":    {Data: []byte(hostsTable)},
+		"plans/k3s.csv":      {Data: []byte("host,name,type,ip\n")},
+		"plans/network.yaml": {Data: []byte("netmask: 24\ngateway: 10.0.100.1\ndomain: rack.example\nversions: {nixos: nixos-24.11}\n")},
+	})
+	require.Empty(t, problems)
+	return p
+}
+
+func key(t *testing.T) hostkeys.Key {
+	t.Helper()
+	raw, _, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	public, err := ssh.NewPublicKey(raw)
+	require.NoError(t, err)
+	return hostkeys.Key{Public: public, Made: true}
+}
+
+func rsaKey(t *testing.T) hostkeys.Key {
+	t.Helper()
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	public, err := ssh.NewPublicKey(&private.PublicKey)
+	require.NoError(t, err)
+	return hostkeys.Key{Public: public}
+}
+
+// knownTo gives the keys of all hosts but karl; ulf has a new one beside an old one of RSA.
+func knownTo(t *testing.T) hostkeys.Keys {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, hostkeys.SetAll(dir, map[string][]hostkeys.Key{
+		"olaf": {key(t)}, "ulf": {rsaKey(t), key(t)}, "rolf": {key(t)},
+	}))
+	keys, problems := hostkeys.Read(os.DirFS(dir), []string{"olaf", "ulf", "rolf", "karl", "ulrich"}, false)
+	require.Empty(t, problems)
+	return keys
+}
+
+func TestKnownHosts(t *testing.T) {
+	keys := knownTo(t)
+	var lines []string
+	for line := range strings.Lines(KnownHosts(loadPlan(t), keys)) {
+		if !strings.HasPrefix(line, "#") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	line := func(host string, i int) string { return hostkeys.Line(keys.Of(host)[i].Public) }
+	require.Equal(t, []string{
+		"olaf,10.0.100.2 " + line("olaf", 0),
+		"rolf,[gate.example]:2201 " + line("rolf", 0),
+		"ulf,[ulf.example]:2222 " + line("ulf", 0),
+		"ulf,[ulf.example]:2222 " + line("ulf", 1),
+	}, lines)
+}
+
+func TestCheckKnown(t *testing.T) {
+	p, keys := loadPlan(t), knownTo(t)
+	require.NoError(t, CheckKnown([]*plan.Host{p.Host("olaf"), p.Host("ulrich")}, keys), "this machine needs no key")
+	err := CheckKnown(p.Hosts, keys)
+	var unknown *UnknownKeyError
+	require.ErrorAs(t, err, &unknown)
+	require.Equal(t, []string{"karl"}, unknown.Hosts)
+	require.Contains(t, unknown.Hint(), "k3splan known-hosts scan karl")
+	require.Error(t, CheckKnown(p.Hosts, hostkeys.Keys{}), "nobody is known without the file")
+}
+
+// What ssh makes of the files, in a folder whose path it could not take as well.
+func TestSSHReadsIt(t *testing.T) {
+	if _, err := exec.LookPath("ssh"); err != nil {
+		t.Skip("SKIP: ssh is not on PATH (Debian: openssh-client)")
+	}
+	p, keys := loadPlan(t), knownTo(t)
+	for name, dir := range map[string]string{
+		"plain":   filepath.Join(t.TempDir(), "rack"),
+		"awkward": filepath.Join(t.TempDir(), `my "rack" of %h ${HOME} $x \ '`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, os.Mkdir(dir, 0o755))
+			conf, err := Prepare(dir, p, keys)
+			require.NoError(t, err)
+			require.Regexp(t, plainPath, conf.File, "Colmena joins ssh's options with blanks")
+			require.Equal(t, []string{"SSH_CONFIG_FILE=" + conf.File}, conf.Env())
+			require.Equal(t, name == "plain", strings.HasPrefix(conf.File, dir))
+			known := filepath.Join(filepath.Dir(conf.File), "known_hosts")
+			for destination, want := range map[string][]string{
+				"olaf":              {"hostname 10.0.100.2", "user olaf", "port 22", "hostkeyalias olaf", "hostkeyalgorithms ssh-ed25519"},
+				"olaf.rack.example": {"hostname 10.0.100.2", "user olaf", "hostkeyalias olaf"},
+				"deploy@10.0.100.2": {"hostname 10.0.100.2", "user deploy", "hostkeyalias olaf"},
+				"ulf":               {"hostname ulf.example", "port 2222", "hostkeyalgorithms rsa-sha2-256,rsa-sha2-512,ssh-ed25519"},
+				"x@ulf.example":     {"user x", "hostkeyalias ulf"},
+				"karl":              {"hostname gate.example", "port 2202", "hostkeyalias karl"}, // unknown: refused by ssh, too
+				"gate.example":      {"hostname gate.example"},
+			} {
+				out, err := exec.Command("ssh", "-G", "-F", conf.File, destination).CombinedOutput()
+				require.NoError(t, err, "%s", out)
+				settings := strings.Split(string(out), "\n")
+				for _, setting := range append(want, "stricthostkeychecking true", "userknownhostsfile "+known, "globalknownhostsfile /dev/null",
+					"updatehostkeys false", "verifyhostkeydns false") {
+					require.Contains(t, settings, setting, destination)
+				}
+			}
+			out, err := exec.Command("ssh", "-G", "-F", conf.File, "gate.example").CombinedOutput()
+			require.NoError(t, err)
+			require.NotContains(t, string(out), "hostkeyalias", "two machines behind one address")
+			out, err = exec.Command("ssh", "-G", "-F", conf.File, "ulrich").CombinedOutput()
+			require.NoError(t, err)
+			require.NotContains(t, string(out), known, "this machine")
+
+			for _, file := range []string{conf.File, known} {
+				info, err := os.Stat(file)
+				require.NoError(t, err)
+				require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+			}
+			before, err := os.Stat(conf.File)
+			require.NoError(t, err)
+			require.NoError(t, conf.Close())
+			_, err = os.Stat(conf.File)
+			require.Equal(t, name == "plain", err == nil, "what is temporary goes")
+			if name == "plain" {
+				_, err = Prepare(dir, p, keys)
+				require.NoError(t, err)
+				after, err := os.Stat(conf.File)
+				require.NoError(t, err)
+				require.Equal(t, before.ModTime(), after.ModTime(), "the same is not written again")
+			}
+		})
+	}
+}
+
+func TestForInclusion(t *testing.T) {
+	p, keys := loadPlan(t), knownTo(t)
+	folder := filepath.Join(t.TempDir(), "a b %h 'c'")
+	known := filepath.Join(folder, "known_hosts")
+	require.NoError(t, WriteKnownHosts(known, p, keys))
+	text, err := ForInclusion(p, keys, known)
+	require.NoError(t, err)
+	require.NotContains(t, text, "Include", "it would include itself")
+	require.NotContains(t, text, "Host 10.0.100.2", "another machine in another network")
+	for _, bad := range []string{"/a/${x}/known_hosts", "/a/\"/known_hosts", "/a/\n/known_hosts"} {
+		_, err := ForInclusion(p, keys, bad)
+		require.Error(t, err, bad)
+	}
+	if _, err := exec.LookPath("ssh"); err != nil {
+		t.Skip("SKIP: ssh is not on PATH (Debian: openssh-client)")
+	}
+	file := filepath.Join(t.TempDir(), "config")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	out, err := exec.Command("ssh", "-G", "-F", file, "ulf").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "hostname ulf.example\n")
+	require.Contains(t, string(out), known+"\n")
+}
+
+func TestCommands(t *testing.T) {
+	p, conf := loadPlan(t), &Config{File: "/x/ssh_config"}
+	require.Equal(t, []string{"-F", "/x/ssh_config", "olaf"}, conf.Login(p.Host("olaf"), "", false, nil))
+	require.Equal(t, []string{"-F", "/x/ssh_config", "-t", "-l", "deploy", "olaf", "--", "ls", "-l"}, conf.Login(p.Host("olaf"), "deploy", true, []string{"ls", "-l"}))
+	args := conf.Root(p.Host("olaf"), "sh", "-c", `echo '$x'; "`, "", "a b")
+	require.Equal(t, []string{"sudo", "-n", "-H", "--", "sh", "-c", `'echo '\''$x'\''; "'`, "''", "'a b'"}, args[len(args)-9:])
+	out, err := exec.Command("sh", "-c", "printf '<%s>' "+strings.Join(args[len(args)-5:], " ")).Output()
+	require.NoError(t, err)
+	require.Equal(t, `<sh><-c><echo '$x'; "><><a b>`, string(out))
+}
+
+// The configuration that the user has named for Colmena holds in place of the usual one.
+func TestTheUsersOwnConfiguration(t *testing.T) {
+	if _, err := exec.LookPath("ssh"); err != nil {
+		t.Skip("SKIP: ssh is not on PATH (Debian: openssh-client)")
+	}
+	own := filepath.Join(t.TempDir(), "my config")
+	require.NoError(t, os.WriteFile(own, []byte("Host *\n    IdentityFile /their/key\n    StrictHostKeyChecking no\n"), 0o600))
+	t.Setenv("SSH_CONFIG_FILE", own)
+	dir := t.TempDir()
+	conf, err := Prepare(dir, loadPlan(t), knownTo(t))
+	require.NoError(t, err)
+	out, err := exec.Command("ssh", "-G", "-F", conf.File, "olaf").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "identityfile /their/key\n")
+	require.Contains(t, string(out), "stricthostkeychecking true\n")
+
+	t.Setenv("SSH_CONFIG_FILE", conf.File) // it must not include itself
+	_, err = Prepare(dir, loadPlan(t), knownTo(t))
+	require.NoError(t, err)
+	require.NoError(t, exec.Command("ssh", "-G", "-F", conf.File, "olaf").Run())
+}
