@@ -385,19 +385,6 @@ func TestRackInABox(t *testing.T) {
 		require.Equal(t, "unchanged", b.deploy("emil").status()["emil"])
 	})
 
-	scenario("the machine that deploys is a host itself", func(t *testing.T) {
-		require.Zero(t, b.deploy().code)
-		b.edit("plans/hosts.csv", "ulrich,lan", "dora,lan,10.77.0.9@local,dora,8\nulrich,lan")
-		r := b.deploy("dora")
-		require.Equal(t, all("deployed", "dora"), r.status(), r.stderr)
-		require.Contains(t, b.read(strings.TrimPrefix(r.results["dora"].Log, b.dir+"/")), "$ colmena apply-local ")
-		require.Contains(t, b.read("deployer/activations"), "done ")
-		require.FileExists(t, filepath.Join(b.dir, "deployer/var/lib/k3splan/receipt"))
-		require.Equal(t, "unchanged", b.deploy("dora").status()["dora"])
-		b.edit("plans/hosts.csv", "dora,lan,10.77.0.9@local,dora,8\n", "")
-		require.Zero(t, b.deploy().code)
-	})
-
 	scenario("status", func(t *testing.T) {
 		require.Zero(t, b.deploy().code)
 		r := b.k3splan("status")
@@ -489,6 +476,28 @@ func TestRackInABox(t *testing.T) {
 		require.Equal(t, 1, r.code, "the machine is off")
 		require.NoFileExists(t, filepath.Join(b.project(), "hardware/olaf.nix"))
 	})
+}
+
+// The machine that deploys is a host itself: Colmena's local deployment, without ssh.
+func TestBoxOfOne(t *testing.T) {
+	b := newBox(t)
+	b.write("project/plans/hosts.csv", "name,interface,ip,admin,slot\ndora,lan,10.77.0.9@local,dora,1\n", 0o644)
+	b.write("project/plans/k3s.csv", "host,name,type,ip\n", 0o644)
+	b.write("project/plans/network.yaml", "netmask: 24\ngateway: 10.77.0.254\nversions: {nixos: nixos-24.11}\n", 0o644)
+	b.secretsAndPins()
+	r := b.deploy()
+	require.Equal(t, all("deployed", "dora"), r.status(), r.stderr)
+	require.Contains(t, b.read(strings.TrimPrefix(r.results["dora"].Log, b.dir+"/")), "$ colmena apply-local ")
+	require.Contains(t, b.read("deployer/activations"), "done ")
+	require.FileExists(t, filepath.Join(b.dir, "deployer/var/lib/k3splan/receipt"))
+	require.Equal(t, []string{"dora"}, b.evaluated())
+	require.Equal(t, "unchanged", b.deploy().status()["dora"])
+	b.write("project/secrets/passwd", strings.Replace(testHash, "3NZs", "4NZs", 1), 0o600)
+	r = b.deploy()
+	require.Equal(t, []string{"password"}, r.results["dora"].Reasons, r.stderr)
+	require.Equal(t, "deployed", r.status()["dora"])
+	require.Contains(t, b.read("deployer/shadow"), "4NZs")
+	require.Zero(t, b.k3splan("status").code)
 }
 
 func onlyEntry(t *testing.T, dir string) string {

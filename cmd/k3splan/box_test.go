@@ -93,6 +93,7 @@ func newBox(t *testing.T) *box {
 		b.write("bin/colmena", "#!/bin/sh\nexec box-colmena \"$@\"\n", 0o755)
 	}
 	b.write("conf/nix.conf", "sandbox = false\nbuild-users-group =\nsubstituters =\ntrusted-users = root deploy\n", 0o644)
+	b.write("deployer/sudoers", b.sudoers(), 0o440)
 	b.write("deployer/os-release", "ID=nixos\n", 0o644)
 	b.write("deployer/run/box.env", fmt.Sprintf("box=%s/deployer\nrack=%s\n", b.dir, b.dir), 0o644)
 	b.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(b.dir, "key"))
@@ -218,8 +219,7 @@ func (b *box) add(name, ip string) {
 		require.NoError(b.t, err)
 		b.write(in("etc/"+file), string(system)+more, 0o644)
 	}
-	path := filepath.Join(b.dir, "bin") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	b.write(in("etc/sudoers"), "Defaults secure_path=\""+path+"\"\nroot ALL=(ALL) ALL\ndeploy ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+	b.write(in("etc/sudoers"), b.sudoers(), 0o440)
 	b.write(in("etc/nix/nix.conf"), b.read("conf/nix.conf"), 0o644)
 	b.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(h.dir, "etc/host_key"))
 	for _, user := range []string{"root", "deploy"} {
@@ -228,11 +228,20 @@ func (b *box) add(name, ip string) {
 	b.write(in("etc/sshd_config"), strings.Join([]string{
 		"ListenAddress " + ip, "HostKey " + h.dir + "/etc/host_key", "AuthorizedKeysFile " + h.dir + "/etc/keys/%u",
 		"StrictModes no", "UsePAM no", "PasswordAuthentication no", "PermitRootLogin yes", "PidFile none", "MaxStartups 200",
-		"SetEnv NIX_REMOTE=daemon NIX_CONF_DIR=" + h.dir + "/etc/nix PATH=" + path, "",
+		"SetEnv NIX_REMOTE=daemon NIX_CONF_DIR=" + h.dir + "/etc/nix PATH=" + b.path(), "",
 	}, "\n"), 0o644)
 	b.write(in("run/box.env"), fmt.Sprintf("box=%s\nrack=%s\n", h.dir, b.dir), 0o644)
 	b.plug(name, ip, number)
 	b.start(name)
+}
+
+// path is PATH on the machines.
+func (b *box) path() string {
+	return filepath.Join(b.dir, "bin") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+}
+
+func (b *box) sudoers() string {
+	return "Defaults secure_path=\"" + b.path() + "\"\nroot ALL=(ALL) ALL\ndeploy ALL=(ALL) NOPASSWD: ALL\n"
 }
 
 // start switches a machine on.

@@ -7,5 +7,6 @@ for folder in nix run var/lib; do
   mount --bind "$1/$folder" "/$folder"
 done
 mount --bind "$1/os-release" /etc/os-release
+mount --bind "$1/sudoers" /etc/sudoers
 shift
 exec "$@"
