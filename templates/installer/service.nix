@@ -27,7 +27,9 @@ let
     then [ (lib.getExe' build.destroyFormatMount "disko-destroy-format-mount") "--yes-wipe-all-disks" ]
     else [ "${build.diskoScript}" ];
 
-  onDisk = lib.filter (fs: fs.device != null && lib.hasPrefix "/dev/" fs.device) (lib.attrValues target.fileSystems);
+  onDisk = lib.filter
+    (fs: fs.device != null && lib.hasPrefix "/dev/" fs.device && lib.mutuallyExclusive [ "nofail" "noauto" ] fs.options)
+    (lib.attrValues target.fileSystems);
 
   bootDevices = lib.filter (device: device != "nodev") target.boot.loader.grub.devices;
 
