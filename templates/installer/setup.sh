@@ -443,7 +443,7 @@ check_existing() {
 # choose_system: sets system and recipe. The init server founds a cluster, unless one of the others
 # lives: then a second cluster would come up beside it, and it joins.
 choose_system() {
-  local key=.system address
+  local key='' address
   joins=
   if [ "$(jq '.joining | length' "$config")" -gt 0 ] && [ -z "$found_cluster" ]; then
     reach_network
