@@ -38,6 +38,19 @@ type machine struct {
 	efi      bool
 	cmdline  string
 	settings map[string]any
+	plugged  []string // loop devices
+}
+
+// present is the one machine that there is: the script looks at all disks, so those of an earlier
+// machine are taken away before the next one comes. Tests here do not run in parallel.
+var present *machine
+
+func (m *machine) unplug() {
+	for _, device := range m.plugged {
+		_ = exec.Command("partx", "--delete", device).Run() // it may have no partitions
+		require.NoError(m.t, exec.Command("losetup", "--detach", device).Run())
+	}
+	m.plugged = nil
 }
 
 // standIns are the programs that cannot run here. $DIR is the machine's folder.
@@ -106,12 +119,17 @@ func newMachine(t *testing.T) *machine {
 	if out, err := exec.Command("unshare", "--mount", "bash", "-c", "mkdir -p "+t.TempDir()+"/{a,b,c,d} && cd "+t.TempDir()+" && true").CombinedOutput(); err != nil {
 		t.Skipf("SKIP: no mount namespaces here: %s", out)
 	}
+	if present != nil {
+		present.unplug()
+	}
 	for _, label := range []string{"nixos", "boot", stickdata.Label} {
 		if out, _ := exec.Command("blkid", "-c", "/dev/null", "-o", "device", "-t", "LABEL="+label).Output(); len(out) > 0 {
 			t.Skipf("SKIP: this machine has a file system labelled %q: %s", label, out)
 		}
 	}
 	m := &machine{t: t, dir: t.TempDir(), efi: true, cmdline: "quiet root=LABEL=k3splan-olaf"}
+	present = m
+	t.Cleanup(m.unplug)
 	m.write("disks", "")
 	require.NoError(t, os.Mkdir(filepath.Join(m.dir, "udev"), 0o755))
 	require.NoError(t, os.Mkdir(filepath.Join(m.dir, "bin"), 0o755))
@@ -191,10 +209,7 @@ func (m *machine) plug(file string, options []string, properties ...string) *dis
 		m.t.Skipf("SKIP: no loop device to be had: %v: %s", err, out)
 	}
 	d := &disk{m.t, strings.TrimSpace(string(out)), file}
-	m.t.Cleanup(func() {
-		_ = exec.Command("partx", "--delete", d.device).Run() // it may have no partitions
-		require.NoError(m.t, exec.Command("losetup", "--detach", d.device).Run())
-	})
+	m.plugged = append(m.plugged, d.device)
 	m.write(filepath.Join("udev", filepath.Base(d.device)), strings.Join(properties, "\n")+"\n")
 	m.write("disks", m.read("disks")+d.device+"\n")
 	d.rescan()
@@ -226,7 +241,6 @@ func (d *disk) partition(script string) {
 	out, err := command.CombinedOutput()
 	require.NoError(d.t, err, "%s", out)
 	d.rescan()
-	d.t.Cleanup(func() { _ = exec.Command("partx", "--delete", d.device).Run() })
 }
 
 func (d *disk) put(offset int64, content string) {
