@@ -291,7 +291,11 @@ func TestLegacy(t *testing.T) {
 		m.efi = false
 		m.settings["boot"], m.settings["grub"] = "legacy", grub
 		d := m.disk(small, serial(olafDisk)...)
-		m.installs()
+		status, output := m.setup()
+		if strings.Contains(output, "cannot find a GRUB drive for /dev/loop") {
+			t.Skip("SKIP: GRUB does not know partitions of loop devices where the kernel does not read them itself")
+		}
+		require.Equal(t, done, status, output)
 		code := make([]byte, 440)
 		file, err := os.Open(d.file)
 		require.NoError(t, err)
