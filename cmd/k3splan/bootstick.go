@@ -4,8 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"os/signal"
+	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -14,55 +20,87 @@ import (
 	"golang.org/x/term"
 
 	"k3splan/internal/bootstick"
+	"k3splan/internal/colmena"
+	"k3splan/internal/hive"
 	"k3splan/internal/plan"
+	"k3splan/internal/project"
+	"k3splan/internal/secrets"
+	"k3splan/internal/stickdata"
 )
 
-// stickOptions are the flags of boot-stick.
+// stickOptions are what boot-stick was called with.
 type stickOptions struct {
-	list, asJSON bool
-	image        string
-	force        string
-	yes          bool
+	host, device string
+
+	list, asJSON, dryRun, netinstall, legacy, wipe, noSecrets, yes bool
+	output, image, force                                           string
 }
 
 func (a *app) bootStickCommand() *cobra.Command {
 	var o stickOptions
 	command := &cobra.Command{
-		Use:   "boot-stick HOST DEVICE",
-		Short: "Write the stick that installs a host",
-		Long: `Writes an image to a removable USB device, reads everything back, compares, and says when the
-stick can be taken out. It shows what is on the device and asks for the host's name before it
-erases it.
+		Use:   "boot-stick HOST [DEVICE]",
+		Short: "Make a stick that installs a host by itself",
+		Long: `Builds the installer image of a host with Nix and writes it to DEVICE, a USB stick. Put into the
+host's machine and switched on, it installs the host without keyboard and network, and powers the
+machine off when it is done.
 
-A device is refused if it holds the running system (also through LVM, RAID, encryption, btrfs), is
-mounted, is swap, or belongs to a mapping; if it is a partition, read-only, or too small. What is
-no removable USB device is refused, too, unless --force-device names it.`,
+On the machine, the stick takes the disk of partitioning/HOST.nix (disko), else the one with the
+serial of hosts.csv, else the file systems labelled "nixos" and "boot". It refuses, changing nothing,
+if the disk is missing or not blank; --wipe lets it erase one that is not blank, once.
+
+Here, only removable USB devices are written to, and none that is in use. The device is shown, and
+the host's name is to be typed, before anything on it is erased. What was written is read back and
+compared.
+
+The image holds no secrets. The host's password hash, tokens and ssh key lie beside it on the stick,
+on a partition that only root reads. Keep such a stick like a key, or make one with --no-secrets and
+let k3splan deploy bring the secrets.
+
+k3splan needs no root but to write to the device, and never calls sudo itself.`,
 		Example: `  k3splan boot-stick --list
-  k3splan boot-stick olaf /dev/sdb --image olaf.iso`,
+  k3splan boot-stick olaf /dev/sdb
+  k3splan boot-stick olaf /dev/sdb --wipe
+  k3splan boot-stick olaf --output olaf.iso      # to write it elsewhere
+  sudo k3splan boot-stick olaf /dev/sdb --image olaf.iso`,
 		Args: usageArgs(cobra.MaximumNArgs(2)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			context.AfterFunc(ctx, stop) // the second Ctrl-C does not wait for a hanging device
-			if o.list {
-				if len(args) > 0 {
-					return usageError(errors.New("--list takes no arguments"))
-				}
-				return a.listSticks(ctx, o.asJSON)
+			switch {
+			case o.list && len(args) > 0:
+				return usageError(errors.New("--list takes no arguments"))
+			case o.list:
+				return a.listSticks(context.Background(), o.asJSON)
+			case o.asJSON:
+				return usageError(errors.New("--json goes with --list"))
+			case len(args) == 0:
+				return usageError(errors.New("no host is named"))
 			}
-			return a.bootStick(ctx, args, o)
+			o.host = strings.ToLower(args[0])
+			if len(args) == 2 {
+				o.device = args[1]
+			}
+			return a.bootStick(o)
 		},
 		ValidArgsFunction: a.completeStick,
 	}
 	flags := command.Flags()
-	flags.BoolVar(&o.list, "list", false, "show the disks of this machine: what is on them, and which can be written to")
+	flags.BoolVar(&o.list, "list", false, "show the disks of this machine, and why they would be refused")
 	flags.BoolVar(&o.asJSON, "json", false, "with --list: print JSON")
-	flags.StringVar(&o.image, "image", "", "write this `FILE`, made before")
-	flags.StringVar(&o.force, "force-device", "", "let a device through that is no removable USB device; `NAME` is its serial, or its path if it has none")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "render, say what would be done, and build and write nothing")
+	flags.StringVar(&o.output, "output", "", "keep the image in `FILE`; it holds no secrets")
+	flags.StringVar(&o.image, "image", "", "write the image in `FILE` instead of building one")
+	flags.BoolVar(&o.netinstall, "netinstall", false, "a small image: the host's system is fetched while it is installed")
+	flags.BoolVar(&o.legacy, "legacy-boot", false, "the host starts in BIOS mode, whatever hosts.csv says")
+	flags.BoolVar(&o.wipe, "wipe", false, "the stick may erase a disk that is not blank, once")
+	flags.BoolVar(&o.noSecrets, "no-secrets", false, "leave the secrets out; k3splan deploy brings them")
+	flags.StringVar(&o.force, "force-device", "", "write to a device that is no USB stick: its `NAME` as --list shows it")
 	flags.BoolVar(&o.yes, "yes", false, "do not ask; for removable USB devices only")
+	_ = command.MarkFlagFilename("output", "iso") // the flags exist
+	_ = command.MarkFlagFilename("image", "iso")
 	return command
 }
 
+// completeStick offers hosts, then devices that could be written to.
 func (a *app) completeStick(command *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	switch len(args) {
 	case 0:
@@ -129,36 +167,110 @@ func (a *app) printDisk(disk bootstick.Disk) {
 	}
 }
 
-// bootStick checks everything that can be checked, asks, and then writes.
-func (a *app) bootStick(ctx context.Context, args []string, o stickOptions) error {
-	switch {
-	case o.asJSON:
-		return usageError(errors.New("--json goes with --list"))
-	case len(args) == 0:
-		return usageError(errors.New("no host is named"))
-	case o.image == "":
-		return usageError(errors.New("no image is named: --image FILE"))
-	case len(args) == 1:
-		return &exitError{code: exitInvalid, err: errors.New("no device is named"), hint: "k3splan boot-stick --list shows them"}
+// check finds contradictions before anything is done.
+func (o stickOptions) check() error {
+	wrong := func(message, hint string) error {
+		return &exitError{code: exitInvalid, err: errors.New(message), hint: hint}
 	}
-	host, device := args[0], args[1]
-	if err := a.checkHost(host); err != nil {
+	switch {
+	case o.device == "" && o.image != "":
+		return wrong("no device is named", "k3splan boot-stick --list shows them")
+	case o.device == "" && o.output == "" && !o.dryRun:
+		return wrong("no device is named", "k3splan boot-stick --list shows them; --output FILE keeps the image instead")
+	case o.image != "" && o.output != "":
+		return wrong("--output keeps an image that is built, and --image names one that is there", "")
+	case o.image != "" && (o.netinstall || o.legacy):
+		return wrong("--netinstall and --legacy-boot are for an image that is built, and --image names one that is there", "")
+	case o.device == "" && o.wipe:
+		return wrong("--wipe is noted on the stick, and no device is named",
+			"with a stick that another program writes: give the kernel parameter k3splan.wipe when the machine starts from it")
+	}
+	if o.output == "" {
+		return nil
+	}
+	if _, err := os.Lstat(o.output); err == nil {
+		return wrong(o.output+" is there already", "name another file, or remove it")
+	}
+	if info, err := os.Stat(filepath.Dir(o.output)); err != nil || !info.IsDir() {
+		return wrong(filepath.Dir(o.output)+" is not a folder", "")
+	}
+	return nil
+}
+
+// bootStick goes through the steps; each that can fail cheaply comes before those that take long.
+func (a *app) bootStick(o stickOptions) error {
+	if err := o.check(); err != nil {
 		return err
 	}
-	image, closeImage, err := bootstick.OpenImage(o.image)
+	if err := a.checkHost(o.host); err != nil {
+		return err
+	}
+	if o.image != "" {
+		image, err := openStickImage(o, o.image)
+		if err != nil {
+			return untouched(err)
+		}
+		defer image.close()
+		if o.noSecrets && !image.ours {
+			// any image: the project has no part in it
+			return a.writeStick(o, image, stickdata.Content{})
+		}
+	}
+	p, err := a.load()
+	if err != nil {
+		return err
+	}
+	host := p.Plan.Host(o.host)
+	ctx := context.Background()
+	if o.device != "" && !o.dryRun {
+		// before building for ten minutes
+		if _, err := chooseStick(ctx, o.device, 0, o.force); err != nil {
+			return untouched(err)
+		}
+	}
+	content, err := stickContent(ctx, p, host, o)
+	if err != nil {
+		return err
+	}
+	a.sayAboutStick(p, host, o)
+
+	file := o.image
+	if file == "" {
+		hiveFile, err := a.render(p)
+		if err != nil {
+			return err
+		}
+		image := colmena.Image{File: filepath.Join(filepath.Dir(hiveFile), "installer.nix"), Host: host.Name, Netinstall: o.netinstall, Legacy: o.legacy}
+		if o.dryRun {
+			a.say("would build: nix-build %s", strings.Join(shellWords(colmena.BuildImage(image, "RESULT")), " "))
+		} else {
+			built, discard, err := a.buildImage(ctx, image)
+			if err != nil {
+				return err
+			}
+			defer discard()
+			file = built
+		}
+	}
+	if o.dryRun {
+		return a.sayPlanned(ctx, o, content)
+	}
+	if o.output != "" {
+		if err := copyImage(file, o.output); err != nil {
+			return err
+		}
+		a.say("the image is in %s", o.output)
+		if o.device == "" {
+			a.sayHowToWrite()
+			return nil
+		}
+	}
+	image, err := openStickImage(o, file)
 	if err != nil {
 		return untouched(err)
 	}
-	defer closeImage()
-	target, err := chooseStick(ctx, device, image.Size, o.force)
-	if err != nil {
-		return untouched(err)
-	}
-	terminal := bootstick.Terminal{In: a.stdin, Out: a.stderr, Interactive: term.IsTerminal(int(a.stdin.Fd()))}
-	if err := bootstick.Confirm(ctx, terminal, target, host, o.yes); err != nil {
-		return untouched(err)
-	}
-	return a.writeStick(ctx, target, image, host)
+	defer image.close()
+	return a.writeStick(o, image, content)
 }
 
 // checkHost looks the host up. Other mistakes in the tables do not matter here.
@@ -188,9 +300,196 @@ func chooseStick(ctx context.Context, device string, need int64, force string) (
 	return target, target.CheckAccess(ctx)
 }
 
-func (a *app) writeStick(ctx context.Context, target *bootstick.Target, image bootstick.Image, host string) error {
+// stickContent reads what the stick is to carry beside the image.
+func stickContent(ctx context.Context, p *project.Project, host *plan.Host, o stickOptions) (stickdata.Content, error) {
+	content := stickdata.Content{Host: host.Name, Wipe: o.wipe}
+	if o.noSecrets || o.device == "" {
+		return content, nil
+	}
+	content.Secrets = map[string][]byte{}
+	for _, secret := range hive.Secrets(p, host) {
+		var data []byte
+		var err error
+		if secret.KeyFile != "" {
+			data, err = os.ReadFile(filepath.Join(p.Dir, filepath.FromSlash(secret.KeyFile)))
+		} else {
+			var out string
+			out, err = colmena.Output(ctx, colmena.Command{Program: secret.KeyCommand[0], Args: secret.KeyCommand[1:], Dir: p.Dir, Stdin: os.Stdin, Stderr: os.Stderr})
+			data = []byte(out)
+		}
+		if err != nil {
+			return content, fmt.Errorf("get the secret %s of %s: %w", secret.Name, host.Name, err)
+		}
+		content.Secrets[secret.Name] = data
+	}
+	key, err := os.ReadFile(filepath.Join(p.Dir, secrets.Dir, "hosts", host.Name+"_ed25519"))
+	if err == nil {
+		content.Secrets[stickdata.SSHHostKey] = key
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return content, fmt.Errorf("get the ssh host key of %s: %w", host.Name, err)
+	}
+	return content, nil
+}
+
+// sayAboutStick tells what the user may not expect.
+func (a *app) sayAboutStick(p *project.Project, host *plan.Host, o stickOptions) {
+	switch {
+	case p.Partitioned(host):
+		a.say("%s is installed on the disks of partitioning/%s.nix", host.Name, host.Name)
+	case host.Serial != "" && p.LabelledFileSystems(host):
+		a.say("%s is installed on the disk with the serial %s", host.Name, host.Serial)
+	case p.LabelledFileSystems(host):
+		a.say(`%s is installed on file systems labelled "nixos" and "boot", which its machine must have; with a serial in hosts.csv, the stick makes them`, host.Name)
+	default:
+		a.say("%s is installed on the file systems that its own files name, which its machine must have", host.Name)
+	}
+	if o.legacy && host.Boot != plan.Legacy {
+		a.say("plans/hosts.csv says that %s boots by EFI: set boot to legacy before the next deploy, or it gets the other boot loader", host.Name)
+	}
+	if host.Server != nil && len(p.Plan.Servers()) > 1 {
+		if host.Server.Role == plan.Init {
+			a.say("the stick asks the other servers first: if one of them lives, %s joins its cluster instead of founding a new one", host.Name)
+		}
+		a.say("if %s has been a member of a living cluster, its old etcd member must be removed there before it joins again", host.Server.Name)
+	}
+}
+
+// buildImage gives the path of the image, in the Nix store; discard lets Nix collect it again.
+func (a *app) buildImage(ctx context.Context, image colmena.Image) (file string, discard func(), err error) {
+	temp, err := os.MkdirTemp("", "k3splan-image-")
+	if err != nil {
+		return "", nil, err
+	}
+	discard = func() { _ = os.RemoveAll(temp) } // a link and its folder
+	defer func(remove func()) {
+		if err != nil {
+			remove()
+		}
+	}(discard)
+	link := filepath.Join(temp, "result")
+	a.say("building the image of %s", image.Host)
+	err = colmena.Run(ctx, colmena.Command{Program: "nix-build", Args: colmena.BuildImage(image, link), Stdin: a.stdin, Stdout: a.stderr, Stderr: a.stderr})
+	if err != nil {
+		return "", nil, fmt.Errorf("build the image of %s: %w", image.Host, err)
+	}
+	found, err := filepath.Glob(filepath.Join(link, "iso", "*.iso"))
+	if err != nil || len(found) != 1 {
+		return "", nil, errors.Join(fmt.Errorf("build the image of %s: there is no image in the result", image.Host), err)
+	}
+	return found[0], discard, nil
+}
+
+func copyImage(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("keep the image: %w", err)
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return fmt.Errorf("keep the image: %w", err)
+	}
+	defer func() {
+		if err = errors.Join(err, out.Close()); err != nil {
+			err = errors.Join(fmt.Errorf("keep the image: %w", err), os.Remove(to)) // half an image is none
+		}
+	}()
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	return out.Sync()
+}
+
+func (a *app) sayHowToWrite() {
+	a.say("It holds no secrets: after the installation, k3splan deploy brings them.")
+	a.say("To write it to a stick as it is, byte by byte:")
+	a.say("  Windows  Rufus, in its DD mode, or balenaEtcher")
+	a.say("  macOS    balenaEtcher")
+	a.say("  Linux    k3splan boot-stick HOST DEVICE --image FILE, which adds the secrets")
+}
+
+func (a *app) sayPlanned(ctx context.Context, o stickOptions, content stickdata.Content) error {
+	if o.output != "" {
+		a.say("would keep the image in %s", o.output)
+	}
+	if o.device != "" {
+		machine, err := bootstick.Inspect(ctx)
+		if err != nil {
+			return untouched(err)
+		}
+		target, err := machine.Choose(o.device, 0, o.force)
+		if err != nil {
+			return untouched(err)
+		}
+		a.say("would erase and write:\n%s", target.Disk.Describe())
+		a.say("secrets on the stick: %s", kinds(content))
+		a.say("erasing a disk that is not blank: %s", map[bool]string{true: "allowed, once", false: "not allowed"}[content.Wipe])
+	}
+	a.say("nothing was built and nothing written")
+	return nil
+}
+
+func kinds(content stickdata.Content) string {
+	if len(content.Secrets) == 0 {
+		return "none"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(content.Secrets)), ", ")
+}
+
+// stickImage is an image that is to be written.
+type stickImage struct {
+	bootstick.Image
+	ours  bool // k3splan made it
+	close func() error
+}
+
+// openStickImage opens an image and makes sure that it is the host's. One that k3splan did not make
+// is written as it is, and only if nothing was to be added.
+func openStickImage(o stickOptions, file string) (stickImage, error) {
+	image, closeImage, err := bootstick.OpenImage(file)
+	if err != nil {
+		return stickImage{}, err
+	}
+	fits, known, err := stickdata.Fits(image.Reader.(io.ReaderAt), o.host) // OpenImage gives files
+	switch {
+	case err != nil:
+	case known && !fits:
+		err = &exitError{code: exitInvalid, err: fmt.Errorf("%s is the image of another host than %s", path.Base(file), o.host)}
+	case !known && (o.wipe || !o.noSecrets):
+		err = &exitError{code: exitInvalid, err: fmt.Errorf("%s was not made by k3splan: secrets and permissions beside it would mean nothing to it", path.Base(file)),
+			hint: "--no-secrets writes it as it is"}
+	}
+	if err != nil {
+		return stickImage{}, errors.Join(err, closeImage())
+	}
+	return stickImage{image, known, closeImage}, nil
+}
+
+// writeStick asks, writes and compares. From here on an interrupt ends the work within a moment.
+func (a *app) writeStick(o stickOptions, image stickImage, content stickdata.Content) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the second Ctrl-C does not wait for a hanging device
+	whole := image.Image
+	if image.ours {
+		partition, err := content.Partition()
+		if err != nil {
+			return err
+		}
+		if whole, err = stickdata.Append(image.Image, partition); err != nil {
+			return untouched(err)
+		}
+	}
+	target, err := chooseStick(ctx, o.device, whole.Size, o.force)
+	if err != nil {
+		return untouched(err)
+	}
+	terminal := bootstick.Terminal{In: a.stdin, Out: a.stderr, Interactive: term.IsTerminal(int(a.stdin.Fd()))}
+	if err := bootstick.Confirm(ctx, terminal, target, o.host, o.yes); err != nil {
+		return untouched(err)
+	}
 	progress := stickProgress{out: a.stderr, live: term.IsTerminal(int(a.stderr.Fd())) && os.Getenv("TERM") != "dumb"}
-	report, err := bootstick.Write(ctx, target, image, progress.show)
+	report, err := bootstick.Write(ctx, target, whole, progress.show)
 	progress.end()
 	if err != nil {
 		return untouched(err)
@@ -198,8 +497,11 @@ func (a *app) writeStick(ctx context.Context, target *bootstick.Target, image bo
 	if report.Warning != "" {
 		a.say("%s %s", a.paint(a.stderr, yellow, "warning:"), report.Warning)
 	}
+	if len(content.Secrets) > 0 {
+		a.say("secrets on the stick: %s; keep it like a key", kinds(content))
+	}
 	a.say("the stick for %s is written and compared (%s, written in %s, read back in %s); it can be taken out",
-		host, bootstick.FormatSize(report.Bytes), report.Write.Round(time.Second), report.Verify.Round(time.Second))
+		o.host, bootstick.FormatSize(report.Bytes), report.Write.Round(time.Second), report.Verify.Round(time.Second))
 	return nil
 }
 
@@ -261,4 +563,12 @@ func progressLine(p bootstick.Progress) string {
 		line += fmt.Sprintf("  %s left", p.Remaining.Round(time.Second))
 	}
 	return line
+}
+
+func shellWords(words []string) []string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = shellWord(word)
+	}
+	return quoted
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
 	"text/template"
 
 	"github.com/Masterminds/sprig/v3"
@@ -37,7 +38,9 @@ func Render(p *project.Project, files fs.FS) (Tree, error) {
 	for _, manifest := range p.Manifests {
 		r.tree[path.Join("manifests", manifest.Name)] = manifest.Data
 	}
-	r.modules(files)
+	for _, static := range []string{"modules", "installer", "installer.nix"} {
+		r.copy(files, static)
+	}
 	return r.tree, r.err
 }
 
@@ -67,17 +70,16 @@ func (r *renderer) data(file string, value any) {
 	r.tree[file] = out.Bytes()
 }
 
-// modules copies the static NixOS modules.
-func (r *renderer) modules(files fs.FS) {
-	const dir = "templates/modules"
-	entries, err := fs.ReadDir(files, dir)
-	for _, entry := range entries {
-		var content []byte
-		if content, err = fs.ReadFile(files, path.Join(dir, entry.Name())); err != nil {
-			break
+// copy takes over a file, or all files of a folder, that are the same in every project.
+func (r *renderer) copy(files fs.FS, name string) {
+	const root = "templates"
+	err := fs.WalkDir(files, path.Join(root, name), func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
 		}
-		r.tree[path.Join("modules", entry.Name())] = content
-	}
+		r.tree[strings.TrimPrefix(file, root+"/")], err = fs.ReadFile(files, file)
+		return err
+	})
 	if err != nil && r.err == nil {
 		r.err = err
 	}

@@ -1,0 +1,206 @@
+package hive_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The images of all hosts evaluate: EFI and legacy, with and without a disko layout, whole and small.
+func TestImagesEvaluate(t *testing.T) {
+	for name, test := range map[string]struct {
+		example   string
+		arguments string
+		hosts     []string
+	}{
+		"rack":            {"rack", "", []string{"karl", "olaf", "rolf", "ulf", "ulrich"}},
+		"single":          {"single", "", []string{"olaf"}},
+		"rack, legacy":    {"rack", "legacyBoot = true;", []string{"karl", "ulrich"}},
+		"single, legacy":  {"single", "legacyBoot = true;", []string{"olaf"}},
+		"single, network": {"single", "netinstall = true;", []string{"olaf"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := rendered(t, test.example, nil)
+			if test.arguments != "" {
+				installer := filepath.Join(filepath.Dir(file), "variant.nix")
+				require.NoError(t, os.WriteFile(installer, []byte("{ sources }: import ./installer.nix { inherit sources; "+test.arguments+" }"), 0o600))
+				t.Setenv("EVALHIVE_INSTALLER", installer)
+			}
+			out, code := harness(t, append([]string{"--paths", file}, test.hosts...)...)
+			require.Zero(t, code, out)
+			for _, host := range test.hosts {
+				require.Regexp(t, `(?m)^`+host+`\tiso\t/nix/store/.*\.drv$`, out)
+			}
+		})
+	}
+}
+
+const settingsOf = `name: builtins.fromJSON (builtins.unsafeDiscardStringContext iso.${name}.config.environment.etc."k3splan/installer.json".text)`
+
+func TestImagesKnowTheirHosts(t *testing.T) {
+	file := rendered(t, "rack", nil)
+	d := data(evaluate(t, `let
+		settings = `+settingsOf+`;
+		olaf = iso.olaf.config;
+		joins = (olaf.k3splan.installer.joining "ulf").config;
+		# what the text brings onto the image
+		text = olaf.environment.etc."k3splan/installer.json".text;
+		drv = builtins.unsafeDiscardStringContext olaf.k3splan.installer.installed.config.system.build.toplevel.drvPath;
+	in {
+		settings = { olaf = settings "olaf"; ulrich = settings "ulrich"; };
+		image = {
+			address = olaf.networking.interfaces.k3splan-lan.ipv4.addresses;
+			inherit (olaf.networking) hostName nameservers defaultGateway useDHCP;
+			keys = olaf.users.users.olaf.openssh.authorizedKeys.keys;
+			volume = olaf.isoImage.volumeID;
+			unit = { inherit (olaf.systemd.services.system_setup) wantedBy onFailure; };
+			packages = map lib.getName olaf.environment.systemPackages;
+			stored = (builtins.getContext text).${drv}.outputs or null;
+		};
+		joining = {
+			server = { inherit (joins.containers.olaf-k3s-server.config.services.k3s) clusterInit serverAddr; };
+			agent = joins.virtualisation.oci-containers.containers.olaf-k3s-agent.cmd;
+		};
+	}`, file).(map[string]any))
+	json := func(path ...string) string { return strings.TrimSpace(string(marshal(t, d.at(t, path...)))) }
+
+	require.Equal(t, `[{"address":"10.0.100.2","prefixLength":24}]`, json("image", "address"))
+	require.Equal(t, "olaf", d.at(t, "image", "hostName"))
+	require.Equal(t, `["9.9.9.9","1.1.1.1"]`, json("image", "nameservers"))
+	require.Equal(t, "10.0.100.1", d.at(t, "image", "defaultGateway", "address"))
+	require.Equal(t, []any{aliceKey}, d.at(t, "image", "keys"))
+	require.Equal(t, "k3splan-olaf", d.at(t, "image", "volume"))
+	require.Equal(t, []any{"multi-user.target"}, d.at(t, "image", "unit", "wantedBy"))
+	require.Equal(t, []any{"out"}, d.at(t, "image", "stored"), "the system is on the image")
+	for _, name := range []string{"git", "parted", "setup", "jq", "gptfdisk"} {
+		require.Contains(t, d.at(t, "image", "packages"), name)
+	}
+	require.Regexp(t, `"vim`, json("image", "packages"))
+
+	olaf := func(path ...string) string { return json(append([]string{"settings", "olaf"}, path...)...) }
+	require.Equal(t, `"s4ewnx0m700101"`, olaf("serial"))
+	require.Equal(t, `"efi"`, olaf("boot"))
+	require.Equal(t, "null", olaf("disko"))
+	require.Equal(t, "true", olaf("labelled"))
+	require.Regexp(t, `^"/nix/store/.*-nixos-system-olaf-`, olaf("path"))
+	require.Equal(t, `["/var/lib/k3splan/secrets/passwd","/var/lib/k3splan/server/passwd"]`, olaf("secrets", "passwd"))
+	require.Equal(t, `["/var/lib/k3splan/server/token"]`, olaf("secrets", "server-token"))
+	require.Equal(t, `["/var/lib/k3splan/server/agent-token","/var/lib/k3splan/agent/token"]`, olaf("secrets", "agent-token"))
+
+	// where Colmena puts them, too
+	uploaded := evaluate(t, `lib.mapAttrsToList (_: key: key.path) nodes.olaf.config.deployment.keys`, file)
+	var placed []any
+	for kind, paths := range d.at(t, "settings", "olaf", "secrets").(map[string]any) {
+		if kind != "ssh-host-key" {
+			placed = append(placed, paths.([]any)...)
+		}
+	}
+	require.ElementsMatch(t, uploaded, placed)
+
+	require.Equal(t, `["/dev/disk/by-id/ata-WDC_WD40EFRX-68N32N0_WD-WCC7K0ULRICH"]`, json("settings", "ulrich", "disko", "disks"))
+	require.Regexp(t, `disko-destroy-format-mount","--yes-wipe-all-disks"\]$`, json("settings", "ulrich", "disko", "command"))
+	require.Equal(t, "false", json("settings", "ulrich", "labelled"))
+	require.Equal(t, "{}", json("settings", "ulrich", "joining"), "it is no server")
+
+	// a living cluster is joined through the server that answered
+	require.Len(t, d.at(t, "settings", "olaf", "joining"), 2)
+	require.NotEqual(t, olaf("path"), olaf("joining", "10.0.100.13", "path"))
+	require.NotEqual(t, olaf("joining", "10.0.100.14", "path"), olaf("joining", "10.0.100.13", "path"))
+	require.Equal(t, `{"clusterInit":false,"serverAddr":"https://10.0.100.13:6443"}`, json("joining", "server"))
+	require.Contains(t, d.at(t, "joining", "agent"), "--server=https://10.0.100.13:6443")
+}
+
+func TestImagesOfOtherShapes(t *testing.T) {
+	file := rendered(t, "single", map[string]string{
+		"plans/hosts.csv": "name,interface,ip,admin,boot,serial,mac\n" +
+			"olaf,eno1,192.168.1.10,olaf,legacy,ABC,52:54:00:00:00:01\n" +
+			"ulf,enp1s0,dhcp@ulf.example,ulf,,,\n",
+		"plans/k3s.csv":        "host,name,type,ip\n",
+		"hardware/ulf.nix":     "{ fileSystems.\"/\" = { device = \"/dev/disk/by-uuid/abc\"; fsType = \"ext4\"; }; fileSystems.\"/srv\" = { device = \"/dev/sdb\"; options = [ \"nofail\" ]; }; }",
+		"nixConfigs/olaf.nix":  "{ }",
+		"manifests/hello.yaml": "-",
+	})
+	installer := filepath.Join(filepath.Dir(file), "variant.nix")
+	require.NoError(t, os.WriteFile(installer, []byte("{ sources }: import ./installer.nix { inherit sources; netinstall = true; }"), 0o600))
+	t.Setenv("EVALHIVE_INSTALLER", installer)
+	d := data(evaluate(t, `let settings = `+settingsOf+`; in {
+		settings = { olaf = settings "olaf"; ulf = settings "ulf"; };
+		dhcp = iso.ulf.config.networking.interfaces.enp1s0.useDHCP;
+		stored = let
+			inherit (iso.olaf.config.k3splan.installer.installed.config.system.build) toplevel;
+		in (builtins.getContext iso.olaf.config.environment.etc."k3splan/installer.json".text).${builtins.unsafeDiscardStringContext toplevel.drvPath};
+	}`, file).(map[string]any))
+	require.Equal(t, "legacy", d.at(t, "settings", "olaf", "boot"))
+	require.Regexp(t, `^/nix/store/.*/bin/grub-install$`, d.at(t, "settings", "olaf", "grub"))
+	require.Equal(t, "52:54:00:00:00:01", d.at(t, "settings", "olaf", "mac"))
+	require.Nil(t, d.at(t, "settings", "olaf", "path"), "a small image")
+	require.Regexp(t, `^/nix/store/.*\.drv$`, d.at(t, "settings", "olaf", "recipe"))
+	require.Equal(t, map[string]any{"path": true}, d.at(t, "stored"), "the recipe without what it makes")
+	require.Equal(t, true, d.at(t, "dhcp"))
+	require.Nil(t, d.at(t, "settings", "ulf", "gateway"))
+	require.Equal(t, false, d.at(t, "settings", "ulf", "labelled"))
+	require.Equal(t, `[{"device":"/dev/disk/by-uuid/abc","mountPoint":"/"}]`, strings.TrimSpace(string(marshal(t, d.at(t, "settings", "ulf", "fileSystems")))))
+}
+
+// The search of TestNoSecretLeaks covers the images; the control: it finds what is in them alone.
+func TestSecretInAnImageIsFound(t *testing.T) {
+	file := rendered(t, "single", nil)
+	token := filepath.Join(filepath.Dir(file), "..", "secrets", "init-token")
+	image := filepath.Join(filepath.Dir(file), "installer", "after-failure.sh")
+	content, err := os.ReadFile(token)
+	require.NoError(t, err)
+	out, code := harness(t, "scan", file, token)
+	require.Zero(t, code, out)
+	// a script that is read while the image is evaluated
+	script, err := os.ReadFile(image)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(image, append(script, content...), 0o600))
+	out, code = harness(t, "scan", file, token)
+	require.Equal(t, 1, code)
+	require.Contains(t, out, "after-failure", "the place in the store")
+}
+
+// No shell script that a system runs was left unchecked: those of the images are checked beside them.
+func TestScriptsWithinModules(t *testing.T) {
+	shellcheck, err := exec.LookPath("shellcheck")
+	if err != nil {
+		t.Skip("SKIP: shellcheck is not on PATH (Debian: shellcheck)")
+	}
+	scripts := evaluate(t, `let
+		inherit (nodes.olaf) config options;
+		activation = lib.head (lib.catAttrs "k3splan-manifests" options.system.activationScripts.definitions);
+	in {
+		network = config.systemd.services.k3splan-agent-network.script;
+		manifests = activation.text or activation;
+	}`, rendered(t, "rack", nil)).(map[string]any)
+	require.Len(t, scripts, 2)
+	for name, script := range scripts {
+		command := exec.Command(shellcheck, "--shell=bash", "-")
+		command.Stdin = bytes.NewBufferString(script.(string))
+		out, err := command.CombinedOutput()
+		require.NoError(t, err, "%s: %s", name, out)
+	}
+}
+
+// What is rendered for images is the same for all projects, and none of it is in a host's own file:
+// a host's fingerprint does not depend on it.
+func TestImagesAreStatic(t *testing.T) {
+	one, other := render(t, copyExample(t, "rack", nil)), render(t, copyExample(t, "single", nil))
+	found := 0
+	for _, file := range one.Paths() {
+		if strings.HasPrefix(file, "installer") {
+			require.Equal(t, string(one[file]), string(other[file]))
+			found++
+		}
+		if strings.HasPrefix(file, "hosts/") || strings.HasPrefix(file, "modules/") || file == "hive.nix" {
+			require.NotContains(t, string(one[file]), "installer/", file)
+		}
+	}
+	require.Greater(t, found, 4)
+	require.Contains(t, one.Paths(), "installer/setup.sh")
+}

@@ -1,0 +1,515 @@
+package installer_test
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/stickdata"
+)
+
+const (
+	large    = 1536 * mib // holds an EFI partition and some more
+	small    = 64 * mib
+	olafDisk = "S4EWNX0M700101"
+)
+
+func olafStick(wipe bool) stickdata.Content {
+	return stickdata.Content{Host: "olaf", Wipe: wipe, Secrets: secrets}
+}
+
+func TestBlankDisk(t *testing.T) {
+	m := newMachine(t)
+	d := m.disk(large, serial(olafDisk)...) // the plan has it in lower case
+	other := m.disk(small, serial("OTHER")...)
+	untouched := other.state()
+	s := m.stick(olafStick(false))
+	m.installs()
+
+	d.rescan()
+	table := d.run("sfdisk", "--dump", d.device)
+	require.Contains(t, table, "label: gpt")
+	require.Regexp(t, `p1 : .*size= *2097152, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B.*name="boot"`, table)
+	require.Regexp(t, `p2 : .*name="nixos"`, table)
+	blkid := func(partition string) string { return d.run("blkid", "-p", "-o", "export", d.device+partition) }
+	require.Regexp(t, `(?s)LABEL=boot.*TYPE=vfat`, blkid("p1"))
+	require.Regexp(t, `(?s)LABEL=nixos.*TYPE=ext4`, blkid("p2"))
+	require.Equal(t, untouched, other.state(), "the other disk")
+
+	require.Equal(t, []string{"--root", "/mnt", "--system", m.settings["path"].(string), "--no-root-passwd", "--no-channel-copy"},
+		strings.Split(strings.TrimSpace(m.read("nixos-install")), "\n"))
+	// before nixos-install, whose activation reads them
+	placed := m.read("placed")
+	for _, line := range []string{
+		"k3splan 755 0:0", "k3splan/secrets 700 0:0", "k3splan/secrets/passwd 400 0:0", "k3splan/server 700 0:0",
+		"k3splan/server/passwd 400 0:0", "k3splan/server/token 400 0:0", "ssh 755 0:0", "ssh/ssh_host_ed25519_key 400 0:0",
+		"nixos/hardware-configuration.nix 644 0:0",
+	} {
+		require.Contains(t, "\n"+placed, "\n"+line+"\n")
+	}
+	require.Regexp(t, `^/mnt ext4\n/mnt/boot \w+\n$`, m.read("mounted"))
+	token, err := d.content(2, "var/lib/k3splan/server/token")
+	require.NoError(t, err)
+	require.Equal(t, "the token\n", token)
+	_, err = d.content(2, ".k3splan-unfinished")
+	require.Error(t, err)
+	log, err := d.content(2, "var/log/k3splan-setup.log")
+	require.NoError(t, err)
+	require.NotContains(t, log, "the token")
+
+	require.Contains(t, m.read("systemctl"), "poweroff")
+	require.Contains(t, s.recorded("installed"), "machine")
+	require.Contains(t, s.recorded("history"), "exit status 0")
+	require.Contains(t, s.recorded("setup.log"), "ERASING "+d.device)
+
+	// once more: the disk is not blank any more
+	require.NoError(t, os.Remove(filepath.Join(m.dir, "systemctl")))
+	m.refuses("is not blank, and nobody allowed to erase it", []*disk{d, other})
+	require.Contains(t, s.recorded("history"), "exit status 3")
+	require.Contains(t, s.recorded("setup.log"), "is not blank", "the reason is on the stick")
+}
+
+func TestDiskThatIsNotBlank(t *testing.T) {
+	for name, fill := range map[string]func(d *disk){
+		"a file system":                          func(d *disk) { d.run("mkfs.ext4", "-q", "-F", d.device) },
+		"partitions":                             func(d *disk) { d.partition("label: gpt\nsize=8MiB\n") },
+		"an empty partition table":               func(d *disk) { d.partition("label: dos\n") },
+		"a damaged partition table, like wipefs": func(d *disk) { d.partition("label: gpt\nsize=8MiB\n"); d.put(512, "xxxxxxxx") },
+		"something unknown at the beginning":     func(d *disk) { d.put(700*1024, "encrypted") },
+		"something unknown at the end":           func(d *disk) { d.put(large-5000, "x") },
+		"swap":                                   func(d *disk) { d.run("mkswap", d.device) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			d := m.disk(large, serial(olafDisk)...)
+			s := m.stick(olafStick(false))
+			fill(d)
+			m.refuses(d.device+" is not blank", []*disk{d})
+			require.Empty(t, s.recorded("wiped"))
+		})
+	}
+}
+
+func TestPermissionIsUsedUp(t *testing.T) {
+	for name, blank := range map[string]bool{"needed": false, "not needed": true} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			d := m.disk(large, serial(olafDisk)...)
+			s := m.stick(olafStick(true))
+			if !blank {
+				d.partition("label: gpt\nsize=8MiB\nsize=9MiB\n")
+				d.run("mkfs.ext4", "-q", "-F", d.device+"p2")
+			}
+			m.installs()
+			require.Regexp(t, `^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ, machine .* with .*:`, s.recorded("wiped"), "the time and the machine")
+			require.NoError(t, os.Remove(filepath.Join(m.dir, "systemctl")))
+			output := m.refuses("is not blank", []*disk{d})
+			require.Contains(t, output, "permission to erase is used up")
+			require.Contains(t, output, "pull the stick out")
+		})
+	}
+	t.Run("a stick that cannot be written to", func(t *testing.T) {
+		m := newMachine(t)
+		d := m.disk(large, serial(olafDisk)...)
+		d.run("mkfs.ext4", "-q", "-F", d.device)
+		m.stick(olafStick(true), "--read-only")
+		m.refuses("cannot be used up", []*disk{d})
+	})
+}
+
+func TestPermissionOfAPersonAtTheMachine(t *testing.T) {
+	for name, allow := range map[string]func(m *machine) []string{
+		"kernel parameter": func(m *machine) []string { m.cmdline += " k3splan.wipe quiet"; return nil },
+		"command line":     func(*machine) []string { return []string{"--wipe"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			d := m.disk(large, serial(olafDisk)...)
+			m.stick(olafStick(false))
+			d.partition("label: dos\nsize=8MiB\n")
+			m.installs(allow(m)...)
+		})
+	}
+	for _, parameter := range []string{"k3splan.wipe=0", "k3splan-wipe", "xk3splan.wipe"} {
+		m := newMachine(t)
+		m.cmdline += " " + parameter
+		d := m.disk(large, serial(olafDisk)...)
+		d.put(0, "data")
+		m.refuses("is not blank", []*disk{d})
+	}
+}
+
+func TestWhichDisk(t *testing.T) {
+	virtio := func(serial string) []string { return []string{"ID_SERIAL=" + serial} }
+	long := "abcdefghij0123456789xyz"
+	for name, test := range map[string]struct {
+		plan   string
+		disks  [][]string
+		reason string // "" if the first disk is taken
+	}{
+		"the other case":             {"s4ewnx0m700101", [][]string{serial("S4EWNX0M700101"), serial("X")}, ""},
+		"NVMe":                       {"eui-1", [][]string{{"ID_SERIAL=Model_EUI-1_1", "ID_SERIAL_SHORT=EUI-1"}, {"ID_SERIAL_SHORT=eui-12"}}, ""},
+		"virtio":                     {"disk-1", [][]string{virtio("DISK-1")}, ""},
+		"virtio keeps 20 characters": {long, [][]string{virtio(long[:20])}, ""},
+		"only virtio does so":        {long, [][]string{serial(long[:20])}, "no disk has the serial"},
+		"a part of the serial":       {"700101", [][]string{serial(olafDisk)}, "no disk has the serial 700101"},
+		"a part of the long serial":  {"samsung_ssd", [][]string{serial(olafDisk)}, "no disk has the serial"},
+		"the long serial":            {"samsung_ssd_s4ewnx0m700101", [][]string{serial(olafDisk)}, "no disk has the serial"},
+		"a pattern":                  {"s4.*", [][]string{serial(olafDisk)}, "no disk has the serial"},
+		"none":                       {"s4ewnx0m700101", [][]string{serial("OTHER"), nil}, "is this olaf?"},
+		"two":                        {"s4ewnx0m700101", [][]string{serial(olafDisk), serial("s4ewnx0m700101")}, "several disks have the serial"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.settings["serial"] = test.plan
+			var disks []*disk
+			for _, properties := range test.disks {
+				disks = append(disks, m.disk(large, properties...))
+			}
+			if test.reason != "" {
+				m.refuses(test.reason, disks)
+				return
+			}
+			output := m.installs()
+			require.Contains(t, output, "ERASING "+disks[0].device+":")
+			require.Equal(t, 1, strings.Count(output, "ERASING"))
+		})
+	}
+}
+
+func TestDisksInUse(t *testing.T) {
+	m := newMachine(t)
+	m.stick(olafStick(true))
+	m.settings["serial"] = "stick"
+	m.refuses("is the disk that this system was started from", nil, "--wipe")
+
+	m = newMachine(t)
+	file := filepath.Join(t.TempDir(), "disk.img")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.NoError(t, os.Truncate(file, small))
+	m.refuses("is read-only", []*disk{m.plug(file, []string{"--read-only"}, serial(olafDisk)...)}, "--wipe")
+
+	// copied to memory, the medium is known by its label only
+	m = newMachine(t)
+	d := m.disk(small, serial(olafDisk)...)
+	d.run("mkfs.ext4", "-q", "-F", "-L", "k3splan-olaf", d.device)
+	m.refuses("is the disk that this system was started from", []*disk{d}, "--wipe")
+
+	m = newMachine(t)
+	d = m.disk(small, serial(olafDisk)...)
+	d.run("mkfs.ext4", "-q", "-F", d.device)
+	mounted := t.TempDir()
+	d.run("mount", "-o", "ro", d.device, mounted)
+	t.Cleanup(func() { require.NoError(t, exec.Command("umount", mounted).Run()) })
+	m.refuses("is in use, at: "+mounted, []*disk{d}, "--wipe")
+}
+
+// facts 30: a program that fails is not taken for an empty answer.
+func TestProgramsThatFail(t *testing.T) {
+	for program, reason := range map[string]string{"wipefs": "wipefs could not look", "cmp": "cannot be read", "blkid": "blkid could not look"} {
+		m := newMachine(t)
+		d := m.disk(large, serial(olafDisk)...)
+		before := d.state()
+		m.write("bin/"+program, "#!/bin/sh\nexit 9\n")
+		status, output := m.setup()
+		require.NotEqual(t, done, status, output)
+		require.Contains(t, output, reason)
+		require.Contains(t, output, "Nothing was changed")
+		require.Equal(t, before, d.state())
+		require.Empty(t, m.read("nixos-install"))
+	}
+}
+
+func TestWrongMachineOrStick(t *testing.T) {
+	blank := func(m *machine) []*disk { return []*disk{m.disk(large, serial(olafDisk)...)} }
+
+	m := newMachine(t)
+	m.settings["mac"] = "52:54:00:12:34:56"
+	m.refuses("this is another machine", blank(m))
+
+	m = newMachine(t)
+	m.efi = false
+	m.refuses("started in BIOS mode, and olaf boots by EFI", blank(m))
+
+	m = newMachine(t)
+	m.settings["boot"] = "legacy"
+	m.refuses("started by EFI, and olaf boots in BIOS mode", blank(m))
+
+	m = newMachine(t)
+	m.stick(stickdata.Content{Host: "ulf"})
+	m.refuses("the stick was made for ulf", blank(m))
+
+	m = newMachine(t)
+	m.stick(olafStick(false))
+	m.stick(olafStick(true))
+	m.refuses("several sticks", blank(m))
+
+	m = newMachine(t)
+	m.settings["path"] = "/nix/store/missing"
+	m.refuses("the image lacks the system", blank(m))
+}
+
+func TestMACOfThisMachine(t *testing.T) {
+	files, err := filepath.Glob("/sys/class/net/*/address")
+	require.NoError(t, err)
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if mac := strings.TrimSpace(string(content)); err == nil && mac != "" && mac != "00:00:00:00:00:00" {
+			m := newMachine(t)
+			m.settings["mac"] = mac
+			m.disk(large, serial(olafDisk)...)
+			m.installs()
+			return
+		}
+	}
+	t.Skip("SKIP: no interface here has an address")
+}
+
+func TestLegacy(t *testing.T) {
+	m := newMachine(t)
+	m.efi = false
+	m.settings["boot"], m.settings["grub"] = "legacy", "grub-stand-in"
+	m.settings["fileSystems"] = []any{map[string]any{"mountPoint": "/", "device": "/dev/disk/by-label/nixos"}}
+	d := m.disk(small, serial(olafDisk)...)
+	m.installs()
+	table := d.run("sfdisk", "--dump", d.device)
+	require.Contains(t, table, "label: dos")
+	require.Regexp(t, `p1 : start= *2048, .*type=83, bootable`, table)
+	require.Equal(t, "--target=i386-pc --boot-directory=/mnt/boot "+d.device+"\n", m.read("grub"), "on the disk that was found")
+
+	t.Run("GRUB itself", func(t *testing.T) {
+		grub, err := exec.LookPath("grub-install") // Debian: grub2-common, grub-pc-bin
+		if _, missing := os.Stat("/usr/lib/grub/i386-pc"); err != nil || missing != nil {
+			t.Skip("SKIP: no grub-install for i386-pc here")
+		}
+		m := newMachine(t)
+		m.efi = false
+		m.settings["boot"], m.settings["grub"] = "legacy", grub
+		d := m.disk(small, serial(olafDisk)...)
+		status, output := m.setup()
+		if strings.Contains(output, "cannot find a GRUB drive for /dev/loop") {
+			t.Skip("SKIP: GRUB does not know partitions of loop devices where the kernel does not read them itself")
+		}
+		require.Equal(t, done, status, output)
+		code := make([]byte, 440)
+		file, err := os.Open(d.file)
+		require.NoError(t, err)
+		defer file.Close()
+		_, err = file.ReadAt(code, 0)
+		require.NoError(t, err)
+		require.NotEqual(t, make([]byte, 440), code)
+	})
+}
+
+func TestExistingFileSystems(t *testing.T) {
+	prepared := func(t *testing.T) (*machine, *disk) {
+		m := newMachine(t)
+		m.settings["serial"] = nil
+		d := m.disk(large)
+		d.partition("label: gpt\nsize=64MiB\nsize=64MiB\nsize=64MiB\n")
+		d.run("mkfs.vfat", "-n", "boot", d.device+"p1")
+		d.run("mkfs.ext4", "-q", "-F", "-L", "nixos", d.device+"p2")
+		return m, d
+	}
+	m, d := prepared(t)
+	table := d.run("sfdisk", "--dump", d.device)
+	output := m.installs()
+	require.NotContains(t, output, "ERASING")
+	require.Equal(t, table, d.run("sfdisk", "--dump", d.device))
+	_, err := d.content(2, "etc/nixos/hardware-configuration.nix")
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join(m.dir, "systemctl")))
+	m.refuses("is not empty, and nobody allowed to install over it", []*disk{d})
+	m.installs("--wipe")
+
+	m, d = prepared(t)
+	d.run("mkfs.ext4", "-q", "-F", "-L", "nixos", d.device+"p3")
+	m.refuses(`several file systems are labelled "nixos"`, []*disk{d})
+
+	m, d = prepared(t)
+	d.run("e2label", d.device+"p2", "other")
+	m.refuses(`no file system labelled "nixos"`, []*disk{d})
+
+	m, d = prepared(t)
+	m.settings["fileSystems"] = []any{map[string]any{"mountPoint": "/", "device": "/dev/disk/by-uuid/missing"}}
+	m.refuses("there is no /dev/disk/by-uuid/missing", []*disk{d})
+
+	// with a disk to erase, another one with these labels is in the way
+	m, d = prepared(t)
+	m.settings["serial"] = strings.ToLower(olafDisk)
+	m.refuses(`there is a file system labelled "nixos" on `+d.device+"p2 already", []*disk{d, m.disk(large, serial(olafDisk)...)})
+}
+
+func TestDisko(t *testing.T) {
+	layout := func(m *machine, disks ...string) {
+		m.settings["disko"] = map[string]any{"disks": disks, "command": []string{"disko-stand-in", "--yes-wipe-all-disks"}}
+	}
+	m := newMachine(t)
+	d := m.disk(small)
+	link := filepath.Join(t.TempDir(), "by id")
+	require.NoError(t, os.Symlink(d.device, link))
+	layout(m, link)
+	m.write("disko-disk", d.device)
+	m.settings["serial"] = nil
+	m.write("store-system/fstab", d.device+" / ext4 defaults 0 1\n")
+	m.installs()
+	require.Equal(t, "--yes-wipe-all-disks\n", m.read("disko"))
+
+	require.NoError(t, os.Remove(filepath.Join(m.dir, "systemctl")))
+	m.refuses("is not blank", []*disk{d})
+
+	m = newMachine(t)
+	d = m.disk(small)
+	layout(m, d.device, "/dev/disk/by-id/missing")
+	m.refuses("there is no disk /dev/disk/by-id/missing, which partitioning/olaf.nix names: is this olaf?", []*disk{d})
+
+	m = newMachine(t)
+	d = m.disk(small)
+	layout(m, d.device, d.device)
+	m.refuses("twice", []*disk{d})
+
+	m = newMachine(t)
+	d, other := m.disk(small), m.disk(small)
+	other.put(0, "data")
+	layout(m, d.device, other.device)
+	m.refuses(other.device+" is not blank", []*disk{d, other})
+
+	m = newMachine(t)
+	d = m.disk(small)
+	d.partition("label: gpt\nsize=8MiB\n")
+	layout(m, d.device+"p1")
+	m.refuses("is not a whole disk", []*disk{d})
+}
+
+// A second cluster must not be founded beside one that lives.
+func TestInitServerAsksTheOthers(t *testing.T) {
+	const living, dead = "127.87.3.1", "127.87.3.2"
+	listener, err := net.Listen("tcp", living+":6443")
+	if err != nil {
+		t.Skipf("SKIP: %v", err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	with := func(t *testing.T, others ...string) (*machine, *disk) {
+		m := newMachine(t)
+		m.settings["gateway"] = "10.0.100.1"
+		m.write("gateway-answers", "")
+		joining := map[string]any{}
+		for _, other := range others {
+			joining[other] = map[string]any{"path": m.system("joins-" + other), "recipe": nil}
+		}
+		m.settings["joining"] = joining
+		return m, m.disk(large, serial(olafDisk)...)
+	}
+
+	m, _ := with(t, living, dead)
+	output := m.installs()
+	require.Contains(t, m.read("nixos-install"), "store-joins-"+living)
+	require.Contains(t, output, "The etcd member that it was before must be removed")
+
+	m, _ = with(t, dead)
+	m.installs()
+	require.Contains(t, m.read("nixos-install"), "store-system/")
+
+	m, d := with(t, living)
+	require.NoError(t, os.Remove(filepath.Join(m.dir, "gateway-answers")))
+	m.refuses("the other servers cannot be asked", []*disk{d})
+	m.cmdline += " k3splan.found-cluster"
+	m.installs()
+	require.Contains(t, m.read("nixos-install"), "store-system/")
+}
+
+func TestFailures(t *testing.T) {
+	m := newMachine(t)
+	d := m.disk(large, serial(olafDisk)...)
+	s := m.stick(olafStick(true))
+	m.write("fails", "")
+	status, output := m.setup()
+	require.Equal(t, failed, status)
+	require.Contains(t, output, "THE INSTALLATION FAILED")
+	require.Contains(t, output, "nixos-install failed")
+	require.NotContains(t, m.read("systemctl"), "poweroff")
+	require.Contains(t, s.recorded("setup.log"), "no space left on device")
+	require.Contains(t, s.recorded("history"), "exit status 1")
+
+	// the same stick goes on where it stopped, and erases nothing for it
+	d.rescan()
+	uuid := d.run("blkid", "-p", "-s", "UUID", "-o", "value", d.device+"p2")
+	require.NoError(t, os.Remove(filepath.Join(m.dir, "fails")))
+	output = m.installs()
+	require.Contains(t, output, "it goes on there")
+	require.NotContains(t, output, "ERASING")
+	require.Equal(t, uuid, d.run("blkid", "-p", "-s", "UUID", "-o", "value", d.device+"p2"))
+
+	// another stick does not
+	m = newMachine(t)
+	d = m.disk(large, serial(olafDisk)...)
+	s = m.stick(olafStick(false))
+	m.write("fails", "")
+	status, _ = m.setup()
+	require.Equal(t, failed, status)
+	partition, err := olafStick(false).Partition()
+	require.NoError(t, err)
+	s.put(2*mib, string(partition))
+	require.NoError(t, os.Remove(filepath.Join(m.dir, "fails")))
+	m.refuses("is not blank", []*disk{d})
+
+	// what could not start is not called installed
+	for _, prepare := range []func(m *machine){
+		func(m *machine) { m.write("no-loader", "") },
+		func(m *machine) { m.write("store-system/fstab", "/dev/disk/by-label/other / ext4 defaults 0 1\n") },
+		func(m *machine) { m.write("store-system/fstab", "/dev/disk/by-label/nixos /srv ext4 defaults 0 1\n") },
+	} {
+		m := newMachine(t)
+		m.disk(large, serial(olafDisk)...)
+		prepare(m)
+		status, output := m.setup()
+		require.Equal(t, failed, status, output)
+		require.NotContains(t, m.read("systemctl"), "poweroff")
+	}
+}
+
+func TestCheckChangesNothing(t *testing.T) {
+	m := newMachine(t)
+	d := m.disk(large, serial(olafDisk)...)
+	s := m.stick(olafStick(true))
+	before, stickBefore := d.state(), s.state()
+	status, output := m.setup("--check")
+	require.Equal(t, done, status, output)
+	require.Contains(t, output, "ERASING "+d.device)
+	require.Contains(t, output, "nothing was changed")
+	require.Equal(t, before, d.state())
+	require.Equal(t, stickBefore, s.state())
+	require.Empty(t, m.read("nixos-install")+m.read("systemctl"))
+
+	status, output = m.setup("--nonsense")
+	require.Equal(t, 2, status)
+	require.Contains(t, output, "setup [--check]")
+}
+
+func TestWithoutSecrets(t *testing.T) {
+	m := newMachine(t)
+	m.disk(large, serial(olafDisk)...)
+	m.stick(stickdata.Content{Host: "olaf"})
+	output := m.installs("--stay")
+	require.Contains(t, output, `without the secret "server-token": k3splan deploy brings it`)
+	require.NotContains(t, m.read("placed"), "token")
+	require.Empty(t, m.read("systemctl"), "asked to stay")
+}
+
+// Every shell script of the templates, and those within the modules.
+func TestShellcheck(t *testing.T) {
+	shellcheck, err := exec.LookPath("shellcheck") // Debian: shellcheck
+	if err != nil {
+		t.Skip("SKIP: shellcheck is not on PATH")
+	}
+	scripts, err := filepath.Glob("../../templates/installer/*.sh")
+	require.NoError(t, err)
+	require.NotEmpty(t, scripts)
+	out, err := exec.Command(shellcheck, scripts...).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
