@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,10 +16,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"k3splan"
+	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/secrets"
 	"k3splan/internal/secrets/secretstest"
 )
 
@@ -104,4 +110,47 @@ func TestAPasswordIsNotSeen(t *testing.T) {
 			require.Equal(t, test.code == 0, !bytes.Equal(before, after))
 		})
 	}
+}
+
+// With a key that has a passphrase, a deploy asks for it once, before Colmena starts; Colmena's key
+// commands ask nobody. Without a terminal nothing is started.
+func TestADeployAsksForThePassphraseOnce(t *testing.T) {
+	r := newRack(t, plan.SecretAge)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	block, err := ssh.MarshalPrivateKeyWithPassphrase(key, "", []byte("open sesame"))
+	require.NoError(t, err)
+	signer, err := ssh.NewSignerFromKey(key)
+	require.NoError(t, err)
+	private := filepath.Join(os.Getenv("HOME"), ".ssh", "id_ed25519")
+	require.NoError(t, secrets.Create(private, pem.EncodeToMemory(block)))
+	require.NoError(t, os.WriteFile(filepath.Join(r.dir, secrets.RecipientsFile), ssh.MarshalAuthorizedKey(signer.PublicKey()), 0o644))
+
+	term, command := startOn(t, "k3splan", "-p", r.dir, "secrets", "rekey")
+	term.answer("Passphrase of "+private+": ", "open sesame") // what is encrypted anew is tried
+	require.NoError(t, command.Wait(), term.seen())
+	require.NoError(t, os.RemoveAll(filepath.Join(os.Getenv("HOME"), ".config")))
+
+	alone := exec.Command("k3splan", "-p", r.dir, "deploy")
+	alone.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
+	said, err := alone.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(said), "needs its passphrase")
+	require.Contains(t, string(said), "hint: run the command on a terminal")
+	require.NotContains(t, string(said), "colmena apply")
+
+	term, command = startOn(t, "k3splan", "-p", r.dir, "deploy")
+	term.answer("Passphrase of "+private+": ", "open sesame")
+	require.NoError(t, command.Wait(), term.seen())
+	r.requireUploaded()
+	require.Equal(t, 1, strings.Count(term.seen(), "Passphrase of "), term.seen())
+	require.NotContains(t, term.seen(), "sesame")
+	require.False(t, r.leaks([]byte(term.seen())))
+	require.Empty(t, r.found())
+	require.Empty(t, r.leftOver())
+
+	term, command = startOn(t, "k3splan", "-p", r.dir, "deploy")
+	term.answer("Passphrase of "+private+": ", "wrong")
+	require.Error(t, command.Wait())
+	require.Eventually(t, func() bool { return strings.Contains(term.seen(), "the passphrase of "+private+" is wrong") }, 10*time.Second, time.Millisecond, term.seen())
 }

@@ -53,8 +53,11 @@ func (f folder) create(name string, content []byte) error { return create(f.path
 func (f folder) replace(name string, content []byte) error { return replace(f.path(name), content) }
 
 func (f folder) remove(name string) error {
-	err := os.Remove(f.path(name))
-	if err == nil {
+	info, err := os.Lstat(f.path(name))
+	if err == nil && info.IsDir() {
+		return errors.New("is a folder, not a file")
+	}
+	if err = os.Remove(f.path(name)); err == nil {
 		syncFolder(filepath.Dir(f.path(name)))
 	}
 	return err

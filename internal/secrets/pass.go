@@ -112,6 +112,11 @@ func (k passKeeper) replace(name string, content []byte) error {
 }
 
 func (k passKeeper) remove(name string) error {
+	if there, err := k.has(name); err != nil {
+		return err
+	} else if !there {
+		return fs.ErrNotExist
+	}
 	_, err := colmena.Output(context.Background(), colmena.Command{Program: "pass", Args: []string{"rm", "--force", k.entry(name)}})
 	return k.explain(err)
 }

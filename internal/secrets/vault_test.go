@@ -102,6 +102,7 @@ func TestAVaultKeepsSecrets(t *testing.T) {
 		require.Equal(t, nextHash, string(got))
 
 		require.NoError(t, vault.Remove("empty"))
+		require.ErrorIs(t, vault.Remove("empty"), fs.ErrNotExist)
 		there, err := vault.Has("empty")
 		require.NoError(t, err)
 		require.False(t, there)
