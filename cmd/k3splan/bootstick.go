@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"os/signal"
@@ -21,10 +20,10 @@ import (
 
 	"k3splan/internal/bootstick"
 	"k3splan/internal/colmena"
+	"k3splan/internal/fingerprint"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
-	"k3splan/internal/secrets"
 	"k3splan/internal/stickdata"
 )
 
@@ -228,7 +227,7 @@ func (a *app) bootStick(o stickOptions) error {
 			return untouched(err)
 		}
 	}
-	content, err := stickContent(ctx, p, host, o)
+	content, err := a.stickContent(ctx, p, host, o)
 	if err != nil {
 		return err
 	}
@@ -301,34 +300,14 @@ func chooseStick(ctx context.Context, device string, need int64, force string) (
 }
 
 // stickContent reads what the stick is to carry beside the image.
-func stickContent(ctx context.Context, p *project.Project, host *plan.Host, o stickOptions) (stickdata.Content, error) {
+func (a *app) stickContent(ctx context.Context, p *project.Project, host *plan.Host, o stickOptions) (stickdata.Content, error) {
 	content := stickdata.Content{Host: host.Name, Wipe: o.wipe}
 	if o.noSecrets || o.device == "" {
 		return content, nil
 	}
-	content.Secrets = map[string][]byte{}
-	for _, secret := range hive.Secrets(p, host) {
-		var data []byte
-		var err error
-		if secret.KeyFile != "" {
-			data, err = os.ReadFile(filepath.Join(p.Dir, filepath.FromSlash(secret.KeyFile)))
-		} else {
-			var out string
-			out, err = colmena.Output(ctx, colmena.Command{Program: secret.KeyCommand[0], Args: secret.KeyCommand[1:], Dir: p.Dir, Stdin: os.Stdin, Stderr: os.Stderr})
-			data = []byte(out)
-		}
-		if err != nil {
-			return content, fmt.Errorf("get the secret %s of %s: %w", secret.Name, host.Name, err)
-		}
-		content.Secrets[secret.Name] = data
-	}
-	key, err := os.ReadFile(filepath.Join(p.Dir, secrets.Dir, "hosts", host.Name+"_ed25519"))
-	if err == nil {
-		content.Secrets[stickdata.SSHHostKey] = key
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return content, fmt.Errorf("get the ssh host key of %s: %w", host.Name, err)
-	}
-	return content, nil
+	var err error
+	content.Secrets, err = fingerprint.ReadSecrets(ctx, p.Dir, hive.Secrets(p, host), a.secretReader(p))
+	return content, err
 }
 
 // sayAboutStick tells what the user may not expect.
