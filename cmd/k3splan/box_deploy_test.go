@@ -200,10 +200,10 @@ func TestRackInABox(t *testing.T) {
 	scenario("a server's gate fails: later servers stay untouched", func(t *testing.T) {
 		b.edit("plans/network.yaml", "netmask: 24", "netmask: 24\nnameservers: [9.9.9.9]")
 		b.write("hosts/rolf/broken-server", "", 0o644)
-		r := b.deploy("--gate-timeout", "3s")
+		r := b.deploy("--gate-timeout", "15s")
 		require.Equal(t, 1, r.code)
 		require.Equal(t, map[string]string{"olaf": "deployed", "rolf": "failed", "ulf": "not reached", "karl": "not reached", "ulrich": "not reached", "egon": "not reached"}, r.status(), r.stderr)
-		require.Contains(t, r.results["rolf"].Cause, "rolf is not well after 3s: server rolf-s: /readyz: Error from server: [-]etcd failed")
+		require.Contains(t, r.results["rolf"].Cause, "rolf is not well after 15s: server rolf-s: /readyz: Error from server: [-]etcd failed")
 		require.Equal(t, "stopped after rolf", r.results["ulf"].Cause)
 		require.Equal(t, []string{"olaf", "rolf"}, b.activated())
 		require.NotContains(t, b.events(), "quorum lost")
@@ -220,7 +220,7 @@ func TestRackInABox(t *testing.T) {
 	scenario("a learner is no voter yet", func(t *testing.T) {
 		b.edit("plans/hosts.csv", "rolf,3", "rolf,30")
 		b.write("learner-rolf-s", "", 0o644)
-		r := b.deploy("--gate-timeout", "2s")
+		r := b.deploy("--gate-timeout", "6s")
 		require.Contains(t, r.results["rolf"].Cause, "still a learner", r.stderr)
 		b.remove("learner-rolf-s")
 		require.Zero(t, b.deploy().code)
@@ -229,7 +229,7 @@ func TestRackInABox(t *testing.T) {
 	scenario("an agent that has stopped is still Ready, but its lease is old", func(t *testing.T) {
 		b.edit("plans/hosts.csv", "karl,40", "karl,41")
 		b.write("deaf-karl-a", "", 0o644)
-		r := b.deploy("--gate-timeout", "2s")
+		r := b.deploy("--gate-timeout", "6s")
 		require.Contains(t, r.results["karl"].Cause, "its lease is to be renewed", r.stderr)
 		b.remove("deaf-karl-a")
 		require.Zero(t, b.deploy().code)

@@ -370,7 +370,7 @@ func (b *box) finish(cmd *exec.Cmd, s streams) ran {
 // deploy deploys without questions.
 func (b *box) deploy(args ...string) ran {
 	b.t.Helper()
-	return b.k3splan(append([]string{"deploy", "--json", "--yes", "--gate-timeout", "20s", "--gate-pause", "100ms"}, args...)...)
+	return b.k3splan(append([]string{"deploy", "--json", "--yes", "--gate-timeout", "60s", "--gate-pause", "100ms"}, args...)...)
 }
 
 func (b *box) project() string { return filepath.Join(b.dir, "project") }
