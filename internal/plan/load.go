@@ -11,9 +11,13 @@ import (
 	"github.com/gocarina/gocsv"
 )
 
+// The tables, relative to the project.
 const (
-	hostsFile = "plans/hosts.csv"
-	k3sFile   = "plans/k3s.csv"
+	HostsFile = "plans/hosts.csv"
+	K3sFile   = "plans/k3s.csv"
+
+	hostsFile = HostsFile
+	k3sFile   = K3sFile
 )
 
 var hostsSchema = schema{

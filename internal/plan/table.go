@@ -43,6 +43,8 @@ type table struct {
 	rows    []row
 	// header is the line of the header
 	header int
+	// separator is what stands between the cells of a file
+	separator rune
 	// inSheet: the table is a sheet of a workbook, and file names that
 	inSheet bool
 	// complete is false if a row was lost, so that nothing can be said about what is missing
@@ -263,6 +265,7 @@ func (t *table) split(data []byte) (records []record, complete bool) {
 		separator = t.findSeparator(data)
 	}
 
+	t.separator = separator
 	reader := newReader(data, separator)
 	complete = true
 	for {

@@ -14,8 +14,11 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
+// WorkbookFile takes the place of the tables and of network.yaml.
+const WorkbookFile = "plans/cluster.xlsx"
+
 const (
-	workbookFile = "plans/cluster.xlsx"
+	workbookFile = WorkbookFile
 	networkSheet = "network"
 	// workbookLimit is the size of an unpacked workbook, in bytes, from which on it is taken for
 	// a mistake: 10,000 hosts have a few megabytes.
