@@ -60,6 +60,7 @@ everything that is wrong with it, and renders a NixOS hive that Colmena builds a
 		a.setupCommand(), a.validateCommand(), a.configurationCommand(), a.renderCommand(),
 		a.buildCommand(), a.deployCommand(), a.passwdCommand(), a.updateCommand(),
 		a.bootStickCommand(),
+		a.addCommand(), a.removeCommand(), a.renameCommand(),
 	)
 	return root
 }

@@ -25,7 +25,10 @@ type Edit struct {
 }
 
 // Move is a file of the user that gets another name; both are relative to the project.
-type Move struct{ From, To string }
+type Move struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
 
 // Open reads the tables of a project. Errors of the plan's meaning do not matter here: Result looks
 // for them when the change is made.

@@ -1,0 +1,26 @@
+package edit
+
+import (
+	"strings"
+
+	"github.com/aymanbagabas/go-udiff"
+
+	"k3splan/internal/plan"
+)
+
+// Diff shows the change of the tables as a unified diff, in UTF-8 whatever the files are in.
+func (e *Edit) Diff() map[string]string {
+	diffs := map[string]string{}
+	for _, t := range []*table{e.hosts, e.k3s} {
+		if !t.changed() {
+			continue
+		}
+		before, _, _ := decode(t.original)
+		lines := strings.NewReplacer("\r\n", "\n")
+		diffs[t.File] = udiff.Unified(t.File, t.File, lines.Replace(before), lines.Replace(t.text))
+	}
+	return diffs
+}
+
+// Tables are the names of the files with tables, in the order in which they are read.
+func Tables() []string { return []string{plan.HostsFile, plan.K3sFile} }
