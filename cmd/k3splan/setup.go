@@ -42,7 +42,7 @@ func (a *app) setup(dir string) error {
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return usageError(fmt.Errorf("%s is a file, not a folder", dir))
 	}
-	hadPlan := fileExists(filepath.Join(dir, "plans", "hosts.csv"))
+	hadPlan := fileExists(filepath.Join(dir, plan.HostsFile)) || fileExists(filepath.Join(dir, plan.WorkbookFile))
 	made, err := project.Setup(dir, k3splan.Files)
 	if err != nil {
 		return err

@@ -596,7 +596,7 @@ func TestWriteTakesBack(t *testing.T) {
 func FuzzCut(f *testing.F) {
 	for _, text := range []string{
 		"name,interface,ip,admin\nolaf,eno1,1,a\n", "sep=;\r\nname;interface;ip;admin\r\n \"a\"\"b\" ;\" c\r\nd\" ;;\r\n", "\ufeffname\tinterface\tip\tadmin\n\t\"x\"\t\t\n#c\n\n,",
-		"name,interface,ip,admin\r\ra,\"b\" \r\n", string(utf16.Decode([]uint16{0xfeff, 'n'})), "name,interface,ip,admin\n\"#a\",b,c,d\r", "name,interface,ip,admin\n\" a \"\" \",,,\"\n\"",
+		"sep=0\nnAme;interfACe;ip;Admin", "name,interface,ip,admin\r\ra,\"b\" \r\n", string(utf16.Decode([]uint16{0xfeff, 'n'})), "name,interface,ip,admin\n\"#a\",b,c,d\r", "name,interface,ip,admin\n\" a \"\" \",,,\"\n\"",
 	} {
 		f.Add([]byte(text))
 	}

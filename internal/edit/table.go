@@ -72,7 +72,7 @@ func (t *table) scan(fsys fs.FS, file string) error {
 	return nil
 }
 
-var sepLine = regexp.MustCompile(`^"?(?i:sep)=[,;\t]"?\r?\n`)
+var sepLine = regexp.MustCompile(`^"?(?i:sep)=."?\r?\n`)
 
 // cut finds the records that are not empty.
 func cut(text string, separator byte) (records []record) {
