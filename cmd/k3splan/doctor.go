@@ -199,6 +199,9 @@ func (a *app) examineProject(ctx context.Context) []checkup {
 	dir, err := a.dir()
 	if err != nil {
 		c.State, c.Message, c.Hint = stateAbsent, "none here", "k3splan setup DIR makes one; -p DIR names one"
+		if a.projectDir != "" {
+			c.State, c.Message = stateBroken, err.Error()
+		}
 		return []checkup{c}
 	}
 	c.Path = dir

@@ -148,7 +148,7 @@ func newIn(problems plan.Problems, dir string) plan.Problems {
 // show prints the change.
 func (e *editing) show(result edited) {
 	a := e.app
-	for _, file := range edit.Tables() {
+	for _, file := range edit.Names() {
 		for line := range strings.Lines(result.Tables[file]) {
 			text := strings.TrimSuffix(line, "\n")
 			switch {

@@ -8,7 +8,7 @@ import (
 	"k3splan/internal/plan"
 )
 
-// Diff shows the change of the tables as a unified diff, in UTF-8 whatever the files are in.
+// Diff shows the change of each of Files as a unified diff, in UTF-8 whatever the files are in.
 func (e *Edit) Diff() map[string]string {
 	diffs := map[string]string{}
 	for _, t := range []*table{e.hosts, e.k3s} {
@@ -19,8 +19,11 @@ func (e *Edit) Diff() map[string]string {
 		lines := strings.NewReplacer("\r\n", "\n")
 		diffs[t.File] = udiff.Unified(t.File, t.File, lines.Replace(before), lines.Replace(t.text))
 	}
+	if e.known != nil {
+		diffs[knownHosts] = udiff.Unified(knownHosts, knownHosts, string(e.knownBefore), string(e.known))
+	}
 	return diffs
 }
 
-// Tables are the names of the files with tables, in the order in which they are read.
-func Tables() []string { return []string{plan.HostsFile, plan.K3sFile} }
+// Names are the names that Files can have, in the order in which they are shown.
+func Names() []string { return []string{plan.HostsFile, plan.K3sFile, knownHosts} }

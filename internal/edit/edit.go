@@ -20,6 +20,8 @@ type Edit struct {
 	fsys       fs.FS
 	hosts, k3s *table
 	plan       *plan.Plan
+	// known is the changed file of known hosts; nil if it stays as it is
+	known, knownBefore []byte
 	// Moves are the user's files that follow a new name.
 	Moves []Move
 }
@@ -58,7 +60,7 @@ func Open(fsys fs.FS) (*Edit, error) {
 	return e, nil
 }
 
-// Files are the tables that have changed, by their names.
+// Files are the tables that have changed, and what follows them, by their names.
 func (e *Edit) Files() map[string][]byte {
 	files := map[string][]byte{}
 	for _, t := range []*table{e.hosts, e.k3s} {
@@ -66,15 +68,21 @@ func (e *Edit) Files() map[string][]byte {
 			files[t.File] = t.bytes()
 		}
 	}
+	if e.known != nil {
+		files[knownHosts] = e.known
+	}
 	return files
 }
 
-// Original is the content of a table before the change.
+// Original is the content of one of Files before the change.
 func (e *Edit) Original(file string) []byte {
-	if file == plan.HostsFile {
+	switch file {
+	case plan.HostsFile:
 		return e.hosts.original
+	case plan.K3sFile:
+		return e.k3s.original
 	}
-	return e.k3s.original
+	return e.knownBefore
 }
 
 // Before is the plan as it was when the project was opened.
@@ -95,6 +103,7 @@ func (e *Edit) Result() (*plan.Plan, plan.Problems, error) {
 func (e *Edit) AddHost(cells map[string]string) error {
 	cells = maps.Clone(cells)
 	name := strings.ToLower(cells["name"])
+	cells["name"] = name
 	if e.plan.Host(name) != nil {
 		return refuse(fmt.Sprintf("there is a host %q already (%s)", name, e.plan.Host(name).Place), "")
 	}
@@ -145,6 +154,7 @@ func hintChoice(flag string, used []string) string {
 func (e *Edit) AddContainer(role plan.Role, cells map[string]string) error {
 	cells = maps.Clone(cells)
 	name := strings.ToLower(cells["host"])
+	cells["host"] = name
 	host := e.plan.Host(name)
 	if host == nil {
 		return e.noHost(name)
@@ -376,6 +386,9 @@ func (e *Edit) Rename(old, new string) error {
 			return err
 		}
 		if err := setAll(e.k3s, "host", old, new); err != nil {
+			return err
+		}
+		if err := e.renameKnown(old, new); err != nil {
 			return err
 		}
 	}

@@ -502,7 +502,7 @@ func TestFilesFollow(t *testing.T) {
 	follow := map[string]string{
 		"nixConfigs/olaf.nix": "nixConfigs/olga.nix", "hardware/olaf.nix": "hardware/olga.nix", "partitioning/olaf.nix": "partitioning/olga.nix",
 		"secrets/olafpasswd": "secrets/olgapasswd", "secrets/OLAF_passwd.age": "secrets/olga_passwd.age", "secrets/alice-olaf.PUB": "secrets/alice-olga.PUB",
-		"secrets/olaf-x.olaf.pub": "secrets/olaf-x.olga.pub",
+		"secrets/olaf-x.olaf.pub": "secrets/olaf-x.olga.pub", "secrets/hosts/olaf_ed25519": "secrets/hosts/olga_ed25519",
 	}
 	for from := range follow {
 		write(from, "here")
@@ -511,6 +511,7 @@ func TestFilesFollow(t *testing.T) {
 	for _, file := range stay {
 		write(file, "# see olaf\n# olaf-2, xolaf\nconfig.cluster.Olaf.ip")
 	}
+	write("plans/known_hosts", "# olaf\nolaf-2 ssh-ed25519 AAAA\nolaf ssh-ed25519 BBBB made by k3splan\n")
 	e, err := Open(os.DirFS(dir))
 	require.NoError(t, err)
 	require.NoError(t, e.Rename("olaf", "olga"))
@@ -531,6 +532,9 @@ func TestFilesFollow(t *testing.T) {
 		require.FileExists(t, filepath.Join(dir, file))
 	}
 	load(t, os.DirFS(dir))
+	known, err := os.ReadFile(filepath.Join(dir, "plans/known_hosts"))
+	require.NoError(t, err)
+	require.Equal(t, "# olaf\nolaf-2 ssh-ed25519 AAAA\nolga ssh-ed25519 BBBB made by k3splan\n", string(known))
 
 	// a name that is also an ending
 	write("nixConfigs/nix.nix", "")

@@ -1,6 +1,7 @@
 package edit
 
 import (
+	"errors"
 	"io/fs"
 	"path"
 	"regexp"
@@ -35,9 +36,9 @@ func (e *Edit) FilesOf(name string) []string {
 	return files
 }
 
-// secretEndings are what stands behind a host's name in the name of a secret, where a file of one
-// name means the host. (A *.pub may have a person's name before it.)
-var secretEndings = []string{"passwd", "_passwd", ".pub"}
+// secretEndings are what stands behind a host's name in the name of a secret: its admin's password,
+// people's keys (with a person's name before the host's, perhaps), its own ssh key.
+var secretEndings = []string{"passwd", "_passwd", ".pub", "_ed25519"}
 
 // secretOf gives the host after which a secret is named: the whole name, or for a key what follows
 // a separator; the longest host that fits.
@@ -70,6 +71,30 @@ func renamed(file, old, new string) string {
 	return file
 }
 
+// knownHosts tells by which ssh keys the hosts are known: the host's name begins the line.
+const knownHosts = "plans/known_hosts"
+
+// renameKnown has the lines of a host in the file of known hosts follow its new name.
+func (e *Edit) renameKnown(old, new string) error {
+	data, err := fs.ReadFile(e.fsys, knownHosts)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	var changed strings.Builder
+	for line := range strings.Lines(string(data)) {
+		if word, rest, found := strings.Cut(line, " "); found && strings.EqualFold(word, old) {
+			line = new + " " + rest
+		}
+		changed.WriteString(line)
+	}
+	if changed.String() != string(data) {
+		e.known, e.knownBefore = []byte(changed.String()), data
+	}
+	return nil
+}
+
 // Mention is a line in a file of the user that has a name in it.
 type Mention struct {
 	File string
@@ -77,7 +102,7 @@ type Mention struct {
 }
 
 // mentionFolders hold text in which people write names of machines.
-var mentionFolders = slices.Concat(nixFolders, []string{"k3s", "manifests", "plans/network.yaml", "plans/versions.yaml"})
+var mentionFolders = slices.Concat(nixFolders, []string{"k3s", "manifests", "plans/network.yaml", "plans/versions.yaml", knownHosts})
 
 // Mentions finds the lines in the user's own texts where a name stands as a word: nobody but the
 // user knows whether it means the host.
