@@ -278,7 +278,7 @@ func (w *workbook) records(name string) (records []record, wrong *finding) {
 	if err != nil {
 		return nil, &finding{"xlsx-syntax", "the sheet cannot be read: " + err.Error(), "save it as .xlsx (Office Open XML, Excel 2007-365)"}
 	}
-	merged, err := w.mergedCells(sheet)
+	merged, err := w.mergedCells(sheet, rows)
 	if err != nil {
 		return nil, &finding{"xlsx-syntax", "the sheet cannot be read: " + err.Error(), "save it as .xlsx (Office Open XML, Excel 2007-365)"}
 	}
@@ -308,8 +308,9 @@ func (w *workbook) records(name string) (records []record, wrong *finding) {
 	return records, nil
 }
 
-// mergedCells gives the area of every cell that is part of one, by the cell's name.
-func (w *workbook) mergedCells(sheet string) (map[string]string, error) {
+// mergedCells gives the area of every cell that is part of one, by the cell's name, as far as the
+// rows reach.
+func (w *workbook) mergedCells(sheet string, rows [][]string) (map[string]string, error) {
 	areas, err := w.file.GetMergeCells(sheet, true)
 	if err != nil {
 		return nil, err
@@ -324,9 +325,8 @@ func (w *workbook) mergedCells(sheet string) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		// the right and lower edge of an area over whole rows or columns has no cells with text
-		for row := fromRow; row <= min(toRow, fromRow+1000); row++ {
-			for column := fromColumn; column <= min(toColumn, fromColumn+1000); column++ {
+		for row := fromRow; row <= min(toRow, len(rows)); row++ {
+			for column := fromColumn; column <= min(toColumn, len(rows[row-1])); column++ {
 				merged[cellName(column-1, row)] = area.GetStartAxis() + ":" + area.GetEndAxis()
 			}
 		}

@@ -1,11 +1,13 @@
 package plan
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -243,17 +245,85 @@ func TestWorkbooksThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// FuzzWorkbook: what comes out of any bytes is a plan or problems, never a panic.
-func FuzzWorkbook(f *testing.F) {
+// FuzzSheet: whatever a sheet's XML holds is a plan or problems, never a panic.
+func FuzzSheet(f *testing.F) {
 	good := newWorkbook(f, nil)[workbookFile].Data
-	f.Add(good)
-	f.Add(append(bytes.Clone(oleMark), 0, 1, 2))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		_, problems := Load(fstest.MapFS{workbookFile: {Data: data}})
+	archive, err := zip.NewReader(bytes.NewReader(good), int64(len(good)))
+	require.NoError(f, err)
+	parts := []string{"xl/worksheets/sheet2.xml", "xl/sharedStrings.xml", "xl/styles.xml", "xl/workbook.xml", "xl/_rels/workbook.xml.rels"}
+	for i, name := range parts {
+		part, err := archive.Open(name)
+		require.NoError(f, err)
+		text, err := io.ReadAll(part)
+		require.NoError(f, err)
+		f.Add(uint8(i), string(text))
+	}
+	f.Add(uint8(0), `<worksheet><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>name</t></is></c><c r="XFD1" t="e" s="9"><v>#N/A</v></c></row><row r="1048576"><c><f>1+A1</f></c></row></sheetData><mergeCells><mergeCell ref="A1:XFD1048576"/></mergeCells></worksheet>`)
+	f.Add(uint8(0), `<worksheet><sheetData><row r="1"><c r="A1" t="d"><v>2024</v></c><c r="A1" t="s"><v>-1</v></c><c t="b"><f>A1</f><v></v></c></row></sheetData></worksheet>`)
+	f.Fuzz(func(t *testing.T, which uint8, text string) {
+		name := parts[int(which)%len(parts)]
+		var data bytes.Buffer
+		writer := zip.NewWriter(&data)
+		for _, part := range archive.File {
+			if part.Name != name {
+				require.NoError(t, writer.Copy(part))
+			}
+		}
+		part, err := writer.Create(name)
+		require.NoError(t, err)
+		_, err = part.Write([]byte(text))
+		require.NoError(t, err)
+		require.NoError(t, writer.Close())
+		_, problems := Load(fstest.MapFS{workbookFile: {Data: data.Bytes()}})
 		for _, problem := range problems {
 			require.NotEmpty(t, problem.Code)
 		}
 	})
+}
+
+func BenchmarkWorkbook(b *testing.B) {
+	for _, n := range []int{10, 1_000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			fsys := rackInWorkbook(b, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				if p, problems := Load(fsys); problems.Errors() > 0 || len(p.Hosts) != n {
+					b.Fatal(problems)
+				}
+			}
+		})
+	}
+}
+
+// rackInWorkbook gives what rack gives, in a workbook.
+func rackInWorkbook(t testing.TB, n int) fstest.MapFS {
+	t.Helper()
+	file := excelize.NewFile()
+	defer file.Close()
+	for sheet, name := range map[string]string{"hosts": hostsFile, "k3s": k3sFile} {
+		_, err := file.NewSheet(sheet)
+		require.NoError(t, err)
+		rows, err := csv.NewReader(bytes.NewReader(rack(n)[name].Data)).ReadAll()
+		require.NoError(t, err)
+		stream, err := file.NewStreamWriter(sheet)
+		require.NoError(t, err)
+		for i, row := range rows {
+			cells := make([]any, len(row))
+			for j := range row {
+				cells[j] = row[j]
+			}
+			require.NoError(t, stream.SetRow(cellName(0, i+1), cells))
+		}
+		require.NoError(t, stream.Flush())
+	}
+	require.NoError(t, file.SetSheetName("Sheet1", "network"))
+	for i, row := range [][]any{{"netmask", 10}, {"gateway", "10.127.255.254"}, {"pod_cidr", "10.128.0.0/16"}, {"service_cidr", "10.129.0.0/16"},
+		{"versions.nixos", "nixos-24.11"}, {"versions.k3s", "1.31"}} {
+		require.NoError(t, file.SetSheetRow("network", cellName(0, i+1), &row))
+	}
+	var data bytes.Buffer
+	require.NoError(t, file.Write(&data))
+	return fstest.MapFS{workbookFile: {Data: data.Bytes()}}
 }
 
 // What LibreOffice makes of the CSV tables, opening them and saving them as the sheets of one
@@ -264,8 +334,8 @@ func TestLibreOffice(t *testing.T) {
 	if err != nil {
 		t.Skip("SKIP: LibreOffice is not on PATH (Debian: libreoffice-calc)")
 	}
-	for _, example := range []string{"rack", "single"} {
-		for _, specialNumbers := range []bool{false, true} {
+	for example, options := range map[string][]bool{"rack": {false, true}, "single": {false}} {
+		for _, specialNumbers := range options {
 			t.Run(fmt.Sprintf("%s, special numbers %v", example, specialNumbers), func(t *testing.T) {
 				folder := filepath.Join("..", "..", "examples", example)
 				want, problems := Load(os.DirFS(folder))
