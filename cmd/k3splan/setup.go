@@ -62,6 +62,12 @@ func (a *app) setup(dir string) error {
 		a.say("\nThe token is new. If this plan's cluster lives already, put its token into secrets/init-token\n" +
 			"instead: it is in that file where the cluster was set up.")
 	}
+	if made := func(file string) bool {
+		return slices.ContainsFunc(made, func(m project.Made) bool { return m.File == file })
+	}; made(project.SchemaFile) && !made("plans/network.yaml") {
+		a.say("\nEditors complete and check plans/network.yaml if it begins with the line\n" +
+			"# yaml-language-server: $schema=network.schema.json")
+	}
 	return a.sayLeft(dir)
 }
 

@@ -380,6 +380,9 @@ func (e *Edit) Rename(old, new string) error {
 		}
 		return refuse(fmt.Sprintf("there is no host, server or agent %q in the plan", old), hint)
 	}
+	if place := e.placeOf(new); place != "" {
+		return refuse(fmt.Sprintf("the name %q is taken (%s)", new, place), "names are unique among hosts and containers")
+	}
 	files := e.FilesOf(old)
 	if isHost {
 		if err := setAll(e.hosts, "name", old, new); err != nil {
@@ -404,6 +407,19 @@ func (e *Edit) Rename(old, new string) error {
 		}
 	}
 	return nil
+}
+
+// placeOf is where a host or container of the name stands, or "".
+func (e *Edit) placeOf(name string) string {
+	if host := e.plan.Host(name); host != nil {
+		return host.Place
+	}
+	for _, c := range slices.Concat(e.plan.Servers(), e.plan.Agents()) {
+		if c.Name == name {
+			return c.Place
+		}
+	}
+	return ""
 }
 
 func setAll(t *table, column, old, new string) error {

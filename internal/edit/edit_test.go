@@ -438,6 +438,7 @@ func TestRefused(t *testing.T) {
 		}},
 		{"no agent there", `no agent of the name "rolf"`, "", func(e *Edit) error { return e.RemoveContainer("rolf", true) }},
 		{"no such name", `no host, server or agent "karl-k3s-agnet"`, `did you mean "karl-k3s-agent"?`, func(e *Edit) error { return e.Rename("karl-k3s-agnet", "x") }},
+		{"name taken", `the name "ulf-k3s-agent" is taken (plans/k3s.csv:6)`, "unique", func(e *Edit) error { return e.Rename("karl", "Ulf-k3s-agent") }},
 		{"not a name", "is not a name", "", func(e *Edit) error { return e.Rename("karl", " x\n") }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -454,9 +455,11 @@ func TestRefused(t *testing.T) {
 // The result is looked at as a whole, also for what the change itself cannot know.
 func TestResultIsValidated(t *testing.T) {
 	for name, edit := range map[string]func(*Edit) error{
-		"name-invalid":   func(e *Edit) error { return e.Rename("karl", "ka_rl") },
-		"name-duplicate": func(e *Edit) error { return e.Rename("karl", "ulf-k3s-agent") },
-		"init-missing":   func(e *Edit) error { return e.RemoveContainer("olaf", false) },
+		"name-invalid": func(e *Edit) error { return e.Rename("karl", "ka_rl") },
+		"name-duplicate": func(e *Edit) error {
+			return e.AddHost(map[string]string{"name": "ulf-k3s-agent", "interface": "eno1"})
+		},
+		"init-missing": func(e *Edit) error { return e.RemoveContainer("olaf", false) },
 		"address-duplicate": func(e *Edit) error {
 			return e.AddContainer(plan.Agent, map[string]string{"host": "rolf", "ip": "10.0.100.2"})
 		},
