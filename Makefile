@@ -10,7 +10,7 @@ demo:
 	@.ci/demo
 
 test: packages lint
-	go test ./...
+	go test -timeout 40m ./...
 
 packages:
 	@.ci/packages

@@ -111,11 +111,6 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 	return nil
 }
 
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-	return line
-}
-
 // confirm asks a question on the terminal.
 func (a *app) confirm(question string, yes bool) error {
 	if yes {

@@ -56,8 +56,9 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "k3splan",
 		Short: "From a spreadsheet of machines to a running NixOS/k3s rack",
-		Long: `k3splan reads a plan of machines (plans/hosts.csv, plans/k3s.csv, plans/network.yaml), says
-everything that is wrong with it, and renders a NixOS hive that Colmena builds and deploys.`,
+		Long: `k3splan reads a plan of machines (plans/hosts.csv, plans/k3s.csv, plans/network.yaml, or in their
+place the sheets hosts, k3s and network of plans/cluster.xlsx), says everything that is wrong with
+it, and renders a NixOS hive that Colmena builds and deploys.`,
 		Example: `  k3splan setup my-rack && cd my-rack
   k3splan validate
   k3splan deploy`,
@@ -89,7 +90,9 @@ everything that is wrong with it, and renders a NixOS hive that Colmena builds a
 		a.statusCommand(), a.hardwareCommand(),
 		a.secretsCommand(),
 		a.sshCommand(), a.sshConfigCommand(), a.knownHostsCommand(), a.tokenCommand(), a.kubeconfigCommand(),
+		a.addCommand(), a.removeCommand(), a.renameCommand(), a.schemaCommand(), a.manCommand(), a.doctorCommand(),
 	)
+	finishCommands(root)
 	return root
 }
 

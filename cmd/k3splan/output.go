@@ -149,6 +149,7 @@ type colour string
 const (
 	red    colour = "31"
 	yellow colour = "33"
+	green  colour = "32"
 	cyan   colour = "36"
 )
 

@@ -46,7 +46,7 @@ func (a *app) setup(dir string) error {
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return usageError(fmt.Errorf("%s is a file, not a folder", dir))
 	}
-	hadPlan := fileExists(filepath.Join(dir, "plans", "hosts.csv"))
+	hadPlan := fileExists(filepath.Join(dir, plan.HostsFile)) || fileExists(filepath.Join(dir, plan.WorkbookFile))
 	made, err := project.Setup(dir, k3splan.Files)
 	for _, m := range made {
 		verb := "made"
@@ -70,6 +70,12 @@ func (a *app) setup(dir string) error {
 	if slices.ContainsFunc(made, func(m project.Made) bool { return m.File == hostkeys.File }) {
 		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
 			"it with k3splan known-hosts scan HOST.")
+	}
+	if made := func(file string) bool {
+		return slices.ContainsFunc(made, func(m project.Made) bool { return m.File == file })
+	}; made(project.SchemaFile) && !made("plans/network.yaml") {
+		a.say("\nEditors complete and check plans/network.yaml if it begins with the line\n" +
+			"# yaml-language-server: $schema=network.schema.json")
 	}
 	return a.sayLeft(dir)
 }

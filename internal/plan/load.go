@@ -11,13 +11,18 @@ import (
 	"github.com/gocarina/gocsv"
 )
 
+// The tables, relative to the project.
 const (
-	hostsFile = "plans/hosts.csv"
-	k3sFile   = "plans/k3s.csv"
+	HostsFile = "plans/hosts.csv"
+	K3sFile   = "plans/k3s.csv"
+
+	hostsFile = HostsFile
+	k3sFile   = K3sFile
 )
 
 var hostsSchema = schema{
 	file:     hostsFile,
+	sheet:    "hosts",
 	required: []string{"name", "interface", "ip", "admin"},
 	optional: []string{"serial", "boot", "system", "tags", "mac"},
 	keepCase: []string{"interface"},
@@ -30,6 +35,7 @@ var hostsSchema = schema{
 
 var k3sSchema = schema{
 	file:     k3sFile,
+	sheet:    "k3s",
 	required: []string{"host", "name", "type", "ip"},
 	optional: []string{"mac", "labels", "taints"},
 	keepCase: []string{"labels", "taints"},
@@ -64,46 +70,60 @@ type containerCells struct {
 // sorted. With an error among them the plan holds what could be understood, good enough to look
 // for further problems, and for nothing else.
 func Load(fsys fs.FS) (*Plan, Problems) {
+	tables, problems := readTables(fsys)
 	l := &loader{
 		plan:    &Plan{byName: map[string]*Host{}},
-		hosts:   readTable(fsys, hostsSchema),
-		k3s:     readTable(fsys, k3sSchema),
+		hosts:   tables.hosts,
+		k3s:     tables.k3s,
+		network: tables.network,
 		names:   map[string]place{},
 		ips:     map[netip.Addr]place{},
 		macs:    map[string]place{},
 		serials: map[string]place{},
 		targets: map[Target]place{},
 	}
-	var networkProblems Problems
 	l.plan.k3sRows = len(l.k3s.rows)
-	l.plan.Network, networkProblems = readNetwork(fsys, l.plan.HasK3s())
+	l.plan.Network = l.network.read(l.plan.HasK3s())
 	l.readHosts()
 	l.readContainers()
 	l.checkTags()
 	l.checkTargets()
-	l.checkSubnet(&networkProblems)
+	l.checkSubnet()
 	l.plan.Complete = l.hosts.complete && l.k3s.complete
 	slices.SortFunc(l.plan.Hosts, func(a, b *Host) int { return cmp.Compare(a.Name, b.Name) })
 
-	problems := slices.Concat(l.hosts.problems, l.k3s.problems, networkProblems)
+	problems = slices.Concat(problems, l.hosts.problems, l.k3s.problems, l.network.problems())
 	problems.Sort()
 	return l.plan, problems
+}
+
+// tables are what a plan is read from, CSV and YAML files or the sheets of a workbook.
+type tables struct {
+	hosts, k3s *table
+	network    *networkReader
+}
+
+func readTables(fsys fs.FS) (tables, Problems) {
+	if _, err := fs.Stat(fsys, workbookFile); err == nil {
+		return readWorkbook(fsys)
+	}
+	return tables{readTable(fsys, hostsSchema), readTable(fsys, k3sSchema), readNetworkFiles(fsys)}, nil
 }
 
 // place is where a name or address was first used.
 type place struct {
 	owner string // `host "olaf"`
-	file  string
-	line  int
+	where string // "plans/hosts.csv:3"
 }
 
-func (p place) String() string { return fmt.Sprintf("%s (%s:%d)", p.owner, p.file, p.line) }
+func (p place) String() string { return fmt.Sprintf("%s (%s)", p.owner, p.where) }
 
 // loader reads the rows in the order of the files, hosts before containers, so that of two
 // duplicates the later one is the problem.
 type loader struct {
 	plan       *Plan
 	hosts, k3s *table
+	network    *networkReader
 
 	names        map[string]place
 	ips          map[netip.Addr]place
@@ -129,7 +149,7 @@ func unique[V comparable](seen map[V]place, value V, r row, column, code, messag
 		r.fail(column, r.raw(column), code, fmt.Sprintf(message, first), hint)
 		return false
 	}
-	seen[value] = place{owner, r.table.file, r.line}
+	seen[value] = place{owner, r.table.place(r.line, column)}
 	return true
 }
 
@@ -185,7 +205,7 @@ func (l *loader) readHosts() {
 func (l *loader) readHost(r row, cells hostCells, own []string) {
 	host := &Host{
 		Name: cells.Name, Interface: cells.Interface, Admin: cells.Admin, Serial: cells.Serial,
-		Own: r.own(own), Line: r.line,
+		Own: r.own(own), Line: r.line, Place: r.table.place(r.line, "name"),
 	}
 	switch {
 	case !r.required("name", host.Name):
@@ -347,7 +367,7 @@ func (l *loader) readContainers() {
 		}
 		if init != nil {
 			r.fail("type", r.raw("type"), "init-duplicate",
-				fmt.Sprintf("there is an init server already (%s:%d); a second one would start a cluster of its own", k3sFile, init.line),
+				fmt.Sprintf("there is an init server already (%s); a second one would start a cluster of its own", l.k3s.place(init.line, "type")),
 				`let all servers but one be of type "server"`)
 			continue
 		}
@@ -368,7 +388,7 @@ func (l *loader) readContainers() {
 }
 
 func (l *loader) readContainer(r row, cells containerCells, own []string) *Container {
-	c := &Container{Name: cells.Name, Own: r.own(own), Line: r.line}
+	c := &Container{Name: cells.Name, Own: r.own(own), Line: r.line, Place: r.table.place(r.line, "name")}
 	if r.required("name", c.Name) {
 		r.check("name", checkName(c.Name))
 	}
@@ -426,7 +446,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 			if l.unknownHosts++; l.unknownHosts <= maxHints {
 				hint = didYouMean(hostName, l.plan.HostNames())
 			}
-			r.fail("host", r.raw("host"), "host-unknown", "there is no such host in "+hostsFile,
+			r.fail("host", r.raw("host"), "host-unknown", "there is no such host in "+l.hosts.file,
 				cmp.Or(hint, "add it there, or correct the name"))
 		}
 		return false
@@ -434,7 +454,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 	c.Host = host
 	if host.saysDHCP {
 		r.fail("host", r.raw("host"), "dhcp-with-containers", fmt.Sprintf("host %q has no static address, which containers need", host.Name),
-			fmt.Sprintf("give it one in %s:%d", hostsFile, host.Line))
+			"give it one in "+l.hosts.place(host.Line, "ip"))
 	}
 	if c.Role == "" {
 		return false
@@ -447,7 +467,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 		if first.Name == c.Name {
 			return first.Address == c.Address // told as name-duplicate
 		}
-		r.fail("host", r.raw("host"), code, fmt.Sprintf("the host has its %s already: %q (%s:%d)", kind, first.Name, k3sFile, first.Line),
+		r.fail("host", r.raw("host"), code, fmt.Sprintf("the host has its %s already: %q (%s)", kind, first.Name, first.Place),
 			fmt.Sprintf("at most one %s a host", kind))
 		return false
 	}
@@ -543,7 +563,7 @@ func (l *loader) checkTargets() {
 			continue
 		}
 		if other := hostAt[address]; other != nil && other != host && host.Target.Port == 0 && strings.Contains(cell, "@") {
-			r.fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the address of host %q (%s:%d)", other.Name, hostsFile, other.Line),
+			r.fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the address of host %q (%s)", other.Name, other.Place),
 				"it would be overwritten with this host's system")
 			continue
 		}
@@ -572,17 +592,15 @@ func (l *loader) hostNamed(name string) *Host {
 }
 
 // checkSubnet looks at all static addresses, if gateway and netmask are right.
-func (l *loader) checkSubnet(networkProblems *Problems) {
+func (l *loader) checkSubnet() {
 	subnet, gateway := l.plan.Network.Subnet, l.plan.Network.Gateway
 	if !subnet.IsValid() || len(l.addressed) == 0 {
 		return
 	}
 	if !slices.ContainsFunc(l.addressed, func(a addressed) bool { return subnet.Contains(a.address) }) {
-		*networkProblems = append(*networkProblems, Problem{
-			File: networkFile, Line: l.plan.Network.gatewayLine, Column: "gateway", Value: gateway.String(), Severity: Error, Code: "gateway-invalid",
-			Message: fmt.Sprintf("no address of the plan lies in the subnet of the gateway, %s", subnet),
-			Hint:    fmt.Sprintf("correct gateway or netmask; the first address of the plan is %s", l.addressed[0].address),
-		})
+		l.network.report(l.network.line("gateway"), "gateway", gateway.String(), finding{"gateway-invalid",
+			fmt.Sprintf("no address of the plan lies in the subnet of the gateway, %s", subnet),
+			fmt.Sprintf("correct gateway or netmask; the first address of the plan is %s", l.addressed[0].address)})
 		return
 	}
 	for _, a := range l.addressed {
@@ -590,7 +608,7 @@ func (l *loader) checkSubnet(networkProblems *Problems) {
 		switch {
 		case !subnet.Contains(a.address):
 			a.row.fail(column, a.row.raw(column), "address-outside-subnet", fmt.Sprintf("not in the subnet %s", subnet),
-				"the subnet is gateway and netmask in "+networkFile)
+				"the subnet is gateway and netmask in "+l.network.file)
 		case a.address == gateway:
 			a.row.fail(column, a.row.raw(column), "address-reserved", "the address of the gateway", "")
 		case a.address == subnet.Addr():

@@ -188,6 +188,10 @@ func TestProblems(t *testing.T) {
 		{"domain", n, "versions:", "domain: my_home\nversions:", []string{"domain-invalid network.yaml:3 domain"}},
 		{"timezone", n, "versions:", "timezone: Europe/Berln\nversions:", []string{"timezone-invalid network.yaml:3 timezone"}},
 		{"san", n, "versions:", "tls_san: [ok.example, 'a b']\nversions:", []string{"tls-san-invalid network.yaml:3 tls_san"}},
+		{"range", n, "versions:", "address_range: 10.0.100.9\nversions:", []string{"range-invalid network.yaml:3 address_range"}},
+		{"range upside down", n, "versions:", "address_range: 10.0.100.9-10.0.100.8\nversions:", []string{"range-invalid network.yaml:3 address_range"}},
+		{"range elsewhere", n, "versions:", "address_range: 10.0.100.9-10.0.101.8\nversions:", []string{"range-invalid network.yaml:3 address_range"}},
+		{"range with host bits", n, "versions:", "address_range: 10.0.100.9/27\nversions:", []string{"range-invalid network.yaml:3 address_range"}},
 		{"list for a value", n, "gateway: 10.0.100.1", "gateway: [10.0.100.1]", []string{"value-invalid network.yaml:2 gateway"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

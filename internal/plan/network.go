@@ -37,6 +37,9 @@ type Network struct {
 	// TLSSAN are further names and addresses of the Kubernetes API, sorted.
 	TLSSAN   []string
 	Versions Versions
+	// AddressRange are the addresses that k3splan may give to what is added; by default all of the
+	// subnet.
+	AddressRange AddressRange
 	// Secrets is where the secrets are kept. It is no part of the Model: no machine needs to know.
 	Secrets SecretStore
 
@@ -123,11 +126,30 @@ type document struct {
 	slips map[string]bool
 	// unreadable: nothing can be said about what is missing
 	unreadable bool
+	// cells are the rows of a sheet, by line, and the place of their values; nil in a YAML file
+	cells  map[int][]string
+	values int
+}
+
+// fileAt is the file of a problem in a line: in a sheet it names the cell with the value, or the
+// key's if there is no value.
+func (d *document) fileAt(line int, value string) string {
+	if d.cells == nil || line == 0 {
+		return d.file
+	}
+	column := max(d.values-1, 0)
+	for i, cell := range d.cells[line] {
+		if value != "" && i >= d.values && strings.Contains(cell, value) {
+			column = i
+			break
+		}
+	}
+	return d.file + "!" + cellName(column, line)
 }
 
 func (d *document) report(line int, key, value string, f finding) {
 	d.problems = append(d.problems, Problem{
-		File: d.file, Line: line, Column: key, Value: value, Severity: Error,
+		File: d.fileAt(line, value), Line: line, Column: key, Value: value, Severity: Error,
 		Code: f.code, Message: f.message, Hint: f.hint,
 	})
 }
@@ -311,12 +333,15 @@ func (d *document) list(key string) []*yaml.Node {
 var (
 	versionKeys = []string{"versions.nixos", "versions.k3s", "versions.disko"}
 	networkKeys = slices.Concat([]string{
-		"netmask", "gateway", "nameservers", "domain", "timezone", "pod_cidr", "service_cidr", "tls_san",
+		"netmask", "gateway", "nameservers", "domain", "timezone", "pod_cidr", "service_cidr", "tls_san", "address_range",
 		secretsKey, passPrefixKey,
 	}, versionKeys)
 )
 
-// networkReader turns the two YAML files into a Network.
+// listKeys may have several values.
+var listKeys = []string{"nameservers", "tls_san"}
+
+// networkReader turns the two YAML files, or a sheet, into a Network.
 type networkReader struct {
 	*document
 	// versions is the file in which versions are told: network.yaml or versions.yaml
@@ -324,32 +349,52 @@ type networkReader struct {
 	network  Network
 }
 
-// readNetwork reads network.yaml and, where it exists, versions.yaml. A key that is wrong leaves
-// the zero value in the Network.
-func readNetwork(fsys fs.FS, needsK3s bool) (Network, Problems) {
+// noNetwork is the reader of a network that could not be read at all.
+func noNetwork(file string, problems ...Problem) *networkReader {
+	d := &document{file: file, problems: problems, unreadable: true}
+	return &networkReader{document: d, versions: d}
+}
+
+// readNetworkFiles reads network.yaml and, where it exists, versions.yaml.
+func readNetworkFiles(fsys fs.FS) *networkReader {
 	data, problem := readFile(fsys, networkFile)
 	if problem != nil {
-		return Network{Secrets: SecretStore{Kind: SecretUnknown}}, Problems{*problem}
+		return noNetwork(networkFile, *problem)
 	}
 	r := &networkReader{document: readDocument(networkFile, data, networkKeys)}
 	r.versions = r.document
-	problems := r.mergeVersions(fsys)
+	r.mergeVersions(fsys)
+	return r
+}
+
+// read gives the network; a key that is wrong leaves the zero value in it.
+func (r *networkReader) read(needsK3s bool) Network {
+	if r.keys == nil {
+		return Network{Secrets: SecretStore{Kind: SecretUnknown}}
+	}
 	r.readAddresses()
 	r.readNames()
 	r.readVersions(needsK3s)
 	r.readSecretStore()
-	problems = append(problems, r.document.problems...)
-	return r.network, problems
+	return r.network
+}
+
+// problems are those of all the files that were read.
+func (r *networkReader) problems() Problems {
+	if r.versions != r.document {
+		return slices.Concat(r.document.problems, r.versions.problems)
+	}
+	return r.document.problems
 }
 
 // mergeVersions takes in versions.yaml, where the keys may stand below `versions` or alone.
-func (r *networkReader) mergeVersions(fsys fs.FS) Problems {
+func (r *networkReader) mergeVersions(fsys fs.FS) {
 	data, problem := readFile(fsys, versionsFile)
 	if problem != nil {
-		if problem.Code == "file-missing" {
-			return nil
+		if problem.Code != "file-missing" {
+			r.document.problems = append(r.document.problems, *problem)
 		}
-		return Problems{*problem}
+		return
 	}
 	var alone []string
 	for _, key := range versionKeys {
@@ -372,7 +417,6 @@ func (r *networkReader) mergeVersions(fsys fs.FS) Problems {
 		d.slips[key] = d.slips[key] || d.slips[short]
 	}
 	r.versions = d
-	return nil
 }
 
 // version gives a version and the document in which it stands.
@@ -440,6 +484,69 @@ func (r *networkReader) readAddresses() {
 	r.network.ServiceCIDR = r.cidr("service_cidr", defaultServiceCIDR, 12, 28,
 		"between /12 and /28, such as 10.43.0.0/16")
 	r.checkOverlaps()
+	r.readRange()
+}
+
+// AddressRange is a range of IPv4 addresses, both ends included.
+type AddressRange struct{ First, Last netip.Addr }
+
+// Contains tells whether the address lies in the range.
+func (a AddressRange) Contains(address netip.Addr) bool {
+	return a.First.Compare(address) <= 0 && address.Compare(a.Last) <= 0
+}
+
+func (a AddressRange) String() string { return a.First.String() + "-" + a.Last.String() }
+
+// readRange reads FIRST-LAST or a network. Without the key the range is what the subnet has
+// between its own address and the broadcast address.
+func (r *networkReader) readRange() {
+	subnet := r.network.Subnet
+	if subnet.IsValid() {
+		r.network.AddressRange = AddressRange{subnet.Addr().Next(), lastAddress(subnet).Prev()}
+	}
+	text, ok := r.text("address_range")
+	if !ok {
+		return
+	}
+	found, wrong := parseRange(text)
+	if wrong == nil && subnet.IsValid() && !(subnet.Contains(found.First) && subnet.Contains(found.Last)) {
+		wrong = &finding{"range-invalid", fmt.Sprintf("not in the subnet %s", subnet), "such as " + r.network.AddressRange.String()}
+	}
+	if wrong != nil {
+		r.fail("address_range", r.keys["address_range"], wrong)
+		return
+	}
+	r.network.AddressRange = found
+}
+
+func parseRange(text string) (AddressRange, *finding) {
+	wrong := &finding{"range-invalid", "not a range of IPv4 addresses", "10.0.100.32-10.0.100.63, or 10.0.100.32/27"}
+	if strings.Contains(text, "/") {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil || !prefix.Addr().Is4() || prefix != prefix.Masked() {
+			return AddressRange{}, wrong
+		}
+		return AddressRange{prefix.Addr(), lastAddress(prefix)}, nil
+	}
+	first, last, both := strings.Cut(text, "-")
+	if !both {
+		return AddressRange{}, wrong
+	}
+	var found AddressRange
+	for _, end := range []struct {
+		text string
+		to   *netip.Addr
+	}{{first, &found.First}, {last, &found.Last}} {
+		address, wrongEnd := parseAddress(strings.TrimSpace(end.text))
+		if wrongEnd != nil {
+			return AddressRange{}, wrong
+		}
+		*end.to = address
+	}
+	if found.Last.Less(found.First) {
+		return AddressRange{}, &finding{"range-invalid", "the first address comes after the last", fmt.Sprintf("write %s-%s", found.Last, found.First)}
+	}
+	return found, nil
 }
 
 func (r *networkReader) setSubnet(gateway netip.Addr, bits int) {
@@ -449,7 +556,7 @@ func (r *networkReader) setSubnet(gateway netip.Addr, bits int) {
 			"the address of your router in the LAN"})
 		return
 	}
-	r.network.Gateway, r.network.Subnet, r.network.gatewayLine = gateway, subnet, r.line("gateway")
+	r.network.Gateway, r.network.Subnet = gateway, subnet
 }
 
 // lastAddress is the broadcast address of an IPv4 network.
@@ -547,9 +654,6 @@ func (r *networkReader) readVersions(needsK3s bool) {
 		r.network.Versions.K3s = version
 	} else if needsK3s {
 		r.missing("versions.k3s", "versions: {k3s: v1.31.14+k3s1}, or 1.31 for the patch release that nixpkgs has")
-	}
-	if r.versions != r.document {
-		r.document.problems = append(r.document.problems, r.versions.problems...)
 	}
 }
 

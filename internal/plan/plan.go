@@ -47,8 +47,10 @@ type Host struct {
 
 	Server, Agent *Container
 
-	// Line is where the row stands in hosts.csv.
-	Line int
+	// Line is where the row stands in its table, and Place the same for people:
+	// "plans/hosts.csv:3", or "plans/cluster.xlsx!hosts!A3".
+	Line  int
+	Place string
 
 	// saysDHCP tells a host with DHCP from one whose address is wrong.
 	saysDHCP bool
@@ -102,8 +104,9 @@ type Container struct {
 	Labels, Taints []string
 	Own            map[string]string
 
-	// Line is where the row stands in k3s.csv.
-	Line int
+	// Line and Place are where the row stands, as in Host.
+	Line  int
+	Place string
 }
 
 // IsServer tells whether the container is a member of etcd.

@@ -18,7 +18,8 @@ const (
 
 // Problem is one finding in a project: what is wrong, where, and how to mend it.
 type Problem struct {
-	// File is relative to the project, with forward slashes ("plans/hosts.csv").
+	// File is relative to the project, with forward slashes ("plans/hosts.csv"). In a workbook it
+	// names the sheet and the cell as well ("plans/cluster.xlsx!k3s!C5").
 	File string `json:"file"`
 	// Line is where the record starts, counted from 1; 0 means the whole file.
 	Line int `json:"line"`
@@ -40,13 +41,10 @@ const maxShown = 80
 // String gives `file:line: column "value": message`, without the hint.
 func (p Problem) String() string {
 	var b strings.Builder
-	if file := strconv.Quote(p.File); strings.Contains(file, `\`) {
-		b.WriteString(file) // a line break in a name must not begin a line
+	if place := strconv.Quote(p.Place()); strings.Contains(place, `\`) {
+		b.WriteString(place) // a line break in a name must not begin a line
 	} else {
-		b.WriteString(p.File)
-	}
-	if p.Line > 0 {
-		fmt.Fprintf(&b, ":%d", p.Line)
+		b.WriteString(p.Place())
 	}
 	b.WriteString(": ")
 	value := p.Value
@@ -65,6 +63,23 @@ func (p Problem) String() string {
 	return b.String()
 }
 
+// Place is where the problem is: "plans/hosts.csv:3", or "plans/cluster.xlsx!k3s!C5", which tells
+// the row by itself.
+func (p Problem) Place() string {
+	if p.Line == 0 || strings.HasPrefix(p.File, workbookFile+"!") {
+		return p.File
+	}
+	return fmt.Sprintf("%s:%d", p.File, p.Line)
+}
+
+// withoutCell is File without the cell of a workbook, whose row is Line: C10 comes after C9.
+func (p Problem) withoutCell() string {
+	if strings.HasPrefix(p.File, workbookFile+"!") {
+		return strings.Join(strings.SplitN(p.File, "!", 3)[:2], "!")
+	}
+	return p.File
+}
+
 // Problems are the findings of one run.
 type Problems []Problem
 
@@ -72,7 +87,7 @@ type Problems []Problem
 func (ps Problems) Sort() {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(
-			cmp.Compare(a.File, b.File),
+			cmp.Compare(a.withoutCell(), b.withoutCell()),
 			cmp.Compare(a.Line, b.Line),
 			cmp.Compare(a.Column, b.Column),
 			cmp.Compare(a.Code, b.Code),

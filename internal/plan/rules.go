@@ -108,7 +108,7 @@ func parseAddress(text string) (netip.Addr, *finding) {
 	case err == nil:
 		hint = "k3splan works with IPv4: " + hint
 	case strings.Contains(text, "/"):
-		hint = "without the netmask: it stands once in plans/network.yaml"
+		hint = "without the netmask, which the network has once for all"
 	case strings.Contains(text, ","):
 		hint = "with points: " + strings.ReplaceAll(text, ",", ".")
 	case oddCharacter(text) != "":

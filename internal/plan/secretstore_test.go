@@ -36,7 +36,9 @@ func TestWhereSecretsAreKept(t *testing.T) {
 		"an empty part":         {"secrets: pass\npass_prefix: a//b\n", SecretStore{Kind: SecretUnknown}, "value-invalid", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			network, problems := readNetwork(fstest.MapFS{networkFile: {Data: []byte(plainNetwork + test.more)}}, false)
+			reader := readNetworkFiles(fstest.MapFS{networkFile: {Data: []byte(plainNetwork + test.more)}})
+			network := reader.read(false)
+			problems := reader.problems()
 			require.Equal(t, test.want, network.Secrets)
 			if test.code == "" {
 				require.Empty(t, problems)
@@ -50,14 +52,16 @@ func TestWhereSecretsAreKept(t *testing.T) {
 		})
 	}
 	for _, text := range []string{"", "\tx", "- a\n"} {
-		network, _ := readNetwork(fstest.MapFS{networkFile: {Data: []byte(text)}}, false)
+		reader := readNetworkFiles(fstest.MapFS{networkFile: {Data: []byte(text)}})
+		network := reader.read(false)
 		if text == "" {
 			require.Equal(t, SecretFiles, network.Secrets.Kind)
 		} else {
 			require.Equal(t, SecretUnknown, network.Secrets.Kind, "%q", text)
 		}
 	}
-	network, _ := readNetwork(fstest.MapFS{}, false)
+	reader := readNetworkFiles(fstest.MapFS{})
+	network := reader.read(false)
 	require.Equal(t, SecretUnknown, network.Secrets.Kind)
 }
 

@@ -20,7 +20,9 @@ import (
 
 // schema says which columns of a table k3splan knows. All others are the user's own.
 type schema struct {
-	file     string
+	file string
+	// sheet is the table's name in a workbook
+	sheet    string
 	required []string
 	optional []string
 	// keepCase: columns whose case means something outside of k3splan
@@ -39,6 +41,12 @@ type table struct {
 	schema
 	columns []string
 	rows    []row
+	// header is the line of the header
+	header int
+	// separator is what stands between the cells of a file
+	separator rune
+	// inSheet: the table is a sheet of a workbook, and file names that
+	inSheet bool
 	// complete is false if a row was lost, so that nothing can be said about what is missing
 	complete bool
 	problems Problems
@@ -68,9 +76,30 @@ func (t *table) own() []string {
 
 func (t *table) report(severity Severity, line int, column, value, code, message, hint string) {
 	t.problems = append(t.problems, Problem{
-		File: t.file, Line: line, Column: column, Value: value,
+		File: t.fileAt(line, column), Line: line, Column: column, Value: value,
 		Severity: severity, Code: code, Message: message, Hint: hint,
 	})
+}
+
+// fileAt is the file of a problem in a line and column: in a sheet it names the cell, the row's
+// first one if there is no such column.
+func (t *table) fileAt(line int, column string) string {
+	if !t.inSheet || line == 0 {
+		return t.file
+	}
+	found := 0
+	for i, name := range t.columns {
+		// what stands in the header twice is wrong the second time, but only there
+		if column != "" && name == column && (found == 0 || line == t.header) {
+			found = i
+		}
+	}
+	return t.file + "!" + cellName(found, line)
+}
+
+// place is how a message names a cell: "plans/hosts.csv:3", "plans/cluster.xlsx!hosts!A3".
+func (t *table) place(line int, column string) string {
+	return Problem{File: t.fileAt(line, column), Line: line}.Place()
 }
 
 // raw is the cell as it stands in the file, "" if the table has no such column.
@@ -135,22 +164,28 @@ func readTable(fsys fs.FS, s schema) *table {
 		return t
 	}
 	records, complete := t.split(data)
-	t.complete = complete
+	t.take(records, complete)
 	t.reportFormulaErrors(data)
+	return t
+}
+
+// take checks header and rows; complete is false if there are more records than these, which could
+// not be read.
+func (t *table) take(records []record, complete bool) {
+	t.complete = complete
 	if len(records) == 0 {
 		if complete {
 			t.report(Error, 0, "", "", "column-missing", "there is no header",
-				"let the first line name the columns: "+strings.Join(s.required, ","))
+				"let the first line name the columns: "+strings.Join(t.required, ","))
 			t.complete = false
 		}
-		return t
+		return
 	}
 	if !t.takeHeader(records[0]) {
 		t.complete = false
-		return t
+		return
 	}
 	t.takeRows(records[1:])
-	return t
 }
 
 // read gives the file's text as UTF-8 with newlines.
@@ -214,10 +249,12 @@ func readFile(fsys fs.FS, file string) ([]byte, *Problem) {
 	return nil, problem
 }
 
-// record is what csv.Reader gives, with the line where it starts.
+// record is what csv.Reader gives, with the line where it starts, or a row of a sheet.
 type record struct {
 	line  int
 	cells []string
+	// lost are the cells of a sheet whose text nobody can know
+	lost []lostCell
 }
 
 // sepLine is Excel's first line that names the separator.
@@ -234,6 +271,7 @@ func (t *table) split(data []byte) (records []record, complete bool) {
 		separator = t.findSeparator(data)
 	}
 
+	t.separator = separator
 	reader := newReader(data, separator)
 	complete = true
 	for {
@@ -258,7 +296,7 @@ func (t *table) split(data []byte) (records []record, complete bool) {
 		// a spreadsheet program puts a comment with a separator in it into quotes
 		if !empty && !strings.HasPrefix(cells[0], "#") {
 			line, _ := reader.FieldPos(0)
-			records = append(records, record{line, cells})
+			records = append(records, record{line: line, cells: cells})
 		}
 	}
 }
@@ -400,6 +438,7 @@ func trimAroundQuotes(data []byte, separator byte) []byte {
 
 // takeHeader checks the names of the columns; false means that the rows cannot be understood.
 func (t *table) takeHeader(header record) bool {
+	t.header = header.line
 	for _, name := range header.cells {
 		t.columns = append(t.columns, strings.ToLower(name))
 	}
@@ -475,6 +514,9 @@ func (t *table) takeRows(records []record) {
 			if column == "" && r.cells[i] != "" && !unnamed[i] {
 				unnamed[i] = true
 				t.report(Error, r.line, "", r.cells[i], "row-length", "the cell stands in a column without a name", "name the column in the header")
+				if t.inSheet {
+					t.problems[len(t.problems)-1].File = t.file + "!" + cellName(i, r.line)
+				}
 			}
 		}
 		t.rows = append(t.rows, row{t, r.line, r.cells})

@@ -86,12 +86,18 @@ func (s *setup) create(file string, content []byte) error {
 // starter gives an embedded file.
 func (s *setup) starter(file string) ([]byte, error) { return fs.ReadFile(s.files, file) }
 
+// SchemaFile is the JSON Schema of network.yaml, beside it for editors.
+const SchemaFile = "plans/network.schema.json"
+
 // tables writes the starter tables. They fit together; beside tables of the user, a missing one
 // must fit to those instead: no container on hosts that are not theirs, and a gateway in the
 // network of their hosts.
 func (s *setup) tables() error {
+	if s.exists(plan.WorkbookFile) {
+		return nil // which takes the place of all of them
+	}
 	beside := s.exists("plans/hosts.csv") || s.exists("plans/k3s.csv")
-	for _, file := range []string{"plans/hosts.csv", "plans/k3s.csv", "plans/network.yaml"} {
+	for _, file := range []string{"plans/hosts.csv", "plans/k3s.csv", "plans/network.yaml", SchemaFile} {
 		content, err := s.starter(file)
 		if err != nil {
 			return err
@@ -116,6 +122,9 @@ func (s *setup) fit(file, content string) []byte {
 			last--
 		}
 		return []byte(strings.Join(lines[:last+1], "")) // comments and header
+	}
+	if file == SchemaFile {
+		return []byte(content)
 	}
 	p, _ := plan.Load(os.DirFS(s.dir))
 	taken := map[netip.Addr]bool{}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"k3splan/internal/edit"
+	"k3splan/internal/plan"
+)
+
+func (a *app) addCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "add",
+		Short: "Add a host, a server or an agent to the tables",
+		Long: `Adds a row to plans/hosts.csv or plans/k3s.csv, in the style that the table has; everything else
+keeps its bytes. What is left out is chosen: the address is the next free one of the subnet, or of
+address_range in plans/network.yaml. Nothing is written unless the plan is valid with the change.`,
+		Example: "  k3splan add host karl-2 --interface eno1 --admin karl\n  k3splan add server karl --dry-run\n  k3splan add agent rolf",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE:    func(command *cobra.Command, _ []string) error { return command.Help() },
+	}
+	command.AddCommand(a.addHostCommand(), a.addContainerCommand(plan.Server), a.addContainerCommand(plan.Agent))
+	return command
+}
+
+// cellFlags are flags whose values become cells, by column.
+type cellFlags struct {
+	command *cobra.Command
+	cells   map[string]*string
+	lists   map[string]*[]string
+	own     *[]string
+}
+
+func newCellFlags(command *cobra.Command) *cellFlags {
+	f := &cellFlags{command, map[string]*string{}, map[string]*[]string{}, new([]string)}
+	command.Flags().StringArrayVar(f.own, "set", nil, "fill a column of your own: `COLUMN=VALUE`; may be repeated")
+	return f
+}
+
+func (f *cellFlags) text(column, usage string, complete cobra.CompletionFunc) {
+	f.cells[column] = f.command.Flags().String(column, "", usage)
+	if complete == nil {
+		complete = cobra.NoFileCompletions
+	}
+	_ = f.command.RegisterFlagCompletionFunc(column, complete) // fails for an unknown flag only
+}
+
+// list is a flag that may be repeated; its values stand in one cell.
+func (f *cellFlags) list(flag, column, usage string, complete cobra.CompletionFunc) {
+	f.lists[column] = f.command.Flags().StringArray(flag, nil, usage+"; may be repeated")
+	if complete == nil {
+		complete = cobra.NoFileCompletions
+	}
+	_ = f.command.RegisterFlagCompletionFunc(flag, complete)
+}
+
+// values gives the cells that were given, and those of the arguments.
+func (f *cellFlags) values(cells map[string]string) (map[string]string, error) {
+	for column, value := range f.cells {
+		if *value != "" {
+			cells[column] = *value
+		}
+	}
+	for column, values := range f.lists {
+		if len(*values) > 0 {
+			cells[column] = strings.Join(*values, " ")
+		}
+	}
+	for _, pair := range *f.own {
+		column, value, found := strings.Cut(pair, "=")
+		column = strings.ToLower(strings.TrimSpace(column))
+		switch {
+		case !found || column == "":
+			return nil, usageError(fmt.Errorf("--set %q is not COLUMN=VALUE", pair))
+		case cells[column] != "":
+			return nil, usageError(fmt.Errorf("%s is given twice", column))
+		}
+		cells[column] = strings.TrimSpace(value)
+	}
+	return cells, nil
+}
+
+func (a *app) addHostCommand() *cobra.Command {
+	e := &editing{app: a}
+	command := &cobra.Command{
+		Use:   "host NAME",
+		Short: "Add a machine to plans/hosts.csv",
+		Long: `Adds a machine. Interface and admin need not be named if all hosts have the same. The address is
+the first free one after those of the other hosts, unless --ip names one.`,
+		Example: `  k3splan add host otto --interface eno1
+  k3splan add host otto --interface eno1 --admin olaf --ip 10.0.100.40@otto.example --tag storage
+  k3splan add host otto --interface eth0 --set slot=6 --dry-run`,
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cells := newCellFlags(command)
+	cells.text("interface", "the network interface", a.completeValues(func(h *plan.Host) []string { return []string{h.Interface} }))
+	cells.text("ip", "the address: `ADDRESS`, ADDRESS@TARGET or dhcp@TARGET", nil)
+	cells.text("admin", "the `LOGIN` of the person who looks after it", a.completeValues(func(h *plan.Host) []string { return []string{h.Admin} }))
+	cells.text("serial", "the serial of the disk to partition", nil)
+	cells.text("boot", "efi or legacy", cobra.FixedCompletions([]string{"efi", "legacy"}, cobra.ShellCompDirectiveNoFileComp))
+	cells.text("system", "x86_64-linux or aarch64-linux", cobra.FixedCompletions([]string{"x86_64-linux", "aarch64-linux"}, cobra.ShellCompDirectiveNoFileComp))
+	cells.text("mac", "the MAC address of the interface", nil)
+	cells.list("tag", "tags", "a `TAG` to select the host by", a.completeValues(func(h *plan.Host) []string { return h.Tags }))
+	e.flags(command)
+	command.RunE = func(_ *cobra.Command, args []string) error {
+		values, err := cells.values(map[string]string{"name": args[0]})
+		if err != nil {
+			return err
+		}
+		return e.run(func(tables *edit.Edit) error { return tables.AddHost(values) })
+	}
+	return command
+}
+
+// addContainerCommand is `add server` or `add agent`.
+func (a *app) addContainerCommand(role plan.Role) *cobra.Command {
+	e := &editing{app: a}
+	kind := string(role)
+	command := &cobra.Command{
+		Use:   kind + " HOST",
+		Short: "Add a k3s " + kind + " to a host in plans/k3s.csv",
+		Long: `Adds a k3s server to a host. The first server of a plan becomes the init server. Name and address
+are chosen as those of the other servers, unless --name and --ip tell them.`,
+		Example:           "  k3splan add server karl\n  k3splan add server ulrich --name ulrich-etcd --ip 10.0.100.16 --dry-run",
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completing(hostsWhere(func(h *plan.Host) bool { return h.Server == nil && !h.DHCP() })),
+	}
+	if role == plan.Agent {
+		command.Long = `Adds a k3s agent to a host. Name and address are chosen as those of the other agents, unless
+--name and --ip tell them.`
+		command.Example = "  k3splan add agent rolf\n  k3splan add agent ulrich --label disk=large --taint storage=only:NoSchedule"
+		command.ValidArgsFunction = a.completing(hostsWhere(func(h *plan.Host) bool { return h.Agent == nil && !h.DHCP() }))
+	}
+	cells := newCellFlags(command)
+	cells.text("name", "the name of the "+kind, nil)
+	cells.text("ip", "its address", nil)
+	cells.text("mac", "its MAC address", nil)
+	if role == plan.Agent {
+		cells.list("label", "labels", "a label `KEY=VALUE` of the node", nil)
+		cells.list("taint", "taints", "a taint `KEY=VALUE:EFFECT` of the node", nil)
+	}
+	e.flags(command)
+	command.RunE = func(_ *cobra.Command, args []string) error {
+		values, err := cells.values(map[string]string{"host": args[0]})
+		if err != nil {
+			return err
+		}
+		return e.run(func(tables *edit.Edit) error { return tables.AddContainer(role, values) })
+	}
+	return command
+}

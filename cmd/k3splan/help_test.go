@@ -1,0 +1,289 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+)
+
+// commands gives all commands, also those that cobra adds.
+func commands() []*cobra.Command {
+	root := (&app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}).root()
+	var all []*cobra.Command
+	var walk func(*cobra.Command)
+	walk = func(command *cobra.Command) {
+		all = append(all, command)
+		for _, child := range command.Commands() {
+			walk(child)
+		}
+	}
+	walk(root)
+	return all
+}
+
+// notRun are the commands whose examples cannot run in a test, because they reach other machines
+// or the network, or ask at a terminal. Their examples are read as the program reads its
+// arguments.
+var notRun = map[string]string{
+	"deploy": "reaches the hosts", "status": "reaches the hosts", "hardware": "reaches a host", "ssh": "reaches a host",
+	"kubeconfig": "reaches a server", "token": "reaches a server", "known-hosts": "reaches the hosts", "update": "asks the public sources",
+	"boot-stick": "builds an image and writes a device", "passwd": "asks at a terminal", "secrets": "may start an editor",
+}
+
+// Every command has an example, and every example works.
+func TestExamples(t *testing.T) {
+	project := exampleProject(t)
+	for _, command := range commands() {
+		path := strings.TrimPrefix(strings.TrimPrefix(command.CommandPath(), "k3splan"), " ")
+		t.Run(path, func(t *testing.T) {
+			require.NotEmpty(t, command.Short)
+			require.NotEmpty(t, command.Example, "no example")
+			var before []string // what prepares the next line
+			ran := 0
+			for line := range strings.Lines(command.Example) {
+				line = strings.TrimSpace(line)
+				if !strings.Contains(line, "k3splan ") {
+					before = append(before, line)
+					continue
+				}
+				ran++
+				script := strings.Join(append(before, line), "\n")
+				if reason := whyNotRun(line); reason != "" {
+					t.Logf("read, not run: %s: it %s", line, reason)
+					requireReadable(t, script)
+					continue
+				}
+				out, err := shell(t, project, script).CombinedOutput()
+				require.NoError(t, err, "%s\n%s", line, out)
+			}
+			require.NotZero(t, ran)
+		})
+	}
+}
+
+// whyNotRun says what keeps a line from being run here, or "".
+func whyNotRun(line string) string {
+	words := strings.Fields(line)
+	for i, word := range words {
+		if word == "k3splan" && i+1 < len(words) && !slices.Contains(words, "--stdin") {
+			if reason := notRun[words[i+1]]; reason != "" {
+				return reason
+			}
+		}
+		if slices.Contains([]string{"jq", "git", "man", "cp"}, word) && (i == 0 || strings.Trim(words[i-1], "|&;") == "") {
+			if _, err := exec.LookPath(word); err != nil {
+				return "needs " + word
+			}
+		}
+	}
+	return ""
+}
+
+// exampleProject is a copy of the five-host example that lacks nothing, under git.
+func exampleProject(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "rack")
+	require.NoError(t, os.CopyFS(dir, os.DirFS(filepath.Join("..", "..", "examples", "rack"))))
+	out, err := shell(t, dir, "cd "+dir+" && k3splan setup").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets", "all.pub"), []byte(testKey), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets", "passwd"), []byte(testHash), 0o600))
+	if _, err := exec.LookPath("git"); err == nil {
+		out, err := shell(t, dir, "cd "+dir+" && git init -q && git add . && git -c user.name=t -c user.email=t@example.org commit -qm rack").CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	return dir
+}
+
+// shell runs a script in a fresh copy of a project, with stand-ins for programs that would reach
+// out: colmena succeeds, pass shows a password.
+func shell(t *testing.T, project, script string) *exec.Cmd {
+	t.Helper()
+	home := t.TempDir()
+	bin := filepath.Join(home, "bin")
+	require.NoError(t, os.Mkdir(bin, 0o755))
+	for program, text := range map[string]string{"colmena": "exit 0", "pass": "echo a long passphrase"} {
+		require.NoError(t, os.WriteFile(filepath.Join(bin, program), []byte("#!/bin/sh\n"+text+"\n"), 0o755))
+	}
+	here := filepath.Join(home, "project")
+	if _, err := os.Stat(project); err == nil {
+		require.NoError(t, copyTree(project, here))
+	}
+	command := exec.Command("sh", "-euc", script)
+	command.Dir = here
+	command.Env = append(os.Environ(), "HOME="+home, "PATH="+bin+":"+os.Getenv("PATH"), "MANPAGER=cat", "NO_COLOR=1")
+	return command
+}
+
+// copyTree copies files with their modes: secrets stay their owner's.
+func copyTree(from, to string) error {
+	return filepath.WalkDir(from, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, strings.TrimPrefix(name, from))
+		if entry.IsDir() {
+			return os.MkdirAll(target, info.Mode().Perm()|0o700)
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, data, info.Mode().Perm())
+	})
+}
+
+// requireReadable: the shell takes the line apart, and every call of k3splan in it has a command,
+// flags and arguments that exist.
+func requireReadable(t *testing.T, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	calls := filepath.Join(dir, "calls")
+	// in place of the program: one line a call, one argument between each pair of bells
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "k3splan"), []byte("#!/bin/sh\nprintf '%s\\007' \"$@\" >> '"+calls+"'\necho >> '"+calls+"'\n"), 0o755))
+	for _, program := range []string{"pass", "cd", "kubectl", "jq"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"), 0o755))
+	}
+	command := exec.Command("sh", "-uc", "cd() { :; }\n"+script)
+	command.Dir = dir
+	command.Env = []string{"PATH=" + dir + ":/usr/bin:/bin", "HOME=" + dir}
+	out, err := command.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	text, err := os.ReadFile(calls)
+	require.NoError(t, err)
+	for call := range strings.Lines(string(text)) {
+		args := strings.Split(strings.TrimSuffix(strings.TrimSuffix(call, "\n"), "\a"), "\a")
+		root := (&app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}).root()
+		found, rest, err := root.Find(args)
+		require.NoError(t, err, "%q", args)
+		require.NotEqual(t, root, found, "%q", args)
+		require.NoError(t, found.ParseFlags(rest), "%q", args)
+		require.NoError(t, found.ValidateArgs(found.Flags().Args()), "%q", args)
+	}
+}
+
+// The pages are there for every command, the same at every run, and without a date of today.
+func TestManPages(t *testing.T) {
+	write := func() map[string]string {
+		dir := filepath.Join(t.TempDir(), "man1")
+		out, err := exec.Command("k3splan", "man", dir).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		pages := map[string]string{}
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		for _, entry := range entries {
+			text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+			require.NoError(t, err)
+			pages[entry.Name()] = string(text)
+		}
+		return pages
+	}
+	pages := write()
+	require.Equal(t, pages, write())
+	for _, command := range commands() {
+		if command.Name() == "help" {
+			continue // which man itself is
+		}
+		page := pages[strings.ReplaceAll(command.CommandPath(), " ", "-")+".1"]
+		require.Contains(t, page, ".SH EXAMPLE", command.CommandPath())
+	}
+	if _, err := exec.LookPath("mandoc"); err != nil {
+		t.Skip("SKIP: mandoc is not on PATH (Debian: mandoc); the pages were not formatted")
+	}
+	for name, page := range pages {
+		format := exec.Command("mandoc", "-Tutf8", "-Werror")
+		format.Stdin = strings.NewReader(page)
+		out, err := format.CombinedOutput()
+		require.NoError(t, err, "%s: %s", name, out)
+		require.NotEmpty(t, out, name)
+	}
+}
+
+// Each shell completes hosts, tags, containers and values, in its own way.
+func TestCompletion(t *testing.T) {
+	project := exampleProject(t)
+	for _, test := range []struct {
+		line string
+		want []string
+	}{
+		{"deploy o", []string{"olaf"}},
+		{"deploy @st", []string{"@storage"}},
+		{"build karl @k3s-", []string{"@k3s-agent", "@k3s-init", "@k3s-server"}},
+		{"add agent r", []string{"rolf"}}, // the one without an agent
+		{"remove agent ul", []string{"ulf", "ulf-k3s-agent"}},
+		{"remove host ka", []string{"karl"}},
+		{"rename ulf-", []string{"ulf-k3s-agent", "ulf-k3s-server"}},
+		{"add host x --boot l", []string{"legacy"}},
+		{"add host x --interface eno", []string{"eno1"}},
+		{"passwd u", []string{"ulf", "ulrich"}},
+	} {
+		for shellName, script := range map[string]string{"bash": completeInBash, "fish": completeInFish, "zsh": completeInZsh} {
+			t.Run(shellName+" "+test.line, func(t *testing.T) {
+				if _, err := exec.LookPath(shellName); err != nil {
+					t.Skipf("SKIP: %s is not on PATH (Debian: %[1]s)", shellName)
+				}
+				if _, err := os.Stat(bashCompletion); shellName == "bash" && err != nil {
+					t.Skip("SKIP: bash's completion library is not installed (Debian: bash-completion)")
+				}
+				file := filepath.Join(t.TempDir(), "complete")
+				require.NoError(t, os.WriteFile(file, []byte(script), 0o600))
+				run := shell(t, project, shellName+" "+file+" 'k3splan "+test.line+"'")
+				out, err := run.Output()
+				require.NoError(t, err)
+				got := strings.Fields(string(out))
+				slices.Sort(got)
+				require.Equal(t, test.want, got)
+			})
+		}
+	}
+}
+
+const bashCompletion = "/usr/share/bash-completion/bash_completion"
+
+// completeInBash does what an interactive bash does with the line: it takes the @ for the end of a
+// word, and puts what it gets behind it.
+const completeInBash = `
+. ` + bashCompletion + `
+. <(k3splan completion bash)
+COMP_WORDBREAKS=$' \t\n"\'@><=;|&(:'
+COMP_LINE=$1 COMP_POINT=${#1} COMP_TYPE=9 COMP_KEY=9 COMP_WORDS=()
+for word in $1; do
+	case $word in
+	@*) COMP_WORDS+=(@ "${word#@}") ;;
+	*) COMP_WORDS+=("$word") ;;
+	esac
+done
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+__start_k3splan 2>/dev/null
+case $1 in
+*@*) printf '@%s\n' "${COMPREPLY[@]% }" ;;
+*) printf '%s\n' "${COMPREPLY[@]% }" ;;
+esac
+`
+
+const completeInFish = `
+k3splan completion fish | source
+complete -C $argv[1] | string replace -r '\t.*' ''
+true
+`
+
+// completeInZsh stands in for zsh's own functions: _describe shows what fits to the word.
+const completeInZsh = `
+compdef() { : }
+. <(k3splan completion zsh)
+_describe() { for candidate in "${(@P)${@[-1]}}"; do [[ $candidate == "$words[CURRENT]"* ]] && print -r -- "${candidate%%:*}"; done; return 0 }
+words=(${(z)1})
+CURRENT=$#words
+_k3splan
+`

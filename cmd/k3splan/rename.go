@@ -1,0 +1,29 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"k3splan/internal/edit"
+)
+
+func (a *app) renameCommand() *cobra.Command {
+	e := &editing{app: a}
+	command := &cobra.Command{
+		Use:   "rename OLD NEW",
+		Short: "Give a host, a server or an agent another name",
+		Long: `Writes the new name into plans/hosts.csv and wherever plans/k3s.csv names the host, and renames
+your files that are named after it: nixConfigs/OLD.nix, partitioning/OLD.nix, hardware/OLD.nix,
+secrets/OLD_passwd, secrets/OLD.pub, secrets/NAME-OLD.pub and the like.
+
+The containers of a host keep their own names, because those mean something to a cluster that lives;
+they are renamed by themselves. Where else the old name stands in your files is told, not changed.`,
+		Example:           "  k3splan rename karl carl\n  k3splan rename karl-k3s-agent karl-worker --dry-run",
+		Args:              usageArgs(cobra.ExactArgs(2)),
+		ValidArgsFunction: a.completing(namesOf),
+	}
+	e.flags(command)
+	command.RunE = func(_ *cobra.Command, args []string) error {
+		return e.run(func(tables *edit.Edit) error { return tables.Rename(args[0], args[1]) })
+	}
+	return command
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"io/fs"
+
+	"github.com/spf13/cobra"
+
+	"k3splan"
+	"k3splan/internal/project"
+)
+
+func (a *app) schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of plans/network.yaml, for editors",
+		Long: `Prints the JSON Schema of plans/network.yaml, with which editors complete its keys and check their
+values. setup writes it to plans/network.schema.json, and the first line of the starter network.yaml
+names it:
+
+  # yaml-language-server: $schema=network.schema.json`,
+		Example: "  k3splan schema > plans/network.schema.json",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			text, err := schema()
+			if err != nil {
+				return err
+			}
+			_, err = a.stdout.Write(text)
+			return err
+		},
+	}
+}
+
+// schema is the one that this program knows.
+func schema() ([]byte, error) { return fs.ReadFile(k3splan.Files, project.SchemaFile) }

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/xuri/excelize/v2"
+
+	"k3splan/internal/plan"
+)
+
+// intoWorkbook puts a project's tables into plans/cluster.xlsx, in place of the files.
+func intoWorkbook(t *testing.T, project string) {
+	t.Helper()
+	file := excelize.NewFile()
+	defer file.Close()
+	for _, table := range []string{"hosts", "k3s"} {
+		name := filepath.Join(project, "plans", table+".csv")
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		reader := csv.NewReader(strings.NewReader(string(text)))
+		reader.Comment = '#'
+		rows, err := reader.ReadAll()
+		require.NoError(t, err)
+		_, err = file.NewSheet(table)
+		require.NoError(t, err)
+		for i, row := range rows {
+			cell, err := excelize.CoordinatesToCellName(1, i+1)
+			require.NoError(t, err)
+			require.NoError(t, file.SetSheetRow(table, cell, &row))
+		}
+		require.NoError(t, os.Remove(name))
+	}
+	require.NoError(t, file.SetSheetName("Sheet1", "network"))
+	for i, row := range [][]any{
+		{"netmask", 24}, {"gateway", "10.0.100.1"}, {"nameservers", "9.9.9.9", "1.1.1.1"}, {"domain", "rack.home.arpa"},
+		{"timezone", "Europe/Berlin"}, {"tls_san", "k3s.rack.home.arpa"}, {"versions.nixos", "nixos-24.11"}, {"versions.k3s", 1.31},
+	} {
+		cell, err := excelize.CoordinatesToCellName(1, i+1)
+		require.NoError(t, err)
+		require.NoError(t, file.SetSheetRow("network", cell, &row))
+	}
+	require.NoError(t, os.Remove(filepath.Join(project, "plans", "network.yaml")))
+	require.NoError(t, file.SaveAs(filepath.Join(project, plan.WorkbookFile)))
+}
+
+// A workbook in place of the tables renders to the same bytes; setup and validate find all they need.
+func TestWorkbookProject(t *testing.T) {
+	tables, workbook := exampleProject(t), exampleProject(t)
+	intoWorkbook(t, workbook)
+	rendered := func(project string) map[string]string {
+		command := shell(t, project, "k3splan setup; k3splan validate --strict; k3splan render")
+		out, err := command.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.NotContains(t, string(out), "hosts.csv", "setup makes no tables beside a workbook")
+		files := map[string]string{}
+		root := filepath.Join(command.Dir, "generated")
+		require.NoError(t, filepath.WalkDir(root, func(name string, entry os.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			text, err := os.ReadFile(name)
+			files[strings.TrimPrefix(name, root)] = string(text)
+			return err
+		}))
+		return files
+	}
+	want := rendered(tables)
+	require.NotEmpty(t, want["/cluster.json"])
+	require.Equal(t, want, rendered(workbook))
+}
+
+func TestWorkbookProblems(t *testing.T) {
+	project := exampleProject(t)
+	intoWorkbook(t, project)
+	name := filepath.Join(project, plan.WorkbookFile)
+	file, err := excelize.OpenFile(name)
+	require.NoError(t, err)
+	require.NoError(t, file.SetCellStr("k3s", "C5", "agnet"))
+	require.NoError(t, file.Save())
+	require.NoError(t, file.Close())
+
+	out, err := shell(t, project, "k3splan validate").Output()
+	require.Error(t, err)
+	require.Equal(t, "plans/cluster.xlsx!k3s!C5: type \"agnet\": there is no such type\n  hint: did you mean \"agent\"?\n", string(out))
+
+	out, err = shell(t, project, "k3splan validate --json").Output()
+	require.Error(t, err)
+	var problems []map[string]any
+	require.NoError(t, json.Unmarshal(out, &problems))
+	require.Equal(t, "plans/cluster.xlsx!k3s!C5", problems[0]["file"])
+	require.EqualValues(t, 5, problems[0]["line"])
+	require.Equal(t, "type", problems[0]["column"])
+
+	// both forms at once
+	require.NoError(t, os.WriteFile(filepath.Join(project, plan.HostsFile), []byte("name,interface,ip,admin\n"), 0o600))
+	out, err = shell(t, project, "k3splan validate").Output()
+	require.Error(t, err)
+	require.Equal(t, "plans/cluster.xlsx: the plan stands here and in plans/hosts.csv\n  hint: keep the one that holds: the workbook, or the other files\n", string(out))
+}

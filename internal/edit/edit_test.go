@@ -1,0 +1,629 @@
+package edit
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"unicode/utf16"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"k3splan/internal/plan"
+)
+
+// style is how somebody writes tables.
+type style struct {
+	separator                            string
+	eol                                  string
+	bom, utf16, sepLine, noFinalEOL      bool
+	quoteAll, blankAfter, padded, oldMac bool
+	comments                             bool
+	capitals                             bool
+}
+
+func drawStyle(t *rapid.T) style {
+	flag := func(name string) bool { return rapid.IntRange(0, 3).Draw(t, name) == 0 }
+	s := style{
+		separator: rapid.SampledFrom([]string{",", ";", "\t"}).Draw(t, "separator"),
+		eol:       rapid.SampledFrom([]string{"\n", "\r\n"}).Draw(t, "eol"),
+		bom:       flag("bom"), utf16: flag("utf16"), noFinalEOL: flag("no final eol"), quoteAll: flag("quote all"),
+		blankAfter: flag("blank after"), padded: flag("padded"), oldMac: flag("old Mac"), comments: flag("comments"),
+		capitals: flag("capitals"), sepLine: flag("sep line"),
+	}
+	if s.oldMac {
+		s.eol = "\n" // until the whole text is done
+		s.sepLine = false
+	}
+	return s
+}
+
+// write gives a table's file in the style.
+func (s style) write(t *rapid.T, columns []string, rows [][]string) []byte {
+	order := rapid.Permutation(slices.Collect(func(yield func(int) bool) {
+		for i := range columns {
+			if !yield(i) {
+				return
+			}
+		}
+	})).Draw(t, "columns")
+	all := append([][]string{columns}, rows...)
+	widths := make([]int, len(columns))
+	for _, row := range all {
+		for i, cell := range row {
+			widths[i] = max(widths[i], len([]rune(cell))+2)
+		}
+	}
+	var b strings.Builder
+	if s.sepLine {
+		b.WriteString("sep=" + s.separator + s.eol)
+	}
+	for i, row := range all {
+		if s.comments && rapid.IntRange(0, 2).Draw(t, "comment") == 0 {
+			b.WriteString(rapid.SampledFrom([]string{"# a comment, with \"quotes\"; and more", "#", "", "  "}).Draw(t, "between") + s.eol)
+		}
+		for j, column := range order {
+			cell := row[column]
+			if s.capitals && rapid.Bool().Draw(t, "capital") && cell != "" && cell[0] < 0x80 && cell != "eno1" {
+				cell = strings.ToUpper(cell[:1]) + cell[1:]
+			}
+			if s.quoteAll || strings.ContainsAny(cell, "\"\n"+s.separator) || j == 0 && strings.HasPrefix(cell, "#") {
+				cell = quote(cell)
+			}
+			if s.blankAfter && j > 0 {
+				cell = " " + cell
+			}
+			if s.padded && j < len(order)-1 {
+				cell += strings.Repeat(" ", max(0, widths[column]-len([]rune(cell))))
+			}
+			if j > 0 {
+				b.WriteString(s.separator)
+			}
+			b.WriteString(cell)
+		}
+		if i < len(all)-1 || !s.noFinalEOL {
+			b.WriteString(s.eol)
+		}
+	}
+	if s.comments && !s.noFinalEOL {
+		b.WriteString("# the end" + s.eol)
+	}
+	text := b.String()
+	if s.oldMac {
+		text = strings.ReplaceAll(text, "\n", "\r")
+	}
+	switch {
+	case s.utf16:
+		return encoding{mark: marks[1].mark, order: marks[1].order}.encode(text)
+	case s.bom:
+		return []byte("\ufeff" + text)
+	}
+	return []byte(text)
+}
+
+const network = "netmask: 24\ngateway: 10.0.100.1\nnameservers: [10.0.100.9, 9.9.9.9]\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n"
+
+// drawProject gives a valid plan in any style.
+func drawProject(t *rapid.T) fstest.MapFS {
+	addresses := rapid.Permutation([]int{2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 100, 101, 102, 253, 254}).Draw(t, "addresses")
+	next := func() string {
+		address := fmt.Sprintf("10.0.100.%d", addresses[0])
+		addresses = addresses[1:]
+		return address
+	}
+	own := rapid.SampledFrom([]string{"", "rack 1", "a,b;c\td", "two\nlines", `19" rack`, "#5", "ümlaut", "'", "$"})
+	var hosts, servers, agents [][]string
+	names := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-z][a-z0-9-]{0,6}[a-z0-9]`), 1, 6, rapid.ID[string]).Draw(t, "names")
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return slices.Contains([]string{"all", "meta", "network", "defaults", "deploy", "localhost", "new"}, name)
+	})
+	if len(names) == 0 {
+		names = []string{"olaf"}
+	}
+	for _, name := range names {
+		ip := next()
+		if rapid.IntRange(0, 4).Draw(t, "target") == 0 {
+			ip += "@" + name + ".example"
+		}
+		hosts = append(hosts, []string{name, "eno1", ip, "admin", own.Draw(t, "own")})
+		if rapid.Bool().Draw(t, "server") {
+			role := "server"
+			if len(servers) == 0 {
+				role = "init"
+			}
+			servers = append(servers, []string{name, name + "-k3s-server", role, next(), own.Draw(t, "own")})
+		}
+		if rapid.Bool().Draw(t, "agent") {
+			agents = append(agents, []string{name, name + "-k3s-agent", "agent", next(), own.Draw(t, "own")})
+		}
+	}
+	containers := slices.Concat(servers, agents)
+	if len(servers) == 0 {
+		containers = nil
+	} else if rapid.Bool().Draw(t, "shuffle") {
+		containers = rapid.Permutation(containers).Draw(t, "containers")
+	}
+	return fstest.MapFS{
+		plan.HostsFile:       {Data: drawStyle(t).write(t, []string{"name", "interface", "ip", "admin", "place"}, hosts)},
+		plan.K3sFile:         {Data: drawStyle(t).write(t, []string{"host", "name", "type", "ip", "zone"}, containers)},
+		"plans/network.yaml": {Data: []byte(network)},
+	}
+}
+
+// change opens a project, changes it and gives what the files hold then; the plan must be valid.
+func change(t require.TestingT, fsys fstest.MapFS, edits ...func(*Edit) error) fstest.MapFS {
+	e, err := Open(fsys)
+	require.NoError(t, err)
+	for _, edit := range edits {
+		require.NoError(t, edit(e))
+	}
+	_, problems, err := e.Result()
+	require.NoError(t, err, "%v", problems)
+	return after(fsys, e)
+}
+
+func after(fsys fstest.MapFS, e *Edit) fstest.MapFS {
+	changed := maps.Clone(fsys)
+	for file, data := range e.Files() {
+		changed[file] = &fstest.MapFile{Data: data}
+	}
+	return changed
+}
+
+func load(t require.TestingT, fsys fs.FS) *plan.Plan {
+	p, problems := plan.Load(fsys)
+	require.Zero(t, problems.Errors(), "%v", problems)
+	return p
+}
+
+func requireSame(t require.TestingT, want, got fstest.MapFS) {
+	for file := range want {
+		require.Equal(t, string(want[file].Data), string(got[file].Data), file)
+	}
+}
+
+// What is added changes nothing else, gets a free address, and can be removed again to the same
+// bytes.
+func TestAddAndRemove(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		fsys := drawProject(t)
+		before := load(t, fsys)
+		host := rapid.SampledFrom(before.Hosts).Draw(t, "host")
+		var add, remove func(*Edit) error
+		what := rapid.SampledFrom([]string{"host", "server", "agent", "host with all"}).Draw(t, "what")
+		role := map[string]plan.Role{"server": plan.Server, "agent": plan.Agent}[what]
+		switch {
+		case what == "host":
+			add = func(e *Edit) error { return e.AddHost(map[string]string{"name": "new"}) }
+			remove = func(e *Edit) error { return e.RemoveHost("new") }
+		case what == "server" && host.Server == nil, what == "agent" && host.Agent == nil && len(before.Servers()) > 0:
+			add = func(e *Edit) error { return e.AddContainer(role, map[string]string{"host": host.Name}) }
+			remove = func(e *Edit) error { return e.RemoveContainer(host.Name, role == plan.Agent) }
+		default:
+			with := change(t, fsys, func(e *Edit) error { return e.AddHost(map[string]string{"name": "new"}) })
+			with = change(t, with, func(e *Edit) error { return e.AddContainer(plan.Server, map[string]string{"host": "new"}) })
+			with = change(t, with, func(e *Edit) error { return e.AddContainer(plan.Agent, map[string]string{"host": "new"}) })
+			requireSame(t, fsys, change(t, with, func(e *Edit) error { return e.RemoveHost("new") }))
+			return
+		}
+		with := change(t, fsys, add)
+		requireAdded(t, before, load(t, with))
+		requireOneInsertion(t, fsys, with)
+		requireSame(t, fsys, change(t, with, remove))
+	})
+}
+
+// requireAdded: one thing is new, at an address that was free and may be given, and all else as it was.
+func requireAdded(t require.TestingT, before, after *plan.Plan) {
+	old, new := things(before), things(after)
+	for name, model := range old {
+		require.Equal(t, model, new[name])
+	}
+	require.Len(t, new, len(old)+1)
+	for name := range new {
+		if _, was := old[name]; was {
+			continue
+		}
+		address := addresses(after)[name]
+		require.True(t, before.Network.AddressRange.Contains(address), "%s", address)
+		require.NotContains(t, slices.Collect(maps.Values(addresses(before))), address)
+		require.NotEqual(t, netip.MustParseAddr("10.0.100.1"), address, "gateway")
+		require.NotEqual(t, netip.MustParseAddr("10.0.100.9"), address, "nameserver")
+	}
+}
+
+func things(p *plan.Plan) map[string]any {
+	all := map[string]any{}
+	for _, host := range p.Hosts {
+		m := host.Model()
+		delete(m, "k3s")
+		all[host.Name] = m
+		for _, c := range host.Containers() {
+			all[c.Name] = []any{host.Name, c.Role, c.Address, c.Own}
+		}
+	}
+	return all
+}
+
+func addresses(p *plan.Plan) map[string]netip.Addr {
+	all := map[string]netip.Addr{}
+	for _, host := range p.Hosts {
+		all[host.Name] = host.Address
+		for _, c := range host.Containers() {
+			all[c.Name] = c.Address
+		}
+	}
+	return all
+}
+
+// requireOneInsertion: the new bytes are the old ones with one piece put in.
+func requireOneInsertion(t require.TestingT, before, after fstest.MapFS) {
+	changed := 0
+	for file := range before {
+		old, new := string(before[file].Data), string(after[file].Data)
+		if old == new {
+			continue
+		}
+		changed++
+		prefix := 0
+		for prefix < len(old) && old[prefix] == new[prefix] {
+			prefix++
+		}
+		require.True(t, strings.HasSuffix(new, old[prefix:]), "%q became %q", old, new)
+	}
+	require.Equal(t, 1, changed)
+}
+
+// Every removal leaves a plan in order, or is refused for what is missing then.
+func TestRemove(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		fsys := drawProject(t)
+		before := load(t, fsys)
+		host := rapid.SampledFrom(before.Hosts).Draw(t, "host")
+		e, err := Open(fsys)
+		require.NoError(t, err)
+		gone := []string{host.Name}
+		switch kind := rapid.SampledFrom([]string{"host", "server", "agent"}).Draw(t, "kind"); {
+		case kind == "server" && host.Server != nil:
+			gone = []string{host.Server.Name}
+			require.NoError(t, e.RemoveContainer(host.Server.Name, false))
+		case kind == "agent" && host.Agent != nil:
+			gone = []string{host.Agent.Name}
+			require.NoError(t, e.RemoveContainer(host.Name, true))
+		default:
+			for _, c := range host.Containers() {
+				gone = append(gone, c.Name)
+			}
+			require.NoError(t, e.RemoveHost(host.Name))
+		}
+		p, problems, err := e.Result()
+		if err != nil {
+			for _, problem := range problems {
+				if problem.Severity == plan.Error {
+					require.Contains(t, []string{"init-missing", "table-empty"}, problem.Code, "%v", problem)
+				}
+			}
+			return
+		}
+		want := things(before)
+		for _, name := range gone {
+			delete(want, name)
+		}
+		require.Equal(t, want, things(p))
+	})
+}
+
+// A new name reaches every row that told the old one; the old name brings the same plan back.
+func TestRename(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		fsys := drawProject(t)
+		before := load(t, fsys)
+		old := rapid.SampledFrom(slices.Sorted(maps.Keys(things(before)))).Draw(t, "old")
+		renamed := change(t, fsys, func(e *Edit) error { return e.Rename(old, "new") })
+		p := load(t, renamed)
+		require.NotContains(t, things(p), old)
+		require.Contains(t, things(p), "new")
+		require.Equal(t, len(things(before)), len(things(p)))
+		require.Equal(t, addresses(before)[old], addresses(p)["new"])
+		require.Equal(t, things(before), things(load(t, change(t, renamed, func(e *Edit) error { return e.Rename("new", old) }))))
+	})
+}
+
+// Where nothing is filled up with blanks or written in capitals, the old name brings the same
+// bytes back.
+func TestRenameThereAndBack(t *testing.T) {
+	fsys := rack(t)
+	renamed := change(t, fsys, func(e *Edit) error { return e.Rename("olaf", "a-much-longer-name") })
+	require.Equal(t, 3, strings.Count(string(renamed[plan.HostsFile].Data)+string(renamed[plan.K3sFile].Data), "a-much-longer-name,"))
+	requireSame(t, fsys, change(t, renamed, func(e *Edit) error { return e.Rename("a-much-longer-name", "olaf") }))
+}
+
+// rack gives the tables of the example.
+func rack(t *testing.T) fstest.MapFS {
+	t.Helper()
+	fsys := fstest.MapFS{}
+	for _, file := range []string{plan.HostsFile, plan.K3sFile, "plans/network.yaml"} {
+		data, err := os.ReadFile(filepath.Join("..", "..", "examples", "rack", file))
+		require.NoError(t, err)
+		fsys[file] = &fstest.MapFile{Data: data}
+	}
+	return fsys
+}
+
+// The style of what stands there already.
+func TestStyle(t *testing.T) {
+	for _, test := range []struct{ name, before, want string }{
+		{"plain", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,a\n", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,a\nnew,eno1,10.0.100.3,a\n"},
+		{"no last line end", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,a", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,a\nnew,eno1,10.0.100.3,a"},
+		{"CRLF and semicolons", "name;interface;ip;admin\r\nolaf;eno1;10.0.100.2;a\r\n", "name;interface;ip;admin\r\nolaf;eno1;10.0.100.2;a\r\nnew;eno1;10.0.100.3;a\r\n"},
+		{"all in quotes", "\"name\",\"interface\",\"ip\",\"admin\",\"x\"\n\"olaf\",\"eno1\",\"10.0.100.2\",\"a\",\"\"\n",
+			"\"name\",\"interface\",\"ip\",\"admin\",\"x\"\n\"olaf\",\"eno1\",\"10.0.100.2\",\"a\",\"\"\n\"new\",\"eno1\",\"10.0.100.3\",\"a\",\"\"\n"},
+		{"one column in quotes", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,\"a\"\n", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,\"a\"\nnew,eno1,10.0.100.3,\"a\"\n"},
+		{"blanks", "name, interface, ip, admin, x\nolaf, eno1, 10.0.100.2, a,\n", "name, interface, ip, admin, x\nolaf, eno1, 10.0.100.2, a,\nnew, eno1, 10.0.100.3, a,\n"},
+		{"columns below each other", "name | interface\n", ""},
+		{"filled up", "name ,interface,ip         ,admin\nolaf ,eno1     ,10.0.100.2 ,a\n", "name ,interface,ip         ,admin\nolaf ,eno1     ,10.0.100.2 ,a\nnew  ,eno1     ,10.0.100.3 ,a\n"},
+		{"comments behind", "# top\nname,interface,ip,admin\nolaf,eno1,10.0.100.2,a\n\n# spare: 10.0.100.77\n", "# top\nname,interface,ip,admin\nolaf,eno1,10.0.100.2,a\nnew,eno1,10.0.100.3,a\n\n# spare: 10.0.100.77\n"},
+		{"columns without a name", "name,interface,ip,admin,,\nolaf,eno1,10.0.100.2,a,,\n", "name,interface,ip,admin,,\nolaf,eno1,10.0.100.2,a,,\nnew,eno1,10.0.100.3,a,,\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.want == "" {
+				t.Skip("not a table of k3splan")
+			}
+			fsys := fstest.MapFS{plan.HostsFile: {Data: []byte(test.before)}, plan.K3sFile: {Data: []byte("host,name,type,ip\n")}, "plans/network.yaml": {Data: []byte(network)}}
+			got := change(t, fsys, func(e *Edit) error { return e.AddHost(map[string]string{"name": "new"}) })
+			require.Equal(t, test.want, string(got[plan.HostsFile].Data))
+		})
+	}
+}
+
+// Servers and agents that stand apart stay so; those of a host that stand together, too.
+func TestPlaceOfNewContainers(t *testing.T) {
+	fsys := rack(t)
+	got := change(t, fsys, func(e *Edit) error { return e.AddContainer(plan.Server, map[string]string{"host": "karl"}) })
+	require.Contains(t, string(got[plan.K3sFile].Data), "rolf,rolf-k3s-server,server,10.0.100.14,,\nkarl,karl-k3s-server,server,10.0.100.15,,\nolaf,olaf-k3s-agent")
+	fsys[plan.K3sFile] = &fstest.MapFile{Data: []byte("host,name,type,ip\nolaf,olaf-s,init,10.0.100.12\nolaf,olaf-a,agent,10.0.100.22\nulf,ulf-s,server,10.0.100.13\n# karl\nkarl,karl-s,server,10.0.100.14\n")}
+	got = change(t, fsys, func(e *Edit) error { return e.AddContainer(plan.Agent, map[string]string{"host": "ulf"}) })
+	require.Contains(t, string(got[plan.K3sFile].Data), "ulf,ulf-s,server,10.0.100.13\nulf,ulf-a,agent,10.0.100.23\n# karl")
+}
+
+// The next free address: never one that is used, reserved, or outside the range.
+func TestAddresses(t *testing.T) {
+	for _, test := range []struct{ name, rows, network, want string }{
+		{"after the last host", "olaf,eno1,10.0.100.2,a\nulf,eno1,10.0.100.4,a\n", "", "10.0.100.5"},
+		{"past nameservers, targets and names of the API", "olaf,eno1,10.0.100.8@10.0.100.10,a\n", "tls_san: [10.0.100.11]\n", "10.0.100.12"},
+		{"never the broadcast address", "olaf,eno1,10.0.100.254,a\n", "", "10.0.100.2"},
+		{"of the range", "olaf,eno1,10.0.100.2,a\n", "address_range: 10.0.100.40-10.0.100.50\n", "10.0.100.40"},
+		{"next in the range", "olaf,eno1,10.0.100.40,a\nulf,eno1,10.0.100.60,a\n", "address_range: 10.0.100.40-10.0.100.50\n", "10.0.100.41"},
+		{"a range that begins with the network", "olaf,eno1,10.0.100.9,a\n", "address_range: 10.0.100.0/30\n", "10.0.100.2"},
+		{"full", "olaf,eno1,10.0.100.40,a\nulf,eno1,10.0.100.41,a\n", "address_range: 10.0.100.40-10.0.100.41\n", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fsys := fstest.MapFS{plan.HostsFile: {Data: []byte("name,interface,ip,admin\n" + test.rows)}, plan.K3sFile: {Data: []byte("host,name,type,ip\n")},
+				"plans/network.yaml": {Data: []byte(network + test.network)}}
+			load(t, fsys)
+			e, err := Open(fsys)
+			require.NoError(t, err)
+			err = e.AddHost(map[string]string{"name": "new"})
+			if test.want == "" {
+				require.ErrorContains(t, err, "no free address in 10.0.100.40-10.0.100.41")
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, test.want, addresses(load(t, after(fsys, e)))["new"].String())
+		})
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for _, test := range []struct {
+		name, want, hint string
+		edit             func(*Edit) error
+	}{
+		{"host twice", `there is a host "olaf" already (plans/hosts.csv:3)`, "", func(e *Edit) error { return e.AddHost(map[string]string{"name": "Olaf"}) }},
+		{"no interface", "which network interface", "the plan has enP4p65s0, eno1, enp3s0, eth0", func(e *Edit) error { return e.AddHost(map[string]string{"name": "x"}) }},
+		{"unknown host", `there is no host "olav"`, `did you mean "olaf"?`, func(e *Edit) error { return e.AddContainer(plan.Agent, map[string]string{"host": "olav"}) }},
+		{"second agent", `host "olaf" has "olaf-k3s-agent" already (plans/k3s.csv:5)`, "at most one", func(e *Edit) error { return e.AddContainer(plan.Agent, map[string]string{"host": "olaf"}) }},
+		{"no such column", `plans/k3s.csv has no column "mac"`, "add it to the header", func(e *Edit) error {
+			return e.AddContainer(plan.Agent, map[string]string{"host": "rolf", "mac": "52:54:00:00:00:01"})
+		}},
+		{"line break", "line break", "", func(e *Edit) error {
+			return e.AddHost(map[string]string{"name": "x", "interface": "eno1", "slot": "a\nb"})
+		}},
+		{"no agent there", `no agent of the name "rolf"`, "", func(e *Edit) error { return e.RemoveContainer("rolf", true) }},
+		{"no such name", `no host, server or agent "karl-k3s-agnet"`, `did you mean "karl-k3s-agent"?`, func(e *Edit) error { return e.Rename("karl-k3s-agnet", "x") }},
+		{"name taken", `the name "ulf-k3s-agent" is taken (plans/k3s.csv:6)`, "unique", func(e *Edit) error { return e.Rename("karl", "Ulf-k3s-agent") }},
+		{"not a name", "is not a name", "", func(e *Edit) error { return e.Rename("karl", " x\n") }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e, err := Open(rack(t))
+			require.NoError(t, err)
+			err = test.edit(e)
+			require.ErrorContains(t, err, test.want)
+			require.ErrorAs(t, err, new(*Refused))
+			require.Contains(t, err.(*Refused).Hint(), test.hint)
+		})
+	}
+}
+
+// The result is looked at as a whole, also for what the change itself cannot know.
+func TestResultIsValidated(t *testing.T) {
+	for name, edit := range map[string]func(*Edit) error{
+		"name-invalid": func(e *Edit) error { return e.Rename("karl", "ka_rl") },
+		"name-duplicate": func(e *Edit) error {
+			return e.AddHost(map[string]string{"name": "ulf-k3s-agent", "interface": "eno1"})
+		},
+		"init-missing": func(e *Edit) error { return e.RemoveContainer("olaf", false) },
+		"address-duplicate": func(e *Edit) error {
+			return e.AddContainer(plan.Agent, map[string]string{"host": "rolf", "ip": "10.0.100.2"})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, err := Open(rack(t))
+			require.NoError(t, err)
+			require.NoError(t, edit(e))
+			_, problems, err := e.Result()
+			require.ErrorAs(t, err, new(*Invalid))
+			require.True(t, slices.ContainsFunc(problems, func(p plan.Problem) bool { return p.Code == name }), "%v", problems)
+		})
+	}
+}
+
+func TestWorkbookIsRefused(t *testing.T) {
+	_, err := Open(fstest.MapFS{plan.WorkbookFile: {}})
+	require.ErrorContains(t, err, "plans/cluster.xlsx")
+	require.ErrorAs(t, err, new(*Refused))
+}
+
+func TestTablesOfWrongForm(t *testing.T) {
+	fsys := rack(t)
+	fsys[plan.K3sFile] = &fstest.MapFile{Data: []byte("host,name,type,ip\nolaf,\"x,init,1\n")}
+	delete(fsys, plan.HostsFile)
+	_, err := Open(fsys)
+	var invalid *Invalid
+	require.ErrorAs(t, err, &invalid)
+	require.Equal(t, "file-missing", invalid.Problems[0].Code)
+	require.Equal(t, "csv-syntax", invalid.Problems[1].Code)
+}
+
+func TestFilesFollow(t *testing.T) {
+	dir := t.TempDir()
+	write := func(file, text string) {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600))
+	}
+	for file, data := range rack(t) {
+		write(file, string(data.Data))
+	}
+	write(plan.HostsFile, string(rack(t)[plan.HostsFile].Data)+"olaf-2,eno1,10.0.100.8,nix,,,\nnix,eno1,10.0.100.7,nix,,,\n")
+	follow := map[string]string{
+		"nixConfigs/olaf.nix": "nixConfigs/olga.nix", "hardware/olaf.nix": "hardware/olga.nix", "partitioning/olaf.nix": "partitioning/olga.nix",
+		"secrets/olafpasswd": "secrets/olgapasswd", "secrets/OLAF_passwd.age": "secrets/olga_passwd.age", "secrets/alice-olaf.PUB": "secrets/alice-olga.PUB",
+		"secrets/olaf-x.olaf.pub": "secrets/olaf-x.olga.pub", "secrets/hosts/olaf_ed25519": "secrets/hosts/olga_ed25519",
+	}
+	for from := range follow {
+		write(from, "here")
+	}
+	stay := []string{"nixConfigs/olaf-2.nix", "nixConfigs/olaf-k3s-server.nix", "secrets/olaf-2.pub", "secrets/alice-olaf-2.pub", "secrets/xolaf.pub", "secrets/all.pub", "nixConfigs/all.nix"}
+	for _, file := range stay {
+		write(file, "# see olaf\n# olaf-2, xolaf\nconfig.cluster.Olaf.ip")
+	}
+	write("plans/known_hosts", "# olaf\nolaf-2 ssh-ed25519 AAAA\nolaf ssh-ed25519 BBBB made by k3splan\n")
+	e, err := Open(os.DirFS(dir))
+	require.NoError(t, err)
+	require.NoError(t, e.Rename("olaf", "olga"))
+	_, _, err = e.Result()
+	require.NoError(t, err)
+	moved := map[string]string{}
+	for _, move := range e.Moves {
+		moved[move.From] = move.To
+	}
+	require.Equal(t, follow, moved)
+	require.Equal(t, []Mention{{"nixConfigs/all.nix", 1}, {"nixConfigs/all.nix", 3}}, e.Mentions("olaf")[:2])
+	require.NoError(t, e.Write(dir))
+	for from, to := range follow {
+		require.NoFileExists(t, filepath.Join(dir, from))
+		require.FileExists(t, filepath.Join(dir, to))
+	}
+	for _, file := range stay {
+		require.FileExists(t, filepath.Join(dir, file))
+	}
+	load(t, os.DirFS(dir))
+	known, err := os.ReadFile(filepath.Join(dir, "plans/known_hosts"))
+	require.NoError(t, err)
+	require.Equal(t, "# olaf\nolaf-2 ssh-ed25519 AAAA\nolga ssh-ed25519 BBBB made by k3splan\n", string(known))
+
+	// a name that is also an ending
+	write("nixConfigs/nix.nix", "")
+	e, err = Open(os.DirFS(dir))
+	require.NoError(t, err)
+	require.NoError(t, e.Rename("nix", "neu"))
+	require.Equal(t, []Move{{"nixConfigs/nix.nix", "nixConfigs/neu.nix"}}, e.Moves)
+
+	// no file is overwritten
+	write("hardware/neu.nix", "")
+	write("hardware/nix.nix", "")
+	e, err = Open(os.DirFS(dir))
+	require.NoError(t, err)
+	require.ErrorContains(t, e.Rename("nix", "neu"), "hardware/nix.nix would become hardware/neu.nix, which exists already")
+}
+
+// If something fails, what was done is taken back; what another program wrote stays.
+func TestWriteTakesBack(t *testing.T) {
+	dir := t.TempDir()
+	fsys := rack(t)
+	for file, data := range fsys {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, file), data.Data, 0o640))
+	}
+	for _, folder := range []string{"nixConfigs", "hardware"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, folder), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, folder, "olaf.nix"), nil, 0o644))
+	}
+	read := func() string {
+		hosts, err := os.ReadFile(filepath.Join(dir, plan.HostsFile))
+		require.NoError(t, err)
+		k3s, err := os.ReadFile(filepath.Join(dir, plan.K3sFile))
+		require.NoError(t, err)
+		return string(hosts) + string(k3s)
+	}
+	before := read()
+	e, err := Open(os.DirFS(dir))
+	require.NoError(t, err)
+	require.NoError(t, e.Rename("olaf", "olga"))
+	require.Len(t, e.Moves, 2)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, e.Moves[1].To), nil, 0o644)) // comes meanwhile
+	require.ErrorContains(t, e.Write(dir), "exists already")
+	require.Equal(t, before, read())
+	require.FileExists(t, filepath.Join(dir, e.Moves[0].From))
+	require.NoError(t, os.Remove(filepath.Join(dir, e.Moves[1].To)))
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, plan.K3sFile), append(slices.Clone(fsys[plan.K3sFile].Data), "# note\n"...), 0o640))
+	before = read()
+	require.ErrorContains(t, e.Write(dir), "another program has changed it meanwhile")
+	require.Equal(t, before, read())
+
+	e, err = Open(os.DirFS(dir))
+	require.NoError(t, err)
+	require.NoError(t, e.Rename("olaf", "olga"))
+	require.NoError(t, e.Write(dir))
+	info, err := os.Stat(filepath.Join(dir, plan.HostsFile))
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o640), info.Mode().Perm(), "the mode stays")
+}
+
+// FuzzCut: whatever the plan's reader takes for a table, we see the same cells in it, so that no
+// table has to be refused.
+func FuzzCut(f *testing.F) {
+	for _, text := range []string{
+		"name,interface,ip,admin\nolaf,eno1,1,a\n", "sep=;\r\nname;interface;ip;admin\r\n \"a\"\"b\" ;\" c\r\nd\" ;;\r\n", "\ufeffname\tinterface\tip\tadmin\n\t\"x\"\t\t\n#c\n\n,",
+		"sep=0\nnAme;interfACe;ip;Admin", "name,interface,ip,admin\r\ra,\"b\" \r\n", string(utf16.Decode([]uint16{0xfeff, 'n'})), "name,interface,ip,admin\n\"#a\",b,c,d\r", "name,interface,ip,admin\n\" a \"\" \",,,\"\n\"",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fsys := fstest.MapFS{plan.HostsFile: {Data: data}}
+		table, err := open(fsys, plan.HostsFile)
+		if err != nil {
+			if _, e, same := decode(data); same || e.order == nil {
+				require.ErrorAs(t, err, new(*Invalid), "%q", data)
+			}
+			return
+		}
+		require.Equal(t, data, table.bytes())
+		if !table.has("name") {
+			return
+		}
+		last := table.records[len(table.records)-1]
+		require.NoError(t, table.insert(last, map[string]string{"name": "new", "ip": "10.0.0.1"}))
+		require.Equal(t, "new", table.cell(table.records[len(table.records)-1], "name"))
+		require.NoError(t, table.remove(table.records[len(table.records)-1]))
+		require.Equal(t, data, table.bytes())
+	})
+}

@@ -1,0 +1,338 @@
+package edit
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"k3splan/internal/plan"
+)
+
+// table is the text of a CSV file, cut into its records and cells.
+type table struct {
+	plan.RawTable
+	encoding encoding
+	text     string
+	original []byte
+	// records are the header and the rows that are not empty, as in RawTable
+	records []record
+}
+
+// record is a part of the text: text[start:end], of which the last len(eol) bytes end the line.
+type record struct {
+	start, end int
+	eol        string
+	fields     []field
+}
+
+// field is a part of the text between separators: lead, content and trail, where the content of a
+// quoted cell has its quotes around it.
+type field struct {
+	start, contentStart, contentEnd, end int
+	quoted                               bool
+	value                                string
+}
+
+// open reads a table. The error is a *Invalid if the table cannot be understood.
+func open(fsys fs.FS, file string) (*table, error) {
+	if _, problems := plan.ReadRaw(fsys, file); problems.Errors() > 0 {
+		return nil, &Invalid{problems}
+	}
+	data, err := fs.ReadFile(fsys, file)
+	if err != nil {
+		return nil, err
+	}
+	t := &table{original: data}
+	var same bool
+	if t.text, t.encoding, same = decode(data); !same {
+		return nil, refuse(file+" is not proper UTF-8 or UTF-16, and would not stay as it is", "save the table as “CSV UTF-8”")
+	}
+	return t, t.scan(fsys, file)
+}
+
+// scan cuts the text into pieces. The plan's own reader decides what a record is: if it sees
+// other cells, nothing is edited.
+func (t *table) scan(fsys fs.FS, file string) error {
+	raw, problems := plan.ReadRaw(fsys, file)
+	if problems.Errors() > 0 {
+		return &Invalid{problems}
+	}
+	t.RawTable = raw
+	t.records = cut(t.text, raw.Separator)
+	same := slices.EqualFunc(t.records, raw.Records, func(r record, want plan.RawRecord) bool {
+		return slices.EqualFunc(r.fields, want.Cells, func(f field, cell string) bool { return f.value == cell })
+	})
+	if !same {
+		return refuse(file+" is written in a way that cannot be edited in place", "edit it in a spreadsheet program")
+	}
+	return nil
+}
+
+var sepLine = regexp.MustCompile(`^"?(?i:sep)=."?\r?\n`)
+
+// cut finds the records that are not empty.
+func cut(text string, separator byte) (records []record) {
+	at := len(sepLine.FindString(text))
+	for at < len(text) {
+		if text[at] == '#' || text[at] == '\n' || strings.HasPrefix(text[at:], "\r\n") {
+			at = lineEnd(text, at)
+			continue
+		}
+		r := record{start: at}
+		empty := true
+		for {
+			f := cutField(text, at, separator)
+			r.fields = append(r.fields, f)
+			empty = empty && f.value == ""
+			at = f.end
+			if at >= len(text) || text[at] != separator {
+				break
+			}
+			at++
+		}
+		r.end = lineEnd(text, at)
+		r.eol = text[at:r.end]
+		at = r.end
+		if r.eol == "\r" { // behind the last cell of the text, where it ends no line
+			r.eol, r.end = "", r.end-1
+		}
+		if !empty {
+			records = append(records, r)
+		}
+	}
+	return records
+}
+
+// lineEnd is where the next line begins.
+func lineEnd(text string, at int) int {
+	if i := strings.IndexByte(text[at:], '\n'); i >= 0 {
+		return at + i + 1
+	}
+	return len(text)
+}
+
+// cutField finds the cell that begins at a place; its end is the separator, the end of the line or
+// that of the text.
+func cutField(text string, at int, separator byte) field {
+	f := field{start: at}
+	isBlank := func(i int) bool { return i < len(text) && (text[i] == ' ' || text[i] == '\t' && separator != '\t') }
+	for isBlank(at) {
+		at++
+	}
+	f.contentStart = at
+	if at < len(text) && text[at] == '"' {
+		f.quoted = true
+		for at++; at < len(text); at++ {
+			if text[at] != '"' {
+				continue
+			}
+			if at+1 < len(text) && text[at+1] == '"' {
+				at++
+				continue
+			}
+			at++
+			break
+		}
+		f.contentEnd = at
+		inside := strings.TrimSuffix(text[f.contentStart+1:at], `"`)
+		f.value = strings.TrimSpace(strings.NewReplacer(`""`, `"`, "\r\n", "\n").Replace(inside))
+	}
+	for at < len(text) && text[at] != separator && text[at] != '\n' {
+		at++
+	}
+	f.end = at
+	if f.end > f.start && (at == len(text) || text[at] == '\n') && text[at-1] == '\r' {
+		f.end-- // a part of the line's end
+	}
+	if !f.quoted {
+		f.value = strings.TrimSpace(text[f.start:f.end])
+		if f.value == "" {
+			f.contentStart, f.contentEnd = f.end, f.end
+		} else {
+			f.contentStart = f.start + strings.Index(text[f.start:f.end], f.value)
+			f.contentEnd = f.contentStart + len(f.value)
+		}
+	}
+	return f
+}
+
+// rows are the records below the header.
+func (t *table) rows() []record { return t.records[1:] }
+
+// has tells whether the table has the column.
+func (t *table) has(column string) bool { return slices.Contains(t.Columns, column) }
+
+// cell gives the normalized text of a cell, "" if there is no such column.
+func (t *table) cell(r record, column string) string {
+	i := slices.Index(t.Columns, column)
+	if i < 0 || i >= len(r.fields) {
+		return ""
+	}
+	return strings.ToLower(r.fields[i].value)
+}
+
+// find gives the rows in whose column the value stands.
+func (t *table) find(column, value string) []record {
+	var found []record
+	for _, r := range t.rows() {
+		if t.cell(r, column) == value {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+// bytes are the file's bytes after all changes.
+func (t *table) bytes() []byte { return t.encoding.encode(t.text) }
+
+// changed tells whether the file is to be written.
+func (t *table) changed() bool { return !bytes.Equal(t.bytes(), t.original) }
+
+// replace exchanges a part of the text and reads it anew.
+func (t *table) replace(start, end int, text string) error {
+	t.text = t.text[:start] + text + t.text[end:]
+	return t.scan(overlay{files: map[string][]byte{t.File: t.bytes()}}, t.File)
+}
+
+// insert adds a row below a record, in its style.
+func (t *table) insert(after record, cells map[string]string) error {
+	fields := make([]string, len(t.Columns))
+	for i, column := range t.Columns {
+		fields[i] = t.write(i, cells[column])
+	}
+	row := strings.Join(fields, string(t.Separator))
+	if strings.HasPrefix(row, "#") {
+		row = `"` + strings.ReplaceAll(fields[0], `"`, `""`) + `"` + row[len(fields[0]):] // no comment
+	}
+	if after.eol == "" {
+		return t.replace(after.end, after.end, t.eol()+row)
+	}
+	return t.replace(after.end, after.end, row+after.eol)
+}
+
+// eol is how lines of this text end.
+func (t *table) eol() string {
+	if i := strings.IndexByte(t.text, '\n'); i > 0 && t.text[i-1] == '\r' {
+		return "\r\n"
+	}
+	return "\n"
+}
+
+// remove deletes a row with its line. At the end of a text without a last line end, the one before
+// the row goes with it.
+func (t *table) remove(r record) error {
+	if r.eol == "" {
+		before := strings.TrimSuffix(t.text[:r.start], "\n")
+		r.start = len(strings.TrimSuffix(before, "\r"))
+	}
+	return t.replace(r.start, r.end, "")
+}
+
+// set writes another text into a cell.
+func (t *table) set(r record, column, value string) error {
+	i := slices.Index(t.Columns, column)
+	f := r.fields[i]
+	content := value
+	if f.quoted || t.needsQuotes(value) {
+		content = quote(value)
+	}
+	trail := t.text[f.contentEnd:f.end]
+	if width, ok := t.aligned(i); ok {
+		lead := t.text[f.start:f.contentStart]
+		trail = strings.Repeat(" ", max(0, width-utf8.RuneCountInString(lead+content)))
+	}
+	return t.replace(f.contentStart, f.end, content+trail)
+}
+
+func quote(value string) string { return `"` + strings.ReplaceAll(value, `"`, `""`) + `"` }
+
+func (t *table) needsQuotes(value string) bool {
+	return strings.ContainsAny(value, "\"\r\n"+string(t.Separator)) || strings.TrimSpace(value) != value
+}
+
+// write gives a new cell in the style of its column.
+func (t *table) write(column int, value string) string {
+	needless, all := false, true
+	leads := map[string]int{}
+	for _, r := range t.records {
+		for i, f := range r.fields {
+			all = all && f.quoted
+			if i == column && f.value != "" {
+				needless = needless || f.quoted && !t.needsQuotes(f.value)
+				leads[t.text[f.start:f.contentStart]]++
+			}
+		}
+	}
+	content := value
+	if all || value != "" && needless || t.needsQuotes(value) {
+		content = quote(value)
+	}
+	lead := ""
+	for candidate, n := range leads {
+		if n > leads[lead] || n == leads[lead] && candidate < lead {
+			lead = candidate
+		}
+	}
+	if content == "" {
+		lead = ""
+	}
+	if width, ok := t.aligned(column); ok {
+		return lead + content + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(lead+content)))
+	}
+	return lead + content
+}
+
+// aligned gives the width of a column that its owner has filled up with blanks, so that the
+// columns stand below each other.
+func (t *table) aligned(column int) (width int, ok bool) {
+	padded := false
+	for i, r := range t.records {
+		if column >= len(r.fields) {
+			return 0, false
+		}
+		f := r.fields[column]
+		w := utf8.RuneCountInString(t.text[f.start:f.end])
+		if i > 0 && w != width {
+			return 0, false
+		}
+		width = w
+		padded = padded || strings.HasSuffix(t.text[f.start:f.end], " ")
+	}
+	return width, padded && len(t.records) > 1
+}
+
+// overlay is a project in which some files have another content.
+type overlay struct {
+	fs.FS
+	files map[string][]byte
+}
+
+// ReadFile gives the other content.
+func (o overlay) ReadFile(name string) ([]byte, error) {
+	if data, ok := o.files[name]; ok {
+		return data, nil
+	}
+	if o.FS == nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return fs.ReadFile(o.FS, name)
+}
+
+// Invalid says that a plan has errors, before or after a change.
+type Invalid struct{ Problems plan.Problems }
+
+func (e *Invalid) Error() string { return fmt.Sprintf("the plan has %d errors", e.Problems.Errors()) }
+
+// Refused says why a change is not made.
+type Refused struct{ message, hint string }
+
+func (e *Refused) Error() string { return e.message }
+
+// Hint says what to do instead, or is empty.
+func (e *Refused) Hint() string { return e.hint }
+
+func refuse(message, hint string) error { return &Refused{message, hint} }

@@ -1,0 +1,477 @@
+package plan
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/xuri/excelize/v2"
+)
+
+const goodNetworkRows = `key,value
+netmask,24
+gateway,10.0.100.1
+versions.nixos,nixos-24.11
+versions.k3s,1.31
+`
+
+// newWorkbook gives a workbook with the tables as text cells, changed by change.
+func newWorkbook(t testing.TB, change func(*excelize.File)) fstest.MapFS {
+	t.Helper()
+	file := excelize.NewFile()
+	defer file.Close()
+	for sheet, table := range map[string]string{"hosts": goodHosts, "k3s": goodK3s, "network": goodNetworkRows} {
+		_, err := file.NewSheet(sheet)
+		require.NoError(t, err)
+		rows, err := csv.NewReader(strings.NewReader(table)).ReadAll()
+		require.NoError(t, err)
+		for i, row := range rows {
+			for column, text := range row {
+				if text != "" {
+					require.NoError(t, file.SetCellStr(sheet, cellName(column, i+1), text))
+				}
+			}
+		}
+	}
+	require.NoError(t, file.DeleteSheet("Sheet1"))
+	if change != nil {
+		change(file)
+	}
+	var data bytes.Buffer
+	require.NoError(t, file.Write(&data))
+	return fstest.MapFS{workbookFile: {Data: data.Bytes()}}
+}
+
+// set writes a cell with a number format, "" for none.
+func set(t *testing.T, sheet, cell string, value any, format string) func(*excelize.File) {
+	return func(file *excelize.File) {
+		require.NoError(t, file.SetCellValue(sheet, cell, value))
+		if format == "" {
+			format = "General"
+		}
+		style, err := file.NewStyle(&excelize.Style{CustomNumFmt: &format})
+		require.NoError(t, err)
+		require.NoError(t, file.SetCellStyle(sheet, cell, cell, style))
+	}
+}
+
+func modelIn(t testing.TB, fsys fstest.MapFS) string {
+	t.Helper()
+	p, problems := Load(fsys)
+	require.Empty(t, problems)
+	data, err := json.MarshalIndent(p.Model(), "", "  ")
+	require.NoError(t, err)
+	return string(data)
+}
+
+// A workbook means the same as the files, however its owner arranges it.
+func TestWorkbooksThatMeanTheSame(t *testing.T) {
+	want := modelOf(t, nil)
+	for name, change := range map[string]func(*excelize.File){
+		"as it is": nil,
+		"sheets with capitals, and one of notes": func(file *excelize.File) {
+			require.NoError(t, file.SetSheetName("hosts", "Hosts"))
+			_, err := file.NewSheet("Shopping list")
+			require.NoError(t, err)
+		},
+		"rows of comments, also merged": func(file *excelize.File) {
+			require.NoError(t, file.InsertRows("hosts", 1, 2))
+			require.NoError(t, file.SetCellStr("hosts", "A1", "# the machines"))
+			require.NoError(t, file.MergeCell("hosts", "A1", "F1"))
+			require.NoError(t, file.InsertRows("k3s", 3, 3))
+			require.NoError(t, file.SetCellStr("k3s", "A4", "# 1"))
+			require.NoError(t, file.SetCellBool("k3s", "B4", true))
+		},
+		"a table that begins in another column": func(file *excelize.File) {
+			require.NoError(t, file.InsertCols("hosts", "A", 2))
+			require.NoError(t, file.InsertCols("network", "A", 1))
+		},
+		"numbers": func(file *excelize.File) {
+			set(t, "network", "B2", 24, "")(file)
+			set(t, "network", "B5", 1.31, "")(file)
+		},
+		"a number with the digits that its format shows": set(t, "network", "B5", 1.31, "0.00"),
+		"capitals and blanks": func(file *excelize.File) {
+			require.NoError(t, file.SetCellStr("hosts", "A1", " Name"))
+			require.NoError(t, file.SetCellStr("hosts", "A2", "Olaf\u00a0"))
+			require.NoError(t, file.SetCellStr("network", "A2", "Netmask "))
+		},
+		"no header in the network": func(file *excelize.File) {
+			require.NoError(t, file.RemoveRow("network", 1))
+		},
+		"a list in cells side by side, empty and with notes": func(file *excelize.File) {
+			require.NoError(t, file.SetSheetRow("network", "A1", &[]any{"note", "key", "value", "", "remark"}))
+			for i, row := range [][]any{{"", "netmask", "/24", "", "as ever"}, {true, "gateway", "10.0.100.1"},
+				{"", "nameservers", "8.8.8.8", "", 1e20}, {"", "versions.nixos", "24.11"}, {"", "versions.k3s", "v1.31"}, {"", "domain", ""}} {
+				require.NoError(t, file.SetSheetRow("network", cellName(0, i+2), &row))
+			}
+		},
+		"rich text": func(file *excelize.File) {
+			require.NoError(t, file.SetCellRichText("hosts", "A3", []excelize.RichTextRun{{Text: "u"}, {Text: "lf", Font: &excelize.Font{Bold: true}}}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, want, modelIn(t, newWorkbook(t, change))) })
+	}
+}
+
+// A wrong cell is named by sheet and cell; what the spreadsheet program has spoilt is no other
+// mistake.
+func TestProblemsInWorkbooks(t *testing.T) {
+	text := func(sheet, cell, value string) func(*excelize.File) {
+		return func(file *excelize.File) { require.NoError(t, file.SetCellStr(sheet, cell, value)) }
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*excelize.File)
+		want   []string
+	}{
+		{"type", text("k3s", "C3", "agnet"), []string{"type-unknown k3s!C3 type"}},
+		{"address twice", text("k3s", "D4", "10.0.100.3"), []string{"address-duplicate k3s!D4 ip"}},
+		{"column twice", text("hosts", "J1", "tags"), []string{"column-duplicate hosts!J1 tags"}},
+		{"column nearly known", text("hosts", "E1", "serail"), []string{"column-suspicious hosts!E1 serail"}},
+		{"no header", func(file *excelize.File) { require.NoError(t, file.RemoveRow("hosts", 1)) }, []string{"column-missing hosts!A1"}},
+		{"a cell beside the table", text("k3s", "J3", "see below"), []string{"row-length k3s!J3"}},
+		{"unknown key", text("network", "A3", "gatway"), []string{"key-unknown network!A3 gatway"}},
+		{"key twice", text("network", "A6", "netmask"), []string{"key-duplicate network!A6 netmask"}},
+		{"value", text("network", "B3", "router"), []string{"gateway-invalid network!B3 gateway"}},
+		{"two values", text("network", "C3", "10.0.100.2"), []string{"value-invalid network!A3 gateway"}},
+		{"value without a key", text("network", "B6", "x"), []string{"key-missing network!B6"}},
+		{"wrong item of a list", func(file *excelize.File) {
+			require.NoError(t, file.SetSheetRow("network", "A6", &[]any{"tls_san", "ok.example", "b!"}))
+		}, []string{"tls-san-invalid network!C6 tls_san"}},
+		{"missing key", func(file *excelize.File) { require.NoError(t, file.RemoveRow("network", 3)) }, []string{"key-missing network gateway"}},
+		{"sheet missing", func(file *excelize.File) { require.NoError(t, file.SetSheetName("k3s", "k3z")) }, []string{"sheet-missing k3s"}},
+		{"network missing", func(file *excelize.File) { require.NoError(t, file.DeleteSheet("network")) }, []string{"sheet-missing network"}},
+		{"an address that became a number", set(t, "hosts", "C3", 10100100200, "#,##0"), []string{"cell-number hosts!C3 ip"}},
+		{"a serial that became a number", set(t, "hosts", "E3", 500123456789012, ""), []string{"cell-number hosts!E3 serial"}},
+		{"a date in the user's language", set(t, "hosts", "J3", time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), "d. mmm"), []string{"cell-number hosts!J3 rack"}},
+		{"Excel's own date", func(file *excelize.File) {
+			require.NoError(t, file.SetCellValue("hosts", "J3", time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)))
+		}, []string{"cell-number hosts!J3 rack"}},
+		{"truth", func(file *excelize.File) { require.NoError(t, file.SetCellBool("hosts", "J3", true)) }, []string{"cell-number hosts!J3 rack"}},
+		{"a version that lost its zero", set(t, "network", "B5", 1.3, ""), []string{"cell-number network!B5 versions.k3s"}},
+		{"formula without a value", func(file *excelize.File) {
+			require.NoError(t, file.SetCellFormula("hosts", "I3", "1+1"))
+		}, []string{"cell-formula hosts!I3 mac"}},
+		{"merged", func(file *excelize.File) { require.NoError(t, file.MergeCell("k3s", "A2", "A3")) }, []string{
+			"cell-merged k3s!A2 host", "cell-merged k3s!A3 host"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, problems := Load(newWorkbook(t, test.change))
+			got := []string{}
+			for _, p := range problems {
+				got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s", p.Code, strings.TrimPrefix(p.File, workbookFile+"!"), p.Column)))
+				require.NotEmpty(t, p.Message)
+			}
+			require.Equal(t, test.want, got, "%v", problems)
+		})
+	}
+}
+
+func TestProblemInWorkbookNamesTheCell(t *testing.T) {
+	_, problems := Load(newWorkbook(t, func(file *excelize.File) {
+		require.NoError(t, file.SetCellStr("k3s", "C3", "agnet"))
+		require.NoError(t, file.SetCellStr("k3s", "D3", "10.0.100.3"))
+	}))
+	require.Len(t, problems, 2)
+	require.Equal(t, Problem{File: "plans/cluster.xlsx!k3s!D3", Line: 3, Column: "ip", Value: "10.0.100.3", Severity: Error, Code: "address-duplicate",
+		Message: `the address is taken by host "ulf" (plans/cluster.xlsx!hosts!C3)`}, problems[0])
+	require.Equal(t, `plans/cluster.xlsx!k3s!C3: type "agnet": there is no such type`, problems[1].String())
+}
+
+// Problems stand in the order of the rows, not of the cells' names: C10 comes after C9.
+func TestProblemsInWorkbooksAreSorted(t *testing.T) {
+	_, problems := Load(newWorkbook(t, func(file *excelize.File) {
+		for i := range 12 {
+			name := fmt.Sprintf("host-%d", i)
+			require.NoError(t, file.SetSheetRow("hosts", cellName(0, 5+i), &[]any{name, "bad/if", "dhcp@" + name, "admin"}))
+		}
+	}))
+	var lines []int
+	for _, p := range problems {
+		lines = append(lines, p.Line)
+	}
+	require.Equal(t, []int{5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, lines)
+}
+
+func TestBothFormsAtOnce(t *testing.T) {
+	fsys := newWorkbook(t, nil)
+	for file, data := range project(nil) {
+		fsys[file] = data
+	}
+	p, problems := Load(fsys)
+	require.Len(t, problems, 1)
+	require.Equal(t, `plans/cluster.xlsx: the plan stands here and in plans/hosts.csv, plans/k3s.csv, plans/network.yaml`, problems[0].String())
+	require.Equal(t, "plan-duplicate", problems[0].Code)
+	require.False(t, p.Complete)
+}
+
+func TestWorkbooksThatCannotBeRead(t *testing.T) {
+	good := newWorkbook(t, nil)[workbookFile].Data
+	for name, data := range map[string][]byte{
+		"empty": {}, "text": []byte("name;interface"), "cut off": good[:len(good)/2],
+		"of an old Excel":      append(bytes.Clone(oleMark), make([]byte, 4096)...),
+		"with a wrong archive": append([]byte("PK\x03\x04"), good[200:]...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, problems := Load(fstest.MapFS{workbookFile: {Data: data}})
+			require.Len(t, problems, 1)
+			require.Equal(t, "xlsx-syntax", problems[0].Code)
+			require.Equal(t, workbookFile, problems[0].File)
+		})
+	}
+	t.Run("protected", func(t *testing.T) {
+		file := excelize.NewFile()
+		defer file.Close()
+		var data bytes.Buffer
+		require.NoError(t, file.Write(&data, excelize.Options{Password: "x"}))
+		_, problems := Load(fstest.MapFS{workbookFile: {Data: data.Bytes()}})
+		require.Len(t, problems, 1)
+		require.Contains(t, problems[0].Message, "protected by a password")
+	})
+}
+
+// FuzzSheet: whatever a sheet's XML holds is a plan or problems, never a panic.
+func FuzzSheet(f *testing.F) {
+	good := newWorkbook(f, nil)[workbookFile].Data
+	archive, err := zip.NewReader(bytes.NewReader(good), int64(len(good)))
+	require.NoError(f, err)
+	parts := []string{"xl/worksheets/sheet2.xml", "xl/sharedStrings.xml", "xl/styles.xml", "xl/workbook.xml", "xl/_rels/workbook.xml.rels"}
+	for i, name := range parts {
+		part, err := archive.Open(name)
+		require.NoError(f, err)
+		text, err := io.ReadAll(part)
+		require.NoError(f, err)
+		f.Add(uint8(i), string(text))
+	}
+	f.Add(uint8(0), `<worksheet><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>name</t></is></c><c r="XFD1" t="e" s="9"><v>#N/A</v></c></row><row r="1048576"><c><f>1+A1</f></c></row></sheetData><mergeCells><mergeCell ref="A1:XFD1048576"/></mergeCells></worksheet>`)
+	f.Add(uint8(0), `<worksheet><sheetData><row r="1"><c r="A1" t="d"><v>2024</v></c><c r="A1" t="s"><v>-1</v></c><c t="b"><f>A1</f><v></v></c></row></sheetData></worksheet>`)
+	f.Fuzz(func(t *testing.T, which uint8, text string) {
+		name := parts[int(which)%len(parts)]
+		var data bytes.Buffer
+		writer := zip.NewWriter(&data)
+		for _, part := range archive.File {
+			if part.Name != name {
+				require.NoError(t, writer.Copy(part))
+			}
+		}
+		part, err := writer.Create(name)
+		require.NoError(t, err)
+		_, err = part.Write([]byte(text))
+		require.NoError(t, err)
+		require.NoError(t, writer.Close())
+		_, problems := Load(fstest.MapFS{workbookFile: {Data: data.Bytes()}})
+		for _, problem := range problems {
+			require.NotEmpty(t, problem.Code)
+		}
+	})
+}
+
+func BenchmarkWorkbook(b *testing.B) {
+	for _, n := range []int{10, 1_000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			fsys := rackInWorkbook(b, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				if p, problems := Load(fsys); problems.Errors() > 0 || len(p.Hosts) != n {
+					b.Fatal(problems)
+				}
+			}
+		})
+	}
+}
+
+// rackInWorkbook gives what rack gives, in a workbook.
+func rackInWorkbook(t testing.TB, n int) fstest.MapFS {
+	t.Helper()
+	file := excelize.NewFile()
+	defer file.Close()
+	for sheet, name := range map[string]string{"hosts": hostsFile, "k3s": k3sFile} {
+		_, err := file.NewSheet(sheet)
+		require.NoError(t, err)
+		rows, err := csv.NewReader(bytes.NewReader(rack(n)[name].Data)).ReadAll()
+		require.NoError(t, err)
+		stream, err := file.NewStreamWriter(sheet)
+		require.NoError(t, err)
+		for i, row := range rows {
+			cells := make([]any, len(row))
+			for j := range row {
+				cells[j] = row[j]
+			}
+			require.NoError(t, stream.SetRow(cellName(0, i+1), cells))
+		}
+		require.NoError(t, stream.Flush())
+	}
+	require.NoError(t, file.SetSheetName("Sheet1", "network"))
+	for i, row := range [][]any{{"netmask", 10}, {"gateway", "10.127.255.254"}, {"pod_cidr", "10.128.0.0/16"}, {"service_cidr", "10.129.0.0/16"},
+		{"versions.nixos", "nixos-24.11"}, {"versions.k3s", "1.31"}} {
+		require.NoError(t, file.SetSheetRow("network", cellName(0, i+1), &row))
+	}
+	var data bytes.Buffer
+	require.NoError(t, file.Write(&data))
+	return fstest.MapFS{workbookFile: {Data: data.Bytes()}}
+}
+
+// What LibreOffice makes of the CSV tables, opening them and saving them as the sheets of one
+// workbook, reads to the same model as the CSV tables themselves. With "special numbers" it takes
+// all for a number or date that looks like one.
+func TestLibreOffice(t *testing.T) {
+	office, err := exec.LookPath("soffice")
+	if err != nil {
+		t.Skip("SKIP: LibreOffice is not on PATH (Debian: libreoffice-calc)")
+	}
+	for example, options := range map[string][]bool{"rack": {false, true}, "single": {false}} {
+		for _, specialNumbers := range options {
+			t.Run(fmt.Sprintf("%s, special numbers %v", example, specialNumbers), func(t *testing.T) {
+				folder := filepath.Join("..", "..", "examples", example)
+				want, problems := Load(os.DirFS(folder))
+				require.Empty(t, problems)
+				tables := map[string]string{"network": networkRows(want)}
+				for _, name := range []string{"hosts", "k3s"} {
+					data, err := os.ReadFile(filepath.Join(folder, "plans", name+".csv"))
+					require.NoError(t, err)
+					tables[name] = string(data)
+				}
+				got, problems := Load(fstest.MapFS{workbookFile: {Data: saveAsWorkbook(t, office, tables, specialNumbers)}})
+				require.Empty(t, problems)
+				require.Equal(t, want.Model(), got.Model())
+			})
+		}
+	}
+}
+
+// What LibreOffice takes for a number or date comes out as it shows it, or as a problem. What it
+// shows is what it writes into a CSV file of the workbook.
+func TestLibreOfficeShowsTheSame(t *testing.T) {
+	office, err := exec.LookPath("soffice")
+	if err != nil {
+		t.Skip("SKIP: LibreOffice is not on PATH (Debian: libreoffice-calc)")
+	}
+	cells := []string{"0012", "500123456789012345", "1e10", "2026-03-01", "3/4", "TRUE", "12:30", "5%", "1,000", "=1+1", "1.50", "$5",
+		"Jan 24", "52:54:00:12:34:56", "2026-03-01 12:30:00", "-7", "0.1", "=1/3", "='1'&\"x\"", "1-2-26", "10.100.100.200", "#x"}
+	hosts := "name,interface,ip,admin,bought\n"
+	for i, cell := range cells {
+		hosts += fmt.Sprintf("host-%d,eno1,10.0.100.%d,admin,\"%s\"\n", i, i+2, strings.ReplaceAll(cell, `"`, `""`))
+	}
+	dir := t.TempDir()
+	data := saveAsWorkbook(t, office, map[string]string{
+		"hosts": hosts, "k3s": "host,name,type,ip\n", "network": "netmask,24\ngateway,10.0.100.1\nversions.nixos,24.11\n",
+	}, true)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "shown.xlsx"), data, 0o600))
+	convertIn(t, office, dir, "csv:Text - txt - csv (StarCalc):44,34,76,1,,1033,false,false,true", "shown.xlsx")
+	file, err := os.Open(filepath.Join(dir, "shown.csv"))
+	require.NoError(t, err)
+	defer file.Close()
+	shown, err := csv.NewReader(file).ReadAll()
+	require.NoError(t, err)
+
+	p, problems := Load(fstest.MapFS{workbookFile: {Data: data}})
+	told := map[int]bool{}
+	for _, problem := range problems {
+		require.Equal(t, "bought", problem.Column)
+		require.Contains(t, []string{"cell-number", "cell-formula"}, problem.Code)
+		told[problem.Line] = true
+	}
+	read := []string{}
+	for i, cell := range cells {
+		if !told[i+2] {
+			require.Equal(t, strings.ToLower(shown[i+1][4]), p.Host(fmt.Sprintf("host-%d", i)).Own["bought"], cell)
+			read = append(read, cell)
+		}
+	}
+	require.Subset(t, read, []string{"0012", "2026-03-01", "=1+1", "52:54:00:12:34:56", "-7", "10.100.100.200", "#x"}, "what is the same everywhere is read")
+	for _, cell := range []string{"500123456789012345", "3/4", "TRUE", "$5", "Jan 24", "12:30"} {
+		require.NotContains(t, read, cell, "LibreOffice shows %s", shown[slices.Index(cells, cell)+1][4])
+	}
+}
+
+// networkRows gives a network as the rows of a sheet.
+func networkRows(p *Plan) string {
+	m := p.Model().Network
+	rows := fmt.Sprintf("key,value\nnetmask,/%d\ngateway,%s\nnameservers,%s\nversions.nixos,%s\npod_cidr,%s\n",
+		m.Netmask, m.Gateway, strings.Join(m.Nameservers, ","), m.Versions.NixOS, m.PodCIDR)
+	for key, value := range map[string]*string{"domain": m.Domain, "timezone": m.Timezone, "versions.k3s": m.Versions.K3s} {
+		if value != nil {
+			rows += key + "," + *value + "\n"
+		}
+	}
+	return rows + fmt.Sprintf("tls_san,%q\n", strings.Join(m.TLSSAN, " "))
+}
+
+// saveAsWorkbook has LibreOffice make a workbook of CSV tables: it opens each of them, and saves
+// their sheets together as xlsx. specialNumbers is the option of that name when it opens a CSV file.
+func saveAsWorkbook(t *testing.T, office string, tables map[string]string, specialNumbers bool) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	names := []string{"hosts", "k3s", "network"}
+	args := []string{fmt.Sprintf("--infilter=CSV:44,34,76,1,,1033,false,%v", specialNumbers)}
+	for _, name := range names {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".csv"), []byte(tables[name]), 0o600))
+		args = append(args, name+".csv")
+	}
+	convertIn(t, office, dir, "fods", args...)
+	var document string
+	for i, name := range names {
+		data, err := os.ReadFile(filepath.Join(dir, name+".fods"))
+		require.NoError(t, err)
+		if i == 0 {
+			document = string(data)
+		} else {
+			document = withSheetOf(t, document, string(data), name)
+		}
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "cluster.fods"), []byte(document), 0o600))
+	convertIn(t, office, dir, "xlsx:Calc MS Excel 2007 XML", "cluster.fods")
+	data, err := os.ReadFile(filepath.Join(dir, "cluster.xlsx"))
+	require.NoError(t, err)
+	return data
+}
+
+// convertIn has LibreOffice convert files of a folder.
+func convertIn(t *testing.T, office, dir, to string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	run := exec.CommandContext(ctx, office, append([]string{"-env:UserInstallation=file://" + filepath.Join(dir, "profile"),
+		"--headless", "--norestore", "--convert-to", to}, args...)...)
+	run.Dir = dir
+	run.Env = append(os.Environ(), "HOME="+dir, "LC_ALL=C.UTF-8")
+	out, err := run.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+var styleName = regexp.MustCompile(`style:name="([^"]+)"`)
+
+// withSheetOf puts the sheet of another flat OpenDocument at the end of a document, with its
+// styles under new names.
+func withSheetOf(t *testing.T, document, other, name string) string {
+	between := func(text, from, to string) string {
+		begin, end := strings.Index(text, from), strings.Index(text, to)
+		require.True(t, begin >= 0 && end > begin, "%s", from)
+		return text[begin:end]
+	}
+	const styles, stylesEnd, tableEnd = "<office:automatic-styles>", "</office:automatic-styles>", "</table:table>"
+	moved := strings.TrimPrefix(between(other, styles, stylesEnd), styles)
+	sheet := between(other, "<table:table ", tableEnd) + tableEnd
+	for _, m := range styleName.FindAllStringSubmatch(moved, -1) {
+		old, new := `="`+m[1]+`"`, `="`+name+"-"+m[1]+`"`
+		moved, sheet = strings.ReplaceAll(moved, old, new), strings.ReplaceAll(sheet, old, new)
+	}
+	document = strings.Replace(document, stylesEnd, moved+stylesEnd, 1)
+	last := strings.LastIndex(document, tableEnd) + len(tableEnd)
+	return document[:last] + sheet + document[last:]
+}
