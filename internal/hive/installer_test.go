@@ -95,10 +95,8 @@ func TestImagesKnowTheirHosts(t *testing.T) {
 	// where Colmena puts them, too
 	uploaded := evaluate(t, `lib.mapAttrsToList (_: key: key.path) nodes.olaf.config.deployment.keys`, file)
 	var placed []any
-	for kind, paths := range d.at(t, "settings", "olaf", "secrets").(map[string]any) {
-		if kind != "ssh-host-key" {
-			placed = append(placed, paths.([]any)...)
-		}
+	for _, paths := range d.at(t, "settings", "olaf", "secrets").(map[string]any) {
+		placed = append(placed, paths.([]any)...)
 	}
 	require.ElementsMatch(t, uploaded, placed)
 

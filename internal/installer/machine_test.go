@@ -145,7 +145,7 @@ func newMachine(t *testing.T) *machine {
 		},
 		"secrets": map[string]any{
 			"passwd":       []string{"/var/lib/k3splan/secrets/passwd", "/var/lib/k3splan/server/passwd"},
-			"ssh-host-key": []string{"/etc/ssh/ssh_host_ed25519_key"},
+			"ssh-host-key": []string{"/var/lib/k3splan/ssh/ssh_host_ed25519_key"},
 			"server-token": []string{"/var/lib/k3splan/server/token"},
 		},
 		"pause": 0,

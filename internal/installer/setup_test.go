@@ -47,7 +47,7 @@ func TestBlankDisk(t *testing.T) {
 	placed := m.read("placed")
 	for _, line := range []string{
 		"k3splan 755 0:0", "k3splan/secrets 700 0:0", "k3splan/secrets/passwd 400 0:0", "k3splan/server 700 0:0",
-		"k3splan/server/passwd 400 0:0", "k3splan/server/token 400 0:0", "ssh 755 0:0", "ssh/ssh_host_ed25519_key 400 0:0",
+		"k3splan/server/passwd 400 0:0", "k3splan/server/token 400 0:0", "k3splan/ssh 700 0:0", "k3splan/ssh/ssh_host_ed25519_key 400 0:0",
 		"nixos/hardware-configuration.nix 644 0:0",
 	} {
 		require.Contains(t, "\n"+placed, "\n"+line+"\n")

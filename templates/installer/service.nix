@@ -55,7 +55,7 @@ let
     # kind of secret -> where the host reads it
     secrets = {
       passwd = [ places.passwd ] ++ lib.optional (server != null) places.server.passwd;
-      ssh-host-key = [ "/etc/ssh/ssh_host_ed25519_key" ];
+      ssh-host-key = [ places.ssh.hostKey ];
       server-token = lib.optional (server != null) places.server.token
         ++ lib.optional (agent != null && !hasAgentToken) places.agent.token;
       agent-token = lib.optionals hasAgentToken

@@ -1,7 +1,8 @@
 # Keys open the machine, passwords do not, and root does not log in at all.
 { config, lib, ... }:
 let
-  inherit (config.k3splan) secrets;
+  # an installer image has none: what it needs is on the stick
+  secrets = config.k3splan.secrets or { };
   places = import ./places.nix;
   host = config.cluster.${config.k3splan.host};
   inherit (host) target;
