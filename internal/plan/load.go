@@ -180,7 +180,7 @@ func (l *loader) readHosts() {
 func (l *loader) readHost(r row, cells hostCells, own []string) {
 	host := &Host{
 		Name: cells.Name, Interface: cells.Interface, Admin: cells.Admin, Serial: cells.Serial,
-		Own: r.own(own), Line: r.line,
+		Own: r.own(own), Line: r.line, row: r,
 	}
 	switch {
 	case !r.required("name", host.Name):
@@ -346,7 +346,7 @@ func (l *loader) readContainers() {
 }
 
 func (l *loader) readContainer(r row, cells containerCells, own []string) *Container {
-	c := &Container{Name: cells.Name, Own: r.own(own), Line: r.line}
+	c := &Container{Name: cells.Name, Own: r.own(own), Line: r.line, row: r}
 	if r.required("name", c.Name) {
 		r.check("name", checkName(c.Name))
 	}

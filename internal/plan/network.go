@@ -38,6 +38,8 @@ type Network struct {
 	Versions Versions
 
 	gatewayLine int
+	// places are where the keys stand (see Where)
+	places map[string]string
 }
 
 // Versions are the releases that a plan asks for.
@@ -308,6 +310,7 @@ func readNetwork(fsys fs.FS, needsK3s bool) (Network, Problems) {
 	r.readAddresses()
 	r.readNames()
 	r.readVersions(needsK3s)
+	r.notePlaces()
 	problems = append(problems, r.document.problems...)
 	return r.network, problems
 }

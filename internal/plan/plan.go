@@ -52,6 +52,7 @@ type Host struct {
 
 	// saysDHCP tells a host with DHCP from one whose address is wrong.
 	saysDHCP bool
+	row      row
 }
 
 // DHCP tells that the host gets its address from the network.
@@ -104,6 +105,8 @@ type Container struct {
 
 	// Line is where the row stands in k3s.csv.
 	Line int
+
+	row row
 }
 
 // IsServer tells whether the container is a member of etcd.
