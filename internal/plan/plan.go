@@ -54,6 +54,7 @@ type Host struct {
 
 	// saysDHCP tells a host with DHCP from one whose address is wrong.
 	saysDHCP bool
+	row      row
 }
 
 // DHCP tells that the host gets its address from the network.
@@ -107,6 +108,8 @@ type Container struct {
 	// Line and Place are where the row stands, as in Host.
 	Line  int
 	Place string
+
+	row row
 }
 
 // IsServer tells whether the container is a member of etcd.
