@@ -184,7 +184,7 @@ func (a *app) showHostCommand() *cobra.Command {
 that have a part in it.`,
 		Example:           "  k3splan show host olaf\n  k3splan show host olaf --json | jq -r '.[] | select(.field == \"ip\").from'",
 		Args:              usageArgs(exactlyOneHost),
-		ValidArgsFunction: a.completeHosts,
+		ValidArgsFunction: a.completeHostNames,
 		RunE: func(_ *cobra.Command, args []string) error {
 			p, problems, err := a.look()
 			if err != nil {

@@ -60,6 +60,10 @@ type Host struct {
 // DHCP tells that the host gets its address from the network.
 func (h *Host) DHCP() bool { return !h.Address.IsValid() }
 
+// AddressUnknown tells that a plan with errors does not say which address the host has, nor that it
+// has DHCP.
+func (h *Host) AddressUnknown() bool { return h.DHCP() && !h.saysDHCP }
+
 // Containers are the host's server and agent, as far as it has them.
 func (h *Host) Containers() []*Container {
 	return slices.DeleteFunc([]*Container{h.Server, h.Agent}, func(c *Container) bool { return c == nil })

@@ -1,10 +1,12 @@
 package plan
 
 import (
+	"fmt"
 	"testing"
 	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
+	"github.com/xuri/excelize/v2"
 )
 
 func TestWhereValuesComeFrom(t *testing.T) {
@@ -37,4 +39,20 @@ func TestWhereValuesComeFrom(t *testing.T) {
 	require.True(t, p.Host("olaf").Server.Concerns(at(k3sFile, 2)))
 	require.False(t, new(Host).Concerns(Problem{}))
 	require.Empty(t, new(Host).Where("ip"))
+}
+
+func TestWhereValuesOfAWorkbookComeFrom(t *testing.T) {
+	p, problems := Load(newWorkbook(t, func(file *excelize.File) {
+		require.NoError(t, file.SetCellStr("hosts", "B2", "an-interface-name-too-long"))
+	}))
+	require.Len(t, problems, 1)
+	require.Equal(t, "plans/cluster.xlsx!hosts!B2", problems[0].Place())
+	for _, host := range p.Hosts {
+		require.Equal(t, host.Line == 2, host.Concerns(problems[0]), host.Name)
+		require.Equal(t, fmt.Sprintf("plans/cluster.xlsx!hosts!B%d", host.Line), host.Where("interface"))
+		for _, c := range host.Containers() {
+			require.False(t, c.Concerns(problems[0]), c.Name)
+		}
+	}
+	require.Regexp(t, `^plans/cluster\.xlsx!network!B[0-9]+$`, p.Network.Where("gateway"))
 }

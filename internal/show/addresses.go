@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Addresses draws the table of all used addresses and, below, what is free.
+// Addresses draws the table of all used addresses and, below, what is free. Where there is no room
+// for the column mac, it is left out.
 func (t Terminal) Addresses(v *View) string {
 	header, rows := v.addressTable()
 	var lines []line
@@ -27,11 +28,19 @@ func (t Terminal) Addresses(v *View) string {
 	for i := range header {
 		header[i] = strings.ToUpper(header[i])
 	}
+	left := ""
+	if last := len(header) - 1; header[last] == "MAC" && total(naturalWidths(header, lines)) > t.Width {
+		header = header[:last]
+		for i := range lines {
+			lines[i].cells = lines[i].cells[:last]
+		}
+		left = t.noRoom("mac", "a wider window, or --format csv")
+	}
 	facts := []Fact{}
 	if v.Free.Of > 0 {
 		facts = append(facts, Fact{"network", v.Subnet}, Fact{"free", joined(": ", fmt.Sprintf("%d of %d", v.Free.Number, v.Free.Of), v.Free.Some(len(v.Free.Ranges)))})
 	}
-	return t.table(header, lines) + "\n" + t.facts(facts)
+	return t.table(header, lines) + left + "\n" + t.facts(facts)
 }
 
 // addressTable gives the used addresses; the column mac is there if any address has one.

@@ -59,7 +59,10 @@ func (d *details) host(h *plan.Host, domain string) {
 		add("full name", h.Name+"."+domain, "(name, domain)")
 	}
 	address := "dhcp"
-	if !h.DHCP() {
+	switch {
+	case h.AddressUnknown():
+		address = ""
+	case !h.DHCP():
 		address = h.Address.String()
 	}
 	add("ip", address, cmp.Or(h.Where("ip"), h.Where("name")))

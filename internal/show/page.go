@@ -202,6 +202,7 @@ figure svg{display:block;max-width:none}
 @media (min-width:1200px){figure svg{max-width:100%;height:auto}}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%}
+th{white-space:nowrap}
 th,td{padding:.3rem .75rem .3rem 0;text-align:left;vertical-align:top;border-bottom:1px solid}
 td:first-child,td:nth-child(2),td:nth-child(3){white-space:nowrap}
 td .problems{white-space:normal;max-width:34rem}

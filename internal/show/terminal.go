@@ -47,11 +47,7 @@ const gap = 2 // blanks between columns
 
 // table draws lines below headers, within the width.
 func (t Terminal) table(headers []string, lines []line) string {
-	natural := 0
 	widths := naturalWidths(headers, lines)
-	for _, w := range widths {
-		natural += w
-	}
 	drawn := table.New().Border(lipgloss.HiddenBorder()).
 		BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).
 		BorderHeader(false).BorderColumn(false).BorderRow(false).
@@ -75,7 +71,7 @@ func (t Terminal) table(headers []string, lines []line) string {
 	for _, l := range lines {
 		drawn.Row(l.cells...)
 	}
-	if natural > t.Width {
+	if total(widths) > t.Width {
 		drawn.Width(t.Width)
 	}
 	return trimLines(drawn.String()) + "\n"
@@ -98,6 +94,13 @@ func naturalWidths(headers []string, lines []line) []int {
 		take(l.cells)
 	}
 	return widths
+}
+
+func total(widths []int) (sum int) {
+	for _, w := range widths {
+		sum += w
+	}
+	return sum
 }
 
 func cellsOf(lines []line) int {
@@ -216,11 +219,7 @@ func (t Terminal) Cluster(v *View) string {
 			wider[j].cells = append(slices.Clone(wider[j].cells), cells[j])
 		}
 		widerHeaders := append(slices.Clone(headers), c.header)
-		width := 0
-		for _, w := range naturalWidths(widerHeaders, wider) {
-			width += w
-		}
-		if i >= always && width > t.Width {
+		if i >= always && total(naturalWidths(widerHeaders, wider)) > t.Width {
 			left = append(left, strings.ToLower(c.header))
 			continue
 		}
@@ -233,11 +232,16 @@ func (t Terminal) Cluster(v *View) string {
 	}
 	b.WriteString(t.table(headers, lines))
 	if len(left) > 0 {
-		more := "no room for: " + strings.Join(left, ", ") + " (a wider window, or show host NAME)"
-		b.WriteString(t.styled(faint, lipgloss.Wrap(more, t.Width, " ")) + "\n")
+		b.WriteString(t.noRoom(strings.Join(left, ", "), "a wider window, or show host NAME"))
 	}
 	b.WriteString("\n" + t.facts(v.Summary()))
 	return b.String()
+}
+
+// noRoom says which columns are missing, and what shows them.
+func (t Terminal) noRoom(columns, remedy string) string {
+	text := "no room for: " + columns + " (" + remedy + ")"
+	return t.styled(faint, lipgloss.Wrap(text, t.Width, " ")) + "\n"
 }
 
 // marked gives name and style of a row that may have problems.

@@ -34,6 +34,7 @@ type Host struct {
 	Name string `json:"name"`
 	// Address is null with DHCP.
 	Address *netip.Addr `json:"address"`
+	unknown bool        // the address is wrong
 	// Target is where the host is deployed, if not at its own address: "192.168.1.7:2222", "local".
 	Target     string            `json:"target"`
 	Interface  string            `json:"interface"`
@@ -156,6 +157,7 @@ func newHost(h *plan.Host, problems plan.Problems) Host {
 	if !h.DHCP() {
 		host.Address = &h.Address
 	}
+	host.unknown = h.AddressUnknown()
 	host.Problems = append(host.Problems, problemsOf(h, problems)...)
 	for _, c := range h.Containers() {
 		container := Container{
@@ -198,9 +200,12 @@ func targetOf(h *plan.Host) string {
 	return h.Target.Host
 }
 
-// AddressText is the host's address in words: "dhcp" without a fixed one.
+// AddressText is the host's address in words: "dhcp" without a fixed one, "?" if it is wrong.
 func (h Host) AddressText() string {
-	if h.Address == nil {
+	switch {
+	case h.unknown:
+		return "?"
+	case h.Address == nil:
 		return "dhcp"
 	}
 	return h.Address.String()
