@@ -36,11 +36,14 @@ func newStickTest(t *testing.T) *stickTest {
 			t.Skipf("SKIP: %s is not on PATH", program)
 		}
 	}
-	s := &stickTest{t: t, dir: t.TempDir(), hostKey: "the private key of olaf\n"}
+	s := &stickTest{t: t, dir: t.TempDir()}
 	s.exec(0, "setup", s.dir)
 	s.write("secrets/all.pub", testKey)
 	s.write("secrets/passwd", testHash)
-	s.write("secrets/hosts/olaf_ed25519", s.hostKey)
+	s.exec(0, "-p", s.dir, "known-hosts", "make")
+	key, err := os.ReadFile(filepath.Join(s.dir, "secrets/hosts/olaf_ed25519"))
+	require.NoError(t, err)
+	s.hostKey = string(key)
 	token, err := os.ReadFile(filepath.Join(s.dir, "secrets/init-token"))
 	require.NoError(t, err)
 	s.token, s.hash = string(token), testHash

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -327,6 +328,31 @@ type ran struct {
 	seconds        float64
 }
 
+// leak looks for the project's secrets in what was said, in the logs and in what is rendered, and gives
+// the first place.
+func (b *box) leak(said string) (place string) {
+	b.t.Helper()
+	for _, name := range []string{"init-token", "agent-token", "passwd"} {
+		secret := strings.TrimSpace(b.read("project/secrets/" + name))
+		require.NotEmpty(b.t, secret)
+		if strings.Contains(said, secret) {
+			return name + " was said"
+		}
+		for _, folder := range []string{".k3splan", "generated"} {
+			_ = filepath.WalkDir(filepath.Join(b.project(), folder), func(file string, entry fs.DirEntry, err error) error {
+				if err != nil || entry.IsDir() {
+					return nil // the folder may vanish meanwhile
+				}
+				if content, _ := os.ReadFile(file); strings.Contains(string(content), secret) {
+					place = name + " in " + file
+				}
+				return nil
+			})
+		}
+	}
+	return place
+}
+
 // status gives what became of each host, in words.
 func (r ran) status() map[string]string {
 	status := map[string]string{}
@@ -358,6 +384,7 @@ func (b *box) finish(cmd *exec.Cmd, s streams) ran {
 	start := time.Now()
 	_ = cmd.Wait()
 	r := ran{code: cmd.ProcessState.ExitCode(), stdout: s.stdout.String(), stderr: s.stderr.String(), seconds: time.Since(start).Seconds(), results: map[string]rollout.Result{}}
+	require.Empty(b.t, b.leak(r.stdout+r.stderr))
 	var parsed struct{ Results []rollout.Result }
 	if json.Unmarshal(s.stdout.Bytes(), &parsed) == nil {
 		for _, result := range parsed.Results {

@@ -195,6 +195,9 @@ func (a *app) deploy(command *cobra.Command, args []string, options deployOption
 	}
 	ctx, stop := interruptible()
 	defer stop()
+	if err := requirePins(p); err != nil {
+		return err
+	}
 	if err := refuseUnknown(selected, p.HostKeys); err != nil {
 		return err
 	}
@@ -527,6 +530,9 @@ func (a *app) withColmena(command *cobra.Command, args []string, work func(conte
 			return err
 		}
 	}
+	if err := requirePins(p); err != nil {
+		return err
+	}
 	file, err := a.render(p)
 	if err != nil {
 		return err
@@ -542,6 +548,14 @@ func (a *app) withColmena(command *cobra.Command, args []string, work func(conte
 	run := colmenaRun{app: a, program: program, project: p, hive: opened, hosts: hosts, extra: extra,
 		selection: selectionOf(hosts, len(patterns) == 0)}
 	return errors.Join(work(context.Background(), run), opened.Close())
+}
+
+// requirePins tells before anything is started what Nix would tell by a long trace.
+func requirePins(p *project.Project) error {
+	if p.Lock.Origin(p.Plan.Network.Versions.NixOS).Missing == "" {
+		return nil
+	}
+	return &exitError{code: exitInvalid, err: fmt.Errorf("nixpkgs (%s) is not pinned in plans/lock.json", p.Plan.Network.Versions.NixOS), hint: "k3splan update"}
 }
 
 // findColmena gives the Colmena to run with the hive in file.

@@ -109,7 +109,10 @@ func shell(t *testing.T, project, script string) *exec.Cmd {
 	home := t.TempDir()
 	bin := filepath.Join(home, "bin")
 	require.NoError(t, os.Mkdir(bin, 0o755))
-	for program, text := range map[string]string{"colmena": "exit 0", "pass": "echo a long passphrase"} {
+	require.NoError(t, os.MkdirAll(filepath.Join(home, ".ssh"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(home, ".ssh", "config"), []byte("# mine\n"), 0o600))
+	// no example leaves the machine
+	for program, text := range map[string]string{"colmena": "exit 0", "pass": "echo a long passphrase", "ssh": "exit 0", "scp": "exit 255"} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, program), []byte("#!/bin/sh\n"+text+"\n"), 0o755))
 	}
 	here := filepath.Join(home, "project")
@@ -156,6 +159,7 @@ func requireReadable(t *testing.T, script string) {
 	for _, program := range []string{"pass", "cd", "kubectl", "jq"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"), 0o755))
 	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "sudo"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755))
 	command := exec.Command("sh", "-uc", "cd() { :; }\n"+script)
 	command.Dir = dir
 	command.Env = []string{"PATH=" + dir + ":/usr/bin:/bin", "HOME=" + dir}

@@ -246,6 +246,12 @@ func (a *app) rotateToken(o rotation) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.conf.Close()) }()
+	// a deploy meanwhile would bring the old token, or half of the new one
+	unlock, err := lockProject(c.dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	content, err := c.ownToken()
 	if err != nil {
 		return err

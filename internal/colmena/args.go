@@ -2,7 +2,10 @@
 // builders of argument lists, and one runner.
 package colmena
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Selection is what a Colmena command is for. The zero Selection selects no host.
 type Selection struct {
@@ -26,9 +29,36 @@ func Apply(hive string, selection Selection, extra []string) []string {
 	return deployment("apply", hive, selection, extra)
 }
 
-// ApplyLocal gives the arguments that deploy one node to this machine, which must run NixOS.
+// ApplyLocal gives the arguments that deploy one node to this machine, which must run NixOS. Of the
+// user's own arguments those are left out that only "apply" takes: they are about other hosts.
 func ApplyLocal(hive, node string, extra []string) []string {
-	return append([]string{"apply-local", "-f", hive, "--node", node, "--sudo"}, extra...)
+	return append([]string{"apply-local", "-f", hive, "--node", node, "--sudo"}, forLocal(extra)...)
+}
+
+// Options of "colmena apply" that "colmena apply-local" refuses (src/command/apply.rs).
+var (
+	applyValues = []string{"--parallel", "-p", "--on", "--eval-node-limit", "--evaluator"}
+	applyFlags  = []string{
+		"--keep-result", "--no-substitute", "--no-substitutes", "--no-gzip", "--build-on-target", "--no-build-on-target",
+		"--force-replace-unknown-profiles", "--reboot",
+	}
+)
+
+func forLocal(extra []string) (kept []string) {
+	for i := 0; i < len(extra); i++ {
+		name, _, joined := strings.Cut(extra[i], "=")
+		switch {
+		case slices.Contains(applyFlags, name):
+		case slices.Contains(applyValues, name):
+			if !joined {
+				i++ // its value
+			}
+		case strings.HasPrefix(name, "-p") && !strings.HasPrefix(name, "--"):
+		default:
+			kept = append(kept, extra[i])
+		}
+	}
+	return kept
 }
 
 func deployment(command, hive string, selection Selection, extra []string) []string {

@@ -49,6 +49,10 @@ func TestArguments(t *testing.T) {
 			ApplyLocal(hive, "olaf", []string{"test"}),
 			[]string{"apply-local", "-f", hive, "--node", "olaf", "--sudo", "test"},
 		},
+		"local, without what is about other hosts": {
+			ApplyLocal(hive, "olaf", []string{"--parallel", "2", "-p3", "--on=x", "--verbose", "--no-gzip", "--nix-option", "a", "b"}),
+			[]string{"apply-local", "-f", hive, "--node", "olaf", "--sudo", "--verbose", "--nix-option", "a", "b"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, test.got) })
 	}

@@ -293,12 +293,18 @@ func (t *table) split(data []byte) (records []record, complete bool) {
 			cells[i] = strings.TrimFunc(cells[i], isBlank)
 			empty = empty && cells[i] == ""
 		}
-		// a spreadsheet program puts a comment with a separator in it into quotes
-		if !empty && !strings.HasPrefix(cells[0], "#") {
+		if !empty && !isQuotedComment(cells) {
 			line, _ := reader.FieldPos(0)
 			records = append(records, record{line: line, cells: cells})
 		}
 	}
+}
+
+// isQuotedComment knows a comment that a spreadsheet program has put into quotes because there is a
+// separator or a quote in it. A cell such as "#5" beside others is the user's own data.
+func isQuotedComment(cells []string) bool {
+	return strings.HasPrefix(cells[0], "# ") ||
+		strings.HasPrefix(cells[0], "#") && !slices.ContainsFunc(cells[1:], func(cell string) bool { return cell != "" })
 }
 
 // isBlank counts among white space what cannot be seen: zero-width characters come along with what
@@ -362,7 +368,7 @@ func (t *table) findSeparator(data []byte) rune {
 					known++
 				}
 			}
-			if empty || strings.HasPrefix(strings.TrimSpace(cells[0]), "#") {
+			if empty || isQuotedComment(cells) {
 				continue
 			}
 			if known > most {
