@@ -96,7 +96,7 @@ func exampleProject(t *testing.T) string {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets", "all.pub"), []byte(testKey), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets", "passwd"), []byte(testHash), 0o600))
 	if _, err := exec.LookPath("git"); err == nil {
-		out, err := shell(t, dir, "cd "+dir+" && git init -q && git add . && git -c user.name=t -c user.email=t@example.org commit -qm rack").CombinedOutput()
+		out, err := shell(t, dir, "cd "+dir+" && git init -q && git add . && git -c user.name=t -c user.email=t@example.org commit -qm rack && git tag v1.0 && git update-ref refs/remotes/origin/main HEAD").CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}
 	return dir
@@ -118,6 +118,7 @@ func shell(t *testing.T, project, script string) *exec.Cmd {
 	here := filepath.Join(home, "project")
 	if _, err := os.Stat(project); err == nil {
 		require.NoError(t, copyTree(project, here))
+		require.NoError(t, os.Symlink(project, filepath.Join(home, "rack-of-last-year")))
 	}
 	command := exec.Command("sh", "-euc", script)
 	command.Dir = here
@@ -231,6 +232,9 @@ func TestCompletion(t *testing.T) {
 		{"add host x --boot l", []string{"legacy"}},
 		{"add host x --interface eno", []string{"eno1"}},
 		{"passwd u", []string{"ulf", "ulrich"}},
+		{"show host u", []string{"ulf", "ulrich"}},
+		{"show --format h", []string{"html"}},
+		{"diff --format m", []string{"markdown"}},
 	} {
 		for shellName, script := range map[string]string{"bash": completeInBash, "fish": completeInFish, "zsh": completeInZsh} {
 			t.Run(shellName+" "+test.line, func(t *testing.T) {

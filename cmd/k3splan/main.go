@@ -86,6 +86,7 @@ it, and renders a NixOS hive that Colmena builds and deploys.`,
 	root.AddCommand(
 		a.setupCommand(), a.validateCommand(), a.configurationCommand(), a.renderCommand(),
 		a.buildCommand(), a.deployCommand(), a.passwdCommand(), a.updateCommand(),
+		a.showCommand(), a.diffCommand(),
 		a.bootStickCommand(),
 		a.statusCommand(), a.hardwareCommand(),
 		a.secretsCommand(),

@@ -20,6 +20,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -154,8 +155,24 @@ const (
 )
 
 func (a *app) paint(out *os.File, c colour, text string) string {
-	if a.noColor || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(out.Fd())) {
+	if !a.coloured(out) {
 		return text
 	}
 	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
+}
+
+// coloured tells whether colours may be printed there.
+func (a *app) coloured(out *os.File) bool {
+	return !a.noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(out.Fd()))
+}
+
+// width is the number of columns to print in: $COLUMNS, that of the terminal, or 80.
+func (a *app) width() int {
+	if columns, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && columns > 0 {
+		return columns
+	}
+	if columns, _, err := term.GetSize(int(a.stdout.Fd())); err == nil && columns > 0 {
+		return columns
+	}
+	return 80
 }

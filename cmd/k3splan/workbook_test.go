@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -102,4 +103,36 @@ func TestWorkbookProblems(t *testing.T) {
 	out, err = shell(t, project, "k3splan validate").Output()
 	require.Error(t, err)
 	require.Equal(t, "plans/cluster.xlsx: the plan stands here and in plans/hosts.csv\n  hint: keep the one that holds: the workbook, or the other files\n", string(out))
+}
+
+// A project that has moved into a workbook means the same as before, and what is shown of it is
+// placed by its cell.
+func TestWorkbookShownAndCompared(t *testing.T) {
+	project := exampleProject(t)
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("SKIP: git is not on PATH (Debian: git)")
+	}
+	intoWorkbook(t, project)
+	run := func(script string) string {
+		out, err := shell(t, project, script).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return string(out)
+	}
+	require.Equal(t, "the plan means the same as before\n", run("k3splan diff"))
+
+	name := filepath.Join(project, plan.WorkbookFile)
+	file, err := excelize.OpenFile(name)
+	require.NoError(t, err)
+	require.NoError(t, file.SetCellStr("hosts", "C6", "10.0.100.36"))
+	require.NoError(t, file.Save())
+	require.NoError(t, file.Close())
+	sentence := "host ulrich: ip 10.0.100.6 → 10.0.100.36 (may cut the connection)\n"
+	require.Contains(t, run("k3splan diff"), sentence)
+	require.Contains(t, run("k3splan diff --json"), `"where": "plans/cluster.xlsx!hosts!C6"`)
+	require.Contains(t, run("git add plans && git -c user.name=t -c user.email=t@example.org commit -qm workbook && k3splan diff && k3splan diff HEAD~1"),
+		"the plan means the same as before\nask      "+sentence)
+
+	host := run("k3splan show host ulrich")
+	require.Regexp(t, `(?m)^  ip +10\.0\.100\.36 +plans/cluster\.xlsx!hosts!C6$`, host)
+	require.Regexp(t, `(?m)^  gateway +10\.0\.100\.1 +plans/cluster\.xlsx!network!B2$`, host)
 }

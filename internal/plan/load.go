@@ -205,7 +205,7 @@ func (l *loader) readHosts() {
 func (l *loader) readHost(r row, cells hostCells, own []string) {
 	host := &Host{
 		Name: cells.Name, Interface: cells.Interface, Admin: cells.Admin, Serial: cells.Serial,
-		Own: r.own(own), Line: r.line, Place: r.table.place(r.line, "name"),
+		Own: r.own(own), Line: r.line, Place: r.table.place(r.line, "name"), row: r,
 	}
 	switch {
 	case !r.required("name", host.Name):
@@ -388,7 +388,7 @@ func (l *loader) readContainers() {
 }
 
 func (l *loader) readContainer(r row, cells containerCells, own []string) *Container {
-	c := &Container{Name: cells.Name, Own: r.own(own), Line: r.line, Place: r.table.place(r.line, "name")}
+	c := &Container{Name: cells.Name, Own: r.own(own), Line: r.line, Place: r.table.place(r.line, "name"), row: r}
 	if r.required("name", c.Name) {
 		r.check("name", checkName(c.Name))
 	}

@@ -44,6 +44,8 @@ type Network struct {
 	Secrets SecretStore
 
 	gatewayLine int
+	// places are where the keys stand (see Where)
+	places map[string]string
 }
 
 // Versions are the releases that a plan asks for.
@@ -376,6 +378,7 @@ func (r *networkReader) read(needsK3s bool) Network {
 	r.readNames()
 	r.readVersions(needsK3s)
 	r.readSecretStore()
+	r.notePlaces()
 	return r.network
 }
 

@@ -54,10 +54,15 @@ type Host struct {
 
 	// saysDHCP tells a host with DHCP from one whose address is wrong.
 	saysDHCP bool
+	row      row
 }
 
 // DHCP tells that the host gets its address from the network.
 func (h *Host) DHCP() bool { return !h.Address.IsValid() }
+
+// AddressUnknown tells that a plan with errors does not say which address the host has, nor that it
+// has DHCP.
+func (h *Host) AddressUnknown() bool { return h.DHCP() && !h.saysDHCP }
 
 // Containers are the host's server and agent, as far as it has them.
 func (h *Host) Containers() []*Container {
@@ -107,6 +112,8 @@ type Container struct {
 	// Line and Place are where the row stands, as in Host.
 	Line  int
 	Place string
+
+	row row
 }
 
 // IsServer tells whether the container is a member of etcd.

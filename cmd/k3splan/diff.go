@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"k3splan/internal/diff"
+	"k3splan/internal/plan"
+)
+
+func (a *app) diffCommand() *cobra.Command {
+	var format string
+	var asJSON bool
+	command := &cobra.Command{
+		Use:   "diff [REV | DIR]",
+		Short: "Show what has changed in meaning since a git revision",
+		Long: `Compares the tables with those of a git revision (default: HEAD), or of another project's DIR, and
+says what differs in meaning, with the risk that it has for a cluster that runs:
+
+  none     nothing that runs notices
+  restart  k3s is restarted on the hosts concerned
+  ask      may go wrong or leaves something behind: deploy asks
+  refuse   a living cluster does not stand it, or not without further steps
+
+The order of rows and columns, the case of letters, separators and comments are no change. The exit
+code is 0 with and without changes.`,
+		Example: `  k3splan diff
+  k3splan diff v1.0 --format markdown
+  k3splan diff ../rack-of-last-year
+  k3splan diff --json origin/main | jq -r '.[] | select(.risk == "refuse").sentence'`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
+		RunE: func(command *cobra.Command, args []string) error {
+			if asJSON && format != "text" {
+				return usageError(fmt.Errorf("--json and --format %s exclude each other", format))
+			}
+			changes, err := a.changesSince(command.Context(), args)
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return printJSON(a.stdout, changes)
+			case format == "markdown":
+				_, err := fmt.Fprint(a.stdout, changes.Markdown())
+				return err
+			}
+			a.printChanges(changes)
+			return nil
+		},
+	}
+	addFormat(command, &format, "text", "markdown")
+	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {object, action, name, field, from, to, hosts, restarts, risk, reason, hint, where, sentence}")
+	return command
+}
+
+// changesSince compares with the revision or folder that is named, by default with HEAD.
+func (a *app) changesSince(ctx context.Context, args []string) (diff.Changes, error) {
+	dir, err := a.dir()
+	if err != nil {
+		return nil, err
+	}
+	now, err := a.loadPlan()
+	if err != nil {
+		return nil, err
+	}
+	rev := "HEAD"
+	if len(args) > 0 {
+		rev = args[0]
+	}
+	fsys, err := otherTables(ctx, dir, rev, len(args) > 0)
+	if err != nil {
+		return nil, err
+	}
+	before, problems := plan.Load(fsys)
+	if problems.Errors() > 0 {
+		a.printProblems(a.stderr, problems)
+		return nil, &exitError{code: exitInvalid, err: fmt.Errorf("the tables of %s are not valid, so there is nothing to compare with", rev),
+			hint: "name a revision or folder whose tables are: k3splan diff REV"}
+	}
+	changes := diff.Compare(before, now)
+	if changes == nil {
+		changes = diff.Changes{}
+	}
+	return changes, nil
+}
+
+// otherTables finds what is named: a folder with plans/ in it, or a revision.
+func otherTables(ctx context.Context, dir, name string, maybeFolder bool) (fs.FS, error) {
+	isFolder := false
+	if info, err := os.Stat(filepath.Join(name, "plans")); maybeFolder && err == nil {
+		isFolder = info.IsDir()
+	}
+	isPath := filepath.Base(name) != name || name == "." || name == ".."
+	if isFolder && isPath {
+		return os.DirFS(name), nil
+	}
+	fsys, err := diff.Revision(ctx, dir, name)
+	switch {
+	case isFolder && err == nil:
+		return nil, &exitError{code: exitInvalid, err: fmt.Errorf("%q is a revision and a folder", name),
+			hint: fmt.Sprintf("the folder: k3splan diff ./%s\nthe revision: k3splan diff refs/heads/%s", name, name)}
+	case isFolder:
+		return os.DirFS(name), nil
+	case errors.Is(err, diff.ErrNoRevision):
+		return nil, &exitError{code: exitInvalid, err: fmt.Errorf("%q is no revision of the project, and no folder with plans/ in it", name),
+			hint: "git log --oneline -- plans shows the revisions"}
+	case err != nil:
+		return nil, withCode(exitInvalid, err)
+	}
+	return fsys, nil
+}
+
+// withCode gives an error its exit code and keeps its hint.
+func withCode(code int, err error) error {
+	hint := ""
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		hint = hinted.Hint()
+	}
+	return &exitError{code: code, err: err, hint: hint}
+}
+
+// printChanges prints a line for each change, and what is to be done besides below it.
+func (a *app) printChanges(changes diff.Changes) {
+	colours := map[diff.Risk]colour{diff.Refuse: red, diff.Ask: yellow, diff.Restart: cyan}
+	for _, change := range changes {
+		label := fmt.Sprintf("%-7s", change.Risk)
+		if c, ok := colours[change.Risk]; ok {
+			label = a.paint(a.stdout, c, label)
+		}
+		fmt.Fprintf(a.stdout, "%s  %s\n", label, change.Sentence)
+		if change.Hint != "" {
+			fmt.Fprintf(a.stdout, "         %s %s\n", a.paint(a.stdout, cyan, "hint:"), change.Hint)
+		}
+	}
+	switch len(changes) {
+	case 0:
+		a.say("the plan means the same as before")
+	default:
+		a.say("%s of %s", count(len(changes), "change"), count(len(changes.Hosts()), "host"))
+	}
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+	"k3splan/internal/show"
+)
+
+func (a *app) showCommand() *cobra.Command {
+	var format string
+	var asJSON bool
+	command := &cobra.Command{
+		Use:   "show",
+		Short: "Show the rack: hosts, containers, quorum, free addresses",
+		Long: `Shows the plan as a table, with the containers below their hosts, and what follows for the whole:
+what etcd survives, which addresses are free. It fits the terminal's width ($COLUMNS, or 80 columns
+in a pipe).
+
+As a picture (--format svg) it is a network diagram; as a page (--format html) a single file with the
+picture, a table of all addresses to sort and search, and every problem of the project in its place.
+
+A plan with errors is drawn as far as it can be understood, and the exit code is 2.`,
+		Example: `  k3splan show
+  k3splan show --format html > rack.html
+  k3splan show --json | jq '.free.ranges[0].first'
+  k3splan show addresses --format hosts
+  k3splan show host olaf`,
+		Args: noHostNamed,
+		RunE: func(*cobra.Command, []string) error {
+			if asJSON && format != "table" {
+				return usageError(fmt.Errorf("--json and --format %s exclude each other", format))
+			}
+			return a.show(format, asJSON)
+		},
+	}
+	addFormat(command, &format, "table", "svg", "html")
+	command.Flags().BoolVar(&asJSON, "json", false, "print the rack as JSON")
+	command.AddCommand(a.showAddressesCommand(), a.showHostCommand())
+	return command
+}
+
+// noHostNamed refuses arguments, and tells who names a host what they want.
+func noHostNamed(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &exitError{code: exitInvalid, err: fmt.Errorf("there is nothing called %q to show", args[0]),
+		hint: fmt.Sprintf("of one host: k3splan show host %s\nof all addresses: k3splan show addresses", args[0])}
+}
+
+// addFormat gives a command the flag --format with its choices; the first one is the default.
+func addFormat(command *cobra.Command, format *string, choices ...string) {
+	words := strings.Join(choices[:len(choices)-1], ", ") + " or " + choices[len(choices)-1]
+	command.Flags().StringVar(format, "format", choices[0], "print as `FORM`: "+words)
+	if err := command.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag is the one above
+	}
+	command.PreRunE = func(*cobra.Command, []string) error {
+		if slices.Contains(choices, *format) {
+			return nil
+		}
+		hint := "the forms are: " + strings.Join(choices, " ")
+		if nearest := plan.Nearest(*format, choices); nearest != "" {
+			hint = fmt.Sprintf("did you mean %q?", nearest)
+		}
+		return &exitError{code: exitInvalid, err: fmt.Errorf("there is no form %q", *format), hint: hint}
+	}
+}
+
+func (a *app) show(format string, asJSON bool) error {
+	p, problems, err := a.look()
+	if err != nil {
+		return err
+	}
+	broken := ofTables(problems).Errors() > 0
+	if asJSON && broken {
+		a.printProblems(a.stderr, ofTables(problems))
+		return invalid()
+	}
+	view := show.New(p.Plan, problems, filepath.Base(p.Dir))
+	switch {
+	case asJSON:
+		err = printJSON(a.stdout, view)
+	case format == "svg":
+		err = view.SVG(a.stdout)
+	case format == "html":
+		err = view.HTML(a.stdout)
+	default:
+		_, err = fmt.Fprint(a.stdout, a.terminal().Cluster(view))
+	}
+	if err == nil && broken {
+		a.printProblems(a.stderr, ofTables(problems))
+		err = invalid()
+	}
+	return err
+}
+
+// look reads the project with all its problems, for commands that only show it. Without any host in
+// the plan there is nothing to show.
+func (a *app) look() (*project.Project, plan.Problems, error) {
+	dir, err := a.dir()
+	if err != nil {
+		return nil, nil, err
+	}
+	p, problems, err := project.Load(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(p.Plan.Hosts) == 0 {
+		a.printProblems(a.stderr, ofTables(problems))
+		return nil, nil, invalid()
+	}
+	return p, problems, nil
+}
+
+// ofTables gives the problems of the tables, without those of secrets, snippets and pins.
+func ofTables(problems plan.Problems) plan.Problems {
+	return slices.DeleteFunc(slices.Clone(problems), func(p plan.Problem) bool {
+		return !strings.HasPrefix(p.File, "plans/") || p.File == "plans/lock.json"
+	})
+}
+
+func (a *app) terminal() show.Terminal {
+	return show.Terminal{Width: a.width(), Colour: a.coloured(a.stdout)}
+}
+
+func (a *app) showAddressesCommand() *cobra.Command {
+	var format string
+	var asJSON bool
+	command := &cobra.Command{
+		Use:   "addresses",
+		Short: "Show all addresses in their order, and what is free",
+		Long: `Shows every address that the plan uses, sorted, and the free ones. --format hosts gives lines for
+/etc/hosts, with the names that the hosts of the rack know each other by.`,
+		Example: "  k3splan show addresses\n  k3splan show addresses --format hosts > hosts.txt\n  k3splan show addresses --format markdown",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			if asJSON && format != "table" {
+				return usageError(fmt.Errorf("--json and --format %s exclude each other", format))
+			}
+			dir, err := a.dir()
+			if err != nil {
+				return err
+			}
+			p, err := a.loadPlan()
+			if err != nil {
+				return err
+			}
+			view := show.New(p, nil, filepath.Base(dir))
+			if asJSON {
+				return printJSON(a.stdout, struct {
+					Used []show.Address `json:"used"`
+					Free show.Free      `json:"free"`
+				}{view.Used, view.Free})
+			}
+			text := map[string]func() string{
+				"table": func() string { return a.terminal().Addresses(view) }, "hosts": view.AddressesHosts,
+				"csv": view.AddressesCSV, "markdown": view.AddressesMarkdown,
+			}[format]()
+			_, err = fmt.Fprint(a.stdout, text)
+			return err
+		},
+	}
+	addFormat(command, &format, "table", "hosts", "csv", "markdown")
+	command.Flags().BoolVar(&asJSON, "json", false, "print {used, free} as JSON")
+	return command
+}
+
+func (a *app) showHostCommand() *cobra.Command {
+	var asJSON bool
+	command := &cobra.Command{
+		Use:   "host HOST",
+		Short: "Show everything about a host, and where each value comes from",
+		Long: `Shows each value that configures the host and its containers with its place in the tables
+("plans/hosts.csv:3"), or "default" where the tables leave it to k3splan, and the files of the project
+that have a part in it.`,
+		Example:           "  k3splan show host olaf\n  k3splan show host olaf --json | jq -r '.[] | select(.field == \"ip\").from'",
+		Args:              usageArgs(exactlyOneHost),
+		ValidArgsFunction: a.completeHostNames,
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, problems, err := a.look()
+			if err != nil {
+				return err
+			}
+			host := p.Plan.Host(strings.ToLower(args[0]))
+			if host == nil {
+				return noSuch("host", args[0], p.Plan.HostNames(), "")
+			}
+			details := show.Details(p.Plan, host, filesOf(p, host))
+			if asJSON {
+				err = printJSON(a.stdout, details)
+			} else {
+				_, err = fmt.Fprint(a.stdout, a.terminal().Host(details))
+			}
+			of := slices.DeleteFunc(slices.Clone(problems), func(problem plan.Problem) bool { return !concerns(host, problem) })
+			a.printProblems(a.stderr, of)
+			if err == nil && of.Errors() > 0 {
+				err = invalid()
+			}
+			return err
+		},
+	}
+	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {of, field, value, from}")
+	return command
+}
+
+func exactlyOneHost(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return errors.New("the name of one host is needed")
+	}
+	return nil
+}
+
+// concerns tells whether a problem is one of the host's rows.
+func concerns(host *plan.Host, problem plan.Problem) bool {
+	return host.Concerns(problem) || slices.ContainsFunc(host.Containers(), func(c *plan.Container) bool { return c.Concerns(problem) })
+}
+
+// filesOf are the files of the project that have a part in a host, secrets by their path.
+func filesOf(p *project.Project, host *plan.Host) []show.File {
+	var files []show.File
+	add := func(purpose string, paths ...string) {
+		for _, path := range paths {
+			if path != "" {
+				files = append(files, show.File{Path: path, Purpose: purpose})
+			}
+		}
+	}
+	add("host's Nix", p.Imports(host)...)
+	add("server's Nix", p.ServerImports(host)...)
+	add("password", p.Secrets.PasswordFile(host.Name))
+	if len(host.Containers()) > 0 {
+		add("token", p.Secrets.InitToken())
+	}
+	for _, manifest := range p.Manifests {
+		if host.Server != nil {
+			add("manifest", "manifests/"+manifest.Name)
+		}
+	}
+	return files
+}

@@ -1,0 +1,316 @@
+package diff
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"k3splan/internal/plan"
+)
+
+// Compare tells what is another way in the newer plan than in the older one. Both must be valid.
+// The order of rows and columns, the case of cells, separators and other ways to write the same are
+// no change.
+func Compare(older, newer *plan.Plan) Changes {
+	c := &comparison{older: older, newer: newer, nowCalled: map[string]string{}}
+	c.hosts()
+	c.containers(Server, older.Servers(), newer.Servers())
+	c.containers(Agent, older.Agents(), newer.Agents())
+	c.initServer()
+	c.network()
+	c.columns()
+	objects := []Object{Host, Server, Agent, Network, Column}
+	slices.SortStableFunc(c.changes, func(a, b Change) int {
+		order := cmp.Compare(slices.Index(objects, a.Object), slices.Index(objects, b.Object))
+		if order == 0 && a.Object != Network {
+			order = cmp.Compare(a.Name, b.Name)
+		}
+		return order
+	})
+	return c.changes
+}
+
+type comparison struct {
+	older, newer *plan.Plan
+	// nowCalled are the names that hosts of the older plan have in the newer one
+	nowCalled map[string]string
+	changes   Changes
+}
+
+// affects are the containers that a change restarts, out of those of some hosts.
+type affects int
+
+const (
+	nothing affects = iota
+	servers
+	agents
+	serversAndAgents
+)
+
+// add completes a change with hosts, restarts and risk. notes stand in the sentence's brackets,
+// and so does the reason, if it is one to ask or refuse.
+func (c *comparison) add(change Change, sentence string, hosts []string, restarts affects, notes ...string) {
+	change.Hosts = slices.Compact(slices.Sorted(slices.Values(hosts)))
+	change.Restarts = c.restarted(change.Hosts, restarts)
+	if change.Risk == "" {
+		change.Risk = None
+	}
+	if len(change.Restarts) > 0 && change.Risk.Compare(Restart) < 0 {
+		change.Risk, change.Reason = Restart, "restarts k3s"
+	}
+	if change.Risk == Restart && len(c.newer.Servers()) == 2 && restarts != agents && c.restartsServer(change) {
+		change.Risk, change.Reason = Ask, "with 2 servers a restart loses the quorum for a moment"
+	}
+	if change.Risk.Compare(Ask) >= 0 {
+		notes = append(notes, change.Reason)
+	}
+	change.Sentence = sentence + inBrackets(notes...)
+	c.changes = append(c.changes, change)
+}
+
+// restarted gives the names of the containers on the hosts that ran before and are to run on.
+func (c *comparison) restarted(hosts []string, what affects) []string {
+	names := []string{}
+	was := map[string]bool{}
+	for _, container := range slices.Concat(c.older.Servers(), c.older.Agents()) {
+		was[container.Name] = true
+	}
+	for _, name := range hosts {
+		host := c.newer.Host(name)
+		if host == nil {
+			continue
+		}
+		for _, container := range host.Containers() {
+			wanted := what == serversAndAgents || container.IsServer() && what == servers || !container.IsServer() && what == agents
+			if wanted && was[container.Name] {
+				names = append(names, container.Name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (c *comparison) restartsServer(change Change) bool {
+	return slices.ContainsFunc(c.newer.Servers(), func(s *plan.Container) bool { return slices.Contains(change.Restarts, s.Name) })
+}
+
+// pairs matches what is in both plans. Same keys match first, then what is left by the next way to
+// tell a key; an empty key, or one that is there twice, matches nothing.
+func pairs[T comparable](older, newer []T, ways ...func(T) (ofOlder, ofNewer string)) (both map[T]T) {
+	both = map[T]T{}
+	taken := map[T]bool{}
+	for _, way := range ways {
+		count := map[string]int{}
+		found := map[string]T{}
+		for _, n := range newer {
+			if _, key := way(n); !taken[n] && key != "" {
+				count[key]++
+				found[key] = n
+			}
+		}
+		for _, o := range older {
+			if _, done := both[o]; done {
+				continue
+			}
+			if key, _ := way(o); count[key] == 1 && !taken[found[key]] {
+				both[o] = found[key]
+				taken[found[key]] = true
+			}
+		}
+	}
+	return both
+}
+
+// unpaired gives what is in older and has no partner, and the same for newer.
+func unpaired[T comparable](older, newer []T, both map[T]T) (gone, come []T) {
+	partners := slices.Collect(maps.Values(both))
+	gone = slices.DeleteFunc(slices.Clone(older), func(o T) bool { _, ok := both[o]; return ok })
+	come = slices.DeleteFunc(slices.Clone(newer), func(n T) bool { return slices.Contains(partners, n) })
+	return gone, come
+}
+
+// same makes a way to match out of a key that both plans tell alike.
+func same[T any](key func(T) string) func(T) (string, string) {
+	return func(t T) (string, string) { return key(t), key(t) }
+}
+
+func (c *comparison) hosts() {
+	both := pairs(c.older.Hosts, c.newer.Hosts,
+		same(func(h *plan.Host) string { return h.Name }),
+		// a machine under a new name
+		same(func(h *plan.Host) string { return h.Serial }),
+		same(func(h *plan.Host) string { return h.MAC }),
+		same(addressOfUnknown),
+	)
+	for _, before := range c.older.Hosts {
+		if now := both[before]; now != nil {
+			c.nowCalled[before.Name] = now.Name
+			c.host(before, now)
+		}
+	}
+	gone, come := unpaired(c.older.Hosts, c.newer.Hosts, both)
+	for _, host := range gone {
+		c.add(Change{Object: Host, Action: Removed, Name: host.Name, From: addressOrDHCP(host),
+			Hint: "the machine itself goes on as it is: switch it off, or install it anew"},
+			fmt.Sprintf("host %s removed", host.Name), []string{host.Name}, nothing)
+	}
+	for _, host := range come {
+		c.add(Change{Object: Host, Action: Added, Name: host.Name, To: addressOrDHCP(host), Where: host.Where("name")},
+			fmt.Sprintf("host %s added: %s", host.Name, addressOrDHCP(host)), []string{host.Name}, nothing)
+	}
+}
+
+// addressOfUnknown is the address of a host of which the plan does not tell by what to know the
+// machine; at the address of another one there may be a new machine.
+func addressOfUnknown(h *plan.Host) string {
+	if h.Serial != "" || h.MAC != "" {
+		return ""
+	}
+	return address(h)
+}
+
+func address(h *plan.Host) string {
+	if h.DHCP() {
+		return ""
+	}
+	return h.Address.String()
+}
+
+func addressOrDHCP(h *plan.Host) string { return cmp.Or(address(h), "dhcp") }
+
+// target is where the host is reached, "" at its own address.
+func target(h *plan.Host) string {
+	switch {
+	case h.Target.Local:
+		return "local"
+	case h.Target.Port != 0:
+		return fmt.Sprintf("%s:%d", h.Target.Host, h.Target.Port)
+	case h.Target.Host == address(h):
+		return ""
+	}
+	return h.Target.Host
+}
+
+const (
+	cutsConnection = "may cut the connection"
+	installsAnew   = "takes a new installation"
+)
+
+func (c *comparison) host(before, now *plan.Host) {
+	if before.Name != now.Name {
+		c.add(Change{Object: Host, Action: Renamed, Name: now.Name, From: before.Name, To: now.Name, Where: now.Where("name"),
+			Hint: "rename its files too: nixConfigs/, hardware/, partitioning/ and secrets/"},
+			fmt.Sprintf("host %s renamed to %s", before.Name, now.Name), []string{before.Name, now.Name}, nothing)
+	}
+	fields := []struct {
+		name     string
+		value    func(*plan.Host) string
+		reason   string // to ask
+		restarts affects
+	}{
+		{"ip", addressOrDHCP, cutsConnection, nothing},
+		{"target", target, "", nothing},
+		{"interface", func(h *plan.Host) string { return h.Interface }, cutsConnection, serversAndAgents},
+		{"admin", func(h *plan.Host) string { return h.Admin }, "", servers},
+		{"serial", func(h *plan.Host) string { return h.Serial }, "", nothing},
+		{"boot", func(h *plan.Host) string { return string(h.Boot) }, installsAnew, nothing},
+		{"system", func(h *plan.Host) string { return h.System }, installsAnew, nothing},
+		{"mac", func(h *plan.Host) string { return h.MAC }, "", nothing},
+	}
+	for _, field := range fields {
+		column := field.name
+		if column == "target" {
+			column = "ip"
+		}
+		change := Change{Object: Host, Action: Changed, Name: now.Name, Field: field.name, Where: now.Where(column),
+			From: field.value(before), To: field.value(now), Reason: field.reason}
+		if field.reason != "" {
+			change.Risk = Ask
+		}
+		c.field(change, []string{now.Name}, field.restarts)
+	}
+	change := Change{Object: Host, Name: now.Name, Field: "tags", Where: now.Where("tags")}
+	c.list(change, "tag", before.Tags, now.Tags, []string{now.Name}, nothing)
+	c.own(Change{Object: Host, Name: now.Name}, before.Own, now.Own, now.Where, []string{now.Name})
+}
+
+// field adds a change of a single value, if it is one.
+func (c *comparison) field(change Change, hosts []string, restarts affects) {
+	if change.From != change.To {
+		c.add(change, fmt.Sprintf("%s %s: %s", change.Object, change.Name, fromTo(change.Field, change.From, change.To)), hosts, restarts)
+	}
+}
+
+// list adds a change for each item that came or went.
+func (c *comparison) list(change Change, item string, before, now []string, hosts []string, restarts affects) {
+	change.Action = Changed
+	for _, gone := range without(before, now) {
+		change.From, change.To = gone, ""
+		c.add(change, fmt.Sprintf("%s %s: %s %s removed", change.Object, change.Name, item, gone), hosts, restarts)
+	}
+	for _, come := range without(now, before) {
+		change.From, change.To = "", come
+		c.add(change, fmt.Sprintf("%s %s: %s %s added", change.Object, change.Name, item, come), hosts, restarts)
+	}
+}
+
+// without gives the items of list that are not in other.
+func without(list, other []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(item string) bool { return slices.Contains(other, item) })
+}
+
+// own adds the changes of cells in the user's columns; columns that came or went are told once, by
+// columns.
+func (c *comparison) own(change Change, before, now map[string]string, where func(string) string, hosts []string) {
+	change.Action = Changed
+	for _, column := range slices.Sorted(maps.Keys(now)) {
+		if _, had := before[column]; had {
+			change.Field, change.From, change.To, change.Where = column, before[column], now[column], where(column)
+			c.field(change, hosts, nothing)
+		}
+	}
+}
+
+// columns tells of the user's own columns that came or went.
+func (c *comparison) columns() {
+	hostRows := func(p *plan.Plan) (rows []ownRow) {
+		for _, host := range p.Hosts {
+			rows = append(rows, ownRow{host.Name, host.Own})
+		}
+		return rows
+	}
+	containerRows := func(p *plan.Plan) (rows []ownRow) {
+		for _, container := range slices.Concat(p.Servers(), p.Agents()) {
+			rows = append(rows, ownRow{container.Host.Name, container.Own})
+		}
+		return rows
+	}
+	c.ownColumns("the hosts", hostRows(c.older), hostRows(c.newer))
+	c.ownColumns("the containers", containerRows(c.older), containerRows(c.newer))
+}
+
+type ownRow struct {
+	host  string
+	cells map[string]string
+}
+
+func (c *comparison) ownColumns(of string, before, now []ownRow) {
+	if len(before) == 0 || len(now) == 0 {
+		return // the column came or went with all its rows
+	}
+	names := func(rows []ownRow) []string { return slices.Sorted(maps.Keys(rows[0].cells)) }
+	hosts := func(rows []ownRow) (hosts []string) {
+		for _, row := range rows {
+			hosts = append(hosts, row.host)
+		}
+		return hosts
+	}
+	for _, column := range without(names(before), names(now)) {
+		c.add(Change{Object: Column, Action: Removed, Name: column}, fmt.Sprintf("column %s of %s removed", column, of), hosts(now), nothing)
+	}
+	for _, column := range without(names(now), names(before)) {
+		c.add(Change{Object: Column, Action: Added, Name: column}, fmt.Sprintf("column %s of %s added", column, of), hosts(now), nothing)
+	}
+}

@@ -1,0 +1,359 @@
+package diff
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/plan"
+)
+
+// tables are the files of a project by the short names "hosts", "k3s" and "network".
+type tables map[string]string
+
+func example(t *testing.T, name string) tables {
+	t.Helper()
+	fsys := os.DirFS("../../examples/" + name + "/plans")
+	read := func(file string) string {
+		data, err := fs.ReadFile(fsys, file)
+		require.NoError(t, err)
+		return string(data)
+	}
+	return tables{"hosts": read("hosts.csv"), "k3s": read("k3s.csv"), "network": read("network.yaml")}
+}
+
+func (ts tables) load() (*plan.Plan, plan.Problems) {
+	return plan.Load(fstest.MapFS{
+		"plans/hosts.csv":    {Data: []byte(ts["hosts"])},
+		"plans/k3s.csv":      {Data: []byte(ts["k3s"])},
+		"plans/network.yaml": {Data: []byte(ts["network"])},
+	})
+}
+
+func (ts tables) plan(t *testing.T) *plan.Plan {
+	t.Helper()
+	p, problems := ts.load()
+	require.Zero(t, problems.Errors(), "%v", problems)
+	return p
+}
+
+// edited replaces text in the tables: file, old, new, and so on. Text to append has an empty old.
+func (ts tables) edited(t *testing.T, edits ...string) tables {
+	t.Helper()
+	changed := tables{"hosts": ts["hosts"], "k3s": ts["k3s"], "network": ts["network"]}
+	for edit := range slices.Chunk(edits, 3) {
+		file, before, after := edit[0], edit[1], edit[2]
+		if before == "" {
+			changed[file] += after
+			continue
+		}
+		require.Contains(t, changed[file], before)
+		changed[file] = strings.Replace(changed[file], before, after, 1)
+	}
+	return changed
+}
+
+const allHosts = "karl olaf rolf ulf ulrich"
+
+func TestCompare(t *testing.T) {
+	const (
+		karl      = "karl,enP4p65s0,10.0.100.5,karl,,storage,4\n"
+		ulfServer = "ulf,ulf-k3s-server,server,10.0.100.13,,\n"
+		karlAgent = "karl,karl-k3s-agent,agent,10.0.100.25,disk=large,storage=only:PreferNoSchedule\n"
+	)
+	cases := []struct {
+		name  string
+		edits []string
+		// want: "risk | hosts | restarted containers | sentence"
+		want []string
+	}{
+		{"ip", []string{"hosts", "10.0.100.5", "10.0.100.35"},
+			[]string{"ask | karl | | host karl: ip 10.0.100.5 → 10.0.100.35 (may cut the connection)"}},
+		{"ip to dhcp", []string{"hosts", "10.0.100.6", "dhcp@ulrich.home.arpa"},
+			[]string{"ask | ulrich | | host ulrich: ip 10.0.100.6 → dhcp (may cut the connection)",
+				"none | ulrich | | host ulrich: target set to ulrich.home.arpa"}},
+		{"target", []string{"hosts", "10.0.100.5", "10.0.100.5@karl.example.org:2222"},
+			[]string{"none | karl | | host karl: target set to karl.example.org:2222"}},
+		{"local target", []string{"hosts", "10.0.100.5", "10.0.100.5@local"},
+			[]string{"none | karl | | host karl: target set to local"}},
+		{"interface", []string{"hosts", "enP4p65s0", "eth0"},
+			[]string{"ask | karl | karl-k3s-agent | host karl: interface enP4p65s0 → eth0 (may cut the connection)"}},
+		{"admin", []string{"hosts", "10.0.100.3,ulf", "10.0.100.3,anna"},
+			[]string{"restart | ulf | ulf-k3s-server | host ulf: admin ulf → anna"}},
+		{"serial", []string{"hosts", "S4EWNX0M700102", "x1"},
+			[]string{"none | ulf | | host ulf: serial s4ewnx0m700102 → x1"}},
+		{"serial gone", []string{"hosts", "S4EWNX0M700102", ""},
+			[]string{"none | ulf | | host ulf: serial s4ewnx0m700102 removed"}},
+		{"tags", []string{"hosts", "ulrich,,storage", "ulrich,,backup cold"},
+			[]string{"none | ulrich | | host ulrich: tag storage removed",
+				"none | ulrich | | host ulrich: tag backup added",
+				"none | ulrich | | host ulrich: tag cold added"}},
+		{"own cell", []string{"hosts", "storage,5", "storage,7"},
+			[]string{"none | ulrich | | host ulrich: slot 5 → 7"}},
+		{"own column", []string{"hosts", "tags,slot", "tags,place"},
+			[]string{"none | " + allHosts + " | | column place of the hosts added",
+				"none | " + allHosts + " | | column slot of the hosts removed"}},
+		{"host added", []string{"hosts", "", "anna,eno1,10.0.100.7,anna,,,6\n"},
+			[]string{"none | anna | | host anna added: 10.0.100.7"}},
+		{"host removed", []string{"hosts", "ulrich,eth0,10.0.100.6,ulrich,,storage,5\n", ""},
+			[]string{"none | ulrich | | host ulrich removed"}},
+		{"host with an agent removed", []string{"hosts", karl, "", "k3s", karlAgent, ""},
+			[]string{"none | karl | | host karl removed",
+				"ask | karl | | agent karl-k3s-agent removed from karl (its Node stays behind)"}},
+		{"host renamed, known by its address", []string{"hosts", "karl,en", "carl,en", "k3s", "karl,karl", "carl,karl"},
+			[]string{"none | carl karl | | host karl renamed to carl"}},
+		{"host renamed, known by its disk", []string{"hosts", "rolf,enp3s0,10.0.100.4", "ralf,enp3s0,10.0.100.34", "k3s", "rolf,", "ralf,"},
+			[]string{"none | ralf rolf | | host rolf renamed to ralf",
+				"ask | ralf | | host ralf: ip 10.0.100.4 → 10.0.100.34 (may cut the connection)"}},
+		{"another machine at the address", []string{"hosts", "rolf,enp3s0,10.0.100.4,rolf,S4EWNX0M700103", "ralf,enp3s0,10.0.100.4,rolf,OTHER", "k3s", "rolf,", "ralf,"},
+			[]string{"none | ralf | | host ralf added: 10.0.100.4",
+				"none | rolf | | host rolf removed",
+				"refuse | ralf rolf | | server rolf-k3s-server moved: rolf → ralf (etcd keeps the old member)"}},
+		{"agent added", []string{"k3s", "", "rolf,rolf-k3s-agent,agent,10.0.100.24,,\n"},
+			[]string{"none | rolf | | agent added on rolf: rolf-k3s-agent, 10.0.100.24"}},
+		{"agent removed", []string{"k3s", karlAgent, ""},
+			[]string{"ask | karl | | agent karl-k3s-agent removed from karl (its Node stays behind)"}},
+		{"agent renamed", []string{"k3s", "karl-k3s-agent", "store"},
+			[]string{"ask | karl | | agent on karl renamed: karl-k3s-agent → store (its Node stays behind)"}},
+		{"agent moved", []string{"k3s", "karl,karl", "rolf,karl"},
+			[]string{"ask | karl rolf | | agent karl-k3s-agent moved: karl → rolf (its Node will be refused)"}},
+		{"agent's ip", []string{"k3s", "10.0.100.25", "10.0.100.35"},
+			[]string{"restart | karl | karl-k3s-agent | agent karl-k3s-agent: ip 10.0.100.25 → 10.0.100.35"}},
+		{"label and taint", []string{"k3s", "disk=large,storage=only:PreferNoSchedule", "disk=small,"},
+			[]string{"restart | karl | karl-k3s-agent | agent karl-k3s-agent: label disk=large removed",
+				"restart | karl | karl-k3s-agent | agent karl-k3s-agent: label disk=small added",
+				"restart | karl | karl-k3s-agent | agent karl-k3s-agent: taint storage=only:PreferNoSchedule removed"}},
+		{"server removed", []string{"k3s", ulfServer, ""},
+			[]string{"refuse | ulf | | server ulf-k3s-server removed: 2 of 2 left, no loss tolerated any more"}},
+		{"two servers removed", []string{"k3s", ulfServer, "", "k3s", "rolf,rolf-k3s-server,server,10.0.100.14,,\n", ""},
+			[]string{"refuse | rolf | | server rolf-k3s-server removed: 1 of 1 left, no loss tolerated any more",
+				"refuse | ulf | | server ulf-k3s-server removed: 1 of 1 left, no loss tolerated any more"}},
+		{"server added", []string{"k3s", "", "karl,karl-k3s-server,server,10.0.100.15,,\n"},
+			[]string{"none | karl | | server added on karl: karl-k3s-server, 10.0.100.15; 4 servers, the loss of 1 tolerated, as with 3"}},
+		{"servers added", []string{"k3s", "", "karl,karl-k3s-server,server,10.0.100.15,,\nulrich,ulrich-k3s-server,server,10.0.100.16,,\n"},
+			[]string{"none | karl | | server added on karl: karl-k3s-server, 10.0.100.15; 5 servers, the loss of 2 tolerated",
+				"none | ulrich | | server added on ulrich: ulrich-k3s-server, 10.0.100.16; 5 servers, the loss of 2 tolerated"}},
+		{"server renamed", []string{"k3s", "ulf-k3s-server", "ulf-s"},
+			[]string{"refuse | ulf | | server on ulf renamed: ulf-k3s-server → ulf-s (etcd keeps the old member)"}},
+		{"server moved", []string{"k3s", "ulf,ulf-k3s-server", "karl,ulf-k3s-server"},
+			[]string{"refuse | karl ulf | | server ulf-k3s-server moved: ulf → karl (etcd keeps the old member)"}},
+		{"server's ip", []string{"k3s", "10.0.100.13", "10.0.100.43"},
+			[]string{"refuse | ulf | ulf-k3s-server | server ulf-k3s-server: ip 10.0.100.13 → 10.0.100.43 (etcd keeps the old member)"}},
+		{"init server's ip concerns all that join it", []string{"k3s", "10.0.100.12", "10.0.100.42"},
+			[]string{"refuse | karl olaf rolf ulf | karl-k3s-agent olaf-k3s-agent olaf-k3s-server rolf-k3s-server ulf-k3s-agent ulf-k3s-server | server olaf-k3s-server: ip 10.0.100.12 → 10.0.100.42 (etcd keeps the old member)"}},
+		{"another init server", []string{"k3s", "server,init", "server,server", "k3s", "ulf-k3s-server,server", "ulf-k3s-server,init"},
+			[]string{"restart | karl olaf rolf ulf | karl-k3s-agent olaf-k3s-agent olaf-k3s-server rolf-k3s-server ulf-k3s-agent ulf-k3s-server | init server olaf-k3s-server → ulf-k3s-server (all servers and agents look for the cluster there)"}},
+		{"a new init server", []string{"k3s", "server,init", "server,server", "k3s", "", "karl,karl-k3s-server,init,10.0.100.15,,\n"},
+			[]string{"none | karl | | init server added on karl: karl-k3s-server, 10.0.100.15; 4 servers, the loss of 1 tolerated, as with 3",
+				"refuse | karl olaf rolf ulf | karl-k3s-agent olaf-k3s-agent olaf-k3s-server rolf-k3s-server ulf-k3s-agent ulf-k3s-server | init server olaf-k3s-server → karl-k3s-server (all servers and agents look for the cluster there; an empty init server starts a second cluster)"}},
+		{"netmask", []string{"network", "255.255.255.0", "/23"},
+			[]string{"ask | " + allHosts + " | " + allContainers + " | netmask 24 → 23 (all hosts; may cut the connection)"}},
+		{"gateway", []string{"network", "gateway: 10.0.100.1", "gateway: 10.0.100.254"},
+			[]string{"ask | " + allHosts + " | " + allContainers + " | gateway 10.0.100.1 → 10.0.100.254 (all hosts; may cut the connection)"}},
+		{"nameserver added", []string{"network", "1.1.1.1]", "1.1.1.1, 8.8.8.8]"},
+			[]string{"restart | " + allHosts + " | " + allContainers + " | nameserver added (all hosts): 8.8.8.8"}},
+		{"nameserver removed", []string{"network", ", 1.1.1.1]", "]"},
+			[]string{"restart | " + allHosts + " | " + allContainers + " | nameserver removed (all hosts): 1.1.1.1"}},
+		{"nameservers in another order", []string{"network", "[9.9.9.9, 1.1.1.1]", "[1.1.1.1, 9.9.9.9]"},
+			[]string{"restart | " + allHosts + " | " + allContainers + " | nameservers 9.9.9.9 1.1.1.1 → 1.1.1.1 9.9.9.9 (all hosts)"}},
+		{"domain", []string{"network", "domain: rack.home.arpa\n", ""},
+			[]string{"restart | " + allHosts + " | " + allServers + " | domain rack.home.arpa removed (all hosts)"}},
+		{"timezone", []string{"network", "Europe/Berlin", "Europe/Oslo"},
+			[]string{"restart | " + allHosts + " | " + allServers + " | timezone Europe/Berlin → Europe/Oslo (all hosts)"}},
+		{"tls_san", []string{"network", "[k3s.rack.home.arpa]", "[api.rack.home.arpa]"},
+			[]string{"restart | olaf rolf ulf | " + allServers + " | name of the API removed (all servers): k3s.rack.home.arpa",
+				"restart | olaf rolf ulf | " + allServers + " | name of the API added (all servers): api.rack.home.arpa"}},
+		{"pod_cidr", []string{"network", "", "pod_cidr: 10.44.0.0/16\n"},
+			[]string{"refuse | olaf rolf ulf | " + allServers + " | pod_cidr 10.42.0.0/16 → 10.44.0.0/16 (all servers; a living cluster cannot change it)"}},
+		{"service_cidr", []string{"network", "", "service_cidr: 10.44.0.0/16\n"},
+			[]string{"refuse | olaf rolf ulf | " + allServers + " | service_cidr 10.43.0.0/16 → 10.44.0.0/16 (all servers; a living cluster cannot change it)"}},
+		{"nixos", []string{"network", "nixos-24.11", "nixos-25.05"},
+			[]string{"restart | " + allHosts + " | " + allContainers + " | nixos nixos-24.11 → nixos-25.05 (all hosts)"}},
+		{"next minor of k3s", []string{"network", `"1.31"`, "v1.32.3+k3s1"},
+			[]string{"restart | karl olaf rolf ulf | " + allContainers + " | k3s 1.31 → 1.32.3+k3s1 (all servers and agents)"}},
+		{"k3s pinned to a patch", []string{"network", `"1.31"`, "v1.31.14+k3s1"},
+			[]string{"restart | karl olaf rolf ulf | " + allContainers + " | k3s 1.31 → 1.31.14+k3s1 (all servers and agents)"}},
+		{"skipped minor of k3s", []string{"network", `"1.31"`, `"1.33"`},
+			[]string{"refuse | karl olaf rolf ulf | " + allContainers + " | k3s 1.31 → 1.33 (all servers and agents; skips 1.32)"}},
+		{"older k3s", []string{"network", `"1.31"`, `"1.30"`},
+			[]string{"refuse | karl olaf rolf ulf | " + allContainers + " | k3s 1.31 → 1.30 (all servers and agents; k3s cannot go back to an older version)"}},
+		{"disko", []string{"network", "  nixos", "  disko: v1.9.0\n  nixos"},
+			[]string{"none | " + allHosts + " | | disko latest → v1.9.0 (all hosts that it partitions)"}},
+	}
+	rack := example(t, "rack")
+	before := rack.plan(t)
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			now := rack.edited(t, c.edits...).plan(t)
+			var got []string
+			for _, change := range Compare(before, now) {
+				got = append(got, fmt.Sprintf("%s | %s |%s | %s", change.Risk, strings.Join(change.Hosts, " "),
+					strings.TrimRight(" "+strings.Join(change.Restarts, " "), " "), change.Sentence))
+				require.Equal(t, change.Risk == None || change.Risk == "", change.Reason == "", "a risk has a reason: %+v", change)
+				if change.Action != Removed && change.To != "" && change.Object != Column {
+					require.Regexp(t, `^plans/(hosts\.csv|k3s\.csv|network\.yaml):[0-9]+$`, change.Where, "%+v", change)
+				}
+			}
+			require.Equal(t, c.want, got)
+		})
+	}
+}
+
+const (
+	allServers    = "olaf-k3s-server rolf-k3s-server ulf-k3s-server"
+	allContainers = "karl-k3s-agent olaf-k3s-agent olaf-k3s-server rolf-k3s-server ulf-k3s-agent ulf-k3s-server"
+)
+
+func TestOlderNixOS(t *testing.T) {
+	rack := example(t, "rack")
+	changes := Compare(rack.edited(t, "network", "nixos-24.11", "nixos-25.05").plan(t), rack.plan(t))
+	require.Len(t, changes, 1)
+	require.Equal(t, Ask, changes[0].Risk)
+	require.Equal(t, "nixos nixos-25.05 → nixos-24.11 (all hosts; older than before)", changes[0].Sentence)
+}
+
+// What restarts one of two servers is to be asked about: each restart loses the quorum.
+func TestTwoServers(t *testing.T) {
+	two := example(t, "rack").edited(t, "k3s", "ulf,ulf-k3s-server,server,10.0.100.13,,\n", "")
+	before := two.plan(t)
+	changes := Compare(before, two.edited(t, "network", "Europe/Berlin", "Europe/Oslo").plan(t))
+	require.Len(t, changes, 1)
+	require.Equal(t, Ask, changes[0].Risk)
+	require.Equal(t, "timezone Europe/Berlin → Europe/Oslo (all hosts; with 2 servers a restart loses the quorum for a moment)", changes[0].Sentence)
+
+	// an agent's restart does not touch etcd
+	changes = Compare(before, two.edited(t, "k3s", "10.0.100.25", "10.0.100.35").plan(t))
+	require.Equal(t, Restart, changes.Risk())
+}
+
+func TestNewCluster(t *testing.T) {
+	rack := example(t, "rack")
+	header, _, _ := strings.Cut(rack["k3s"], "\n")
+	empty := tables{"hosts": rack["hosts"], "k3s": header + "\n", "network": rack["network"]}
+	changes := Compare(empty.plan(t), rack.edited(t, "network", "", "pod_cidr: 10.44.0.0/16\n").plan(t))
+	require.Equal(t, None, changes.Risk(), "nothing lives that could be harmed: %v", changes)
+	require.Contains(t, changes[1].Sentence+changes[0].Sentence, "added on")
+	require.Equal(t, []string{"karl", "olaf", "rolf", "ulf"}, changes.Hosts())
+
+	// and away with it
+	changes = Compare(rack.plan(t), empty.plan(t))
+	require.Equal(t, Refuse, changes.Risk())
+	require.Len(t, changes.With(Refuse), 3)
+	require.Equal(t, "server olaf-k3s-server removed: none left", changes.With(Refuse)[0].Sentence)
+}
+
+// The same plan told otherwise is the same plan.
+func TestNoChange(t *testing.T) {
+	rack := example(t, "rack")
+	before := rack.plan(t)
+	told := map[string]tables{
+		"rows in another order": {
+			"hosts": reversed(rack["hosts"], 2), "k3s": reversed(rack["k3s"], 1), "network": rack["network"],
+		},
+		"columns in another order": {
+			"hosts": turned(rack["hosts"]), "k3s": turned(rack["k3s"]), "network": rack["network"],
+		},
+		"in capitals, where case means nothing": {
+			"hosts":   strings.NewReplacer("olaf", "OLAF", "storage", "STORAGE", "name", "Name").Replace(rack["hosts"]),
+			"k3s":     strings.NewReplacer("agent", "AGENT", "ulf", "Ulf").Replace(rack["k3s"]),
+			"network": strings.ReplaceAll(rack["network"], "rack.home.arpa", "Rack.Home.Arpa"),
+		},
+		"with semicolons, spaces, comments and CRLF": {
+			"hosts":   "\ufeff" + strings.NewReplacer(",", " ; ", "\n", "\r\n").Replace(rack["hosts"]),
+			"k3s":     strings.ReplaceAll(rack["k3s"], ",", ";") + "\n# the end\n;;;;;\n",
+			"network": strings.ReplaceAll(rack["network"], "\n", "\r\n"),
+		},
+		"with tabs and other words": {
+			"hosts": strings.ReplaceAll(rack["hosts"], ",", "\t"),
+			"k3s":   strings.ReplaceAll(strings.ReplaceAll(rack["k3s"], "init", "init-server"), ",", "\t"),
+			"network": "tls_san:\n  - k3s.rack.home.arpa\nversions: {k3s: v1.31, nixos: nixos-24.11, disko: latest}\n" +
+				"timezone: Europe/Berlin\ndomain: rack.home.arpa.\nnameservers: 9.9.9.9 1.1.1.1\nnetmask: /24\ngateway: 10.0.100.1\n" +
+				"pod_cidr: 10.42.0.0/16\n",
+		},
+	}
+	for name, tables := range told {
+		t.Run(name, func(t *testing.T) {
+			require.Empty(t, Compare(before, tables.plan(t)))
+		})
+	}
+}
+
+// reversed turns the order of all lines but the first ones.
+func reversed(text string, first int) string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	slices.Reverse(lines[first:])
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// turned turns the order of the columns.
+func turned(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		cells := strings.Split(strings.TrimSuffix(line, "\n"), ",")
+		slices.Reverse(cells)
+		b.WriteString(strings.Join(cells, ",") + "\n")
+	}
+	return b.String()
+}
+
+// Every cell and key in turn gets other values: there is a change exactly where what Nix sees is
+// another, both ways, and no change is told of a host that is in neither plan.
+func TestChangeExactlyWhereTheModelDiffers(t *testing.T) {
+	values := []string{"", "x1", "10.0.100.77", "dhcp@far.example.org", "legacy", "aarch64-linux", "a=b", "OLAF", "7", "storage", "server", "agent", "rolf"}
+	compared, different := 0, 0
+	for _, name := range []string{"rack", "single"} {
+		original := example(t, name)
+		before := original.plan(t)
+		for file, text := range original {
+			lines := strings.SplitAfter(text, "\n")
+			for i, line := range lines {
+				separator := ","
+				if file == "network" {
+					separator = ": "
+				}
+				cells := strings.Split(strings.TrimSuffix(line, "\n"), separator)
+				for j := range cells {
+					for _, value := range values {
+						changed := slices.Clone(cells)
+						changed[j] = value
+						edited := tables{"hosts": original["hosts"], "k3s": original["k3s"], "network": original["network"]}
+						edited[file] = strings.Join(lines[:i], "") + strings.Join(changed, separator) + "\n" + strings.Join(lines[i+1:], "")
+						now, problems := edited.load()
+						if problems.Errors() > 0 {
+							continue
+						}
+						compared++
+						same := asJSON(t, before) == asJSON(t, now)
+						if !same {
+							different++
+						}
+						require.Equal(t, same, len(Compare(before, now)) == 0, "%s %s:%d %v", name, file, i+1, changed)
+						require.Equal(t, same, len(Compare(now, before)) == 0, "back: %s %s:%d %v", name, file, i+1, changed)
+						for _, host := range Compare(before, now).Hosts() {
+							require.True(t, before.Host(host) != nil || now.Host(host) != nil, host)
+						}
+					}
+				}
+			}
+		}
+	}
+	require.Greater(t, different, 100)
+	require.Greater(t, compared-different, 10)
+}
+
+func asJSON(t *testing.T, p *plan.Plan) string {
+	t.Helper()
+	text, err := json.Marshal(p.Model())
+	require.NoError(t, err)
+	return string(text)
+}

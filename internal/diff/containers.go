@@ -1,0 +1,170 @@
+package diff
+
+import (
+	"fmt"
+	"slices"
+
+	"k3splan/internal/plan"
+)
+
+const (
+	memberStays = "etcd keeps the old member"
+	memberHint  = "remove the old member from etcd, empty its state (/var/lib/nixos-containers/%s on its host), then let it join anew"
+	nodeStays   = "its Node stays behind"
+	nodeHint    = "kubectl delete node %s"
+)
+
+// containers compares all servers, or all agents.
+func (c *comparison) containers(object Object, older, newer []*plan.Container) {
+	both := pairs(older, newer,
+		same(func(k *plan.Container) string { return k.Name }),
+		// what runs on the same host under a new name
+		func(k *plan.Container) (string, string) { return c.nowCalled[k.Host.Name], k.Host.Name },
+	)
+	gone, come := unpaired(older, newer, both)
+	for _, container := range gone {
+		c.removed(object, container, len(older), len(newer))
+	}
+	for _, before := range older {
+		if now := both[before]; now != nil {
+			c.container(object, before, now)
+		}
+	}
+	for _, container := range come {
+		c.added(object, container, len(older), len(newer))
+	}
+}
+
+// losing says what a change of the number of servers does to the quorum.
+func losing(before, now int) string {
+	_, spareBefore := plan.Quorum(before)
+	_, spare := plan.Quorum(now)
+	number := fmt.Sprintf("%d servers", now)
+	if now == 1 {
+		number = "1 server"
+	}
+	if now < before {
+		number = fmt.Sprintf("%d left", now)
+	}
+	switch {
+	case now == 0:
+		return "none left"
+	case spare == 0 && spareBefore > 0:
+		return fmt.Sprintf("%d of %d left, no loss tolerated any more", now, now)
+	case spare == 0:
+		return number + ", no loss tolerated"
+	case now%2 == 0:
+		return fmt.Sprintf("%s, the loss of %d tolerated, as with %d", number, spare, now-1)
+	default:
+		return fmt.Sprintf("%s, the loss of %d tolerated", number, spare)
+	}
+}
+
+func (c *comparison) removed(object Object, container *plan.Container, before, now int) {
+	change := Change{Object: object, Action: Removed, Name: container.Name, From: container.Host.Name}
+	hosts := []string{c.hostNow(container.Host.Name)}
+	if object == Agent {
+		change.Risk, change.Reason, change.Hint = Ask, nodeStays, fmt.Sprintf(nodeHint, container.Name)
+		c.add(change, fmt.Sprintf("agent %s removed from %s", container.Name, hosts[0]), hosts, nothing)
+		return
+	}
+	sentence := fmt.Sprintf("server %s removed: %s", container.Name, losing(before, now))
+	change.Risk, change.Hint = Refuse, fmt.Sprintf("remove the member from etcd first, then empty /var/lib/nixos-containers/%s on its host", container.Name)
+	// what the sentence says of the quorum is the reason
+	c.add(change, sentence, hosts, nothing)
+	c.changes[len(c.changes)-1].Reason = memberStays
+}
+
+// hostNow is the name that a host of the older plan has now.
+func (c *comparison) hostNow(name string) string {
+	if now, ok := c.nowCalled[name]; ok {
+		return now
+	}
+	return name
+}
+
+func (c *comparison) added(object Object, container *plan.Container, before, now int) {
+	change := Change{Object: object, Action: Added, Name: container.Name, To: container.Host.Name, Where: container.Where("name")}
+	hosts := []string{container.Host.Name}
+	what := string(object)
+	if container.Role == plan.Init {
+		what = "init server"
+	}
+	sentence := fmt.Sprintf("%s added on %s: %s, %s", what, container.Host.Name, container.Name, container.Address)
+	if object == Server && before > 0 {
+		sentence += "; " + losing(before, now)
+	}
+	c.add(change, sentence, hosts, nothing)
+}
+
+// container compares what one container is in both plans.
+func (c *comparison) container(object Object, before, now *plan.Container) {
+	hosts := []string{now.Host.Name}
+	restarts := servers
+	if object == Agent {
+		restarts = agents
+	}
+	risky := func(change Change) Change {
+		change.Object, change.Name = object, now.Name
+		if object == Server {
+			change.Risk, change.Reason, change.Hint = Refuse, memberStays, fmt.Sprintf(memberHint, before.Name)
+		} else if change.Field == "" {
+			change.Risk, change.Reason, change.Hint = Ask, nodeStays, fmt.Sprintf(nodeHint, before.Name)
+		}
+		return change
+	}
+	if was := c.hostNow(before.Host.Name); was != now.Host.Name {
+		change := risky(Change{Action: Moved, From: was, To: now.Host.Name, Where: now.Where("host")})
+		if object == Agent {
+			change.Reason, change.Hint = "its Node will be refused", "the Node knows the password that stays on the old host: "+fmt.Sprintf(nodeHint, now.Name)
+		}
+		c.add(change, fmt.Sprintf("%s %s moved: %s → %s", object, now.Name, was, now.Host.Name), []string{was, now.Host.Name}, nothing)
+	}
+	if before.Name != now.Name {
+		change := risky(Change{Action: Renamed, From: before.Name, To: now.Name, Where: now.Where("name")})
+		c.add(change, fmt.Sprintf("%s on %s renamed: %s → %s", object, now.Host.Name, before.Name, now.Name), hosts, nothing)
+	}
+	ip := Change{Action: Changed, Field: "ip", From: before.Address.String(), To: now.Address.String(), Where: now.Where("ip")}
+	if now.Role == plan.Init && before.Role == plan.Init {
+		// all others look for the cluster there
+		c.field(risky(ip), c.k3sHosts(), serversAndAgents)
+	} else {
+		c.field(risky(ip), hosts, restarts)
+	}
+	c.field(Change{Object: object, Action: Changed, Name: now.Name, Field: "mac", From: before.MAC, To: now.MAC, Where: now.Where("mac")}, hosts, restarts)
+	labels := Change{Object: object, Name: now.Name, Field: "labels", Where: now.Where("labels"),
+		Hint: "k3s gives labels and taints to new Nodes only: set them with kubectl on one that is there"}
+	if object == Server {
+		labels.Hint, restarts = "a server is no Node: labels and taints have no effect on it", nothing
+	}
+	c.list(labels, "label", before.Labels, now.Labels, hosts, restarts)
+	labels.Field, labels.Where = "taints", now.Where("taints")
+	c.list(labels, "taint", before.Taints, now.Taints, hosts, restarts)
+	c.own(Change{Object: object, Name: now.Name}, before.Own, now.Own, now.Where, hosts)
+}
+
+// k3sHosts are the hosts with a container.
+func (c *comparison) k3sHosts() []string {
+	var names []string
+	for _, host := range c.newer.Hosts {
+		if len(host.Containers()) > 0 {
+			names = append(names, host.Name)
+		}
+	}
+	return names
+}
+
+// initServer tells that another server is the one that all others join.
+func (c *comparison) initServer() {
+	before, now := c.older.InitServer(), c.newer.InitServer()
+	if before == nil || now == nil || before.Name == now.Name || c.hostNow(before.Host.Name) == now.Host.Name {
+		return
+	}
+	change := Change{Object: Server, Action: Changed, Name: now.Name, Field: "type", From: before.Name, To: now.Name, Where: now.Where("type")}
+	known := slices.ContainsFunc(c.older.Servers(), func(s *plan.Container) bool { return s.Name == now.Name })
+	if !known {
+		change.Risk, change.Reason = Refuse, "an empty init server starts a second cluster"
+		change.Hint = `let it join as "server" first; once it is a member of etcd, its type may become "init"`
+	}
+	c.add(change, fmt.Sprintf("init server %s → %s", before.Name, now.Name), c.k3sHosts(), serversAndAgents, "all servers and agents look for the cluster there")
+}

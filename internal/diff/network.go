@@ -1,0 +1,161 @@
+package diff
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k3splan/internal/plan"
+)
+
+// network compares network.yaml, in the order of its keys in the starter file.
+func (c *comparison) network() {
+	before, now := c.older.Network, c.newer.Network
+	c.key("netmask", strconv.Itoa(before.Subnet.Bits()), strconv.Itoa(now.Subnet.Bits()), Change{Risk: Ask, Reason: cutsConnection})
+	c.key("gateway", before.Gateway.String(), now.Gateway.String(), Change{Risk: Ask, Reason: cutsConnection})
+	c.nameservers(texts(before.Nameservers), texts(now.Nameservers))
+	c.key("domain", before.Domain, now.Domain, Change{})
+	c.key("timezone", before.Timezone, now.Timezone, Change{})
+	c.versions(before.Versions, now.Versions)
+	if len(c.older.Servers()) > 0 {
+		fixed := Change{Risk: Refuse, Reason: "a living cluster cannot change it", Hint: "it takes a new cluster"}
+		c.key("pod_cidr", before.PodCIDR.String(), now.PodCIDR.String(), fixed)
+		c.key("service_cidr", before.ServiceCIDR.String(), now.ServiceCIDR.String(), fixed)
+	} else {
+		c.key("pod_cidr", before.PodCIDR.String(), now.PodCIDR.String(), Change{})
+		c.key("service_cidr", before.ServiceCIDR.String(), now.ServiceCIDR.String(), Change{})
+	}
+	c.names(before.TLSSAN, now.TLSSAN)
+}
+
+// scope is the hosts that a key concerns, in words, and the containers that it restarts.
+type scope struct {
+	words    string
+	hosts    []string
+	restarts affects
+}
+
+func (c *comparison) scope(key string) scope {
+	var withServer []string
+	for _, server := range c.newer.Servers() {
+		withServer = append(withServer, server.Host.Name)
+	}
+	switch key {
+	case "pod_cidr", "service_cidr", "tls_san":
+		return scope{"all servers", withServer, servers}
+	case "versions.k3s":
+		return scope{"all servers and agents", c.k3sHosts(), serversAndAgents}
+	case "domain", "timezone":
+		return scope{"all hosts", c.newer.HostNames(), servers}
+	case "versions.disko":
+		return scope{"all hosts that it partitions", c.newer.HostNames(), nothing}
+	default:
+		return scope{"all hosts", c.newer.HostNames(), serversAndAgents}
+	}
+}
+
+// key adds the change of a key with a single value, if it is one.
+func (c *comparison) key(key, from, to string, change Change) {
+	if from == to {
+		return
+	}
+	change.Object, change.Action, change.Name, change.Field = Network, Changed, key, key
+	change.From, change.To, change.Where = from, to, c.newer.Network.Where(key)
+	scope := c.scope(key)
+	c.add(change, fromTo(strings.TrimPrefix(key, "versions."), from, to), scope.hosts, scope.restarts, scope.words)
+}
+
+func texts(addresses []netip.Addr) []string {
+	texts := make([]string, len(addresses))
+	for i, address := range addresses {
+		texts[i] = address.String()
+	}
+	return texts
+}
+
+// nameservers are asked in their order, so that it means something.
+func (c *comparison) nameservers(before, now []string) {
+	if slices.Equal(before, now) {
+		return
+	}
+	gone, come := without(before, now), without(now, before)
+	c.items("nameservers", "nameserver", gone, come)
+	if len(gone)+len(come) == 0 {
+		c.key("nameservers", strings.Join(before, " "), strings.Join(now, " "), Change{})
+	}
+}
+
+func (c *comparison) names(before, now []string) {
+	c.items("tls_san", "name of the API", without(before, now), without(now, before))
+}
+
+// items adds a change for each item of a list that came or went.
+func (c *comparison) items(key, item string, gone, come []string) {
+	scope := c.scope(key)
+	add := func(action Action, from, to string) {
+		change := Change{Object: Network, Action: action, Name: key, Field: key, From: from, To: to, Where: c.newer.Network.Where(key)}
+		c.add(change, fmt.Sprintf("%s %s (%s): %s", item, action, scope.words, from+to), scope.hosts, scope.restarts)
+	}
+	for _, value := range gone {
+		add(Removed, value, "")
+	}
+	for _, value := range come {
+		add(Added, "", value)
+	}
+}
+
+func (c *comparison) versions(before, now plan.Versions) {
+	nixos := Change{}
+	if old, new := releaseOf(before.NixOS), releaseOf(now.NixOS); old != nil && new != nil && slices.Compare(new, old) < 0 {
+		nixos = Change{Risk: Ask, Reason: "older than before"}
+	}
+	c.key("versions.nixos", before.NixOS.String(), now.NixOS.String(), nixos)
+	c.key("versions.k3s", before.K3s.String(), now.K3s.String(), k3sStep(before.K3s, now.K3s))
+	c.key("versions.disko", before.Disko.String(), now.Disko.String(), Change{})
+}
+
+var (
+	release = regexp.MustCompile(`^(?:[a-z]+-)?([0-9]{2})\.([0-9]{2})(?:$|[.-])`)
+	number  = regexp.MustCompile(`[0-9]+`)
+)
+
+// releaseOf gives the release of NixOS that a branch or tag is named after; nil if it is not.
+func releaseOf(source plan.Source) []int {
+	if m := release.FindString(source.Ref); m != "" {
+		return numbers(m)
+	}
+	return nil
+}
+
+func numbers(text string) []int {
+	var found []int
+	for _, digits := range number.FindAllString(text, -1) {
+		n, err := strconv.Atoi(digits)
+		if err != nil {
+			return nil
+		}
+		found = append(found, n)
+	}
+	return found
+}
+
+// k3sStep tells the risk of going from one version to another: k3s goes up only, one minor version
+// after the other (Kubernetes' version skew policy).
+func k3sStep(before, now plan.K3sVersion) Change {
+	if before.Minor == "" || now.Minor == "" {
+		return Change{}
+	}
+	old, new := numbers(before.String()), numbers(now.String())
+	common := min(len(old), len(new))
+	switch {
+	case slices.Compare(new[:common], old[:common]) < 0:
+		return Change{Risk: Refuse, Reason: "k3s cannot go back to an older version",
+			Hint: "restore a snapshot of etcd that was taken with the older version"}
+	case new[0] == old[0] && new[1] > old[1]+1:
+		return Change{Risk: Refuse, Reason: fmt.Sprintf("skips %d.%d", old[0], old[1]+1), Hint: "deploy one minor version after the other"}
+	}
+	return Change{}
+}

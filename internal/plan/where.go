@@ -1,0 +1,45 @@
+package plan
+
+// The tables are in the plan's memory for the people who ask where a value comes from.
+
+// Where tells which place says what stands in a column of hosts.csv ("plans/hosts.csv:3", or
+// "plans/cluster.xlsx!hosts!B3"), or "" if the cell is empty or there is no such
+// column, so that the value is k3splan's default.
+func (h *Host) Where(column string) string { return h.row.where(column) }
+
+// Where tells which place says what stands in a column of k3s.csv ("plans/k3s.csv:3"), or "" if
+// the cell is empty or there is no such column.
+func (c *Container) Where(column string) string { return c.row.where(column) }
+
+// Where tells which place says what a key of network.yaml is ("gateway", "versions.k3s"; the place
+// is like "plans/network.yaml:2"), or "" if none does, so that the value is k3splan's default.
+func (n Network) Where(key string) string { return n.places[key] }
+
+// Concerns tells whether the problem is one of the host's row.
+func (h *Host) Concerns(p Problem) bool { return h.row.concerns(p) }
+
+// Concerns tells whether the problem is one of the container's row.
+func (c *Container) Concerns(p Problem) bool { return c.row.concerns(p) }
+
+func (r row) where(column string) string {
+	if r.table == nil || r.raw(column) == "" {
+		return ""
+	}
+	return r.table.place(r.line, column)
+}
+
+func (r row) concerns(p Problem) bool {
+	return r.table != nil && p.withoutCell() == r.table.file && p.Line == r.line
+}
+
+// notePlaces notes where the keys stand that are given.
+func (r *networkReader) notePlaces() {
+	r.network.places = map[string]string{}
+	for _, key := range networkKeys {
+		for _, d := range []*document{r.document, r.versions} {
+			if line := d.line(key); line > 0 && r.network.places[key] == "" {
+				r.network.places[key] = Problem{File: d.fileAt(line, d.keys[key].Value), Line: line}.Place()
+			}
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package show
+
+import (
+	"encoding/csv"
+	"fmt"
+	"strings"
+)
+
+// Addresses draws the table of all used addresses and, below, what is free. Where there is no room
+// for the column mac, it is left out.
+func (t Terminal) Addresses(v *View) string {
+	header, rows := v.addressTable()
+	var lines []line
+	for i, row := range rows {
+		style := plain
+		switch v.Used[i].What {
+		case "host":
+			style = ofHost
+		case "init server":
+			style = ofInit
+		case "server":
+			style = ofServer
+		case "agent":
+			style = ofAgent
+		}
+		lines = append(lines, line{row, style})
+	}
+	for i := range header {
+		header[i] = strings.ToUpper(header[i])
+	}
+	left := ""
+	if last := len(header) - 1; header[last] == "MAC" && total(naturalWidths(header, lines)) > t.Width {
+		header = header[:last]
+		for i := range lines {
+			lines[i].cells = lines[i].cells[:last]
+		}
+		left = t.noRoom("mac", "a wider window, or --format csv")
+	}
+	facts := []Fact{}
+	if v.Free.Of > 0 {
+		facts = append(facts, Fact{"network", v.Subnet}, Fact{"free", joined(": ", fmt.Sprintf("%d of %d", v.Free.Number, v.Free.Of), v.Free.Some(len(v.Free.Ranges)))})
+	}
+	return t.table(header, lines) + left + "\n" + t.facts(facts)
+}
+
+// addressTable gives the used addresses; the column mac is there if any address has one.
+func (v *View) addressTable() (header []string, rows [][]string) {
+	header = []string{"address", "name", "kind", "host", "interface"}
+	withMAC := false
+	for _, a := range v.Used {
+		withMAC = withMAC || a.MAC != ""
+	}
+	if withMAC {
+		header = append(header, "mac")
+	}
+	for _, a := range v.Used {
+		row := []string{a.IP.String(), a.Name, a.What, a.Host, a.Interface}
+		if withMAC {
+			row = append(row, a.MAC)
+		}
+		rows = append(rows, row)
+	}
+	return header, rows
+}
+
+// AddressesCSV gives the used addresses as a table for programs.
+func (v *View) AddressesCSV() string {
+	var b strings.Builder
+	w := csv.NewWriter(&b)
+	header, rows := v.addressTable()
+	w.WriteAll(append([][]string{header}, rows...)) // a strings.Builder does not fail
+	return b.String()
+}
+
+// AddressesMarkdown gives the used addresses as a table for a wiki or a pull request.
+func (v *View) AddressesMarkdown() string {
+	var b strings.Builder
+	header, rows := v.addressTable()
+	write := func(cells []string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
+	write(header)
+	b.WriteString(strings.Repeat("|---", len(header)) + "|\n")
+	for _, row := range rows {
+		write(row)
+	}
+	return b.String()
+}
+
+// AddressesHosts gives the addresses of hosts and containers in the form of /etc/hosts, with the
+// same names that every host of the rack finds in its own.
+func (v *View) AddressesHosts() string {
+	var b strings.Builder
+	for _, a := range v.Used {
+		switch a.What {
+		case "gateway", "nameserver", "target":
+			continue
+		}
+		names := a.Name
+		if v.Network.Domain != nil {
+			names = a.Name + "." + *v.Network.Domain + " " + names
+		}
+		fmt.Fprintf(&b, "%-15s %s\n", a.IP, names)
+	}
+	return b.String()
+}

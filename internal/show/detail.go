@@ -1,0 +1,168 @@
+package show
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k3splan/internal/plan"
+)
+
+// Detail is one value of a host and where it comes from.
+type Detail struct {
+	// Of is what it is a value of: "host", "init server", "server", "agent", "network" or "files".
+	Of    string `json:"of"`
+	Field string `json:"field"`
+	// Value is empty if the plan does not say and k3splan has no default.
+	Value string `json:"value"`
+	// From is a place ("plans/hosts.csv:3"), "default" or, for what follows from other values, their
+	// names in brackets; empty without a value, and for files.
+	From string `json:"from"`
+}
+
+// File is a file of the project that has a part in a host.
+type File struct{ Path, Purpose string }
+
+// Details tells everything about one host.
+func Details(p *plan.Plan, h *plan.Host, files []File) []Detail {
+	d := details{}
+	d.host(h, p.Network.Domain)
+	for _, c := range h.Containers() {
+		d.container(c, p)
+	}
+	d.network(p, len(h.Containers()) > 0)
+	for _, file := range files {
+		d = append(d, Detail{Of: "files", Field: file.Purpose, Value: file.Path})
+	}
+	return d
+}
+
+type details []Detail
+
+// add notes a value; where is its place, or "" if it is k3splan's default.
+func (d *details) add(of, field, value, where string) {
+	switch {
+	case value == "":
+		where = ""
+	case where == "":
+		where = "default"
+	}
+	*d = append(*d, Detail{of, field, value, where})
+}
+
+func (d *details) host(h *plan.Host, domain string) {
+	add := func(field, value, where string) { d.add("host", field, value, where) }
+	add("name", h.Name, h.Where("name"))
+	if domain != "" {
+		add("full name", h.Name+"."+domain, "(name, domain)")
+	}
+	address := "dhcp"
+	switch {
+	case h.AddressUnknown():
+		address = ""
+	case !h.DHCP():
+		address = h.Address.String()
+	}
+	add("ip", address, cmp.Or(h.Where("ip"), h.Where("name")))
+	target := targetOf(h)
+	if target == "" {
+		add("target", address, "(ip)")
+	} else {
+		add("target", target, h.Where("ip"))
+	}
+	add("interface", h.Interface, h.Where("interface"))
+	add("mac", h.MAC, h.Where("mac"))
+	add("admin", h.Admin, h.Where("admin"))
+	add("boot", string(h.Boot), h.Where("boot"))
+	add("system", h.System, h.Where("system"))
+	add("serial", h.Serial, h.Where("serial"))
+	add("tags", strings.Join(h.Tags, " "), h.Where("tags"))
+	add("role tags", strings.Join(h.RoleTags(), " "), "(type)")
+	d.own("host", h.Own, h.Where)
+}
+
+func (d *details) own(of string, own map[string]string, where func(string) string) {
+	for _, column := range slices.Sorted(maps.Keys(own)) {
+		d.add(of, column, own[column], where(column))
+	}
+}
+
+func (d *details) container(c *plan.Container, p *plan.Plan) {
+	of := Container{Role: c.Role}.What()
+	add := func(field, value, where string) { d.add(of, field, value, where) }
+	add("name", c.Name, c.Where("name"))
+	address := ""
+	if c.Address.IsValid() {
+		address = c.Address.String()
+	}
+	add("ip", address, c.Where("ip"))
+	add("mac", c.MAC, c.Where("mac"))
+	add("type", string(c.Role), c.Where("type"))
+	if init := p.InitServer(); init != nil && init != c && init.Address.IsValid() {
+		add("joins", fmt.Sprintf("%s (%s)", init.Name, init.Address), init.Where("ip"))
+	}
+	if c.Role == plan.Agent || len(c.Labels)+len(c.Taints) > 0 {
+		add("labels", strings.Join(c.Labels, " "), c.Where("labels"))
+		add("taints", strings.Join(c.Taints, " "), c.Where("taints"))
+	}
+	d.own(of, c.Own, c.Where)
+}
+
+func (d *details) network(p *plan.Plan, hasK3s bool) {
+	n, m := p.Network, p.Model().Network
+	text := func(s *string) string {
+		if s == nil {
+			return ""
+		}
+		return *s
+	}
+	add := func(field, key, value string) { d.add("network", field, value, n.Where(key)) }
+	if n.Subnet.IsValid() {
+		add("netmask", "netmask", fmt.Sprint(m.Netmask))
+		add("gateway", "gateway", m.Gateway)
+	}
+	add("nameservers", "nameservers", strings.Join(m.Nameservers, " "))
+	add("domain", "domain", n.Domain)
+	add("timezone", "timezone", n.Timezone)
+	add("nixos", "versions.nixos", m.Versions.NixOS)
+	if hasK3s {
+		add("k3s", "versions.k3s", text(m.Versions.K3s))
+		add("pod_cidr", "pod_cidr", m.PodCIDR)
+		add("service_cidr", "service_cidr", m.ServiceCIDR)
+		add("tls_san", "tls_san", strings.Join(m.TLSSAN, " "))
+	}
+	add("disko", "versions.disko", m.Versions.Disko)
+}
+
+// Host draws everything about one host.
+func (t Terminal) Host(details []Detail) string {
+	var lines []line
+	of := ""
+	for _, d := range details {
+		style := plain
+		if d.Of != of {
+			of = d.Of
+			if len(lines) > 0 {
+				lines = append(lines, line{[]string{"", "", ""}, plain})
+			}
+			switch of {
+			case "init server":
+				style = ofInit
+			case "server":
+				style = ofServer
+			case "agent":
+				style = ofAgent
+			default:
+				style = ofHost
+			}
+			lines = append(lines, line{[]string{strings.ToUpper(of), "", ""}, style})
+		}
+		lines = append(lines, line{[]string{"  " + d.Field, cmp.Or(d.Value, "–"), d.From}, plain})
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	return t.table([]string{"", "VALUE", "FROM"}, lines)
+}

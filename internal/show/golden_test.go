@@ -1,0 +1,274 @@
+package show
+
+import (
+	"bytes"
+	"encoding/xml"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"charm.land/lipgloss/v2"
+	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/plan"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares with a file in testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err, "go test ./internal/show -update writes it")
+	require.Equal(t, string(want), got)
+}
+
+// views are the plans that everything is drawn of.
+func views(t *testing.T) map[string]*View {
+	_, rack := example(t, "rack")
+	_, single := example(t, "single")
+	all := map[string]*View{"rack": rack, "single": single, "fifty": fifty().view(t, "fifty"), "long": longNames().view(t, "long"), "broken": brokenTables().view(t, "broken")}
+	require.Empty(t, all["fifty"].Problems)
+	require.Empty(t, all["long"].Problems.Errors(), "%v", all["long"].Problems)
+	require.Greater(t, all["broken"].Problems.Errors(), 6)
+	return all
+}
+
+func TestTerminal(t *testing.T) {
+	for name, view := range views(t) {
+		for _, width := range []int{80, 120} {
+			for table, text := range map[string]string{
+				"cluster":   Terminal{Width: width}.Cluster(view),
+				"addresses": Terminal{Width: width}.Addresses(view),
+			} {
+				name := fmt.Sprintf("%s-%s-%d.txt", table, name, width)
+				t.Run(name, func(t *testing.T) {
+					golden(t, name, text)
+					requireFits(t, text, width)
+					require.NotContains(t, text, "\x1b", "colour was not asked for")
+				})
+			}
+		}
+	}
+}
+
+func requireFits(t *testing.T, text string, width int) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		require.LessOrEqual(t, lipgloss.Width(strings.TrimSuffix(line, "\n")), width, line)
+	}
+}
+
+var escape = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+// Colour adds escape sequences and nothing else.
+func TestTerminalInColour(t *testing.T) {
+	for name, view := range views(t) {
+		colourless, colour := Terminal{Width: 80}.Cluster(view), Terminal{Width: 80, Colour: true}.Cluster(view)
+		require.Regexp(t, escape, colour, name)
+		var lines []string
+		for line := range strings.Lines(escape.ReplaceAllString(colour, "")) {
+			lines = append(lines, strings.TrimRight(line, " \n"))
+		}
+		require.Equal(t, colourless, strings.Join(lines, "\n")+"\n", name)
+	}
+}
+
+func TestTerminalNarrow(t *testing.T) {
+	for name, view := range views(t) {
+		for width := 1; width < 200; width += 7 {
+			text := Terminal{Width: width}.Cluster(view)
+			require.NotEmpty(t, text)
+			if width >= 60 {
+				requireFits(t, text, width)
+			}
+		}
+		require.NotEmpty(t, name)
+	}
+}
+
+func TestHost(t *testing.T) {
+	p, _ := example(t, "rack")
+	for _, width := range []int{80, 120} {
+		text := Terminal{Width: width}.Host(Details(p, p.Host("karl"), []File{{"nixConfigs/all.nix", "host's Nix"}}))
+		golden(t, fmt.Sprintf("host-karl-%d.txt", width), text)
+		requireFits(t, text, width)
+	}
+}
+
+func TestAddressForms(t *testing.T) {
+	_, rack := example(t, "rack")
+	golden(t, "addresses-rack.hosts", rack.AddressesHosts())
+	golden(t, "addresses-rack.csv", rack.AddressesCSV())
+	golden(t, "addresses-rack.md", rack.AddressesMarkdown())
+	_, single := example(t, "single")
+	golden(t, "addresses-single.hosts", single.AddressesHosts())
+}
+
+func TestQuorumInWords(t *testing.T) {
+	for servers, words := range map[int]string{
+		0: "no k3s servers",
+		1: "1 server: does not survive its loss",
+		2: "2 servers: survives no loss",
+		3: "3 servers: survives the loss of 1",
+		4: "4 servers: survives the loss of 1, as 3 would",
+		5: "5 servers: survives the loss of 2",
+	} {
+		needed, spare := plan.Quorum(servers)
+		require.Equal(t, words, Quorum{servers, needed, spare}.String())
+	}
+}
+
+func TestFreeAddresses(t *testing.T) {
+	for _, c := range []struct {
+		name, hosts, network string
+		want                 string
+	}{
+		{"small", "a,e,10.0.0.2,x\nb,e,10.0.0.5,y\n", "{netmask: 29, gateway: 10.0.0.1, nameservers: 10.0.0.6, versions: {nixos: nixos-24.11}}", "2 of 6: 10.0.0.3–4"},
+		{"full", "a,e,10.0.0.2,x\n", "{netmask: 30, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}", "0 of 2: "},
+		{"target in the LAN", "a,e,10.0.0.2@10.0.0.3,x\n", "{netmask: 29, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}", "3 of 6: 10.0.0.4–6"},
+		{"large", "a,e,10.0.0.2,x\n", "{netmask: 8, gateway: 10.0.0.1, pod_cidr: 172.16.0.0/16, service_cidr: 172.17.0.0/16, versions: {nixos: nixos-24.11}}", "16777212 of 16777214: 10.0.0.3–10.255.255.254"},
+	} {
+		view := tables{"name,interface,ip,admin\n" + c.hosts, "host,name,type,ip\n", c.network}.view(t, c.name)
+		require.Zero(t, view.Problems.Errors(), "%v", view.Problems)
+		require.Equal(t, c.want, fmt.Sprintf("%d of %d: %s", view.Free.Number, view.Free.Of, view.Free.Some(5)), c.name)
+	}
+	require.Equal(t, "10.0.0.1, 1 more ranges", Free{Ranges: []Range{{address(10<<24 + 1), address(10<<24 + 1)}, {address(10<<24 + 3), address(10<<24 + 5)}}}.Some(1))
+}
+
+// The picture is the same bytes for the same plan, well-formed XML, and has no script, no style
+// attribute and nothing to load in it.
+func TestSVG(t *testing.T) {
+	for name, view := range views(t) {
+		t.Run(name, func(t *testing.T) {
+			svg := render(t, view.SVG)
+			require.Equal(t, svg, render(t, view.SVG))
+			if name != "broken" && name != "long" {
+				golden(t, name+".svg", svg)
+			}
+			decoder := xml.NewDecoder(strings.NewReader(svg))
+			for {
+				token, err := decoder.Token()
+				if err == io.EOF {
+					break
+				}
+				require.NoError(t, err)
+				if element, ok := token.(xml.StartElement); ok {
+					require.Contains(t, []string{"svg", "g", "rect", "path", "circle", "text", "title", "style"}, element.Name.Local)
+					for _, attribute := range element.Attr {
+						require.NotRegexp(t, `^(on|href|style|src)`, attribute.Name.Local)
+					}
+				}
+			}
+			require.NotContains(t, svg, "ZgotmplZ", "the template did not trust a value")
+			require.NotContains(t, svg, "url(")
+		})
+	}
+}
+
+func render(t *testing.T, draw func(io.Writer) error) string {
+	t.Helper()
+	var b bytes.Buffer
+	require.NoError(t, draw(&b))
+	return b.String()
+}
+
+func TestHTMLNeedsNothingElse(t *testing.T) {
+	for name, view := range views(t) {
+		html := render(t, view.HTML)
+		require.NotContains(t, html, "ZgotmplZ", name)
+		require.NotRegexp(t, `(?i)(src|href)="[^#]|@import|url\(|<link`, html, name)
+		require.Equal(t, 1, strings.Count(html, "<script"), name)
+		require.Equal(t, html, render(t, view.HTML), name)
+	}
+}
+
+// luminance and contrast are those of WCAG 2.
+func luminance(rgb [3]float64) float64 {
+	sum := 0.0
+	for i, weight := range [3]float64{0.2126, 0.7152, 0.0722} {
+		sum += weight * linear(rgb[i])
+	}
+	return sum
+}
+
+func linear(c float64) float64 {
+	if c <= 0.04045 {
+		return c / 12.92
+	}
+	return math.Pow((c+0.055)/1.055, 2.4)
+}
+
+func rgb(t *testing.T, hex string) (c [3]float64) {
+	t.Helper()
+	var r, g, b int
+	_, err := fmt.Sscanf(hex, "#%02x%02x%02x", &r, &g, &b)
+	require.NoError(t, err)
+	return [3]float64{float64(r) / 255, float64(g) / 255, float64(b) / 255}
+}
+
+func contrast(a, b [3]float64) float64 {
+	x, y := luminance(a)+0.05, luminance(b)+0.05
+	return max(x, y) / min(x, y)
+}
+
+// Text can be read and edges can be seen, by day and by night.
+func TestContrast(t *testing.T) {
+	pairs := []struct {
+		what   string
+		on, of shade
+		least  float64
+	}{
+		{"text", paper, ink, 7}, {"text", hostFill, ink, 7}, {"text", serverFill, ink, 7}, {"text", agentFill, ink, 7},
+		{"pale text", paper, pale, 4.5}, {"pale text", hostFill, pale, 4.5},
+		{"text", alarm, onAlarm, 4.5}, {"text of problems", paper, alarm, 4.5}, {"links", paper, serverEdge, 4.5},
+		{"wire", paper, wire, 3}, {"wire", hostFill, wire, 3}, {"edge", paper, hostEdge, 3},
+		{"edge", hostFill, serverEdge, 3}, {"edge", hostFill, agentEdge, 3}, {"mark", hostFill, alarm, 3},
+	}
+	for _, p := range pairs {
+		require.GreaterOrEqual(t, contrast(rgb(t, p.on.light), rgb(t, p.of.light)), p.least, "%s %v on %v by day", p.what, p.of, p.on)
+		require.GreaterOrEqual(t, contrast(rgb(t, p.on.dark), rgb(t, p.of.dark)), p.least, "%s %v on %v by night", p.what, p.of, p.on)
+	}
+}
+
+// Servers and agents differ also to eyes that lack one kind of cones (matrices of Machado, Oliveira
+// and Fernandes 2009, full severity, in linear light).
+func TestColourBlind(t *testing.T) {
+	eyes := map[string][3][3]float64{
+		"normal":       {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}},
+		"protanopia":   {{0.152286, 1.052583, -0.204868}, {0.114503, 0.786281, 0.099216}, {-0.003882, -0.048116, 1.051998}},
+		"deuteranopia": {{0.367322, 0.860646, -0.227968}, {0.280085, 0.672501, 0.047413}, {-0.011820, 0.042940, 0.968881}},
+		"tritanopia":   {{1.255528, -0.076749, -0.178779}, {-0.078411, 0.930809, 0.147602}, {0.004733, 0.691367, 0.303900}},
+	}
+	seen := func(eye [3][3]float64, hex string) (c [3]float64) {
+		colour := rgb(t, hex)
+		for i := range c {
+			for j := range c {
+				c[i] += eye[i][j] * linear(colour[j])
+			}
+		}
+		return c
+	}
+	distance := func(a, b [3]float64) float64 {
+		sum := 0.0
+		for i := range a {
+			sum += (math.Cbrt(a[i]) - math.Cbrt(b[i])) * (math.Cbrt(a[i]) - math.Cbrt(b[i]))
+		}
+		return math.Sqrt(sum)
+	}
+	for name, eye := range eyes {
+		require.Greater(t, distance(seen(eye, serverEdge.light), seen(eye, agentEdge.light)), 0.25, "%s by day", name)
+		require.Greater(t, distance(seen(eye, serverEdge.dark), seen(eye, agentEdge.dark)), 0.25, "%s by night", name)
+	}
+}

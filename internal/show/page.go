@@ -1,0 +1,229 @@
+package show
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k3splan/internal/plan"
+)
+
+//go:embed page.html.tmpl
+var pageSource string
+
+//go:embed rack.js
+var script string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageSource))
+
+// page is what the template of the page fills in.
+type page struct {
+	Title   string
+	Facts   []Fact
+	Picture template.HTML
+	Style   template.CSS
+	Script  template.JS
+	// ScriptHash lets the browser run this script and no other.
+	ScriptHash string
+	Problems   []placed
+	Columns    []string
+	Rows       []row
+}
+
+// placed is a problem with the row in which it is shown as well.
+type placed struct {
+	plan.Problem
+	Anchor string
+}
+
+// row is one of the table of addresses.
+type row struct {
+	ID, Class, Search string
+	Cells             []cell
+}
+
+type cell struct {
+	Text string
+	// Key is what the cell is sorted by, if not by its text. An address always has one, which is
+	// empty for DHCP.
+	Key      string
+	Problems plan.Problems
+}
+
+// HTML writes a page that needs nothing but itself: the picture, all addresses to sort and search,
+// and the problems of the project, each in its place.
+func (v *View) HTML(w io.Writer) error {
+	var picture bytes.Buffer
+	if err := v.SVG(&picture); err != nil {
+		return fmt.Errorf("draw the rack: %w", err)
+	}
+	hash := sha256.Sum256([]byte(script))
+	p := page{
+		Title: v.Title, Facts: v.Summary(), Style: pageStyle(), Picture: template.HTML(picture.String()),
+		Script: template.JS(script), ScriptHash: "sha256-" + base64.StdEncoding.EncodeToString(hash[:]),
+	}
+	p.Columns, p.Rows = v.pageTable()
+	p.Problems = v.placedProblems()
+	return pageTemplate.Execute(w, p)
+}
+
+// placedProblems are all problems; those of a row know it.
+func (v *View) placedProblems() []placed {
+	anchors := map[plan.Problem]string{}
+	for _, h := range v.Hosts {
+		for _, problem := range h.Problems {
+			anchors[problem] = "host-" + h.Name
+		}
+		for _, c := range h.Containers {
+			for _, problem := range c.Problems {
+				anchors[problem] = "container-" + c.Name
+			}
+		}
+	}
+	var all []placed
+	for _, problem := range v.Problems {
+		all = append(all, placed{problem, anchors[problem]})
+	}
+	return all
+}
+
+// pageTable is the table of everything with a name in the LAN, sorted by address.
+func (v *View) pageTable() (columns []string, rows []row) {
+	own := v.ownColumns()
+	columns = slices.Concat([]string{"Address", "Name", "Kind", "Host", "Interface", "MAC", "Admin", "Tags and labels"}, own)
+	add := func(r row, address netip.Addr, addressText, name, kind, host, iface, mac, admin string, tags []string, cells map[string]string, problems plan.Problems) {
+		key := ""
+		if address.IsValid() {
+			key = fmt.Sprintf("%010d", number(address)) // as text it would sort .10 before .2
+		}
+		r.Cells = []cell{{Text: addressText, Key: key}, {Text: name, Key: name, Problems: problems}, {Text: kind}, {Text: host},
+			{Text: iface}, {Text: mac}, {Text: admin}, {Text: strings.Join(tags, " ")}}
+		for _, column := range own {
+			r.Cells = append(r.Cells, cell{Text: cells[column]})
+		}
+		if len(problems) > 0 {
+			r.Class = "wrong"
+		}
+		rows = append(rows, r)
+	}
+	for _, a := range v.Used {
+		if a.Host == "" || a.What == "target" {
+			r := row{Search: strings.ToLower(joined(" ", a.IP.String(), a.Name, a.What, a.Host))}
+			add(r, a.IP, a.IP.String(), a.Name, a.What, a.Host, a.Interface, a.MAC, "", nil, nil, nil)
+		}
+	}
+	for _, h := range v.Hosts {
+		address := netip.Addr{}
+		if h.Address != nil {
+			address = *h.Address
+		}
+		alone := h
+		alone.Containers = nil
+		add(row{ID: "host-" + h.Name, Search: alone.searchText()}, address, h.AddressText(), h.Name, "host", h.Name, h.Interface, h.MAC, h.Admin, h.Tags, h.Own, h.Problems)
+		for _, c := range h.Containers {
+			text := ""
+			if c.Address.IsValid() {
+				text = c.Address.String()
+			}
+			r := row{ID: "container-" + c.Name, Search: c.searchText() + " " + h.Name}
+			add(r, c.Address, text, c.Name, c.What(), h.Name, h.Interface, c.MAC, "", slices.Concat(c.Labels, c.Taints), c.Own, c.Problems)
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b row) int {
+		x, y := a.Cells[0].Key, b.Cells[0].Key
+		switch {
+		case x == y:
+			return 0
+		case x == "":
+			return 1
+		case y == "":
+			return -1
+		}
+		return strings.Compare(x, y)
+	})
+	return withoutEmpty(columns, rows)
+}
+
+// ownColumns are the user's columns of both tables, sorted.
+func (v *View) ownColumns() []string {
+	names := map[string]bool{}
+	for _, h := range v.Hosts {
+		for name := range h.Own {
+			names[name] = true
+		}
+		for _, c := range h.Containers {
+			for name := range c.Own {
+				names[name] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// withoutEmpty leaves out the columns in which nothing stands.
+func withoutEmpty(columns []string, rows []row) ([]string, []row) {
+	for i := len(columns) - 1; i >= 0; i-- {
+		if slices.ContainsFunc(rows, func(r row) bool { return r.Cells[i].Text != "" }) {
+			continue
+		}
+		columns = slices.Delete(columns, i, i+1)
+		for j := range rows {
+			rows[j].Cells = slices.Delete(rows[j].Cells, i, i+1)
+		}
+	}
+	return columns, rows
+}
+
+// pageStyle is the style sheet of the page around the picture.
+func pageStyle() template.CSS {
+	return template.CSS(`
+:root{color-scheme:light dark}
+body{margin:0 auto;padding:1.5rem;max-width:1400px;font:15px/1.5 system-ui,"DejaVu Sans",sans-serif}
+h1{margin:0 0 .5rem;font-size:1.7rem}
+h2{margin:1.5rem 0 .5rem;font-size:1.2rem}
+dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(32rem,100%),1fr));gap:.25rem 2rem;margin:0}
+dl div{display:flex;gap:.75rem}
+dt{flex:0 0 6.5rem}
+dd{margin:0;overflow-wrap:anywhere}
+code,td{font-family:ui-monospace,"DejaVu Sans Mono","Liberation Mono",Menlo,Consolas,monospace;font-size:13px}
+code{overflow-wrap:anywhere}
+.tools{position:sticky;top:0;z-index:1;display:flex;gap:.75rem;align-items:center;margin-top:1rem;padding:.6rem 0}
+#search{flex:0 1 26rem;font:inherit;padding:.35rem .6rem;border:1px solid;border-radius:6px}
+figure{margin:0;overflow-x:auto;border:1px solid;border-radius:8px}
+figure svg{display:block;max-width:none}
+@media (min-width:1200px){figure svg{max-width:100%;height:auto}}
+.wide{overflow-x:auto}
+table{border-collapse:collapse;width:100%}
+th{white-space:nowrap}
+th,td{padding:.3rem .75rem .3rem 0;text-align:left;vertical-align:top;border-bottom:1px solid}
+td:first-child,td:nth-child(2),td:nth-child(3){white-space:nowrap}
+td .problems{white-space:normal;max-width:34rem}
+th button{all:unset;cursor:pointer;font:inherit;font-weight:bold;font-size:13px}
+th button:focus-visible,figure:focus-visible,.wide:focus-visible,#search:focus-visible{outline:2px solid;outline-offset:2px}
+th button::after{content:" ↕";opacity:.35}
+th[aria-sort=ascending] button::after{content:" ↑";opacity:1}
+th[aria-sort=descending] button::after{content:" ↓";opacity:1}
+.problems{margin:.25rem 0;padding:0;list-style:none}
+.problems li{margin:.25rem 0;padding:.25rem .6rem;border-left:4px solid}
+.problems strong::before{content:"! "}
+tr:target td{font-weight:bold}
+` + inColour([]rule{
+		{"body,.tools,#search", "background", paper},
+		{"body,#search,th button", "color", ink},
+		{"dt,#found,.problems em", "color", pale},
+		{"figure,#search,th,td", "border-color", hostEdge},
+		{".problems li", "border-color", alarm},
+		{".problems strong", "color", alarm},
+		{"a", "color", serverEdge},
+		{"#search:focus-visible,th button:focus-visible,figure:focus-visible,.wide:focus-visible", "outline-color", serverEdge},
+	}) + `@media print{.tools{display:none}}
+`)
+}

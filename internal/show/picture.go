@@ -1,0 +1,442 @@
+package show
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"k3splan/internal/plan"
+)
+
+// The picture is a grid of our own making. General layout engines draw a star of one LAN and fifty
+// machines as one line or a circle, measure text with the fonts of the machine they run on, and so
+// neither stay readable nor give the same bytes everywhere. Here text is set in a fixed-width font,
+// so that its length is known, and all measures are whole pixels.
+
+// Measures in pixels.
+const (
+	margin    = 24 // around everything
+	trunk     = 32 // the LAN's line at the left, before the first column
+	spacing   = 16 // between boxes
+	pad       = 10 // within boxes
+	wireSpace = 18 // within a host's box, for the line from its port to the containers
+	lineStep  = 16 // from one line of text to the next
+	drop      = 26 // from a rail down to the hosts that hang on it
+
+	narrowest = 190 // a host's box
+	widest    = 290
+	smallest  = 760 // the whole picture, so that the panels find room
+
+	mostColumns = 6
+)
+
+// textWidth is the room that a text needs: fixed-width fonts have letters of 0.6 em, or less.
+func textWidth(text string, size int) int {
+	return int(math.Ceil(float64(len([]rune(text))) * float64(size) * 0.61))
+}
+
+// group is a part of the picture, with what is drawn in it, from back to front.
+type group struct {
+	Class string
+	// Search is what the page looks in; empty for what cannot be searched.
+	Search string
+	// Hint is shown under the mouse pointer.
+	Hint   string
+	Boxes  []box
+	Paths  []string
+	Ports  []port
+	Texts  []text
+	Groups []group
+}
+
+type box struct {
+	X, Y, W, H int
+	Class      string
+}
+
+type port struct{ X, Y int }
+
+type text struct {
+	X, Y  int
+	Class string
+	Text  string
+}
+
+// picture is everything with its place.
+type picture struct {
+	Width, Height int
+	Title         string
+	Style         template.CSS
+	Groups        []group
+}
+
+//go:embed picture.svg.tmpl
+var pictureSource string
+
+var pictureTemplate = template.Must(template.New("picture").Parse(pictureSource))
+
+// SVG draws the rack as a network diagram. The text in it can be selected and searched, there is no
+// script in it, and it follows the reader's choice of light or dark.
+func (v *View) SVG(w io.Writer) error { return pictureTemplate.Execute(w, v.picture()) }
+
+// signs stand before the names of containers, and mean what the colours mean.
+const (
+	signInit   = "★"
+	signServer = "■"
+	signAgent  = "●"
+	signAlarm  = "!"
+)
+
+func signOf(role plan.Role) string {
+	return map[plan.Role]string{plan.Init: signInit, plan.Server: signServer, plan.Agent: signAgent}[role]
+}
+
+// picture lays everything out: title, panels of facts, and the hosts in rows that hang on rails of
+// the LAN, which comes down at the left from the gateway.
+func (v *View) picture() picture {
+	hosts := v.byImportance()
+	boxWidth := v.boxWidth()
+	columns := columnsFor(len(hosts))
+	width := max(smallest, 2*margin+trunk+columns*(boxWidth+spacing)-spacing)
+
+	p := picture{Title: "Network plan of " + v.Title, Width: width, Style: pictureStyle()}
+	y := margin + 16
+	title := group{Texts: []text{{margin, y, "k3-title", v.Title}}}
+	if x := margin + textWidth(v.Title, 20) + spacing; x+textWidth(v.counts(), 12) < width-margin {
+		title.Texts = append(title.Texts, text{x, y, "k3-pale", v.counts()})
+	}
+	p.Groups = append(p.Groups, title)
+	y += 20
+
+	panels, bottom := v.panels(margin, y, width-2*margin)
+	p.Groups = append(p.Groups, panels...)
+	gateway := panels[0].Boxes[0]
+	trunkX := margin + trunk/2
+	y = bottom + spacing
+
+	var rails []string
+	railY := y
+	for row := range slices.Chunk(hosts, columns) {
+		railY = y
+		var drawn []group
+		height := 0
+		for i, host := range row {
+			g, h := hostGroup(host, margin+trunk+i*(boxWidth+spacing), railY+drop, boxWidth)
+			drawn = append(drawn, g)
+			height = max(height, h)
+		}
+		last := 0
+		for i := range drawn {
+			drawn[i].Boxes[0].H = height
+			x := drawn[i].Boxes[0].X + pad + wireSpace/2
+			drawn[i].Paths = append([]string{fmt.Sprintf("M%d %dV%d", x, railY, railY+drop)}, drawn[i].Paths...)
+			last = x
+		}
+		rails = append(rails, fmt.Sprintf("M%d %dH%d", trunkX, railY, last))
+		p.Groups = append(p.Groups, drawn...)
+		y = railY + drop + height + spacing
+	}
+	lan := group{Class: "k3-lan", Paths: append(rails, fmt.Sprintf("M%d %dV%d", trunkX, gateway.Y+gateway.H, railY)),
+		Ports: []port{{trunkX, gateway.Y + gateway.H}}}
+	if v.Subnet != "" {
+		lan.Texts = append(lan.Texts, text{margin + trunk + pad + wireSpace, bottom + spacing + 17, "k3-word k3-pale", "LAN " + v.Subnet})
+	}
+	// behind the hosts
+	p.Groups = slices.Insert(p.Groups, 1+len(panels), lan)
+	p.Groups = append(p.Groups, v.legend(y+8))
+	p.Height = y + 8 + margin
+	return p
+}
+
+// columnsFor gives the number of columns: a few hosts in one row, many in a shape like a page.
+func columnsFor(hosts int) int {
+	if hosts <= 5 {
+		return max(hosts, 1)
+	}
+	return min(mostColumns, int(math.Ceil(math.Sqrt(1.2*float64(hosts)))))
+}
+
+// byImportance puts the init server's host first, then those of servers, of agents, and the rest.
+func (v *View) byImportance() []Host {
+	rank := func(h Host) int {
+		switch {
+		case h.Has(plan.Init):
+			return 0
+		case h.Has(plan.Server):
+			return 1
+		case h.Has(plan.Agent):
+			return 2
+		}
+		return 3
+	}
+	hosts := slices.Clone(v.Hosts)
+	slices.SortStableFunc(hosts, func(a, b Host) int { return rank(a) - rank(b) })
+	return hosts
+}
+
+// boxWidth is that of a host's box, the same for all: what the longest text needs, within limits.
+func (v *View) boxWidth() int {
+	need := narrowest
+	for _, h := range v.Hosts {
+		need = max(need, 2*pad+wireSpace+textWidth(h.Name+"   ", 14))
+		for _, c := range h.Containers {
+			need = max(need, 3*pad+2*wireSpace+textWidth(signAgent+" "+c.Name, 12))
+		}
+	}
+	return min(need, widest)
+}
+
+// broken breaks a text into lines of at most width pixels, after a hyphen, point or blank if it can.
+func broken(s string, size, width int) []string {
+	most := max(width*100/(size*61), 8)
+	var lines []string
+	for runes := []rune(s); len(runes) > 0; {
+		if len(runes) <= most {
+			lines = append(lines, string(runes))
+			break
+		}
+		at := most
+		for i := most; i > most/2; i-- {
+			if strings.ContainsRune("-. ", runes[i-1]) {
+				at = i
+				break
+			}
+		}
+		lines = append(lines, strings.TrimSpace(string(runes[:at])))
+		runes = runes[at:]
+	}
+	return lines
+}
+
+// writer sets lines of text below each other.
+type writer struct {
+	x, y, width int
+	texts       []text
+}
+
+func (w *writer) write(s, class string, size, step int) {
+	if s == "" {
+		return
+	}
+	for _, l := range broken(s, size, w.width) {
+		w.y += step
+		w.texts = append(w.texts, text{w.x, w.y, class, l})
+	}
+}
+
+// hostGroup draws a host at a place and gives the height that it needs.
+func hostGroup(h Host, x, y, width int) (group, int) {
+	g := group{Class: "k3-machine", Search: h.searchText(), Boxes: []box{{x, y, width, 0, "k3-host"}}}
+	w := &writer{x: x + pad + wireSpace, y: y + 4, width: width - 2*pad - wireSpace}
+	portX := x + pad + wireSpace/2
+	g.Ports = []port{{portX, y}}
+
+	problems := h.AllProblems()
+	name := *w
+	name.width -= 20 // for the mark of problems
+	name.write(h.Name, "k3-name", 14, lineStep+2)
+	w.y, w.texts = name.y, name.texts
+	address := h.AddressText()
+	if h.Target != "" {
+		address += " @ " + h.Target
+	}
+	w.write(address, "", 12, lineStep)
+	w.write(h.Interface, "k3-word k3-pale", 11, lineStep)
+	w.write("admin "+h.Admin, "k3-word k3-pale", 11, lineStep)
+	if len(h.Tags) > 0 {
+		w.write("@"+strings.Join(h.Tags, " @"), "k3-word k3-pale", 11, lineStep)
+	}
+	bottom := w.y + pad
+	g.Texts = w.texts
+
+	for _, c := range h.Containers {
+		inner, height := containerGroup(c, x+pad+wireSpace, bottom, width-2*pad-wireSpace)
+		g.Groups = append(g.Groups, inner)
+		g.Paths = append(g.Paths, fmt.Sprintf("M%d %dV%dH%d", portX, y, bottom+height/2, x+pad+wireSpace))
+		bottom += height + 8
+	}
+	if len(h.Containers) == 0 {
+		bottom += 2
+	}
+	if len(problems) > 0 {
+		g.Groups = append(g.Groups, alarmGroup(problems, x+width-26, y+8))
+	}
+	return g, bottom + 2 - y
+}
+
+func alarmGroup(problems plan.Problems, x, y int) group {
+	return group{Class: "k3-problem", Hint: problemText(problems), Boxes: []box{{x, y, 18, 18, "k3-alarm"}},
+		Texts: []text{{x + 6, y + 13, "k3-on-alarm", signAlarm}}}
+}
+
+func containerGroup(c Container, x, y, width int) (group, int) {
+	class := "k3-server"
+	switch c.Role {
+	case plan.Init:
+		class += " k3-init"
+	case plan.Agent:
+		class = "k3-agent"
+	}
+	w := &writer{x: x + pad, y: y + 2, width: width - 2*pad}
+	w.write(signOf(c.Role)+" "+c.Name, "k3-bold", 12, lineStep)
+	w.write(c.What(), "k3-word", 11, lineStep)
+	if c.Address.IsValid() {
+		w.write(c.Address.String(), "", 12, lineStep)
+	}
+	w.write(strings.Join(slices.Concat(c.Labels, c.Taints), " "), "k3-word", 11, lineStep-2)
+	height := w.y + 9 - y
+	return group{Boxes: []box{{x, y, width, height, class}}, Texts: w.texts}, height
+}
+
+// panel is a box with facts above the hosts.
+type panel struct {
+	headline string
+	lines    []string
+}
+
+// panels draws the facts about the whole; the first one is the gateway. It gives where they end.
+func (v *View) panels(x, y, width int) (groups []group, bottom int) {
+	n := v.Network
+	panels := []panel{
+		{"gateway", []string{validAddress(n.Gateway), prefixed("DNS ", strings.Join(n.Nameservers, " "))}},
+		{"quorum of etcd", v.quorumLines()},
+	}
+	if v.Quorum.Servers > 0 {
+		panels = append(panels, panel{"inside k3s", []string{signAgent + " pods      " + n.PodCIDR, signAgent + " services  " + n.ServiceCIDR}})
+	}
+	k3s := ""
+	if n.Versions.K3s != nil {
+		k3s = "k3s    " + *n.Versions.K3s
+	}
+	panels = append(panels, panel{"versions", []string{"NixOS  " + n.Versions.NixOS, k3s}})
+	if v.Free.Of > 0 {
+		panels = append(panels, panel{"free addresses", []string{fmt.Sprintf("%d of %d", v.Free.Number, v.Free.Of), prefixed("next ", v.firstFree())}})
+	}
+	if len(v.Problems) > 0 {
+		errors := v.Problems.Errors()
+		panels = append(panels, panel{"problems", []string{signAlarm + " " + count(errors, "error"), "  " + count(len(v.Problems)-errors, "warning")}})
+	}
+	const height = 2*pad + 3*lineStep
+	left, right := x, x+width
+	for _, p := range panels {
+		need := textWidth(p.headline, 12)
+		for _, l := range p.lines {
+			need = max(need, textWidth(l, 12))
+		}
+		need = min(need+2*pad, width)
+		if left > x && left+need > right {
+			left, y = x, y+height+spacing
+		}
+		g := group{Class: "k3-fact", Boxes: []box{{left, y, need, height, "k3-panel"}},
+			Texts: []text{{left + pad, y + pad + 11, "k3-word k3-pale", p.headline}}}
+		at := y + pad + 13
+		for _, l := range p.lines {
+			if l != "" {
+				at += lineStep
+				g.Texts = append(g.Texts, text{left + pad, at, "", l})
+			}
+		}
+		groups = append(groups, g)
+		left += need + spacing
+		if len(groups) == 1 {
+			// the LAN comes down from the first panel: nothing else may stand below it
+			x += trunk
+		}
+	}
+	return groups, y + height
+}
+
+func (v *View) quorumLines() []string {
+	if v.Quorum.Servers == 0 {
+		return []string{v.Quorum.String()}
+	}
+	signs := ""
+	for _, h := range v.byImportance() {
+		for _, c := range h.Containers {
+			if c.Role != plan.Agent {
+				signs += signOf(c.Role) + " "
+			}
+		}
+	}
+	signs += fmt.Sprintf(" needs %d", v.Quorum.Needed)
+	return []string{signs, v.Quorum.String()}
+}
+
+func (v *View) firstFree() string {
+	if len(v.Free.Ranges) == 0 {
+		return ""
+	}
+	return v.Free.Ranges[0].First.String()
+}
+
+// legend says what the signs mean.
+func (v *View) legend(y int) group {
+	g := group{Class: "k3-legend"}
+	x := margin + trunk
+	for _, entry := range []struct{ sign, meaning, class string }{
+		{signInit, "init server", "k3-server k3-init"}, {signServer, "server, votes in etcd", "k3-server"},
+		{signAgent, "agent, runs pods", "k3-agent"}, {signAlarm, "problem", "k3-alarm"},
+	} {
+		if entry.sign == signAlarm && len(v.Problems) == 0 {
+			continue
+		}
+		g.Boxes = append(g.Boxes, box{x, y - 13, 18, 18, entry.class})
+		class := ""
+		if entry.sign == signAlarm {
+			class = "k3-on-alarm"
+		}
+		g.Texts = append(g.Texts, text{x + 5, y, class, entry.sign}, text{x + 26, y, "k3-word k3-pale", entry.meaning})
+		x += 26 + textWidth(entry.meaning, 11) + 24
+	}
+	return g
+}
+
+// searchText is everything of a host that people may look for, in lower case.
+func (h Host) searchText() string {
+	words := []string{h.Name, h.AddressText(), h.Target, h.Interface, h.Admin, h.MAC, h.Serial, h.System, h.Boot}
+	words = append(words, h.Tags...)
+	words = append(words, ownWords(h.Own)...)
+	for _, c := range h.Containers {
+		words = append(words, c.searchText())
+	}
+	if len(h.AllProblems()) > 0 {
+		words = append(words, "problem")
+	}
+	return strings.ToLower(joined(" ", words...))
+}
+
+func (c Container) searchText() string {
+	words := []string{c.Name, c.What(), c.MAC}
+	if c.Address.IsValid() {
+		words = append(words, c.Address.String())
+	}
+	words = slices.Concat(words, c.Labels, c.Taints, ownWords(c.Own))
+	if len(c.Problems) > 0 {
+		words = append(words, "problem")
+	}
+	return strings.ToLower(joined(" ", words...))
+}
+
+func ownWords(own map[string]string) []string {
+	var words []string
+	for column, cell := range own {
+		if cell != "" {
+			words = append(words, cell, column+"="+cell)
+		}
+	}
+	slices.Sort(words)
+	return words
+}
+
+// problemText lists problems, a line each.
+func problemText(problems plan.Problems) string {
+	var lines []string
+	for _, p := range problems {
+		lines = append(lines, p.String())
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,43 @@
+"use strict";
+(() => {
+  const table = document.querySelector("#addresses tbody");
+  const rows = [...table.rows];
+  const machines = [...document.querySelectorAll(".k3-machine")];
+  const search = document.querySelector("#search");
+  const found = document.querySelector("#found");
+
+  // Every word has to be found. Rows are hidden, machines in the picture fade.
+  const look = () => {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const fits = element => words.every(word => element.dataset.search.includes(word));
+    let hits = 0;
+    for (const row of rows) {
+      row.hidden = !fits(row);
+      hits += row.hidden ? 0 : 1;
+    }
+    for (const machine of machines) machine.classList.toggle("k3-dim", !fits(machine));
+    found.textContent = words.length ? `${hits} of ${rows.length}` : `${rows.length} entries`;
+  };
+  search.addEventListener("input", look);
+  search.addEventListener("keydown", event => {
+    if (event.key === "Escape") { search.value = ""; look(); }
+  });
+
+  // A click on a header sorts by its column, another one turns the order.
+  const headers = [...document.querySelectorAll("#addresses th")];
+  const keyOf = (row, column) => row.cells[column].dataset.key ?? row.cells[column].textContent.trim();
+  headers.forEach((header, column) => header.querySelector("button").addEventListener("click", () => {
+    const down = header.getAttribute("aria-sort") === "ascending";
+    for (const other of headers) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const order = new Intl.Collator("en", { numeric: true }).compare;
+    rows.sort((a, b) => {
+      const x = keyOf(a, column), y = keyOf(b, column);
+      if (!x || !y) return (x ? 0 : 1) - (y ? 0 : 1); // what is empty stays below
+      return down ? order(y, x) : order(x, y);
+    });
+    table.append(...rows);
+  }));
+
+  look();
+})();

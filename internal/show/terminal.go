@@ -1,0 +1,287 @@
+package show
+
+import (
+	"slices"
+	"strings"
+
+	"charm.land/lipgloss/v2"
+	"charm.land/lipgloss/v2/table"
+
+	"k3splan/internal/plan"
+)
+
+// Terminal is the place that tables are drawn for.
+type Terminal struct {
+	// Width is the number of columns. What does not fit is broken into lines.
+	Width int
+	// Colour: with escape sequences for colours, in the 16 that every terminal's owner has chosen.
+	Colour bool
+}
+
+// The styles of what stands in tables. Colour never says anything alone.
+var (
+	plain    = lipgloss.NewStyle()
+	headline = plain.Bold(true)
+	faint    = plain.Faint(true)
+	ofHost   = plain.Bold(true)
+	ofServer = plain.Foreground(lipgloss.Blue)
+	ofInit   = plain.Foreground(lipgloss.Blue).Bold(true)
+	ofAgent  = plain.Foreground(lipgloss.Yellow)
+	ofError  = plain.Foreground(lipgloss.Red).Bold(true)
+)
+
+// line is a row of a table with the style of its cells.
+type line struct {
+	cells []string
+	style lipgloss.Style
+}
+
+func (t Terminal) styled(style lipgloss.Style, text string) string {
+	if !t.Colour {
+		return text
+	}
+	return style.Render(text)
+}
+
+const gap = 2 // blanks between columns
+
+// table draws lines below headers, within the width.
+func (t Terminal) table(headers []string, lines []line) string {
+	widths := naturalWidths(headers, lines)
+	drawn := table.New().Border(lipgloss.HiddenBorder()).
+		BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).
+		BorderHeader(false).BorderColumn(false).BorderRow(false).
+		StyleFunc(func(row, column int) lipgloss.Style {
+			style := plain
+			switch {
+			case !t.Colour:
+			case row == table.HeaderRow:
+				style = faint
+			case row < len(lines):
+				style = lines[row].style
+			}
+			if column < len(widths)-1 {
+				style = style.PaddingRight(gap)
+			}
+			return style
+		})
+	if len(headers) > 0 {
+		drawn.Headers(headers...)
+	}
+	for _, l := range lines {
+		drawn.Row(l.cells...)
+	}
+	if total(widths) > t.Width {
+		drawn.Width(t.Width)
+	}
+	return trimLines(drawn.String()) + "\n"
+}
+
+// naturalWidths are the widths of the columns, gaps included, if nothing is broken into lines.
+func naturalWidths(headers []string, lines []line) []int {
+	widths := make([]int, max(len(headers), cellsOf(lines)))
+	take := func(cells []string) {
+		for i, cell := range cells {
+			w := lipgloss.Width(cell)
+			if i < len(widths)-1 {
+				w += gap
+			}
+			widths[i] = max(widths[i], w)
+		}
+	}
+	take(headers)
+	for _, l := range lines {
+		take(l.cells)
+	}
+	return widths
+}
+
+func total(widths []int) (sum int) {
+	for _, w := range widths {
+		sum += w
+	}
+	return sum
+}
+
+func cellsOf(lines []line) int {
+	if len(lines) == 0 {
+		return 0
+	}
+	return len(lines[0].cells)
+}
+
+// trimLines takes away blanks at the end of lines.
+func trimLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(l, " ")
+	}
+	return strings.Join(lines, "\n")
+}
+
+// column is a column of the table of hosts that is shown if it has something to say and room.
+type column struct {
+	header string
+	of     func(Host) string
+	// ofContainer may be nil
+	ofContainer func(Container) string
+	// usual is what need not be told if it is the same everywhere
+	usual string
+}
+
+// columns of the table of hosts behind name, address and kind, in the order of their importance.
+func (v *View) columns() []column {
+	columns := []column{
+		{header: "INTERFACE", of: func(h Host) string { return h.Interface }},
+		{header: "ADMIN", of: func(h Host) string { return h.Admin }},
+		{header: "TAGS", of: func(h Host) string { return strings.Join(h.Tags, " ") }},
+		{header: "TARGET", of: func(h Host) string { return h.Target }},
+		{header: "SYSTEM", of: func(h Host) string { return h.System }, usual: "x86_64-linux"},
+		{header: "BOOT", of: func(h Host) string { return h.Boot }, usual: string(plan.EFI)},
+		{header: "LABELS", of: nothing, ofContainer: func(c Container) string { return strings.Join(c.Labels, " ") }},
+		{header: "TAINTS", of: nothing, ofContainer: func(c Container) string { return strings.Join(c.Taints, " ") }},
+	}
+	var own []string
+	for _, h := range v.Hosts {
+		for name := range h.Own {
+			own = append(own, name)
+		}
+		for _, c := range h.Containers {
+			for name := range c.Own {
+				own = append(own, name)
+			}
+		}
+	}
+	slices.Sort(own)
+	for _, name := range slices.Compact(own) {
+		columns = append(columns, column{header: strings.ToUpper(name),
+			of:          func(h Host) string { return h.Own[name] },
+			ofContainer: func(c Container) string { return c.Own[name] }})
+	}
+	return append(columns,
+		column{header: "MAC", of: func(h Host) string { return h.MAC }, ofContainer: func(c Container) string { return c.MAC }},
+		column{header: "SERIAL", of: func(h Host) string { return h.Serial }},
+	)
+}
+
+func nothing(Host) string { return "" }
+
+// cells of a column, in the order of the table's lines.
+func (v *View) cells(c column) (cells []string, telling bool) {
+	for _, h := range v.Hosts {
+		cell := c.of(h)
+		cells = append(cells, cell)
+		telling = telling || cell != "" && cell != c.usual
+		for _, container := range h.Containers {
+			cell := ""
+			if c.ofContainer != nil {
+				cell = c.ofContainer(container)
+			}
+			cells = append(cells, cell)
+			telling = telling || cell != ""
+		}
+	}
+	return cells, telling
+}
+
+// always is how many of the columns behind name, address and kind are shown whether there is room
+// or not: interface, admin and tags.
+const always = 3
+
+// Cluster draws the hosts with their containers, and below what there is to say of the whole.
+func (t Terminal) Cluster(v *View) string {
+	headers := []string{"NAME", "ADDRESS", "KIND"}
+	var lines []line
+	for _, h := range v.Hosts {
+		name, style := marked(h.Name, ofHost, h.Problems)
+		lines = append(lines, line{[]string{name, h.AddressText(), "host"}, style})
+		for i, c := range h.Containers {
+			branch := "├ "
+			if i == len(h.Containers)-1 {
+				branch = "└ "
+			}
+			address := ""
+			if c.Address.IsValid() {
+				address = c.Address.String()
+			}
+			name, style := marked(branch+c.Name, styleOf(c.Role), c.Problems)
+			lines = append(lines, line{[]string{name, address, c.What()}, style})
+		}
+	}
+	var left []string
+	for i, c := range v.columns() {
+		cells, telling := v.cells(c)
+		if !telling {
+			continue
+		}
+		wider := slices.Clone(lines)
+		for j := range wider {
+			wider[j].cells = append(slices.Clone(wider[j].cells), cells[j])
+		}
+		widerHeaders := append(slices.Clone(headers), c.header)
+		if i >= always && total(naturalWidths(widerHeaders, wider)) > t.Width {
+			left = append(left, strings.ToLower(c.header))
+			continue
+		}
+		headers, lines = widerHeaders, wider
+	}
+
+	var b strings.Builder
+	if v.Title != "" {
+		b.WriteString(t.styled(headline, v.Title) + "\n\n")
+	}
+	b.WriteString(t.table(headers, lines))
+	if len(left) > 0 {
+		b.WriteString(t.noRoom(strings.Join(left, ", "), "a wider window, or show host NAME"))
+	}
+	b.WriteString("\n" + t.facts(v.Summary()))
+	return b.String()
+}
+
+// noRoom says which columns are missing, and what shows them.
+func (t Terminal) noRoom(columns, remedy string) string {
+	text := "no room for: " + columns + " (" + remedy + ")"
+	return t.styled(faint, lipgloss.Wrap(text, t.Width, " ")) + "\n"
+}
+
+// marked gives name and style of a row that may have problems.
+func marked(name string, style lipgloss.Style, problems plan.Problems) (string, lipgloss.Style) {
+	if len(problems) > 0 {
+		name += " !"
+	}
+	if problems.Errors() > 0 {
+		style = ofError
+	}
+	return name, style
+}
+
+func styleOf(role plan.Role) lipgloss.Style {
+	switch role {
+	case plan.Init:
+		return ofInit
+	case plan.Server:
+		return ofServer
+	default:
+		return ofAgent
+	}
+}
+
+// facts draws names and texts; a long text goes on below itself.
+func (t Terminal) facts(facts []Fact) string {
+	widest := 0
+	for _, f := range facts {
+		widest = max(widest, len(f.Name))
+	}
+	var b strings.Builder
+	for _, f := range facts {
+		name := f.Name + strings.Repeat(" ", widest-len(f.Name)+gap)
+		text := lipgloss.Wrap(f.Text, max(t.Width-len(name), 20), " ")
+		for i, part := range strings.Split(text, "\n") {
+			if i > 0 {
+				name = strings.Repeat(" ", widest+gap)
+			}
+			b.WriteString(strings.TrimRight(t.styled(faint, name)+part, " ") + "\n")
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,379 @@
+// Package show draws a plan: as tables for a terminal, as a picture (SVG), and as a page (HTML).
+// All of them come from one View. A plan with problems is drawn as far as it is understood.
+package show
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k3splan/internal/plan"
+)
+
+// View is a plan as people look at it, and as `show --json` prints it.
+type View struct {
+	// Title is the domain, or what the caller calls the project.
+	Title string `json:"title"`
+	// Hosts are sorted by name.
+	Hosts   []Host            `json:"hosts"`
+	Network plan.NetworkModel `json:"network"`
+	// Subnet is "10.0.100.0/24", or "" if the plan has an error in it.
+	Subnet string `json:"subnet"`
+	Quorum Quorum `json:"quorum"`
+	// Used are all addresses that the plan gives a meaning, sorted by address.
+	Used []Address `json:"used"`
+	Free Free      `json:"free"`
+	// Problems are those of the whole project.
+	Problems plan.Problems `json:"problems"`
+}
+
+// Host is a physical machine with what runs on it.
+type Host struct {
+	Name string `json:"name"`
+	// Address is null with DHCP.
+	Address *netip.Addr `json:"address"`
+	unknown bool        // the address is wrong
+	// Target is where the host is deployed, if not at its own address: "192.168.1.7:2222", "local".
+	Target     string            `json:"target"`
+	Interface  string            `json:"interface"`
+	Admin      string            `json:"admin"`
+	Tags       []string          `json:"tags"`
+	MAC        string            `json:"mac"`
+	Serial     string            `json:"serial"`
+	System     string            `json:"system"`
+	Boot       string            `json:"boot"`
+	Own        map[string]string `json:"own"`
+	Containers []Container       `json:"containers"`
+	// Problems are those of the host's row, without those of its containers.
+	Problems plan.Problems `json:"problems"`
+}
+
+// Container is a k3s server or agent.
+type Container struct {
+	Name    string            `json:"name"`
+	Role    plan.Role         `json:"role"`
+	Address netip.Addr        `json:"address"`
+	MAC     string            `json:"mac"`
+	Labels  []string          `json:"labels"`
+	Taints  []string          `json:"taints"`
+	Own     map[string]string `json:"own"`
+	// Problems are those of the container's row.
+	Problems plan.Problems `json:"problems"`
+}
+
+// What says what the container is: "init server", "server" or "agent".
+func (c Container) What() string {
+	if c.Role == plan.Init {
+		return "init server"
+	}
+	return string(c.Role)
+}
+
+// Quorum is what etcd needs.
+type Quorum struct {
+	Servers int `json:"servers"`
+	// Needed is the number of servers without which the cluster stands still.
+	Needed int `json:"needed"`
+	// Spare is the number of servers whose loss it survives.
+	Spare int `json:"spare"`
+}
+
+// String says it in words: "3 servers: survives the loss of 1".
+func (q Quorum) String() string {
+	switch {
+	case q.Servers == 0:
+		return "no k3s servers"
+	case q.Servers == 1:
+		return "1 server: does not survive its loss"
+	case q.Spare == 0:
+		return fmt.Sprintf("%d servers: survives no loss", q.Servers)
+	case q.Servers%2 == 0:
+		return fmt.Sprintf("%d servers: survives the loss of %d, as %d would", q.Servers, q.Spare, q.Servers-1)
+	}
+	return fmt.Sprintf("%d servers: survives the loss of %d", q.Servers, q.Spare)
+}
+
+// Address is an address of the LAN and who has it.
+type Address struct {
+	IP   netip.Addr `json:"ip"`
+	Name string     `json:"name"`
+	// What is "gateway", "nameserver", "host", "target", "init server", "server" or "agent".
+	What string `json:"what"`
+	// Host is the machine that it belongs to, "" if that is none of the plan.
+	Host      string `json:"host"`
+	Interface string `json:"interface"`
+	MAC       string `json:"mac"`
+}
+
+// Free are the addresses of the LAN that the plan gives no meaning.
+type Free struct {
+	Number int     `json:"number"`
+	Of     int     `json:"of"`
+	Ranges []Range `json:"ranges"`
+}
+
+// Range is from First to Last, both included.
+type Range struct {
+	First netip.Addr `json:"first"`
+	Last  netip.Addr `json:"last"`
+}
+
+func (r Range) String() string {
+	if r.First == r.Last {
+		return r.First.String()
+	}
+	first, last := r.First.As4(), r.Last.As4()
+	if [3]byte(first[:3]) == [3]byte(last[:3]) {
+		return fmt.Sprintf("%s–%d", r.First, last[3])
+	}
+	return fmt.Sprintf("%s–%s", r.First, r.Last)
+}
+
+// New makes the view of a plan with its project's problems. name is what the plan is called if it
+// has no domain.
+func New(p *plan.Plan, problems plan.Problems, name string) *View {
+	v := &View{Title: cmp.Or(p.Network.Domain, name), Network: p.Model().Network, Problems: orEmpty(problems)}
+	if p.Network.Subnet.IsValid() {
+		v.Subnet = p.Network.Subnet.String()
+	}
+	servers := len(p.Servers())
+	v.Quorum.Servers = servers
+	v.Quorum.Needed, v.Quorum.Spare = plan.Quorum(servers)
+	for _, host := range p.Hosts {
+		v.Hosts = append(v.Hosts, newHost(host, problems))
+	}
+	v.Used = used(p)
+	v.Free = free(p.Network.Subnet, v.Used)
+	return v
+}
+
+func newHost(h *plan.Host, problems plan.Problems) Host {
+	host := Host{
+		Name: h.Name, Target: targetOf(h), Interface: h.Interface, Admin: h.Admin, Tags: orEmpty(h.Tags), MAC: h.MAC,
+		Serial: h.Serial, System: h.System, Boot: string(h.Boot), Own: h.Own, Containers: []Container{}, Problems: plan.Problems{},
+	}
+	if !h.DHCP() {
+		host.Address = &h.Address
+	}
+	host.unknown = h.AddressUnknown()
+	host.Problems = append(host.Problems, problemsOf(h, problems)...)
+	for _, c := range h.Containers() {
+		container := Container{
+			Name: c.Name, Role: c.Role, Address: c.Address, MAC: c.MAC, Labels: orEmpty(c.Labels), Taints: orEmpty(c.Taints), Own: c.Own,
+			Problems: problemsOf(c, problems),
+		}
+		host.Containers = append(host.Containers, container)
+	}
+	return host
+}
+
+// problemsOf gives the problems of a host's or container's row.
+func problemsOf(row interface{ Concerns(plan.Problem) bool }, problems plan.Problems) plan.Problems {
+	found := plan.Problems{}
+	for _, problem := range problems {
+		if row.Concerns(problem) {
+			found = append(found, problem)
+		}
+	}
+	return found
+}
+
+func orEmpty[S ~[]T, T any](list S) S {
+	if list == nil {
+		return S{}
+	}
+	return list
+}
+
+// targetOf is where a host is deployed, "" at its own address.
+func targetOf(h *plan.Host) string {
+	switch {
+	case h.Target.Local:
+		return "local"
+	case h.Target.Port != 0:
+		return fmt.Sprintf("%s:%d", h.Target.Host, h.Target.Port)
+	case !h.DHCP() && h.Target.Host == h.Address.String():
+		return ""
+	}
+	return h.Target.Host
+}
+
+// AddressText is the host's address in words: "dhcp" without a fixed one, "?" if it is wrong.
+func (h Host) AddressText() string {
+	switch {
+	case h.unknown:
+		return "?"
+	case h.Address == nil:
+		return "dhcp"
+	}
+	return h.Address.String()
+}
+
+// Has tells whether the host runs a container of one of the roles.
+func (h Host) Has(roles ...plan.Role) bool {
+	return slices.ContainsFunc(h.Containers, func(c Container) bool { return slices.Contains(roles, c.Role) })
+}
+
+// AllProblems are the problems of the host and of what runs on it.
+func (h Host) AllProblems() plan.Problems {
+	all := slices.Clone(h.Problems)
+	for _, c := range h.Containers {
+		all = append(all, c.Problems...)
+	}
+	return all
+}
+
+// used gives all addresses of the plan, sorted. An address that two have stands there twice.
+func used(p *plan.Plan) []Address {
+	var all []Address
+	n := p.Network
+	if n.Gateway.IsValid() {
+		all = append(all, Address{IP: n.Gateway, Name: "gateway", What: "gateway"})
+	}
+	for _, server := range n.Nameservers {
+		if n.Subnet.IsValid() && n.Subnet.Contains(server) && server != n.Gateway {
+			all = append(all, Address{IP: server, Name: "nameserver", What: "nameserver"})
+		}
+	}
+	for _, host := range p.Hosts {
+		if !host.DHCP() {
+			all = append(all, Address{host.Address, host.Name, "host", host.Name, host.Interface, host.MAC})
+		}
+		target, err := netip.ParseAddr(host.Target.Host)
+		if err == nil && target != host.Address && n.Subnet.IsValid() && n.Subnet.Contains(target) {
+			all = append(all, Address{IP: target, Name: host.Name, What: "target", Host: host.Name, Interface: host.Interface})
+		}
+		for _, c := range host.Containers() {
+			if c.Address.IsValid() {
+				what := Container{Role: c.Role}.What()
+				all = append(all, Address{c.Address, c.Name, what, host.Name, host.Interface, c.MAC})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Address) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Name, b.Name)) })
+	return orEmpty(all)
+}
+
+// free gives the gaps between the used addresses. It does not walk through the addresses: a LAN may
+// have millions.
+func free(subnet netip.Prefix, used []Address) Free {
+	f := Free{Ranges: []Range{}}
+	if !subnet.IsValid() {
+		return f
+	}
+	first := number(subnet.Masked().Addr()) + 1
+	last := number(subnet.Masked().Addr()) + 1<<(32-subnet.Bits()) - 2 // the last one is for broadcasts
+	f.Of = int(last - first + 1)
+	gap := func(from, to int64) {
+		if from <= to {
+			f.Number += int(to - from + 1)
+			f.Ranges = append(f.Ranges, Range{address(from), address(to)})
+		}
+	}
+	next := first
+	for _, a := range used {
+		if n := number(a.IP); n >= next && n <= last {
+			gap(next, n-1)
+			next = n + 1
+		}
+	}
+	gap(next, last)
+	return f
+}
+
+func number(a netip.Addr) int64 {
+	b := a.As4()
+	return int64(b[0])<<24 | int64(b[1])<<16 | int64(b[2])<<8 | int64(b[3])
+}
+
+func address(n int64) netip.Addr {
+	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+// Some gives the first of the ranges in words, at most max of them.
+func (f Free) Some(max int) string {
+	var parts []string
+	for i, r := range f.Ranges {
+		if i == max {
+			parts = append(parts, fmt.Sprintf("%d more ranges", len(f.Ranges)-max))
+			break
+		}
+		parts = append(parts, r.String())
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Summary is what there is to say about the cluster as a whole, one fact a row.
+func (v *View) Summary() []Fact {
+	text := func(s *string) string {
+		if s == nil {
+			return ""
+		}
+		return *s
+	}
+	facts := []Fact{
+		{"rack", v.counts()},
+		{"quorum", v.Quorum.String()},
+		{"network", joined(", ", v.Subnet, prefixed("gateway ", validAddress(v.Network.Gateway)), prefixed("DNS ", strings.Join(v.Network.Nameservers, " ")))},
+	}
+	if v.Quorum.Servers > 0 {
+		facts = append(facts, Fact{"inside k3s", fmt.Sprintf("pods %s, services %s", v.Network.PodCIDR, v.Network.ServiceCIDR)})
+		if len(v.Network.TLSSAN) > 0 {
+			facts = append(facts, Fact{"API also as", strings.Join(v.Network.TLSSAN, ", ")})
+		}
+	}
+	facts = append(facts, Fact{"versions", joined(", ", prefixed("NixOS ", v.Network.Versions.NixOS), prefixed("k3s ", text(v.Network.Versions.K3s)), prefixed("disko ", v.Network.Versions.Disko))})
+	if v.Network.Timezone != nil {
+		facts = append(facts, Fact{"time zone", *v.Network.Timezone})
+	}
+	if v.Free.Of > 0 {
+		facts = append(facts, Fact{"free", joined(": ", fmt.Sprintf("%d of %d addresses", v.Free.Number, v.Free.Of), v.Free.Some(6))})
+	}
+	if len(v.Problems) > 0 {
+		errors := v.Problems.Errors()
+		facts = append(facts, Fact{"problems", fmt.Sprintf("%s, %s: k3splan validate shows them", count(errors, "error"), count(len(v.Problems)-errors, "warning"))})
+	}
+	return facts
+}
+
+// counts says how much of everything there is.
+func (v *View) counts() string {
+	agents := 0
+	for _, h := range v.Hosts {
+		if h.Has(plan.Agent) {
+			agents++
+		}
+	}
+	return fmt.Sprintf("%s, %s, %s", count(len(v.Hosts), "host"), count(v.Quorum.Servers, "server"), count(agents, "agent"))
+}
+
+// Fact is something to know, by its name.
+type Fact struct{ Name, Text string }
+
+func joined(separator string, parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), separator)
+}
+
+func prefixed(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+	return prefix + text
+}
+
+// validAddress is text, or "" for what netip says of no address.
+func validAddress(text string) string {
+	if _, err := netip.ParseAddr(text); err != nil {
+		return ""
+	}
+	return text
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
