@@ -81,6 +81,14 @@ type Change struct {
 
 func (c Change) String() string { return c.Sentence }
 
+// Reasons of changes that only the state of the cluster can really judge.
+const (
+	// LosesQuorum is the Reason to ask about a restart where there are two servers.
+	LosesQuorum = "with 2 servers a restart loses the quorum for a moment"
+	// SecondCluster is the Reason to refuse an init server that was no server before.
+	SecondCluster = "an empty init server starts a second cluster"
+)
+
 // Changes are in a fixed order: hosts, servers, agents, network, columns, each by name.
 type Changes []Change
 

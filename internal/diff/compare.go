@@ -60,7 +60,7 @@ func (c *comparison) add(change Change, sentence string, hosts []string, restart
 		change.Risk, change.Reason = Restart, "restarts k3s"
 	}
 	if change.Risk == Restart && len(c.newer.Servers()) == 2 && restarts != agents && c.restartsServer(change) {
-		change.Risk, change.Reason = Ask, "with 2 servers a restart loses the quorum for a moment"
+		change.Risk, change.Reason = Ask, LosesQuorum
 	}
 	if change.Risk.Compare(Ask) >= 0 {
 		notes = append(notes, change.Reason)
@@ -195,6 +195,7 @@ func target(h *plan.Host) string {
 
 const (
 	cutsConnection = "may cut the connection"
+	consoleHint    = "have a console at hand"
 	installsAnew   = "takes a new installation"
 )
 
@@ -228,6 +229,12 @@ func (c *comparison) host(before, now *plan.Host) {
 			From: field.value(before), To: field.value(now), Reason: field.reason}
 		if field.reason != "" {
 			change.Risk = Ask
+		}
+		if field.reason == cutsConnection {
+			change.Hint = consoleHint
+		}
+		if field.name == "ip" && !before.DHCP() && !now.DHCP() && now.Target.Host == change.To {
+			change.Hint += fmt.Sprintf("; with %s@%s as its ip the host is still reached by the old address", change.To, change.From)
 		}
 		c.field(change, []string{now.Name}, field.restarts)
 	}

@@ -175,11 +175,11 @@ func TestCompare(t *testing.T) {
 		{"service_cidr", []string{"network", "", "service_cidr: 10.44.0.0/16\n"},
 			[]string{"refuse | olaf rolf ulf | " + allServers + " | service_cidr 10.43.0.0/16 → 10.44.0.0/16 (all servers; a living cluster cannot change it)"}},
 		{"nixos", []string{"network", "nixos-24.11", "nixos-25.05"},
-			[]string{"restart | " + allHosts + " | " + allContainers + " | nixos nixos-24.11 → nixos-25.05 (all hosts)"}},
+			[]string{"restart | " + allHosts + " | " + allContainers + " | nixos 24.11 → 25.05 (all hosts)"}},
 		{"next minor of k3s", []string{"network", `"1.31"`, "v1.32.3+k3s1"},
 			[]string{"restart | karl olaf rolf ulf | " + allContainers + " | k3s 1.31 → 1.32.3+k3s1 (all servers and agents)"}},
 		{"k3s pinned to a patch", []string{"network", `"1.31"`, "v1.31.14+k3s1"},
-			[]string{"restart | karl olaf rolf ulf | " + allContainers + " | k3s 1.31 → 1.31.14+k3s1 (all servers and agents)"}},
+			[]string{"restart | karl olaf ulf | karl-k3s-agent olaf-k3s-agent ulf-k3s-agent | k3s 1.31 → 1.31.14+k3s1 (all agents)"}},
 		{"skipped minor of k3s", []string{"network", `"1.31"`, `"1.33"`},
 			[]string{"refuse | karl olaf rolf ulf | " + allContainers + " | k3s 1.31 → 1.33 (all servers and agents; skips 1.32)"}},
 		{"older k3s", []string{"network", `"1.31"`, `"1.30"`},
@@ -216,7 +216,7 @@ func TestOlderNixOS(t *testing.T) {
 	changes := Compare(rack.edited(t, "network", "nixos-24.11", "nixos-25.05").plan(t), rack.plan(t))
 	require.Len(t, changes, 1)
 	require.Equal(t, Ask, changes[0].Risk)
-	require.Equal(t, "nixos nixos-25.05 → nixos-24.11 (all hosts; older than before)", changes[0].Sentence)
+	require.Equal(t, "nixos 25.05 → 24.11 (all hosts; older than before)", changes[0].Sentence)
 }
 
 // What restarts one of two servers is to be asked about: each restart loses the quorum.
@@ -339,6 +339,7 @@ func TestChangeExactlyWhereTheModelDiffers(t *testing.T) {
 						}
 						require.Equal(t, same, len(Compare(before, now)) == 0, "%s %s:%d %v", name, file, i+1, changed)
 						require.Equal(t, same, len(Compare(now, before)) == 0, "back: %s %s:%d %v", name, file, i+1, changed)
+						require.Equal(t, sentences(Compare(before, now)), sentences(Compare(remembered(t, before), now)), "a plan that was kept as its model")
 						for _, host := range Compare(before, now).Hosts() {
 							require.True(t, before.Host(host) != nil || now.Host(host) != nil, host)
 						}
@@ -356,4 +357,19 @@ func asJSON(t *testing.T, p *plan.Plan) string {
 	text, err := json.Marshal(p.Model())
 	require.NoError(t, err)
 	return string(text)
+}
+
+// remembered is the plan as deploy keeps it on a host.
+func remembered(t *testing.T, p *plan.Plan) *plan.Plan {
+	t.Helper()
+	back, err := plan.FromModel([]byte(asJSON(t, p)))
+	require.NoError(t, err)
+	return back
+}
+
+func sentences(changes Changes) (list []string) {
+	for _, change := range changes {
+		list = append(list, change.Sentence)
+	}
+	return list
 }

@@ -9,9 +9,8 @@ import (
 
 const (
 	memberStays = "etcd keeps the old member"
-	memberHint  = "remove the old member from etcd, empty its state (/var/lib/nixos-containers/%s on its host), then let it join anew"
 	nodeStays   = "its Node stays behind"
-	nodeHint    = "kubectl delete node %s"
+	nodeHint    = "kubectl drain %[1]s --ignore-daemonsets before, kubectl delete node %[1]s afterwards"
 )
 
 // containers compares all servers, or all agents.
@@ -69,10 +68,43 @@ func (c *comparison) removed(object Object, container *plan.Container, before, n
 		return
 	}
 	sentence := fmt.Sprintf("server %s removed: %s", container.Name, losing(before, now))
-	change.Risk, change.Hint = Refuse, fmt.Sprintf("remove the member from etcd first, then empty /var/lib/nixos-containers/%s on its host", container.Name)
+	change.Risk, change.Hint = Refuse, c.rejoin(container, change)
 	// what the sentence says of the quorum is the reason
 	c.add(change, sentence, hosts, nothing)
 	c.changes[len(c.changes)-1].Reason = memberStays
+}
+
+// rejoin says how a server of the older plan leaves etcd, and how it comes back unless it is removed.
+func (c *comparison) rejoin(server *plan.Container, change Change) string {
+	host := c.hostNow(server.Host.Name)
+	var helper *plan.Container
+	for _, other := range c.newer.Servers() {
+		if other.Host.Name != host && other.Name != server.Name {
+			helper = other
+			break
+		}
+	}
+	if helper == nil && change.Field == "ip" {
+		// https://github.com/k3s-io/k3s/issues/4296
+		return "it is the only server: k3splan deploy --force; then, in its container, stop k3s and run its command once with --cluster-reset, so that etcd takes the new address"
+	}
+	if helper == nil {
+		return fmt.Sprintf("it is the only server: without its state, /var/lib/nixos-containers/%s on %s, an empty cluster begins", server.Name, host)
+	}
+	hint := RemoveMember(helper, server.Name) + fmt.Sprintf(
+		"\nthen empty its state, on %s: nixos-container stop %s; rm -r /var/lib/nixos-containers/%[2]s/var/lib/rancher/k3s/server/{db,tls,cred}\nthen k3splan deploy --force",
+		host, server.Name)
+	if change.Action != Removed {
+		hint += " lets it join again"
+	}
+	return hint
+}
+
+// RemoveMember says how a member leaves etcd, in lines. helper is another server; k3s has no command
+// for a server without a Node.
+func RemoveMember(helper *plan.Container, member string) string {
+	return fmt.Sprintf("remove the old member from etcd, on %s: nixos-container root-login %s, there etcdctl member list,\n"+
+		"etcdctl member remove ID of %s (certificates in /var/lib/rancher/k3s/server/tls/etcd)", helper.Host.Name, helper.Name, member)
 }
 
 // hostNow is the name that a host of the older plan has now.
@@ -107,7 +139,7 @@ func (c *comparison) container(object Object, before, now *plan.Container) {
 	risky := func(change Change) Change {
 		change.Object, change.Name = object, now.Name
 		if object == Server {
-			change.Risk, change.Reason, change.Hint = Refuse, memberStays, fmt.Sprintf(memberHint, before.Name)
+			change.Risk, change.Reason, change.Hint = Refuse, memberStays, c.rejoin(before, change)
 		} else if change.Field == "" {
 			change.Risk, change.Reason, change.Hint = Ask, nodeStays, fmt.Sprintf(nodeHint, before.Name)
 		}
@@ -116,7 +148,7 @@ func (c *comparison) container(object Object, before, now *plan.Container) {
 	if was := c.hostNow(before.Host.Name); was != now.Host.Name {
 		change := risky(Change{Action: Moved, From: was, To: now.Host.Name, Where: now.Where("host")})
 		if object == Agent {
-			change.Reason, change.Hint = "its Node will be refused", "the Node knows the password that stays on the old host: "+fmt.Sprintf(nodeHint, now.Name)
+			change.Reason, change.Hint = "its Node will be refused", "its password stays on the old host: "+fmt.Sprintf(nodeHint, now.Name)
 		}
 		c.add(change, fmt.Sprintf("%s %s moved: %s → %s", object, now.Name, was, now.Host.Name), []string{was, now.Host.Name}, nothing)
 	}
@@ -143,15 +175,9 @@ func (c *comparison) container(object Object, before, now *plan.Container) {
 	c.own(Change{Object: object, Name: now.Name}, before.Own, now.Own, now.Where, hosts)
 }
 
-// k3sHosts are the hosts with a container.
+// k3sHosts are the names of the hosts with a container.
 func (c *comparison) k3sHosts() []string {
-	var names []string
-	for _, host := range c.newer.Hosts {
-		if len(host.Containers()) > 0 {
-			names = append(names, host.Name)
-		}
-	}
-	return names
+	return hostsOf(slices.Concat(c.newer.Servers(), c.newer.Agents()))
 }
 
 // initServer tells that another server is the one that all others join.
@@ -163,7 +189,7 @@ func (c *comparison) initServer() {
 	change := Change{Object: Server, Action: Changed, Name: now.Name, Field: "type", From: before.Name, To: now.Name, Where: now.Where("type")}
 	known := slices.ContainsFunc(c.older.Servers(), func(s *plan.Container) bool { return s.Name == now.Name })
 	if !known {
-		change.Risk, change.Reason = Refuse, "an empty init server starts a second cluster"
+		change.Risk, change.Reason = Refuse, SecondCluster
 		change.Hint = `let it join as "server" first; once it is a member of etcd, its type may become "init"`
 	}
 	c.add(change, fmt.Sprintf("init server %s → %s", before.Name, now.Name), c.k3sHosts(), serversAndAgents, "all servers and agents look for the cluster there")

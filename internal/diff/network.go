@@ -14,8 +14,8 @@ import (
 // network compares network.yaml, in the order of its keys in the starter file.
 func (c *comparison) network() {
 	before, now := c.older.Network, c.newer.Network
-	c.key("netmask", strconv.Itoa(before.Subnet.Bits()), strconv.Itoa(now.Subnet.Bits()), Change{Risk: Ask, Reason: cutsConnection})
-	c.key("gateway", before.Gateway.String(), now.Gateway.String(), Change{Risk: Ask, Reason: cutsConnection})
+	c.key("netmask", strconv.Itoa(before.Subnet.Bits()), strconv.Itoa(now.Subnet.Bits()), Change{Risk: Ask, Reason: cutsConnection, Hint: consoleHint})
+	c.key("gateway", before.Gateway.String(), now.Gateway.String(), Change{Risk: Ask, Reason: cutsConnection, Hint: consoleHint})
 	c.nameservers(texts(before.Nameservers), texts(now.Nameservers))
 	c.key("domain", before.Domain, now.Domain, Change{})
 	c.key("timezone", before.Timezone, now.Timezone, Change{})
@@ -39,15 +39,21 @@ type scope struct {
 }
 
 func (c *comparison) scope(key string) scope {
-	var withServer []string
-	for _, server := range c.newer.Servers() {
-		withServer = append(withServer, server.Host.Name)
-	}
 	switch key {
 	case "pod_cidr", "service_cidr", "tls_san":
-		return scope{"all servers", withServer, servers}
+		return scope{"all servers", hostsOf(c.newer.Servers()), servers}
 	case "versions.k3s":
+		if c.older.Network.Versions.K3s.Minor == c.newer.Network.Versions.K3s.Minor {
+			// servers run the patch release that nixpkgs has
+			return scope{"all agents", hostsOf(c.newer.Agents()), agents}
+		}
 		return scope{"all servers and agents", c.k3sHosts(), serversAndAgents}
+	case "netmask", "gateway":
+		static := slices.DeleteFunc(c.newer.HostNames(), func(name string) bool { return c.newer.Host(name).DHCP() })
+		if len(static) < len(c.newer.Hosts) {
+			return scope{"all hosts without DHCP", static, serversAndAgents}
+		}
+		return scope{"all hosts", static, serversAndAgents}
 	case "domain", "timezone":
 		return scope{"all hosts", c.newer.HostNames(), servers}
 	case "versions.disko":
@@ -55,6 +61,15 @@ func (c *comparison) scope(key string) scope {
 	default:
 		return scope{"all hosts", c.newer.HostNames(), serversAndAgents}
 	}
+}
+
+// hostsOf are the names of the hosts that containers are on.
+func hostsOf(containers []*plan.Container) []string {
+	var hosts []string
+	for _, container := range containers {
+		hosts = append(hosts, container.Host.Name)
+	}
+	return hosts
 }
 
 // key adds the change of a key with a single value, if it is one.
@@ -112,7 +127,12 @@ func (c *comparison) versions(before, now plan.Versions) {
 	if old, new := releaseOf(before.NixOS), releaseOf(now.NixOS); old != nil && new != nil && slices.Compare(new, old) < 0 {
 		nixos = Change{Risk: Ask, Reason: "older than before"}
 	}
-	c.key("versions.nixos", before.NixOS.String(), now.NixOS.String(), nixos)
+	from, fromRelease := strings.CutPrefix(before.NixOS.String(), "nixos-")
+	to, toRelease := strings.CutPrefix(now.NixOS.String(), "nixos-")
+	if !fromRelease || !toRelease {
+		from, to = before.NixOS.String(), now.NixOS.String()
+	}
+	c.key("versions.nixos", from, to, nixos)
 	c.key("versions.k3s", before.K3s.String(), now.K3s.String(), k3sStep(before.K3s, now.K3s))
 	c.key("versions.disko", before.Disko.String(), now.Disko.String(), Change{})
 }
