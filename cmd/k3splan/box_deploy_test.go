@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/diff"
+	"k3splan/internal/rollout"
 )
 
 // rackOfFive is a rack of five hosts that run "NixOS", and a project for it: three servers, of which
@@ -134,19 +137,32 @@ func TestRackInABox(t *testing.T) {
 
 	scenario("the receipt holds no secret", func(t *testing.T) {
 		for _, host := range five {
-			receipt := b.on(host, "cat /var/lib/k3splan/receipt")
+			text := b.on(host, "cat /var/lib/k3splan/receipt")
+			var receipt rollout.Receipt
+			require.NoError(t, json.Unmarshal([]byte(text), &receipt))
+			kept, err := receipt.Plan.Plan() // which is compressed
+			require.NoError(t, err)
+			model, err := json.Marshal(kept.Model())
+			require.NoError(t, err)
+			require.Contains(t, string(model), `"karl-a"`)
 			for _, secret := range []string{"a1a1", "b2b2", "k3splantest"} {
-				require.NotContains(t, receipt, secret)
+				require.NotContains(t, text+string(model), secret)
 			}
 		}
 		require.Contains(t, b.on("olaf", "cat /var/lib/k3splan/server/token"), "a1a1", "the search can find it")
 	})
 
 	scenario("a change that no other host sees", func(t *testing.T) {
+		before := t.TempDir()
+		require.NoError(t, os.CopyFS(before, os.DirFS(b.project())))
 		b.edit("plans/hosts.csv", "karl,4", "karl,40")
+		var changes diff.Changes
+		require.NoError(t, json.Unmarshal([]byte(b.k3splan("diff", "--json", before).stdout), &changes))
+		require.Len(t, changes, 1)
 		r := b.deploy()
 		require.Equal(t, "deployed", r.status()["karl"], r.stderr)
-		require.Equal(t, []string{"plans/hosts.csv:5 slot 4 → 40"}, r.results["karl"].Reasons)
+		require.Equal(t, []string{"plans/hosts.csv:5 host karl: slot 4 → 40"}, r.results["karl"].Reasons)
+		require.Equal(t, changes[0].Where+" "+changes[0].Sentence, r.results["karl"].Reasons[0], "the words of diff")
 		require.Equal(t, []string{"karl"}, b.evaluated())
 		require.Equal(t, []string{"karl"}, b.activated())
 		require.Empty(t, b.events())
@@ -416,7 +432,7 @@ func TestRackInABox(t *testing.T) {
 		}
 		require.Equal(t, stateUnreachable, byHost["olaf"].State)
 		require.Equal(t, stateChanged, byHost["karl"].State)
-		require.Equal(t, []string{"plans/hosts.csv:5 slot 42 → 43"}, byHost["karl"].Reasons)
+		require.Equal(t, []string{"plans/hosts.csv:5 host karl: slot 42 → 43"}, byHost["karl"].Reasons)
 		require.Equal(t, stateNew, byHost["egon"].State)
 		require.Equal(t, stateForeign, byHost["emil"].State)
 		require.Equal(t, []string{"nginx.service"}, byHost["ulrich"].FailedUnits)
@@ -447,7 +463,7 @@ func TestRackInABox(t *testing.T) {
 		}
 		r := answer("n\n")
 		require.Equal(t, 1, r.code, r.stdout)
-		require.Contains(t, r.stdout, "the interface of karl changes (lan → lan0): this may cut the connection")
+		require.Contains(t, r.stdout, "host karl: interface lan → lan0 (may cut the connection)")
 		require.Contains(t, r.stdout, "not confirmed; nothing was changed")
 		require.Empty(t, b.evaluated())
 		r = answer("y\n")

@@ -289,7 +289,7 @@ func (d *deployment) showPlan() {
 		case o.Unreachable != "":
 			fmt.Fprintf(out, "%s does not answer: %s\n", host.Name, o.Unreachable)
 			if strings.Contains(o.Unreachable, "Permission denied") && d.as == "" {
-				fmt.Fprintf(out, "  %s a NixOS that k3splan has not met yet: k3splan deploy --as root %s\n", d.paint(out, cyan, "hint:"), host.Name)
+				fmt.Fprint(out, d.hints(out, "  ", "a NixOS that k3splan has not met yet: k3splan deploy --as root "+host.Name))
 			}
 		case d.situation.Work[host.Name].None():
 			idle = append(idle, host.Name)
@@ -298,7 +298,8 @@ func (d *deployment) showPlan() {
 	for i, wave := range d.waves {
 		fmt.Fprintf(out, "wave %d of %d: %s\n", i+1, len(d.waves), wave.Kind)
 		for _, host := range wave.Hosts {
-			fmt.Fprintf(out, "  %s: %s\n", host, strings.Join(d.situation.Work[host].Reasons, "; "))
+			// below each other, as the sentences are long
+			fmt.Fprintf(out, "  %s: %s\n", host, strings.Join(d.situation.Work[host].Reasons, "\n    "+strings.Repeat(" ", len(host))))
 		}
 	}
 	if len(d.waves) > 0 && len(idle) > 0 {
@@ -309,10 +310,7 @@ func (d *deployment) showPlan() {
 		if o.Refused {
 			word = d.paint(out, red, "refused:")
 		}
-		fmt.Fprintf(out, "%s %s\n", word, o.Message)
-		for line := range strings.Lines(o.Hint) {
-			fmt.Fprintf(out, "  %s %s\n", d.paint(out, cyan, "hint:"), strings.TrimSpace(line))
-		}
+		fmt.Fprintf(out, "%s %s\n%s", word, o.Message, d.hints(out, "  ", o.Hint))
 	}
 }
 

@@ -136,10 +136,7 @@ func (a *app) printChanges(changes diff.Changes) {
 		if c, ok := colours[change.Risk]; ok {
 			label = a.paint(a.stdout, c, label)
 		}
-		fmt.Fprintf(a.stdout, "%s  %s\n", label, change.Sentence)
-		if change.Hint != "" {
-			fmt.Fprintf(a.stdout, "         %s %s\n", a.paint(a.stdout, cyan, "hint:"), change.Hint)
-		}
+		fmt.Fprintf(a.stdout, "%s  %s\n%s", label, change.Sentence, a.hints(a.stdout, "         ", change.Hint))
 	}
 	switch len(changes) {
 	case 0:

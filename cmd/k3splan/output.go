@@ -90,12 +90,17 @@ func (a *app) fail(command *cobra.Command, err error) int {
 	if hint == "" && code == exitInvalid {
 		hint = command.CommandPath() + " --help"
 	}
-	if hint != "" {
-		for _, line := range strings.Split(hint, "\n") {
-			fmt.Fprintf(a.stderr, "%s %s\n", a.paint(a.stderr, cyan, "hint:"), line)
-		}
-	}
+	fmt.Fprint(a.stderr, a.hints(a.stderr, "", hint))
 	return code
+}
+
+// hints gives a line for each of a hint's lines, or nothing without one.
+func (a *app) hints(out *os.File, indent, hint string) string {
+	var text strings.Builder
+	for line := range strings.Lines(hint) {
+		fmt.Fprintf(&text, "%s%s %s\n", indent, a.paint(out, cyan, "hint:"), strings.TrimSpace(line))
+	}
+	return text.String()
 }
 
 // say tells the user something that is not the result.
@@ -123,9 +128,7 @@ func (a *app) formatProblems(out *os.File, problems plan.Problems) string {
 		}
 		place, rest, _ := strings.Cut(line, ": ")
 		fmt.Fprintf(&text, "%s %s\n", a.paint(out, colour, place+":"), rest)
-		if p.Hint != "" {
-			fmt.Fprintf(&text, "  %s %s\n", a.paint(out, cyan, "hint:"), p.Hint)
-		}
+		text.WriteString(a.hints(out, "  ", p.Hint))
 	}
 	return text.String()
 }

@@ -150,6 +150,8 @@ func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.H
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	past := rollout.NewPast(p.Plan)
+	s.situation.Last = past.Last(s.situation.Observed)
 	for _, host := range asked {
 		o := s.situation.Observed[host.Name]
 		if o.Unreachable != "" {
@@ -163,7 +165,7 @@ func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.H
 			}
 		}
 		if slices.Contains(selected, host) {
-			s.situation.Work[host.Name] = rollout.Decide(p.Plan, host, o, s.inputs[host.Name], changed, all)
+			s.situation.Work[host.Name] = rollout.Decide(past, host.Name, o, s.inputs[host.Name], changed, all)
 		}
 	}
 	return s, nil

@@ -1,13 +1,13 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
+	"k3splan/internal/diff"
 	"k3splan/internal/fingerprint"
-	"k3splan/internal/plan"
 )
 
 // Work is what a host needs.
@@ -20,6 +20,8 @@ type Work struct {
 	Secrets []string
 	// New tells that k3splan has never finished a deployment of the host.
 	New bool
+	// Changes are those of the plan that concern the host, since it was deployed last.
+	Changes diff.Changes
 	// Reasons say why, in words.
 	Reasons []string
 }
@@ -34,13 +36,9 @@ func (w Work) Restarts() bool {
 
 // Decide finds out what a reachable host needs. changed are the kinds of secrets that are not what
 // the receipt has; all deploys regardless.
-func Decide(p *plan.Plan, h *plan.Host, o Observed, today fingerprint.Inputs, changed []string, all bool) Work {
+func Decide(past *Past, host string, o Observed, today fingerprint.Inputs, changed []string, all bool) Work {
 	if o.Receipt == nil {
-		why := "new"
-		if o.BadReceipt != "" {
-			why = o.BadReceipt
-		}
-		return Work{System: true, New: true, Reasons: []string{why}}
+		return newWork(cmp.Or(o.BadReceipt, "new"))
 	}
 	was := o.Receipt
 	w := Work{Secrets: changed}
@@ -49,7 +47,12 @@ func Decide(p *plan.Plan, h *plan.Host, o Observed, today fingerprint.Inputs, ch
 		w.Reasons = append(w.Reasons, reasons...)
 	}
 	if was.Fingerprint != today.Fingerprint() {
-		add(Reasons(p, h, was.Inputs, today)...)
+		changes, err := past.Since(was)
+		if err != nil {
+			return newWork(err.Error())
+		}
+		w.Changes = changes.Of(host)
+		add(Reasons(w.Changes, was.Inputs, today)...)
 		w.OnlyNames = fingerprint.OnlyNames(was.Inputs, today)
 	}
 	if strange := strangeSystem(o); strange != "" {
@@ -69,6 +72,8 @@ func Decide(p *plan.Plan, h *plan.Host, o Observed, today fingerprint.Inputs, ch
 	}
 	return w
 }
+
+func newWork(why string) Work { return Work{System: true, New: true, Reasons: []string{why}} }
 
 // strangeSystem tells how what runs differs from what was deployed.
 func strangeSystem(o Observed) string {
@@ -91,79 +96,62 @@ func SecretWord(kind string) string {
 	return strings.ReplaceAll(kind, "-", " ")
 }
 
-// Reasons says how two inputs of a host differ, with the places in the tables of today's plan.
-func Reasons(p *plan.Plan, h *plan.Host, was, is fingerprint.Inputs) []string {
-	r := &reasons{plan: p, host: h}
-	for _, d := range fingerprint.Compare(was, is) {
-		r.add(d)
+// Reasons says why a host's system is to be another: the changes of the plan that concern it, in the
+// words of "k3splan diff" behind the places that say so, and whatever else went into its inputs.
+func Reasons(changes diff.Changes, was, is fingerprint.Inputs) []string {
+	differences := fingerprint.Compare(was, is)
+	pins := func(name string) bool {
+		return slices.ContainsFunc(differences, func(d fingerprint.Difference) bool { return d.Group == "pins" && d.Name == name })
 	}
-	if len(r.others) > 0 {
-		slices.Sort(r.others)
-		r.say("a snippet reads the plan of " + strings.Join(slices.Compact(r.others), ", "))
-	}
-	if len(r.names) > 0 {
-		r.say("/etc/hosts: " + strings.Join(r.names, ", "))
-	}
-	if len(r.list) == 0 {
-		r.say("what k3splan renders for it")
-	}
-	return r.list
-}
-
-type reasons struct {
-	plan   *plan.Plan
-	host   *plan.Host
-	list   []string
-	names  []string
-	others []string
-}
-
-func (r *reasons) say(text string) { r.list = append(r.list, text) }
-
-func (r *reasons) add(d fingerprint.Difference) {
-	switch d.Group {
-	case "names":
-		switch {
-		case d.Added:
-			r.names = append(r.names, "+"+d.Name)
-		case d.Removed:
-			r.names = append(r.names, "-"+d.Name)
-		default:
-			r.names = append(r.names, d.Name+" "+arrow(d.Was, d.Is))
+	var reasons, names, others []string
+	say := func(text string) { reasons = append(reasons, text) }
+	for _, change := range changes {
+		if change.Name != "versions.disko" || pins("disko") { // the plan does not know whom disko partitions
+			say(strings.TrimSpace(change.Where + " " + change.Sentence))
 		}
-	case "pins":
-		r.pin(d)
-	case "files":
-		r.file(d)
-	case "data":
-		r.data(d)
 	}
+	for _, d := range differences {
+		switch group, key, _ := strings.Cut(d.Name, "."); {
+		case d.Group == "names":
+			names = append(names, changedName(d))
+		case d.Group == "pins":
+			before, _, _ := strings.Cut(d.Was, " ")
+			if now, _, _ := strings.Cut(d.Is, " "); before == now {
+				say(fmt.Sprintf("plans/lock.json %s: another commit of %s", d.Name, now))
+			}
+		case d.Group == "files" && d.Name != "rendered": // which says nothing that the rest does not
+			say(changedFile(d))
+		case group == "keys":
+			say("ssh keys of the " + map[string]string{"admin": "admin", "deploy": "deploy user"}[key])
+		case group == "cluster":
+			name, _, _ := strings.Cut(key, ".")
+			others = append(others, name)
+		}
+	}
+	if len(others) > 0 {
+		slices.Sort(others)
+		say("a snippet reads the plan of " + strings.Join(slices.Compact(others), ", "))
+	}
+	if len(names) > 0 {
+		say("/etc/hosts: " + strings.Join(names, ", "))
+	}
+	if len(reasons) == 0 {
+		say("what k3splan renders for it")
+	}
+	return reasons
 }
 
-func arrow(was, is string) string { return orNothing(was) + " → " + orNothing(is) }
-
-func orNothing(text string) string {
-	if text == "" {
-		return "nothing"
+func changedName(d fingerprint.Difference) string {
+	switch {
+	case d.Added:
+		return "+" + d.Name
+	case d.Removed:
+		return "-" + d.Name
 	}
-	return text
+	return d.Name + " " + d.Was + " → " + d.Is
 }
 
-func (r *reasons) pin(d fingerprint.Difference) {
-	was, _, _ := strings.Cut(d.Was, " ")
-	is, _, _ := strings.Cut(d.Is, " ")
-	name := d.Name
-	if name == "nixpkgs" && was != is {
-		name, was, is = "nixos", strings.TrimPrefix(was, "nixos-"), strings.TrimPrefix(is, "nixos-")
-	}
-	if was == is {
-		r.say(fmt.Sprintf("plans/lock.json %s: another commit of %s", name, is))
-		return
-	}
-	r.say(name + " " + arrow(was, is))
-}
-
-func (r *reasons) file(d fingerprint.Difference) {
+func changedFile(d fingerprint.Difference) string {
 	text := d.Name
 	folder, _, _ := strings.Cut(d.Name, "/")
 	switch folder {
@@ -171,8 +159,6 @@ func (r *reasons) file(d fingerprint.Difference) {
 		text = "snippet " + text
 	case "manifests":
 		text = "manifest " + text
-	case "rendered":
-		return // says nothing that the rest does not
 	case "k3splan":
 		text = "k3splan's own modules"
 	}
@@ -182,59 +168,5 @@ func (r *reasons) file(d fingerprint.Difference) {
 	case d.Removed:
 		text += " (removed)"
 	}
-	r.say(text)
-}
-
-func (r *reasons) data(d fingerprint.Difference) {
-	group, key, _ := strings.Cut(d.Name, ".")
-	switch group {
-	case "host":
-		r.say(fmt.Sprintf("plans/hosts.csv:%d %s %s", r.host.Line, key, arrow(d.Was, d.Is)))
-	case "server", "agent":
-		r.container(group, key, d)
-	case "network":
-		r.say("plans/network.yaml " + key + " " + arrow(d.Was, d.Is))
-	case "k3s":
-		if text := "k3s " + arrow(d.Was, d.Is); !d.Added && !d.Removed && !slices.Contains(r.list, text) {
-			r.say(text)
-		}
-	case "init":
-		if !d.Added && !d.Removed {
-			r.say("the init server's address " + arrow(d.Was, d.Is))
-		}
-	case "keys":
-		r.say("ssh keys of the " + map[string]string{"admin": "admin", "deploy": "deploy user"}[key])
-	case "cluster":
-		name, _, _ := strings.Cut(key, ".")
-		r.others = append(r.others, name)
-	}
-}
-
-func (r *reasons) container(role, key string, d fingerprint.Difference) {
-	container := r.host.Server
-	if role == "agent" {
-		container = r.host.Agent
-	}
-	switch {
-	case container == nil:
-		if key == "name" {
-			r.say(fmt.Sprintf("%s %s removed", role, d.Was))
-		}
-	case d.Added && key == "name":
-		r.say(fmt.Sprintf("plans/k3s.csv:%d %s %s added", container.Line, role, d.Is))
-	case d.Added && slices.Contains([]string{"ip", "type", "mac", "taints"}, key):
-	default:
-		r.say(fmt.Sprintf("plans/k3s.csv:%d %s %s", container.Line, key, arrow(d.Was, d.Is)))
-	}
-}
-
-// newest gives the receipt that was written last, or nil.
-func newest(observed map[string]Observed) *Receipt {
-	var last *Receipt
-	for _, name := range slices.Sorted(maps.Keys(observed)) {
-		if r := observed[name].Receipt; r != nil && (last == nil || r.Time.After(last.Time)) {
-			last = r
-		}
-	}
-	return last
+	return text
 }

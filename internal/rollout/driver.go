@@ -241,9 +241,13 @@ func (l *lastLines) end() string { return strings.Join(l.lines, "\n") }
 func (d *Driver) Record(ctx context.Context, host, system string) error {
 	h := d.Plan.Host(host)
 	in := d.Inputs[host]
+	kept, err := Keep(d.Plan)
+	if err != nil {
+		return err
+	}
 	receipt := Receipt{
 		Version: receiptVersion, Time: time.Now().UTC().Truncate(time.Second), System: system,
-		Fingerprint: in.Fingerprint(), Inputs: in, Secrets: d.Secrets[host].Seal(), Cluster: ClusterOf(d.Plan),
+		Fingerprint: in.Fingerprint(), Inputs: in, Secrets: d.Secrets[host].Seal(), Plan: kept,
 	}
 	data, err := json.Marshal(receipt)
 	if err != nil {

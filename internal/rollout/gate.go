@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,7 +64,7 @@ func (g *gate) check(ctx context.Context) (waits string, err error) {
 	case o.Unreachable != "":
 		return "ssh: " + o.Unreachable, nil
 	case o.System != g.system:
-		return "", fmt.Errorf("%s runs %s and not %s", g.host.Name, orNothing(o.System), g.system)
+		return "", fmt.Errorf("%s runs %s and not %s", g.host.Name, cmp.Or(o.System, "nothing"), g.system)
 	}
 	if failed := g.newlyFailed(o); len(failed) > 0 {
 		return "failed units: " + strings.Join(failed, " "), nil

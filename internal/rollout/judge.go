@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
+	"k3splan/internal/diff"
 	"k3splan/internal/plan"
 )
 
@@ -30,6 +30,8 @@ type Situation struct {
 	Health map[string]Health
 	// Work is what the selected hosts that answer need.
 	Work map[string]Work
+	// Last is the plan of the last deployment of any of the hosts that were asked; nil without one.
+	Last *plan.Plan
 	// OtherToken are hosts that were asked and got another server token than today's.
 	OtherToken []string
 }
@@ -37,7 +39,6 @@ type Situation struct {
 // members are the hosts of the plan whose server belongs to etcd already, as far as is known.
 func (s Situation) members() []string {
 	var names []string
-	last := newest(s.Observed)
 	for _, server := range s.Plan.Servers() {
 		o, asked := s.Observed[server.Host.Name]
 		switch {
@@ -46,11 +47,20 @@ func (s Situation) members() []string {
 			o.Receipt != nil && o.Receipt.Inputs.Data["server.name"] == server.Name,
 			slices.Contains(o.Etcd, server.Name):
 			names = append(names, server.Host.Name)
-		case o.Unreachable != "" && last != nil && last.Cluster.Servers[server.Name].Host == server.Host.Name:
+		case o.Unreachable != "" && s.hadServer(server.Host.Name):
 			names = append(names, server.Host.Name)
 		}
 	}
 	return names
+}
+
+// hadServer tells whether the host had a server in the last plan.
+func (s Situation) hadServer(host string) bool {
+	if s.Last == nil {
+		return false
+	}
+	was := s.Last.Host(host)
+	return was != nil && was.Server != nil
 }
 
 // Down gives the hosts whose server is a member of a living cluster and does not answer well. With
@@ -80,11 +90,8 @@ func Judge(s Situation) []Objection {
 	j.quorum()
 	j.founder()
 	j.secondCluster()
-	j.servers()
-	j.networks()
-	j.versions()
-	j.connections()
-	j.agents()
+	j.changes()
+	j.firstContact()
 	slices.SortStableFunc(j.list, func(a, b Objection) int {
 		switch {
 		case a.Refused == b.Refused:
@@ -158,8 +165,7 @@ func (j *judge) quorum() {
 			"bring the server back first; k3splan status shows how it is")
 	}
 	if len(members) == 2 && len(stopped) > 0 {
-		j.ask("with two servers etcd has no quorum while "+enumerate(stopped)+" restarts: the Kubernetes API is away for a moment",
-			"a third server would change that")
+		j.ask("the server on "+enumerate(stopped)+" restarts ("+diff.LosesQuorum+")", "the Kubernetes API is away meanwhile; a third server would change that")
 	}
 }
 
@@ -204,212 +210,73 @@ func (j *judge) secondCluster() {
 	for _, server := range j.Plan.Servers() {
 		if server != init && j.Health[server.Host.Name].Ready {
 			j.refuse(fmt.Sprintf("the init server %s is empty, and %s answers: it would found a second cluster beside the living one", init.Name, server.Name),
-				fmt.Sprintf("let it join: in plans/k3s.csv make %s the init server and %s a server,\n", server.Name, init.Name)+
-					removeMember(server.Host.Name, server.Name, init.Name))
+				fmt.Sprintf("let it join: make %s the init server and %s a server (%s),\n", server.Name, init.Name, init.Where("type"))+
+					diff.RemoveMember(server, init.Name))
 			return
 		}
 	}
 }
 
-// removeMember is how a member leaves etcd; k3s has no command for a server without a Node.
-func removeMember(host, container, member string) string {
-	return fmt.Sprintf("remove the old member from etcd, on %s: nixos-container root-login %s, there etcdctl member list,\n"+
-		"etcdctl member remove ID of %s (certificates in /var/lib/rancher/k3s/server/tls/etcd)", host, container, member)
-}
-
-// servers: etcd knows its members by name and address.
-func (j *judge) servers() {
-	type known struct {
-		name string
-		Place
-	}
-	var was []known
-	if last := newest(j.Observed); last != nil {
-		for _, name := range slices.Sorted(maps.Keys(last.Cluster.Servers)) {
-			was = append(was, known{name, last.Cluster.Servers[name]})
-		}
-	}
-	j.hosts(func(h *plan.Host, _ Work, o Observed) {
-		if o.Receipt != nil && o.Receipt.Inputs.Data["server.name"] != "" {
-			data := o.Receipt.Inputs.Data
-			was = append(was, known{data["server.name"], Place{h.Name, data["server.ip"]}})
+// changes: what the plan has changed, in the words and by the judgement of "k3splan diff".
+func (j *judge) changes() {
+	j.hosts(func(_ *plan.Host, w Work, _ Observed) {
+		for _, change := range w.Changes {
+			j.change(change)
 		}
 	})
-	today := ClusterOf(j.Plan).Servers
-	for _, old := range was {
-		now, there := today[old.name]
-		host := j.Plan.Host(old.Host)
-		// a server on a host that is not touched now is not changed now
-		if host != nil && j.Work[old.Host].None() && (!there || j.Work[now.Host].None()) {
-			continue
+	if j.Last == nil {
+		return
+	}
+	// what has become of the containers of hosts that have no receipt, or have left the plan
+	for _, change := range diff.Compare(j.Last, j.Plan) {
+		concerned := func(host string) bool { return !j.Work[host].None() }
+		gone := func(host string) bool { return j.Plan.Host(host) == nil }
+		isContainer := change.Object == diff.Server || change.Object == diff.Agent
+		if isContainer && !j.neverWas(change) && (slices.ContainsFunc(change.Hosts, concerned) || all(change.Hosts, gone)) {
+			j.change(change)
 		}
-		change := ""
-		switch {
-		case !there && host != nil && host.Server != nil:
-			change = fmt.Sprintf("the server %s on %s becomes %s", old.name, old.Host, host.Server.Name)
-		case !there:
-			change = fmt.Sprintf("the server %s on %s is removed", old.name, old.Host)
-		case now.Host != old.Host:
-			change = fmt.Sprintf("the server %s moves from %s to %s", old.name, old.Host, now.Host)
-		case now.IP != old.IP:
-			change = fmt.Sprintf("the address of the server %s changes: %s", old.name, arrow(old.IP, now.IP))
-		default:
-			continue
-		}
-		helper := "another server's host"
-		container := "NAME"
-		for _, server := range j.Plan.Servers() {
-			if j.Health[server.Host.Name].Ready && server.Host.Name != old.Host {
-				helper, container = server.Host.Name, server.Name
-				break
-			}
-		}
-		j.refuse(change+": etcd keeps the old member, and the new one is not let in",
-			removeMember(helper, container, old.name)+"\n"+
-				fmt.Sprintf("then empty its state, on %s: nixos-container stop %s; rm -r /var/lib/nixos-containers/%s/var/lib/rancher/k3s/server/{db,tls,cred}\n", old.Host, old.name, old.name)+
-				"then k3splan deploy --force lets it join again")
 	}
 }
 
-// networks: the networks of a living cluster cannot change.
-func (j *judge) networks() {
-	model := j.Plan.Model().Network
-	today := map[string]string{"pod_cidr": model.PodCIDR, "service_cidr": model.ServiceCIDR}
-	j.hosts(func(_ *plan.Host, _ Work, o Observed) {
-		if o.Receipt == nil {
-			return
-		}
-		for _, key := range []string{"pod_cidr", "service_cidr"} {
-			if was := o.Receipt.Inputs.Data["network."+key]; o.Receipt.Inputs.Data["server.name"] != "" && was != "" && was != today[key] {
-				j.refuse(fmt.Sprintf("%s of a living cluster cannot change (%s)", key, arrow(was, today[key])),
-					"set it back in plans/network.yaml; another network needs a new cluster")
-			}
-		}
+// neverWas tells that no server is known to live, and that the hosts of a server's change have none
+// either: the last deployment did not reach them.
+func (j *judge) neverWas(change diff.Change) bool {
+	return change.Object == diff.Server && len(j.members()) == 0 && all(change.Hosts, func(host string) bool {
+		o, asked := j.Observed[host]
+		return asked && o.Unreachable == "" && o.Receipt == nil && len(o.Etcd) == 0
 	})
 }
 
-// versions: k3s goes up by one minor release at a time, and never down.
-func (j *judge) versions() {
-	today := j.Plan.Network.Versions.K3s.String()
-	j.hosts(func(h *plan.Host, _ Work, o Observed) {
-		if o.Receipt == nil || len(h.Containers()) == 0 {
-			return
-		}
-		for _, key := range []string{"k3s.server", "k3s.agent"} {
-			was := o.Receipt.Inputs.Data[key]
-			if was == "" {
-				continue
-			}
-			switch steps, comparable := versionSteps(was, today); {
-			case !comparable || steps == 0:
-			case steps < 0:
-				j.refuse(fmt.Sprintf("k3s %s is a downgrade: its data may not be readable for the older release", arrow(was, today)),
-					"set versions.k3s back in plans/network.yaml, or restore a snapshot of etcd from before the upgrade")
-			case steps > 1:
-				j.refuse(fmt.Sprintf("k3s %s skips a minor release, which Kubernetes does not support", arrow(was, today)),
-					"deploy the releases between one after the other")
-			}
-		}
-	})
+func all(list []string, holds func(string) bool) bool {
+	return !slices.ContainsFunc(list, func(item string) bool { return !holds(item) })
 }
 
-// versionSteps gives by how many minor releases one version of k3s is above another: negative for a
-// downgrade, 0 for the same minor release and no lower patch release.
-func versionSteps(was, is string) (steps int, comparable bool) {
-	before, ok := versionNumbers(was)
-	after, ok2 := versionNumbers(is)
-	if !ok || !ok2 {
-		return 0, false
+func (j *judge) change(change diff.Change) {
+	switch {
+	case change.Risk.Compare(diff.Ask) < 0:
+	case change.Reason == diff.LosesQuorum: // judged by the members that etcd really has
+	case change.Reason == diff.SecondCluster && j.joined(j.Plan.InitServer()): // all the same
+	default:
+		j.object(change.Risk == diff.Refuse, change.Sentence, change.Hint)
 	}
-	if before[0] != after[0] {
-		if after[0] < before[0] {
-			return -1, true
-		}
-		return 2, true
-	}
-	if before[1] == after[1] && len(before) > 2 && len(after) > 2 && slices.Compare(after[2:], before[2:]) < 0 {
-		return -1, true
-	}
-	return after[1] - before[1], true
 }
 
-func versionNumbers(text string) ([]int, bool) {
-	var numbers []int
-	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return r < '0' || r > '9' }) {
-		n, err := strconv.Atoi(part)
-		if err != nil {
-			return nil, false
-		}
-		numbers = append(numbers, n)
-	}
-	// "1.31.14+k3s1": the 3 of k3s is no number of the version
-	if strings.Contains(text, "k3s") && len(numbers) == 5 {
-		numbers = append(numbers[:3], numbers[4])
-	}
-	return numbers, len(numbers) >= 2
+// joined tells whether a server is known to be a member of etcd.
+func (j *judge) joined(server *plan.Container) bool {
+	return slices.Contains(j.members(), server.Host.Name)
 }
 
-// connections: what may cut the connection that the deployment uses.
-func (j *judge) connections() {
+// firstContact: the address of a host moves to another interface once.
+func (j *judge) firstContact() {
 	var first []string
 	j.hosts(func(h *plan.Host, w Work, o Observed) {
-		switch {
-		case o.Receipt != nil:
-			was := o.Receipt.Inputs.Data
-			address := ""
-			if !h.DHCP() {
-				address = h.Address.String()
-			}
-			if was["host.ip"] != address {
-				j.ask(fmt.Sprintf("the address of %s changes (%s): this may cut the connection", h.Name, arrow(was["host.ip"], address)),
-					"have a console at hand; with IP@TARGET in plans/hosts.csv the host is still reached by its old address")
-			}
-			if was["host.interface"] != h.Interface {
-				j.ask(fmt.Sprintf("the interface of %s changes (%s): this may cut the connection", h.Name, arrow(was["host.interface"], h.Interface)),
-					"have a console at hand")
-			}
-		case w.New && !h.DHCP() && !o.LAN && !h.Target.Local:
+		if w.New && !h.DHCP() && !o.LAN && !h.Target.Local {
 			first = append(first, h.Name)
 		}
 	})
 	if len(first) > 0 {
-		j.ask("the address moves to a macvlan interface for the first time on "+enumerate(first)+": this may cut the connection",
+		j.ask("the address moves to a macvlan interface for the first time on "+enumerate(first)+" (may cut the connection)",
 			"have a console at hand")
-	}
-}
-
-// agents: Kubernetes keeps the Nodes of agents that are gone.
-func (j *judge) agents() {
-	was := map[string]Place{}
-	if last := newest(j.Observed); last != nil {
-		for name, place := range last.Cluster.Agents {
-			if j.Plan.Host(place.Host) == nil {
-				was[name] = place
-			}
-		}
-	}
-	j.hosts(func(h *plan.Host, _ Work, o Observed) {
-		if o.Receipt != nil && o.Receipt.Inputs.Data["agent.name"] != "" {
-			was[o.Receipt.Inputs.Data["agent.name"]] = Place{Host: h.Name}
-		}
-	})
-	today := ClusterOf(j.Plan).Agents
-	for _, name := range slices.Sorted(maps.Keys(was)) {
-		old := was[name]
-		now, there := today[name]
-		change := ""
-		host := j.Plan.Host(old.Host)
-		switch {
-		case !there && host != nil && host.Agent != nil:
-			change = fmt.Sprintf("the agent %s on %s becomes %s", name, old.Host, host.Agent.Name)
-		case !there:
-			change = fmt.Sprintf("the agent %s on %s is removed", name, old.Host)
-		case now.Host != old.Host:
-			change = fmt.Sprintf("the agent %s moves from %s to %s", name, old.Host, now.Host)
-		default:
-			continue
-		}
-		j.ask(change+": its Node stays in the cluster", "afterwards: kubectl drain "+name+" --ignore-daemonsets; kubectl delete node "+name)
 	}
 }
 

@@ -9,13 +9,12 @@ import (
 	"time"
 
 	"k3splan/internal/fingerprint"
-	"k3splan/internal/plan"
 )
 
 // ReceiptFile is where a host keeps its receipt, readable by root alone.
 const ReceiptFile = "/var/lib/k3splan/receipt"
 
-const receiptVersion = 1
+const receiptVersion = 2
 
 // Receipt is written to a host last of all, after its gate has passed: whatever was interrupted or
 // went wrong before leaves none, or an older one.
@@ -29,32 +28,8 @@ type Receipt struct {
 	Fingerprint string              `json:"fingerprint"`
 	Inputs      fingerprint.Inputs  `json:"inputs"`
 	Secrets     fingerprint.Secrets `json:"secrets"`
-	// Cluster is what the whole plan was, as far as others must know when a host has left it.
-	Cluster Cluster `json:"cluster"`
-}
-
-// Cluster names all containers of a plan.
-type Cluster struct {
-	Servers map[string]Place `json:"servers"`
-	Agents  map[string]Place `json:"agents"`
-}
-
-// Place is where a container is.
-type Place struct {
-	Host string `json:"host"`
-	IP   string `json:"ip"`
-}
-
-// ClusterOf gives the containers of a plan.
-func ClusterOf(p *plan.Plan) Cluster {
-	cluster := Cluster{Servers: map[string]Place{}, Agents: map[string]Place{}}
-	for _, server := range p.Servers() {
-		cluster.Servers[server.Name] = Place{server.Host.Name, server.Address.String()}
-	}
-	for _, agent := range p.Agents() {
-		cluster.Agents[agent.Name] = Place{agent.Host.Name, agent.Address.String()}
-	}
-	return cluster
+	// Plan is the whole plan of that deployment, also as others must know it when a host has left it.
+	Plan KeptPlan `json:"plan"`
 }
 
 func readReceipt(data []byte) (*Receipt, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/diff"
 	"k3splan/internal/fingerprint"
 )
 
@@ -148,13 +149,13 @@ failed a b
 lan yes
 etcd olaf-s
 receipt
-{"version": 1, "system": "/nix/store/a-system", "fingerprint": "sha256:x"}
+{"version": 2, "system": "/nix/store/a-system", "fingerprint": "sha256:x"}
 `)
 	require.NoError(t, err)
 	require.Equal(t, Observed{
 		System: "/nix/store/a-system", Booted: "/nix/store/b-system", Profile: "/nix/store/c-system", Generation: 42, NixOS: "24.11.7 (Vicuna)",
 		RebootNeeded: true, Failed: []string{"nginx.service", "a b"}, LAN: true, Etcd: []string{"olaf-s"},
-		Receipt: &Receipt{Version: 1, System: "/nix/store/a-system", Fingerprint: "sha256:x"},
+		Receipt: &Receipt{Version: receiptVersion, System: "/nix/store/a-system", Fingerprint: "sha256:x"},
 	}, o)
 
 	o, err = parseObserved("system /run/current-system\nkernels \ngeneration \nreceipt\n")
@@ -229,15 +230,18 @@ func TestApplySecrets(t *testing.T) {
 }
 
 func TestDecide(t *testing.T) {
-	p := tables(t, map[string]string{"karl": ""}, "")
-	h := p.Host("karl")
-	in := fingerprint.Inputs{Data: map[string]string{"host.ip": "10.0.0.2", "host.rack": "1"}, Names: map[string]string{"karl": "10.0.0.2"}, Files: map[string]string{"nixConfigs/all.nix": "x"}}
+	was := tables(t, map[string]string{"karl": ""}, "")
+	p := edited(t, was, `"10.0.0.2"`, `"10.0.0.3"`)
+	kept, err := Keep(was)
+	require.NoError(t, err)
+	in := fingerprint.Inputs{Data: map[string]string{"host.ip": "10.0.0.2"}, Names: map[string]string{"karl": "10.0.0.2"}, Files: map[string]string{"nixConfigs/all.nix": "x"}}
 	good := func() Observed {
 		return Observed{System: "/nix/store/s", Profile: "/nix/store/s", Booted: "/nix/store/s",
-			Receipt: &Receipt{Version: 1, System: "/nix/store/s", Inputs: in, Fingerprint: in.Fingerprint()}}
+			Receipt: &Receipt{Version: receiptVersion, System: "/nix/store/s", Inputs: in, Fingerprint: in.Fingerprint(), Plan: kept}}
 	}
 	changed := in
-	changed.Data = map[string]string{"host.ip": "10.0.0.3", "host.rack": "1"}
+	changed.Data = map[string]string{"host.ip": "10.0.0.3"}
+	moved := Work{System: true, Changes: diff.Compare(was, p), Reasons: []string{"host karl: ip 10.0.0.2 → 10.0.0.3 (may cut the connection)"}}
 	named := in
 	named.Names = map[string]string{"karl": "10.0.0.2", "egon": "10.0.0.9"}
 	loose := in
@@ -252,10 +256,11 @@ func TestDecide(t *testing.T) {
 		"up to date":         {nil, in, nil, false, Work{}},
 		"new":                {func(o *Observed) { o.Receipt = nil }, in, nil, false, Work{System: true, New: true, Reasons: []string{"new"}}},
 		"a receipt of later": {func(o *Observed) { o.Receipt, o.BadReceipt = nil, "bad" }, in, nil, false, Work{System: true, New: true, Reasons: []string{"bad"}}},
-		"changed":            {nil, changed, nil, false, Work{System: true, Reasons: []string{"plans/hosts.csv:2 ip 10.0.0.2 → 10.0.0.3"}}},
-		"names":              {nil, named, nil, false, Work{System: true, OnlyNames: true, Reasons: []string{"/etc/hosts: +egon"}}},
-		"names and a rollback": {func(o *Observed) { o.System = "/nix/store/old" }, named, nil, false,
-			Work{System: true, Reasons: []string{"/etc/hosts: +egon", "runs another system than was deployed (a rollback, or a deployment that did not end well)"}}},
+		"a receipt without plan": {func(o *Observed) { o.Receipt.Plan = nil }, changed, nil, false,
+			Work{System: true, New: true, Reasons: []string{"the plan in the receipt cannot be read: EOF"}}},
+		"changed": {nil, changed, nil, false, moved},
+		"names and a rollback": {func(o *Observed) { o.System = "/nix/store/old" }, in, nil, false,
+			Work{System: true, Reasons: []string{"runs another system than was deployed (a rollback, or a deployment that did not end well)"}}},
 		"booted an old one": {func(o *Observed) { o.System, o.Booted = "/nix/store/old", "/nix/store/old" }, in, nil, false,
 			Work{System: true, Reasons: []string{"has booted into another system than was deployed"}}},
 		"another profile": {func(o *Observed) { o.Profile = "/nix/store/new" }, in, nil, false,
@@ -263,40 +268,55 @@ func TestDecide(t *testing.T) {
 		"loose":    {nil, loose, nil, false, Work{System: true, Reasons: loose.Loose}},
 		"secrets":  {nil, in, []string{"passwd"}, false, Work{Secrets: []string{"passwd"}, Reasons: []string{"password"}}},
 		"all":      {nil, in, nil, true, Work{System: true, Reasons: []string{"--all"}}},
-		"all also": {nil, changed, nil, true, Work{System: true, Reasons: []string{"plans/hosts.csv:2 ip 10.0.0.2 → 10.0.0.3"}}},
+		"all also": {nil, changed, nil, true, moved},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := good()
 			if test.observed != nil {
 				test.observed(&o)
 			}
-			require.Equal(t, test.want, Decide(p, h, o, test.today, test.secrets, test.all))
+			require.Equal(t, test.want, Decide(NewPast(p), "karl", o, test.today, test.secrets, test.all))
 		})
 	}
+
+	// the names of others are no change of the host's own plan
+	names := Decide(NewPast(was), "karl", good(), named, nil, false)
+	require.Equal(t, Work{System: true, OnlyNames: true, Reasons: []string{"/etc/hosts: +egon"}}, names)
+	after := good()
+	after.System = "/nix/store/old"
+	require.False(t, Decide(NewPast(was), "karl", after, named, nil, false).OnlyNames)
 }
 
 func TestReasons(t *testing.T) {
-	p := tables(t, map[string]string{"olaf": "ia", "ulf": "s"}, "")
+	data := func(pairs ...string) fingerprint.Inputs {
+		in := fingerprint.Inputs{Data: map[string]string{}}
+		for i := 0; i < len(pairs); i += 2 {
+			in.Data[pairs[i]] = pairs[i+1]
+		}
+		return in
+	}
+	pins := func(name, pin string) fingerprint.Inputs {
+		return fingerprint.Inputs{Pins: map[string]string{name: pin}}
+	}
+	k3s := diff.Change{Where: "plans/network.yaml:7", Name: "versions.k3s", Sentence: "k3s 1.31 → 1.32 (all servers and agents)"}
+	disko := diff.Change{Where: "plans/network.yaml:8", Name: "versions.disko", Sentence: "disko v1 → v2 (all hosts that it partitions)"}
+	removed := diff.Change{Sentence: "agent olaf-a removed from olaf"}
 	for _, test := range []struct {
+		changes diff.Changes
 		was, is fingerprint.Inputs
 		want    []string
 	}{
-		{fingerprint.Inputs{Pins: map[string]string{"nixpkgs": "nixos-24.11 sha256-a"}}, fingerprint.Inputs{Pins: map[string]string{"nixpkgs": "nixos-25.05 sha256-b"}}, []string{"nixos 24.11 → 25.05"}},
-		{fingerprint.Inputs{Pins: map[string]string{"nixpkgs": "nixos-24.11 sha256-a"}}, fingerprint.Inputs{Pins: map[string]string{"nixpkgs": "nixos-24.11 sha256-b"}}, []string{"plans/lock.json nixpkgs: another commit of nixos-24.11"}},
-		{fingerprint.Inputs{Files: map[string]string{"nixConfigs/ulf.nix": "a", "manifests/x.yaml": "b"}}, fingerprint.Inputs{Files: map[string]string{"nixConfigs/ulf.nix": "c", "manifests/y.yaml": "b"}},
+		{diff.Changes{k3s, disko, removed}, data("k3s.server", "1.31"), data("k3s.server", "1.32"), []string{"plans/network.yaml:7 k3s 1.31 → 1.32 (all servers and agents)", "agent olaf-a removed from olaf"}},
+		{diff.Changes{disko}, pins("disko", "v1 sha256-a"), pins("disko", "v2 sha256-b"), []string{"plans/network.yaml:8 disko v1 → v2 (all hosts that it partitions)"}},
+		{nil, pins("nixpkgs", "nixos-24.11 sha256-a"), pins("nixpkgs", "nixos-24.11 sha256-b"), []string{"plans/lock.json nixpkgs: another commit of nixos-24.11"}},
+		{nil, fingerprint.Inputs{Files: map[string]string{"nixConfigs/ulf.nix": "a", "manifests/x.yaml": "b"}}, fingerprint.Inputs{Files: map[string]string{"nixConfigs/ulf.nix": "c", "manifests/y.yaml": "b"}},
 			[]string{"manifest manifests/x.yaml (removed)", "manifest manifests/y.yaml (new)", "snippet nixConfigs/ulf.nix"}},
-		{fingerprint.Inputs{Data: map[string]string{"server.ip": "10.0.100.13"}}, fingerprint.Inputs{Data: map[string]string{"server.ip": "10.0.100.23"}}, []string{"plans/k3s.csv:2 ip 10.0.100.13 → 10.0.100.23"}},
-		{fingerprint.Inputs{}, fingerprint.Inputs{Data: map[string]string{"agent.name": "olaf-a", "agent.ip": "10.0.0.1", "agent.mac": "", "k3s.agent": "1.31"}}, []string{"plans/k3s.csv:3 agent olaf-a added"}},
-		{fingerprint.Inputs{Data: map[string]string{"network.gateway": "10.0.0.1", "k3s.server": "1.31", "k3s.agent": "1.31"}}, fingerprint.Inputs{Data: map[string]string{"network.gateway": "10.0.0.254", "k3s.server": "1.32", "k3s.agent": "1.32"}},
-			[]string{"k3s 1.31 → 1.32", "plans/network.yaml gateway 10.0.0.1 → 10.0.0.254"}},
-		{fingerprint.Inputs{Data: map[string]string{"keys.admin": "1", "cluster.ulf.host.ip": "a"}}, fingerprint.Inputs{Data: map[string]string{"keys.admin": "2", "cluster.ulf.host.ip": "b"}},
-			[]string{"ssh keys of the admin", "a snippet reads the plan of ulf"}},
-		{fingerprint.Inputs{Files: map[string]string{"rendered": "a"}}, fingerprint.Inputs{Files: map[string]string{"rendered": "b"}}, []string{"what k3splan renders for it"}},
+		{nil, data("keys.admin", "1", "cluster.ulf.host.ip", "a"), data("keys.admin", "2", "cluster.ulf.host.ip", "b"), []string{"ssh keys of the admin", "a snippet reads the plan of ulf"}},
+		{nil, fingerprint.Inputs{Names: map[string]string{"a": "1", "b": "2"}}, fingerprint.Inputs{Names: map[string]string{"b": "3", "c": "4"}}, []string{"/etc/hosts: -a, b 2 → 3, +c"}},
+		{nil, fingerprint.Inputs{Files: map[string]string{"rendered": "a"}}, fingerprint.Inputs{Files: map[string]string{"rendered": "b"}}, []string{"what k3splan renders for it"}},
 	} {
-		require.Equal(t, test.want, Reasons(p, p.Host("olaf"), test.was, test.is))
+		require.Equal(t, test.want, Reasons(test.changes, test.was, test.is))
 	}
-	removed := Reasons(p, p.Host("ulf"), fingerprint.Inputs{Data: map[string]string{"agent.name": "ulf-a", "agent.ip": "x"}}, fingerprint.Inputs{})
-	require.Equal(t, []string{"agent ulf-a removed"}, removed)
 }
 
 func TestLastLines(t *testing.T) {

@@ -1,0 +1,95 @@
+package rollout
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"k3splan/internal/diff"
+	"k3splan/internal/plan"
+)
+
+// KeptPlan is the JSON of a plan's Model, compressed: of 1,000 hosts it is some ten kilobytes.
+type KeptPlan []byte
+
+// Keep makes a KeptPlan; the same plan gives the same bytes.
+func Keep(p *plan.Plan) (KeptPlan, error) {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if err := json.NewEncoder(w).Encode(p.Model()); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// maxPlan bounds what a KeptPlan unfolds to: that of 100,000 hosts is smaller.
+const maxPlan = 64 << 20
+
+// Plan gives the plan that was kept.
+func (k KeptPlan) Plan() (*plan.Plan, error) {
+	r, err := gzip.NewReader(bytes.NewReader(k))
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(r, maxPlan))
+	if err != nil {
+		return nil, err
+	}
+	return plan.FromModel(data)
+}
+
+// Past compares the plans by which hosts were deployed with today's. Hosts that were deployed
+// together have the same one, which is read and compared once.
+type Past struct {
+	today *plan.Plan
+	known map[string]since
+}
+
+type since struct {
+	plan    *plan.Plan
+	changes diff.Changes
+	err     error
+}
+
+// NewPast gives the past of today's plan.
+func NewPast(today *plan.Plan) *Past { return &Past{today, map[string]since{}} }
+
+// Since tells what has changed in the plan since the receipt.
+func (p *Past) Since(r *Receipt) (diff.Changes, error) {
+	s := p.since(r)
+	return s.changes, s.err
+}
+
+func (p *Past) since(r *Receipt) since {
+	s, ok := p.known[string(r.Plan)]
+	if !ok {
+		if s.plan, s.err = r.Plan.Plan(); s.err == nil {
+			s.changes = diff.Compare(s.plan, p.today)
+		} else {
+			s.err = fmt.Errorf("the plan in the receipt cannot be read: %w", s.err)
+		}
+		p.known[string(r.Plan)] = s
+	}
+	return s
+}
+
+// Last is the plan by which any of the hosts was deployed last; nil if none says one.
+func (p *Past) Last(observed map[string]Observed) *plan.Plan {
+	var newest *Receipt
+	for _, name := range slices.Sorted(maps.Keys(observed)) {
+		if r := observed[name].Receipt; r != nil && (newest == nil || r.Time.After(newest.Time)) {
+			newest = r
+		}
+	}
+	if newest == nil {
+		return nil
+	}
+	return p.since(newest).plan
+}
