@@ -295,11 +295,25 @@ func (d *deployment) showPlan() {
 			idle = append(idle, host.Name)
 		}
 	}
+	shared := d.sharedReasons()
+	if len(shared) > 0 {
+		const label = "every host below: "
+		fmt.Fprintln(out, label+strings.Join(shared, "\n"+strings.Repeat(" ", len(label))))
+	}
 	for i, wave := range d.waves {
 		fmt.Fprintf(out, "wave %d of %d: %s\n", i+1, len(d.waves), wave.Kind)
+		var bare []string
 		for _, host := range wave.Hosts {
+			own := slices.DeleteFunc(slices.Clone(d.situation.Work[host].Reasons), func(reason string) bool { return slices.Contains(shared, reason) })
+			if len(own) == 0 {
+				bare = append(bare, host)
+				continue
+			}
 			// below each other, as the sentences are long
-			fmt.Fprintf(out, "  %s: %s\n", host, strings.Join(d.situation.Work[host].Reasons, "\n    "+strings.Repeat(" ", len(host))))
+			fmt.Fprintf(out, "  %s: %s\n", host, strings.Join(own, "\n    "+strings.Repeat(" ", len(host))))
+		}
+		if len(bare) > 0 {
+			fmt.Fprintf(out, "  %s\n", strings.Join(bare, " "))
 		}
 	}
 	if len(d.waves) > 0 && len(idle) > 0 {
@@ -314,21 +328,41 @@ func (d *deployment) showPlan() {
 	}
 }
 
-// settle stops at what is refused, and asks about the rest.
-func (d *deployment) settle() error {
-	questions := 0
-	for _, o := range d.objections {
-		switch {
-		case o.Refused && !d.force:
-			return &exitError{code: exitFailed, err: errors.New("refused: " + o.Message), hint: o.Hint + "\n--force does it nevertheless"}
-		case !o.Refused:
-			questions++
-		}
+// hosts are those of all waves.
+func (d *deployment) hosts() (hosts []string) {
+	for _, wave := range d.waves {
+		hosts = append(hosts, wave.Hosts...)
 	}
-	if questions == 0 {
+	return hosts
+}
+
+// sharedReasons are those of all hosts in the waves, if there are several: to be told once.
+func (d *deployment) sharedReasons() []string {
+	hosts := d.hosts()
+	if len(hosts) < 2 {
 		return nil
 	}
-	return d.confirm(fmt.Sprintf("deploy, with %s to be confirmed?", count(questions, "point")), d.yes)
+	return slices.DeleteFunc(slices.Clone(d.situation.Work[hosts[0]].Reasons), func(reason string) bool {
+		return slices.ContainsFunc(hosts, func(host string) bool { return !slices.Contains(d.situation.Work[host].Reasons, reason) })
+	})
+}
+
+// settle stops at what is refused, and asks about the rest.
+func (d *deployment) settle() error {
+	var refused []string
+	for _, o := range d.objections {
+		if o.Refused {
+			refused = append(refused, o.Message)
+		}
+	}
+	if len(refused) > 0 && !d.force {
+		return &exitError{code: exitFailed, err: errors.New("refused: " + strings.Join(refused, "\n  ")),
+			hint: "what to do first stands above; --force deploys nevertheless"}
+	}
+	if questions := len(d.objections) - len(refused); questions > 0 {
+		return d.confirm(fmt.Sprintf("deploy, with %s to be confirmed?", count(questions, "point")), d.yes)
+	}
+	return nil
 }
 
 // roll writes the hive and deploys wave after wave.
@@ -370,11 +404,7 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 	defer lock()
 	driver.Env = append(env, d.ssh.Env()...)
 	d.say("Colmena's output is kept in %s", logs)
-	total := 0
-	for _, wave := range d.waves {
-		total += len(wave.Hosts)
-	}
-	progress := d.newProgress(total)
+	progress := d.newProgress(len(d.hosts()))
 	results := rollout.Run(ctx, d.waves, d.situation.Work, driver, progress.event)
 	progress.stop()
 	for i, result := range results {

@@ -230,10 +230,21 @@ func (a *app) showStatus(rows []hostStatus) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	// what holds for several hosts is told once
+	var reasons []string
+	hosts := map[string][]string{}
 	for _, row := range rows {
 		for _, reason := range row.Reasons {
-			fmt.Fprintf(a.stdout, "%s: %s\n", row.Host, reason)
+			if hosts[reason] == nil {
+				reasons = append(reasons, reason)
+			}
+			hosts[reason] = append(hosts[reason], row.Host)
 		}
+	}
+	for _, reason := range reasons {
+		fmt.Fprintf(a.stdout, "%s: %s\n", strings.Join(hosts[reason], " "), reason)
+	}
+	for _, row := range rows {
 		if len(row.FailedUnits) > 0 {
 			fmt.Fprintf(a.stdout, "%s: failed units: %s\n", row.Host, strings.Join(row.FailedUnits, " "))
 		}

@@ -92,19 +92,19 @@ func (c *comparison) rejoin(server *plan.Container, change Change) string {
 		return fmt.Sprintf("it is the only server: without its state, /var/lib/nixos-containers/%s on %s, an empty cluster begins", server.Name, host)
 	}
 	hint := RemoveMember(helper, server.Name) + fmt.Sprintf(
-		"\nthen empty its state, on %s: nixos-container stop %s; rm -r /var/lib/nixos-containers/%[2]s/var/lib/rancher/k3s/server/{db,tls,cred}\nthen k3splan deploy --force",
+		"\non %s: nixos-container stop %s; rm -r /var/lib/nixos-containers/%[2]s/var/lib/rancher/k3s/server/{db,tls,cred}\nk3splan deploy --force",
 		host, server.Name)
 	if change.Action != Removed {
-		hint += " lets it join again"
+		hint += ": it joins again"
 	}
 	return hint
 }
 
-// RemoveMember says how a member leaves etcd, in lines. helper is another server; k3s has no command
-// for a server without a Node.
+// RemoveMember says how a member leaves etcd, in lines. helper is another server. k3s itself has no
+// command for it if the server is no Node; container.nix brings etcdctl.
 func RemoveMember(helper *plan.Container, member string) string {
-	return fmt.Sprintf("remove the old member from etcd, on %s: nixos-container root-login %s, there etcdctl member list,\n"+
-		"etcdctl member remove ID of %s (certificates in /var/lib/rancher/k3s/server/tls/etcd)", helper.Host.Name, helper.Name, member)
+	return fmt.Sprintf("on %s: nixos-container run %s -- etcdctl member list\n"+
+		"on %[1]s: nixos-container run %[2]s -- etcdctl member remove ID of %[3]s", helper.Host.Name, helper.Name, member)
 }
 
 // hostNow is the name that a host of the older plan has now.

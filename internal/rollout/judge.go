@@ -210,7 +210,7 @@ func (j *judge) secondCluster() {
 	for _, server := range j.Plan.Servers() {
 		if server != init && j.Health[server.Host.Name].Ready {
 			j.refuse(fmt.Sprintf("the init server %s is empty, and %s answers: it would found a second cluster beside the living one", init.Name, server.Name),
-				fmt.Sprintf("let it join: make %s the init server and %s a server (%s),\n", server.Name, init.Name, init.Where("type"))+
+				fmt.Sprintf("let it join: make %s the init server and %s a server (%s); before\n", server.Name, init.Name, init.Where("type"))+
 					diff.RemoveMember(server, init.Name))
 			return
 		}

@@ -8,6 +8,7 @@ let
   initServer = config.cluster.${network.init_server}.k3s.server;
   isInit = server.type == "init";
   places = import ./places.nix;
+  etcdCertificates = "/var/lib/rancher/k3s/server/tls/etcd";
 
   k3s = import ./k3s-flags.nix { inherit lib; } {
     file = ../k3s/server.json;
@@ -60,6 +61,18 @@ in
     description = "Administrator";
     extraGroups = [ "wheel" ];
     hashedPasswordFile = places.server.passwd;
+  };
+
+  # k3s has no command to let a member of etcd leave that is gone for good. How etcdctl reaches k3s's
+  # etcd: https://docs.k3s.io/advanced#using-etcdctl
+  environment = {
+    systemPackages = [ pkgs.etcd ];
+    variables = lib.mapAttrs' (name: lib.nameValuePair "ETCDCTL_${name}") {
+      ENDPOINTS = "https://127.0.0.1:2379";
+      CACERT = "${etcdCertificates}/server-ca.crt";
+      CERT = "${etcdCertificates}/client.crt";
+      KEY = "${etcdCertificates}/client.key";
+    };
   };
 
   services.k3s = {
