@@ -75,12 +75,15 @@ func (a *app) changesSince(ctx context.Context, args []string) (diff.Changes, er
 	if len(args) > 0 {
 		rev = args[0]
 	}
-	fsys, err := otherTables(ctx, dir, rev, len(args) > 0)
+	fsys, prefix, err := otherTables(ctx, dir, rev, len(args) > 0)
 	if err != nil {
 		return nil, err
 	}
 	before, problems := plan.Load(fsys)
 	if problems.Errors() > 0 {
+		for i := range problems {
+			problems[i].File = prefix + problems[i].File
+		}
 		a.printProblems(a.stderr, problems)
 		return nil, &exitError{code: exitInvalid, err: fmt.Errorf("the tables of %s are not valid, so there is nothing to compare with", rev),
 			hint: "name a revision or folder whose tables are: k3splan diff REV"}
@@ -92,30 +95,31 @@ func (a *app) changesSince(ctx context.Context, args []string) (diff.Changes, er
 	return changes, nil
 }
 
-// otherTables finds what is named: a folder with plans/ in it, or a revision.
-func otherTables(ctx context.Context, dir, name string, maybeFolder bool) (fs.FS, error) {
+// otherTables finds what is named: a folder with plans/ in it, or a revision. prefix leads to the
+// files in it, for people.
+func otherTables(ctx context.Context, dir, name string, maybeFolder bool) (fsys fs.FS, prefix string, err error) {
 	isFolder := false
 	if info, err := os.Stat(filepath.Join(name, "plans")); maybeFolder && err == nil {
 		isFolder = info.IsDir()
 	}
 	isPath := filepath.Base(name) != name || name == "." || name == ".."
 	if isFolder && isPath {
-		return os.DirFS(name), nil
+		return os.DirFS(name), filepath.Clean(name) + "/", nil
 	}
-	fsys, err := diff.Revision(ctx, dir, name)
+	fsys, err = diff.Revision(ctx, dir, name)
 	switch {
 	case isFolder && err == nil:
-		return nil, &exitError{code: exitInvalid, err: fmt.Errorf("%q is a revision and a folder", name),
+		return nil, "", &exitError{code: exitInvalid, err: fmt.Errorf("%q is a revision and a folder", name),
 			hint: fmt.Sprintf("the folder: k3splan diff ./%s\nthe revision: k3splan diff refs/heads/%s", name, name)}
 	case isFolder:
-		return os.DirFS(name), nil
+		return os.DirFS(name), filepath.Clean(name) + "/", nil
 	case errors.Is(err, diff.ErrNoRevision):
-		return nil, &exitError{code: exitInvalid, err: fmt.Errorf("%q is no revision of the project, and no folder with plans/ in it", name),
+		return nil, "", &exitError{code: exitInvalid, err: fmt.Errorf("%q is no revision of the project, and no folder with plans/ in it", name),
 			hint: "git log --oneline -- plans shows the revisions"}
 	case err != nil:
-		return nil, withCode(exitInvalid, err)
+		return nil, "", withCode(exitInvalid, err)
 	}
-	return fsys, nil
+	return fsys, name + ":", nil
 }
 
 // withCode gives an error its exit code and keeps its hint.
