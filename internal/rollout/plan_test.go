@@ -462,3 +462,22 @@ func TestWavesKeepTheQuorum(t *testing.T) {
 		}
 	})
 }
+
+// What it takes to find out what has changed for 1,000 hosts that were deployed by the same plan.
+func BenchmarkPast(b *testing.B) {
+	roles := map[string]string{}
+	for i := range 1000 {
+		roles[fmt.Sprintf("host%04d", i)] = map[bool]string{true: "ia", false: "a"}[i == 0]
+	}
+	was := tables(b, roles, "")
+	kept, err := Keep(was)
+	require.NoError(b, err)
+	for b.Loop() {
+		past := NewPast(was)
+		for range was.Hosts {
+			_, err := past.Since(&Receipt{Plan: kept})
+			require.NoError(b, err)
+		}
+	}
+	b.ReportMetric(float64(len(kept)), "receipt-bytes")
+}
