@@ -90,11 +90,16 @@ func (c *colmenaInBox) run(args []string) error {
 	var group sync.WaitGroup
 	failures := make([]error, len(c.hosts))
 	for i, host := range c.hosts {
-		group.Go(func() {
+		do := func() {
 			if err := c.host(host); err != nil {
 				failures[i] = fmt.Errorf("%s: %w", host, err)
 			}
-		})
+		}
+		if c.command == "build" {
+			do() // Colmena has one Nix evaluate all; several would make the same new store
+		} else {
+			group.Go(do)
+		}
 	}
 	group.Wait()
 	return errors.Join(failures...)
@@ -105,7 +110,7 @@ func (c *colmenaInBox) host(name string) error {
 		return c.upload(name)
 	}
 	fmt.Println("[INFO ] Evaluating", name)
-	c.append("evaluations", name+"\n")
+	c.append(map[bool]string{true: "builds", false: "evaluations"}[c.command == "build"], name+"\n")
 	var out, said bytes.Buffer
 	build := exec.Command("nix-build", "--no-out-link", "--argstr", "name", name, "--arg", "generated", c.generated, filepath.Join(c.data, "system.nix"))
 	build.Stdout, build.Stderr = &out, &said
@@ -114,6 +119,9 @@ func (c *colmenaInBox) host(name string) error {
 	}
 	system := strings.TrimSpace(out.String())
 	fmt.Printf("[INFO ] %s | Built %q\n", name, system)
+	if c.command == "build" {
+		return nil
+	}
 	if c.keepResult {
 		roots := filepath.Join(filepath.Dir(c.hive), ".gcroots")
 		if err := os.MkdirAll(roots, 0o755); err != nil {

@@ -86,7 +86,7 @@ var five = []string{"karl", "olaf", "rolf", "ulf", "ulrich"}
 // The life of a rack. One rack serves all scenarios, in this order; each leaves it well.
 func TestRackInABox(t *testing.T) {
 	b := rackOfFive(t)
-	reset := func() { b.evaluated(); b.activated(); b.events(); b.remove("uploads") }
+	reset := func() { b.built(); b.evaluated(); b.activated(); b.events(); b.remove("uploads") }
 	scenario := func(name string, do func(t *testing.T)) {
 		t.Helper()
 		if t.Failed() {
@@ -118,6 +118,7 @@ func TestRackInABox(t *testing.T) {
 		r := b.deploy()
 		require.Equal(t, all("deployed", five...), r.status(), r.stderr)
 		require.Zero(t, r.code)
+		require.Equal(t, five, b.built())
 		require.Equal(t, five, b.evaluated())
 		require.Equal(t, five, b.activated())
 		require.Equal(t, []string{"restart olaf-s", "restart olaf-a", "restart rolf-s", "restart ulf-s", "restart ulf-a", "restart karl-a"}, b.events())
@@ -163,6 +164,7 @@ func TestRackInABox(t *testing.T) {
 		require.Equal(t, "deployed", r.status()["karl"], r.stderr)
 		require.Equal(t, []string{"plans/hosts.csv:5 host karl: slot 4 → 40"}, r.results["karl"].Reasons)
 		require.Equal(t, changes[0].Where+" "+changes[0].Sentence, r.results["karl"].Reasons[0], "the words of diff")
+		require.Empty(t, b.built(), "one host is built right before it is deployed")
 		require.Equal(t, []string{"karl"}, b.evaluated())
 		require.Equal(t, []string{"karl"}, b.activated())
 		require.Empty(t, b.events())
@@ -180,6 +182,23 @@ func TestRackInABox(t *testing.T) {
 			require.Equal(t, []string{"/etc/hosts: +egon"}, r.results[host].Reasons)
 		}
 		require.Empty(t, b.events())
+		well(t)
+	})
+
+	scenario("the last host's snippet is wrong: no host is touched", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "olaf,1", "olaf,10")
+		b.write("project/nixConfigs/ulrich.nix", `throw "a mistake"`, 0o644)
+		r := b.deploy()
+		require.Equal(t, 1, r.code)
+		require.Equal(t, map[string]string{"olaf": "not reached", "ulrich": "not reached", "egon": "unchanged", "karl": "unchanged", "rolf": "unchanged", "ulf": "unchanged"}, r.status())
+		require.Equal(t, "the systems cannot be built", r.results["olaf"].Cause)
+		require.Contains(t, r.stderr, "the snippet of ulrich")
+		require.Regexp(t, `log: .*/_build\.log\n`, r.stderr)
+		require.Empty(t, b.evaluated())
+		require.Empty(t, b.activated())
+		require.FileExists(t, filepath.Join(b.project(), "generated/hive.nix"), "stays after a failure")
+		b.remove("project/nixConfigs/ulrich.nix")
+		require.Zero(t, b.deploy().code)
 		well(t)
 	})
 

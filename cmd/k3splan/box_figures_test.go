@@ -36,7 +36,7 @@ func TestFigures(t *testing.T) {
 		t.Helper()
 		r := b.deploy(args...)
 		require.Zero(t, r.code, r.stderr)
-		t.Logf("%-40s %6.2f s, evaluations: %d", what, r.seconds, len(b.evaluated()))
+		t.Logf("%-40s %6.2f s, evaluations: %d", what, r.seconds, len(b.built())+len(b.evaluated()))
 	}
 	figure("fresh, all 20", "--max-unavailable", "25%")
 	for range 3 {

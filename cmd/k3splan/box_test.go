@@ -402,12 +402,16 @@ func (b *box) deploy(args ...string) ran {
 
 func (b *box) project() string { return filepath.Join(b.dir, "project") }
 
-// count tells how often Colmena has evaluated each host since the last call.
-func (b *box) evaluated() []string {
-	hosts := strings.Fields(b.read("evaluations"))
-	b.remove("evaluations")
-	slices.Sort(hosts)
-	return hosts
+// evaluated tells which hosts Colmena has evaluated to deploy them, since the last call, and built
+// which ones before all others.
+func (b *box) evaluated() []string { return b.words("evaluations") }
+func (b *box) built() []string     { return b.words("builds") }
+
+func (b *box) words(file string) []string {
+	words := strings.Fields(b.read(file))
+	b.remove(file)
+	slices.Sort(words)
+	return words
 }
 
 // activated tells which hosts were activated since the last call.

@@ -405,6 +405,14 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 	driver.Env = append(env, d.ssh.Env()...)
 	d.say("Colmena's output is kept in %s", logs)
 	progress := d.newProgress(len(d.hosts()))
+	if err := d.buildFirst(driver, progress); err != nil {
+		progress.stop()
+		if ctx.Err() != nil {
+			return d.notReached(context.Cause(ctx)), nil
+		}
+		d.say("nothing was deployed: %v\n  log: %s", err, driver.BuildLog())
+		return d.notReached(errors.New("the systems cannot be built")), nil
+	}
 	results := rollout.Run(ctx, d.waves, d.situation.Work, driver, progress.event)
 	progress.stop()
 	for i, result := range results {
@@ -413,6 +421,22 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 		}
 	}
 	return results, nil
+}
+
+// buildFirst builds what is to be deployed, if that is for several hosts: one is built right before
+// it is deployed, and leaves nothing half done.
+func (d *deployment) buildFirst(driver *rollout.Driver, progress *progress) error {
+	hosts := slices.DeleteFunc(d.hosts(), func(host string) bool { return !d.situation.Work[host].System })
+	if len(hosts) < 2 {
+		return nil
+	}
+	all := count(len(hosts), "system")
+	say := func(line string) {
+		progress.event(rollout.Event{Host: all, Phase: "evaluating, building", Detail: line})
+	}
+	say("")
+	defer progress.forget(all)
+	return driver.Build(hosts, say)
 }
 
 // finish shows what became of each selected host, and removes what was rendered if all is well.

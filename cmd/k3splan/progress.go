@@ -94,6 +94,14 @@ func (p *progress) event(e rollout.Event) {
 	p.draw()
 }
 
+// forget ends what was going on without a result.
+func (p *progress) forget(host string) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.active = slices.DeleteFunc(p.active, func(a *activity) bool { return a.host == host })
+	p.draw()
+}
+
 func (p *progress) clear() {
 	if p.drawn > 0 {
 		fmt.Fprintf(p.app.stderr, "\x1b[%dA\x1b[J", p.drawn)

@@ -108,6 +108,7 @@ func TestArgumentsInColmena(t *testing.T) {
 	require.NoError(t, read(Build(hive, Selection{}, nil)...))
 	require.NoError(t, read(Apply(hive, three, []string{"boot", "--reboot"})...))
 	require.NoError(t, read(ApplyLocal(hive, "olaf", []string{"test"})...))
+	require.NoError(t, read(BuildFirst(hive, three.Hosts, []string{"boot", "--reboot", "--parallel", "3", "--build-on-target", "--no-keys", "--show-trace"})...))
 	require.ErrorContains(t, read(Apply(hive, three, []string{"no-goal"})...), "invalid value 'no-goal'")
 
 	all := Selection{All: true, Servers: 3}

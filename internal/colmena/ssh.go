@@ -3,6 +3,7 @@ package colmena
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -93,4 +94,12 @@ func UploadKeys(hive, host string, extra []string) []string {
 // ResultLink.
 func ApplyOne(hive, host string, extra []string) []string {
 	return append([]string{"apply", "-f", hive, "--on", host, "--keep-result"}, extra...)
+}
+
+// BuildFirst gives the arguments that build the systems of hosts and touch none of them. Of extra, the
+// user's arguments for "colmena apply", those are left out that tell what becomes of the systems.
+func BuildFirst(hive string, hosts, extra []string) []string {
+	afterwards := []string{"switch", "boot", "--reboot", "--keep-result"}
+	kept := slices.DeleteFunc(slices.Clone(extra), func(arg string) bool { return slices.Contains(afterwards, arg) })
+	return append([]string{"build", "-f", hive, "--on", strings.Join(hosts, ",")}, kept...)
 }

@@ -63,6 +63,15 @@ func (d *Driver) reach(ctx context.Context, h *plan.Host) (colmena.Remote, Obser
 
 const askLimit = 30 * time.Second
 
+// BuildLog is where what Colmena says about Build is kept; no host has its name.
+func (d *Driver) BuildLog() string { return filepath.Join(d.Logs, "_build.log") }
+
+// Build builds the systems of hosts and touches none of them, so that a mistake in the last host's
+// snippet does not show when all others are deployed already.
+func (d *Driver) Build(hosts []string, say func(line string)) error {
+	return d.colmena(d.BuildLog(), colmena.BuildFirst(d.Hive.File, hosts, d.Extra), say)
+}
+
 // Apply lets Colmena bring the new system, or the secrets alone, and makes changed secrets take
 // effect.
 func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (string, error) {
@@ -82,7 +91,7 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 		phase = "evaluating, building, activating"
 	}
 	say(phase, "")
-	if err := d.colmena(host, args, func(line string) { say(phase, line) }); err != nil {
+	if err := d.colmena(d.LogFile(host), args, func(line string) { say(phase, line) }); err != nil {
 		return "", err
 	}
 	system := d.Before[host].System
@@ -158,9 +167,9 @@ func applySecrets(h *plan.Host, kinds []string, onHost bool) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// colmena runs Colmena with its output in the host's log.
-func (d *Driver) colmena(host string, args []string, say func(line string)) error {
-	file, err := os.OpenFile(d.LogFile(host), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+// colmena runs Colmena with its output in a log.
+func (d *Driver) colmena(log string, args []string, say func(line string)) error {
+	file, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("writing the log: %w", err)
 	}
