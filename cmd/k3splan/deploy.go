@@ -52,8 +52,8 @@ func (a *app) deployCommand() *cobra.Command {
 		Use:   "deploy [HOST…] [-- ARGS]",
 		Short: "Bring the plan to the hosts that it has changed for",
 		Long: `Asks all hosts, or those that are named, what they run; shows which of them the plan has changed for,
-and why; and lets Colmena build, copy and activate the new systems of these alone. A HOST may be a
-pattern or @TAG. What stands behind -- goes to Colmena.
+and why; and lets Colmena build, copy and activate the new systems of these alone. Everything is built
+before the first host is touched. A HOST may be a pattern or @TAG. What stands behind -- goes to Colmena.
 
 The order keeps etcd's quorum: the init server first, the other servers one at a time, then agents,
 then hosts without k3s. After each wave a gate waits until its hosts are well; if one is not, the
