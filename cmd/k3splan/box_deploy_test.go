@@ -187,7 +187,7 @@ func TestRackInABox(t *testing.T) {
 
 	scenario("the last host's snippet is wrong: no host is touched", func(t *testing.T) {
 		b.edit("plans/hosts.csv", "olaf,1", "olaf,10")
-		b.write("project/nixConfigs/ulrich.nix", `throw "a mistake"`, 0o644)
+		b.write("project/nixConfigs/ulrich.nix", `throw "the snippet of ulrich"`, 0o644)
 		r := b.deploy()
 		require.Equal(t, 1, r.code)
 		require.Equal(t, map[string]string{"olaf": "not reached", "ulrich": "not reached", "egon": "unchanged", "karl": "unchanged", "rolf": "unchanged", "ulf": "unchanged"}, r.status())
@@ -418,6 +418,39 @@ func TestRackInABox(t *testing.T) {
 		require.Equal(t, all("deployed", "emil"), r.status(), r.stderr)
 		require.Equal(t, []string{"emil"}, b.evaluated())
 		require.Equal(t, "unchanged", b.deploy("emil").status()["emil"])
+	})
+
+	scenario("first contact as somebody with sudo", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "ulrich,lan", "frida,lan,10.77.0.9,frida,8\nulrich,lan")
+		b.add("frida", "10.77.0.9")
+		b.remove("hosts/frida/etc/keys/deploy")
+		b.write("hosts/frida/etc/keys/alice", b.read("key.pub"), 0o644)
+		more := func(file, text string) {
+			file = "hosts/frida/etc/" + file
+			info, err := os.Stat(filepath.Join(b.dir, file))
+			require.NoError(t, err)
+			b.write(file, b.read(file)+text, info.Mode().Perm())
+		}
+		more("passwd", "alice:x:2000:2000::/tmp:/bin/sh\n")
+		more("group", "alice:x:2000:\nrack-admins:x:2001:alice\n")
+		more("shadow", "alice:*:19000:0:99999:7:::\n")
+		refused := func(what, hint string) {
+			t.Helper()
+			r := b.deploy("frida", "--as", "alice")
+			require.Equal(t, 1, r.code)
+			require.Contains(t, r.stderr, what)
+			require.Contains(t, r.stderr, hint)
+			require.Empty(t, b.evaluated())
+		}
+		refused("alice@10.77.0.9 cannot become root without a password: sudo: a password is required", "wheelNeedsPassword = false")
+		more("sudoers", "alice ALL=(ALL) NOPASSWD: ALL\n")
+		refused("Nix on 10.77.0.9 takes no systems from alice that were built elsewhere", `trusted-users = [ "root" "alice" ]`)
+		more("nix/nix.conf", "extra-trusted-users = @rack-admins\n")
+		b.stop("frida")
+		b.start("frida")
+		r := b.deploy("frida", "--as", "alice")
+		require.Equal(t, all("deployed", "frida"), r.status(), r.stderr)
+		require.Equal(t, "unchanged", b.deploy("frida").status()["frida"])
 	})
 
 	scenario("status", func(t *testing.T) {

@@ -117,9 +117,11 @@ func (b *box) realColmena(program string) {
 		b.t.Skipf("SKIP: Colmena is on PATH, but not the library of nixpkgs that it needs: %v", err)
 	}
 	b.write("bin/colmena", fmt.Sprintf(`#!/bin/sh
-if [ "$1" = apply ] || [ "$1" = apply-local ]; then
-  for word in "$@"; do if [ "$last" = --on ] || [ "$last" = --node ]; then echo "$word" >> %s/evaluations; fi; last=$word; done
-fi
+case "$1" in build) file=builds ;; apply | apply-local) file=evaluations ;; *) file=others ;; esac
+for word in "$@"; do
+  if [ "$last" = --on ] || [ "$last" = --node ]; then echo "$word" | tr , '\n' >> %s/$file; fi
+  last=$word
+done
 exec %s "$@"
 `, b.dir, program), 0o755)
 	tree := filepath.Join(b.dir, "conf", "nixpkgs")
@@ -242,7 +244,7 @@ func (b *box) path() string {
 }
 
 func (b *box) sudoers() string {
-	return "Defaults secure_path=\"" + b.path() + "\"\nroot ALL=(ALL) ALL\ndeploy ALL=(ALL) NOPASSWD: ALL\n"
+	return "Defaults secure_path=\"" + b.path() + "\"\nDefaults env_keep += NIX_CONF_DIR\nroot ALL=(ALL) ALL\ndeploy ALL=(ALL) NOPASSWD: ALL\n"
 }
 
 // start switches a machine on.
