@@ -491,7 +491,10 @@ func (r *networkReader) readAddresses() {
 }
 
 // AddressRange is a range of IPv4 addresses, both ends included.
-type AddressRange struct{ First, Last netip.Addr }
+type AddressRange struct {
+	First netip.Addr `json:"first"`
+	Last  netip.Addr `json:"last"`
+}
 
 // Contains tells whether the address lies in the range.
 func (a AddressRange) Contains(address netip.Addr) bool {
