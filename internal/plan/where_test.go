@@ -56,3 +56,17 @@ func TestWhereValuesOfAWorkbookComeFrom(t *testing.T) {
 	}
 	require.Regexp(t, `^plans/cluster\.xlsx!network!B[0-9]+$`, p.Network.Where("gateway"))
 }
+
+// A value that is wrong is none, neither the default nor what Go calls it.
+func TestWrongValuesOfTheNetwork(t *testing.T) {
+	p, problems := Load(fstest.MapFS{
+		hostsFile:   {Data: []byte("name,interface,ip,admin\nulf,eno1,10.0.0.3,ulf\n")},
+		k3sFile:     {Data: []byte("name,host,type,ip\n")},
+		networkFile: {Data: []byte("gateway: x\nnetmask: 24\nnameservers: [nine]\npod_cidr: y\nservice_cidr: z\nversions: {nixos: nixos-24.11}\n")},
+	})
+	require.Equal(t, 4, problems.Errors(), "%v", problems)
+	m := p.Model().Network
+	require.Empty(t, m.Gateway+m.PodCIDR+m.ServiceCIDR)
+	require.Empty(t, m.Nameservers)
+	require.Equal(t, "plans/network.yaml:3", p.Network.Where("nameservers"))
+}

@@ -32,10 +32,11 @@ type page struct {
 	Style   template.CSS
 	Script  template.JS
 	// ScriptHash lets the browser run this script and no other.
-	ScriptHash string
-	Problems   []placed
-	Columns    []string
-	Rows       []row
+	ScriptHash    string
+	Problems      []placed
+	ProblemCounts string
+	Columns       []string
+	Rows          []row
 }
 
 // placed is a problem with the row in which it is shown as well.
@@ -44,34 +45,33 @@ type placed struct {
 	Anchor string
 }
 
-// row is one of the table of addresses.
+// row is one of the table of addresses, with its problems below it.
 type row struct {
-	ID, Class, Search string
-	Cells             []cell
+	ID, Search string
+	Cells      []cell
+	Problems   plan.Problems
 }
 
 type cell struct {
 	Text string
-	// Key is what the cell is sorted by, if not by its text. An address always has one, which is
-	// empty for DHCP.
-	Key      string
-	Problems plan.Problems
+	// Key is what an address is sorted by; it is empty for DHCP.
+	Key string
 }
 
 // HTML writes a page that needs nothing but itself: the picture, all addresses to sort and search,
 // and the problems of the project, each in its place.
 func (v *View) HTML(w io.Writer) error {
 	var picture bytes.Buffer
-	if err := v.SVG(&picture); err != nil {
+	if err := pictureTemplate.Execute(&picture, v.picture("")); err != nil {
 		return fmt.Errorf("draw the rack: %w", err)
 	}
 	hash := sha256.Sum256([]byte(script))
 	p := page{
-		Title: v.Title, Facts: v.Summary(), Style: pageStyle(), Picture: template.HTML(picture.String()),
+		Title: v.Title, Facts: v.summary(), Style: pageStyle(), Picture: template.HTML(picture.String()),
 		Script: template.JS(script), ScriptHash: "sha256-" + base64.StdEncoding.EncodeToString(hash[:]),
 	}
 	p.Columns, p.Rows = v.pageTable()
-	p.Problems = v.placedProblems()
+	p.Problems, p.ProblemCounts = v.placedProblems(), problemCounts(v.Problems)
 	return pageTemplate.Execute(w, p)
 }
 
@@ -104,14 +104,12 @@ func (v *View) pageTable() (columns []string, rows []row) {
 		if address.IsValid() {
 			key = fmt.Sprintf("%010d", number(address)) // as text it would sort .10 before .2
 		}
-		r.Cells = []cell{{Text: addressText, Key: key}, {Text: name, Key: name, Problems: problems}, {Text: kind}, {Text: host},
+		r.Cells = []cell{{addressText, key}, {Text: name}, {Text: kind}, {Text: host},
 			{Text: iface}, {Text: mac}, {Text: admin}, {Text: strings.Join(tags, " ")}}
 		for _, column := range own {
 			r.Cells = append(r.Cells, cell{Text: cells[column]})
 		}
-		if len(problems) > 0 {
-			r.Class = "wrong"
-		}
+		r.Problems = problems
 		rows = append(rows, r)
 	}
 	for _, a := range v.Used {
@@ -186,44 +184,58 @@ func withoutEmpty(columns []string, rows []row) ([]string, []row) {
 func pageStyle() template.CSS {
 	return template.CSS(`
 :root{color-scheme:light dark}
-body{margin:0 auto;padding:1.5rem;max-width:1400px;font:15px/1.5 system-ui,"DejaVu Sans",sans-serif}
-h1{margin:0 0 .5rem;font-size:1.7rem}
-h2{margin:1.5rem 0 .5rem;font-size:1.2rem}
+body{margin:0 auto;padding:1.5rem clamp(1rem,2.5vw,2rem);max-width:1400px;font:15px/1.5 system-ui,"DejaVu Sans",sans-serif}
+h1{margin:0 0 .75rem;font-size:1.7rem;line-height:1.2;overflow-wrap:anywhere}
+h2{margin:1.75rem 0 .5rem;font-size:1.2rem}
+summary{cursor:pointer;margin:1.25rem 0 .5rem}
+summary h2{display:inline}
 dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(32rem,100%),1fr));gap:.25rem 2rem;margin:0}
 dl div{display:flex;gap:.75rem}
-dt{flex:0 0 6.5rem}
+dt{flex:0 0 6rem}
 dd{margin:0;overflow-wrap:anywhere}
 code,td{font-family:ui-monospace,"DejaVu Sans Mono","Liberation Mono",Menlo,Consolas,monospace;font-size:13px}
 code{overflow-wrap:anywhere}
-.tools{position:sticky;top:0;z-index:1;display:flex;gap:.75rem;align-items:center;margin-top:1rem;padding:.6rem 0}
-#search{flex:0 1 26rem;font:inherit;padding:.35rem .6rem;border:1px solid;border-radius:6px}
+.tools{position:sticky;top:0;z-index:1;display:flex;flex-wrap:wrap;gap:.5rem .75rem;align-items:center;margin-top:1rem;padding:.6rem 0}
+#search{flex:1 1 9rem;min-width:0;max-width:26rem;font:inherit;padding:.35rem .6rem;border:1px solid;border-radius:6px}
 figure{margin:0;overflow-x:auto;border:1px solid;border-radius:8px}
 figure svg{display:block;max-width:none}
 @media (min-width:1200px){figure svg{max-width:100%;height:auto}}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%}
 th{white-space:nowrap}
-th,td{padding:.3rem .75rem .3rem 0;text-align:left;vertical-align:top;border-bottom:1px solid}
+th,td{padding:.3rem .75rem .3rem 0;text-align:left;vertical-align:top}
+thead,tbody{border-bottom:1px solid}
 td:first-child,td:nth-child(2),td:nth-child(3){white-space:nowrap}
-td .problems{white-space:normal;max-width:34rem}
+td[colspan]{white-space:normal;padding-top:0}
 th button{all:unset;cursor:pointer;font:inherit;font-weight:bold;font-size:13px}
-th button:focus-visible,figure:focus-visible,.wide:focus-visible,#search:focus-visible{outline:2px solid;outline-offset:2px}
+:focus-visible{outline:2px solid;outline-offset:2px}
+th button:focus-visible{outline:2px solid}
 th button::after{content:" ↕";opacity:.35}
 th[aria-sort=ascending] button::after{content:" ↑";opacity:1}
 th[aria-sort=descending] button::after{content:" ↓";opacity:1}
-.problems{margin:.25rem 0;padding:0;list-style:none}
+.problems{margin:.25rem 0;padding:0;list-style:none;max-width:60rem}
 .problems li{margin:.25rem 0;padding:.25rem .6rem;border-left:4px solid}
 .problems strong::before{content:"! "}
-tr:target td{font-weight:bold}
+tbody{scroll-margin-top:5rem}
 ` + inColour([]rule{
 		{"body,.tools,#search", "background", paper},
 		{"body,#search,th button", "color", ink},
 		{"dt,#found,.problems em", "color", pale},
-		{"figure,#search,th,td", "border-color", hostEdge},
+		{"#search", "border-color", hostEdge},
+		{"figure,thead,tbody", "border-color", hairline},
 		{".problems li", "border-color", alarm},
 		{".problems strong", "color", alarm},
 		{"a", "color", serverEdge},
-		{"#search:focus-visible,th button:focus-visible,figure:focus-visible,.wide:focus-visible", "outline-color", serverEdge},
-	}) + `@media print{.tools{display:none}}
+		{"tbody:target", "background", serverFill},
+		{":focus-visible", "outline-color", serverEdge},
+	}) + `@media print{
+body{max-width:none;padding:0}
+.tools{display:none}
+figure,.wide{overflow:visible}
+figure{border:0;break-inside:avoid}
+figure svg{max-width:100%;max-height:100vh;height:auto}
+tbody,.problems li{break-inside:avoid}
+th button::after{content:none!important}
+}
 `)
 }
