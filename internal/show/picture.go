@@ -29,7 +29,7 @@ const (
 
 	narrowest = 190 // a host's box
 	widest    = 290
-	smallest  = 1000 // the whole picture, so that the panels find room
+	factsWide = 1000 // what the panels may take before they go on in another row
 	badge     = 18   // the mark of a problem
 
 	mostColumns = 6
@@ -102,22 +102,22 @@ func (v *View) picture(title string) picture {
 	hosts := v.byImportance()
 	boxWidth := v.boxWidth()
 	columns := columnsFor(len(hosts))
-	width := max(smallest, 2*margin+trunk+columns*(boxWidth+spacing)-spacing)
+	width := max(factsWide, trunk+columns*(boxWidth+spacing)-spacing)
 
-	p := picture{Width: width, Style: pictureStyle()}
+	p := picture{Style: pictureStyle()}
 	y := margin
 	if title != "" {
 		p.Title = "Network plan of " + title
 		g := group{Texts: []text{{margin, y + 16, "k3-title", title}}}
 		counts := joined(", ", v.counts(), problemCounts(v.Problems))
-		if x := margin + textWidth(title, 20) + spacing; x+textWidth(counts, 12) < width-margin {
+		if x := margin + textWidth(title, 20) + spacing; x+textWidth(counts, 12) < margin+width {
 			g.Texts = append(g.Texts, text{x, y + 16, "k3-pale", counts})
 		}
 		p.Groups = append(p.Groups, g)
 		y += 36
 	}
 
-	panels, bottom := v.panels(margin, y, width-2*margin)
+	panels, bottom := v.panels(margin, y, width)
 	gateway := panels[0].Boxes[0]
 	trunkX := margin + trunk/2
 	y = bottom + spacing
@@ -151,9 +151,26 @@ func (v *View) picture(title string) picture {
 		lan.Texts = append(lan.Texts, text{margin + trunk + pad + wireSpace, bottom + spacing + 17, "k3-word k3-pale", "LAN " + v.Subnet})
 	}
 	p.Groups = slices.Concat(p.Groups, panels, []group{lan}, machines)
-	p.Groups = append(p.Groups, legend(y+8, slices.ContainsFunc(p.Groups, group.alarmed)))
-	p.Height = y + 8 + margin
+	p.Groups = append(p.Groups, v.legend(y+8, slices.ContainsFunc(p.Groups, group.alarmed)))
+	p.Width, p.Height = rightOf(p.Groups)+margin, y+8+margin
 	return p
+}
+
+// rightOf is where the last of boxes and texts ends.
+func rightOf(groups []group) (right int) {
+	for _, g := range groups {
+		for _, b := range g.Boxes {
+			right = max(right, b.X+b.W)
+		}
+		for _, t := range g.Texts {
+			size := 12
+			if t.Class == "k3-title" {
+				size = 20
+			}
+			right = max(right, t.X+textWidth(t.Text, size))
+		}
+	}
+	return right
 }
 
 // columnsFor gives the number of columns: a few hosts in one row, many in a shape like a page.
@@ -407,28 +424,31 @@ func (g group) alarmed() bool {
 	return g.Class == "k3-problem" || slices.ContainsFunc(g.Groups, group.alarmed)
 }
 
-// legend says what the signs mean.
-func legend(y int, alarmed bool) group {
+// legend says what the signs mean that are in the picture.
+func (v *View) legend(y int, alarmed bool) group {
 	g := group{Class: "k3-legend"}
 	x := margin + trunk
 	explain := func(meaning string) {
 		g.Texts = append(g.Texts, text{x + 26, y, "k3-word k3-pale", meaning})
 		x += 26 + textWidth(meaning, 11) + 24
 	}
-	for _, entry := range []struct{ sign, meaning, class string }{
-		{signInit, "init server", "k3-server k3-init"}, {signServer, "server, votes in etcd", "k3-server"},
-		{signAgent, "agent, runs pods", "k3-agent"}, {signAlarm, "problem", "k3-alarm"},
+	drawn := func(role plan.Role) bool {
+		return slices.ContainsFunc(v.Hosts, func(h Host) bool { return h.Has(role) })
+	}
+	for _, entry := range []struct {
+		drawn                                bool
+		sign, meaning, class, classOfTheSign string
+	}{
+		{drawn(plan.Init), signInit, "init server", "k3-server k3-init", ""},
+		{drawn(plan.Server), signServer, "server, votes in etcd", "k3-server", ""},
+		{drawn(plan.Agent), signAgent, "agent, runs pods", "k3-agent", ""},
+		{alarmed, signAlarm, "problem", "k3-alarm", "k3-on-alarm"},
 	} {
-		class := ""
-		if entry.sign == signAlarm {
-			if !alarmed {
-				continue
-			}
-			class = "k3-on-alarm"
+		if entry.drawn {
+			g.Boxes = append(g.Boxes, box{x, y - 13, badge, badge, entry.class})
+			g.Texts = append(g.Texts, text{x + 5, y, entry.classOfTheSign, entry.sign})
+			explain(entry.meaning)
 		}
-		g.Boxes = append(g.Boxes, box{x, y - 13, badge, badge, entry.class})
-		g.Texts = append(g.Texts, text{x + 5, y, class, entry.sign})
-		explain(entry.meaning)
 	}
 	g.Paths = []string{fmt.Sprintf("M%d %dH%d", x, y-4, x+badge)}
 	g.Ports = []port{{x + badge/2, y - 4}}
