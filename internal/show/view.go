@@ -353,7 +353,7 @@ func (v *View) summary() []Fact {
 		{"network", joined(", ", v.Subnet, prefixed("gateway ", v.Network.Gateway), prefixed("DNS ", strings.Join(v.Network.Nameservers, " ")))},
 	}
 	if v.Quorum.Servers > 0 {
-		facts = append(facts, Fact{"inside k3s", fmt.Sprintf("pods %s, services %s", v.Network.PodCIDR, v.Network.ServiceCIDR)})
+		facts = append(facts, Fact{"inside k3s", joined(", ", prefixed("pods ", v.Network.PodCIDR), prefixed("services ", v.Network.ServiceCIDR))})
 		if len(v.Network.TLSSAN) > 0 {
 			facts = append(facts, Fact{"API also as", strings.Join(v.Network.TLSSAN, ", ")})
 		}
