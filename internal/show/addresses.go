@@ -12,16 +12,9 @@ func (t Terminal) Addresses(v *View) string {
 	header, rows := v.addressTable()
 	var lines []line
 	for i, row := range rows {
-		style := plain
-		switch v.Used[i].What {
-		case "host":
-			style = ofHost
-		case "init server":
-			style = ofInit
-		case "server":
-			style = ofServer
-		case "agent":
-			style = ofAgent
+		style, special := styles[v.Used[i].What]
+		if !special {
+			style = plain
 		}
 		lines = append(lines, line{row, style})
 	}

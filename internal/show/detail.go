@@ -94,11 +94,7 @@ func (d *details) container(c *plan.Container, p *plan.Plan) {
 	of := Container{Role: c.Role}.What()
 	add := func(field, value, where string) { d.add(of, field, value, where) }
 	add("name", c.Name, c.Where("name"))
-	address := ""
-	if c.Address.IsValid() {
-		address = c.Address.String()
-	}
-	add("ip", address, c.Where("ip"))
+	add("ip", Container{Address: c.Address}.AddressText(), c.Where("ip"))
 	add("mac", c.MAC, c.Where("mac"))
 	add("type", string(c.Role), c.Where("type"))
 	if init := p.InitServer(); init != nil && init != c && init.Address.IsValid() {
@@ -144,20 +140,13 @@ func (t Terminal) Host(details []Detail) string {
 	var lines []line
 	of := ""
 	for _, d := range details {
-		style := plain
 		if d.Of != of {
 			of = d.Of
 			if len(lines) > 0 {
 				lines = append(lines, line{[]string{"", "", ""}, plain})
 			}
-			switch of {
-			case "init server":
-				style = ofInit
-			case "server":
-				style = ofServer
-			case "agent":
-				style = ofAgent
-			default:
+			style, special := styles[of]
+			if !special {
 				style = ofHost
 			}
 			lines = append(lines, line{[]string{strings.ToUpper(of), "", ""}, style})

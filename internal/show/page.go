@@ -9,7 +9,6 @@ import (
 	"html/template"
 	"io"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -99,40 +98,38 @@ func (v *View) placedProblems() []placed {
 func (v *View) pageTable() (columns []string, rows []row) {
 	own := v.ownColumns()
 	columns = slices.Concat([]string{"Address", "Name", "Kind", "Host", "Interface", "MAC", "Admin", "Tags and labels"}, own)
-	add := func(r row, address netip.Addr, addressText, name, kind, host, iface, mac, admin string, tags []string, cells map[string]string, problems plan.Problems) {
-		key := ""
-		if address.IsValid() {
-			key = fmt.Sprintf("%010d", number(address)) // as text it would sort .10 before .2
+	add := func(r row, a Address, addressText, admin string, tags []string, cells map[string]string) {
+		address := cell{Text: addressText}
+		if a.IP.IsValid() {
+			address.Key = fmt.Sprintf("%010d", number(a.IP)) // as text it would sort .10 before .2
 		}
-		r.Cells = []cell{{addressText, key}, {Text: name}, {Text: kind}, {Text: host},
-			{Text: iface}, {Text: mac}, {Text: admin}, {Text: strings.Join(tags, " ")}}
+		r.Cells = []cell{address}
+		for _, text := range []string{a.Name, a.What, a.Host, a.Interface, a.MAC, admin, strings.Join(tags, " ")} {
+			r.Cells = append(r.Cells, cell{Text: text})
+		}
 		for _, column := range own {
 			r.Cells = append(r.Cells, cell{Text: cells[column]})
 		}
-		r.Problems = problems
 		rows = append(rows, r)
 	}
 	for _, a := range v.Used {
 		if a.Host == "" || a.What == "target" {
-			r := row{Search: strings.ToLower(joined(" ", a.IP.String(), a.Name, a.What, a.Host))}
-			add(r, a.IP, a.IP.String(), a.Name, a.What, a.Host, a.Interface, a.MAC, "", nil, nil, nil)
+			search := strings.ToLower(joined(" ", a.IP.String(), a.Name, a.What, a.Host))
+			add(row{Search: search}, a, a.IP.String(), "", nil, nil)
 		}
 	}
 	for _, h := range v.Hosts {
-		address := netip.Addr{}
+		a := Address{Name: h.Name, What: "host", Host: h.Name, Interface: h.Interface, MAC: h.MAC}
 		if h.Address != nil {
-			address = *h.Address
+			a.IP = *h.Address
 		}
 		alone := h
 		alone.Containers = nil
-		add(row{ID: "host-" + h.Name, Search: alone.searchText()}, address, h.AddressText(), h.Name, "host", h.Name, h.Interface, h.MAC, h.Admin, h.Tags, h.Own, h.Problems)
+		add(row{ID: "host-" + h.Name, Search: alone.searchText(), Problems: h.Problems}, a, h.AddressText(), h.Admin, h.Tags, h.Own)
 		for _, c := range h.Containers {
-			text := ""
-			if c.Address.IsValid() {
-				text = c.Address.String()
-			}
-			r := row{ID: "container-" + c.Name, Search: c.searchText() + " " + h.Name}
-			add(r, c.Address, text, c.Name, c.What(), h.Name, h.Interface, c.MAC, "", slices.Concat(c.Labels, c.Taints), c.Own, c.Problems)
+			r := row{ID: "container-" + c.Name, Search: c.searchText() + " " + h.Name, Problems: c.Problems}
+			a := Address{c.Address, c.Name, c.What(), h.Name, h.Interface, c.MAC}
+			add(r, a, c.AddressText(), "", slices.Concat(c.Labels, c.Taints), c.Own)
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b row) int {

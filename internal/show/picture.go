@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"charm.land/lipgloss/v2"
+
 	"k3splan/internal/plan"
 )
 
@@ -35,9 +37,10 @@ const (
 	mostColumns = 6
 )
 
-// textWidth is the room that a text needs: fixed-width fonts have letters of 0.6 em, or less.
+// textWidth is the room that a text needs: fixed-width fonts have letters of 0.6 em, or less, and
+// some signs that take the room of two.
 func textWidth(text string, size int) int {
-	return int(math.Ceil(float64(len([]rune(text))) * float64(size) * 0.61))
+	return int(math.Ceil(float64(lipgloss.Width(text)) * float64(size) * 0.61))
 }
 
 // group is a part of the picture, with what is drawn in it, from back to front.
@@ -324,9 +327,7 @@ func containerGroup(c Container, x, y, width int) (group, int) {
 	w := &writer{x: x + pad, y: y + 2, width: width - 2*pad}
 	w.title(signOf(c.Role)+" "+c.Name, "k3-bold", 12, lineStep, c.Problems)
 	w.write(c.What(), "k3-word", 11, lineStep)
-	if c.Address.IsValid() {
-		w.write(c.Address.String(), "", 12, lineStep)
-	}
+	w.write(c.AddressText(), "", 12, lineStep)
 	w.write(strings.Join(slices.Concat(c.Labels, c.Taints), " "), "k3-word", 11, lineStep-2)
 	height := w.y + 9 - y
 	return group{Boxes: []box{{x, y, width, height, class}}, Texts: w.texts, Groups: alarms(c.Problems, x+width, y)}, height
@@ -476,11 +477,7 @@ func (h Host) searchText() string {
 }
 
 func (c Container) searchText() string {
-	words := []string{c.Name, c.What(), c.MAC}
-	if c.Address.IsValid() {
-		words = append(words, c.Address.String())
-	}
-	words = slices.Concat(words, c.Labels, c.Taints, ownWords(c.Own))
+	words := slices.Concat([]string{c.Name, c.What(), c.MAC, c.AddressText()}, c.Labels, c.Taints, ownWords(c.Own))
 	if len(c.Problems) > 0 {
 		words = append(words, "problem")
 	}

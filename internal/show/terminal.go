@@ -28,6 +28,8 @@ var (
 	ofInit   = plain.Foreground(lipgloss.Blue).Bold(true)
 	ofAgent  = plain.Foreground(lipgloss.Yellow)
 	ofError  = plain.Foreground(lipgloss.Red).Bold(true)
+	// styles are those of the kinds of addresses; others are plain
+	styles = map[string]lipgloss.Style{"host": ofHost, "init server": ofInit, "server": ofServer, "agent": ofAgent}
 )
 
 // line is a row of a table with the style of its cells.
@@ -193,19 +195,7 @@ func (v *View) columns() []column {
 		{header: "LABELS", of: nothing, ofContainer: func(c Container) string { return strings.Join(c.Labels, " ") }},
 		{header: "TAINTS", of: nothing, ofContainer: func(c Container) string { return strings.Join(c.Taints, " ") }},
 	}
-	var own []string
-	for _, h := range v.Hosts {
-		for name := range h.Own {
-			own = append(own, name)
-		}
-		for _, c := range h.Containers {
-			for name := range c.Own {
-				own = append(own, name)
-			}
-		}
-	}
-	slices.Sort(own)
-	for _, name := range slices.Compact(own) {
+	for _, name := range v.ownColumns() {
 		columns = append(columns, column{header: strings.ToUpper(name),
 			of:          func(h Host) string { return h.Own[name] },
 			ofContainer: func(c Container) string { return c.Own[name] }})
@@ -252,12 +242,8 @@ func (t Terminal) Cluster(v *View) string {
 			if i == len(h.Containers)-1 {
 				branch = "└ "
 			}
-			address := ""
-			if c.Address.IsValid() {
-				address = c.Address.String()
-			}
-			name, style := marked(branch+c.Name, styleOf(c.Role), c.Problems)
-			lines = append(lines, line{[]string{name, address, c.What()}, style})
+			name, style := marked(branch+c.Name, styles[c.What()], c.Problems)
+			lines = append(lines, line{[]string{name, c.AddressText(), c.What()}, style})
 		}
 	}
 	var left []string
@@ -314,17 +300,6 @@ func marked(name string, style lipgloss.Style, problems plan.Problems) (string, 
 		style = ofError
 	}
 	return name, style
-}
-
-func styleOf(role plan.Role) lipgloss.Style {
-	switch role {
-	case plan.Init:
-		return ofInit
-	case plan.Server:
-		return ofServer
-	default:
-		return ofAgent
-	}
 }
 
 // facts draws names and texts; a long text goes on below itself.

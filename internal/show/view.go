@@ -81,6 +81,14 @@ func (c Container) What() string {
 	return string(c.Role)
 }
 
+// AddressText is the container's address, "" if it is wrong.
+func (c Container) AddressText() string {
+	if !c.Address.IsValid() {
+		return ""
+	}
+	return c.Address.String()
+}
+
 // Quorum is what etcd needs.
 type Quorum struct {
 	Servers int `json:"servers"`
