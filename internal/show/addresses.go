@@ -12,11 +12,7 @@ func (t Terminal) Addresses(v *View) string {
 	header, rows := v.addressTable()
 	var lines []line
 	for i, row := range rows {
-		style, special := styles[v.Used[i].What]
-		if !special {
-			style = plain
-		}
-		lines = append(lines, line{row, style})
+		lines = append(lines, line{row, styles[v.Used[i].What]})
 	}
 	for i := range header {
 		header[i] = strings.ToUpper(header[i])

@@ -26,10 +26,9 @@ var (
 	ofHost   = plain.Bold(true)
 	ofServer = plain.Foreground(lipgloss.Blue)
 	ofInit   = plain.Foreground(lipgloss.Blue).Bold(true)
-	ofAgent  = plain.Foreground(lipgloss.Yellow)
 	ofError  = plain.Foreground(lipgloss.Red).Bold(true)
-	// styles are those of the kinds of addresses; others are plain
-	styles = map[string]lipgloss.Style{"host": ofHost, "init server": ofInit, "server": ofServer, "agent": ofAgent}
+	// styles are those of the kinds of addresses; others are plain, agents too: yellow is for warnings
+	styles = map[string]lipgloss.Style{"host": ofHost, "init server": ofInit, "server": ofServer}
 )
 
 // line is a row of a table with the style of its cells.
