@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -9,6 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/hive"
+	"k3splan/internal/hostkeys"
+	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/show"
@@ -27,10 +31,10 @@ in a pipe).
 As a picture (--format svg) it is a network diagram; as a page (--format html) a single file with the
 picture, a table of all addresses to sort and search, and every problem of the project in its place.
 
-A plan with errors is drawn as far as it can be understood, and the exit code is 2.`,
+A plan with errors is drawn as far as it can be understood, but not as JSON; the exit code is 2.`,
 		Example: `  k3splan show
   k3splan show --format html > rack.html
-  k3splan show --json | jq '.free.ranges[0].first'
+  k3splan show --json | jq -r .free.next.host
   k3splan show addresses --format hosts
   k3splan show host olaf`,
 		Args: noHostNamed,
@@ -47,13 +51,16 @@ A plan with errors is drawn as far as it can be understood, and the exit code is
 	return command
 }
 
-// noHostNamed refuses arguments, and tells who names a host what they want.
+// noHostNamed refuses arguments, and tells who names a host or misspells a command what they want.
 func noHostNamed(_ *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return &exitError{code: exitInvalid, err: fmt.Errorf("there is nothing called %q to show", args[0]),
-		hint: fmt.Sprintf("of one host: k3splan show host %s\nof all addresses: k3splan show addresses", args[0])}
+	hint := fmt.Sprintf("of one host: k3splan show host %s\nof all addresses: k3splan show addresses", args[0])
+	if nearest := plan.Nearest(args[0], []string{"host", "addresses"}); nearest != "" {
+		hint = fmt.Sprintf("did you mean %q?", "k3splan show "+nearest)
+	}
+	return &exitError{code: exitInvalid, err: fmt.Errorf("there is nothing called %q to show", args[0]), hint: hint}
 }
 
 // addFormat gives a command the flag --format with its choices; the first one is the default.
@@ -76,28 +83,32 @@ func addFormat(command *cobra.Command, format *string, choices ...string) {
 }
 
 func (a *app) show(format string, asJSON bool) error {
+	return a.draw(!asJSON, func(view *show.View) error {
+		switch {
+		case asJSON:
+			return printJSON(a.stdout, view)
+		case format == "svg":
+			return view.SVG(a.stdout)
+		case format == "html":
+			return view.HTML(a.stdout)
+		}
+		_, err := fmt.Fprint(a.stdout, a.terminal().Cluster(view))
+		return err
+	})
+}
+
+// draw has the plan drawn. One with errors is drawn for people only, who are told about them.
+func (a *app) draw(forPeople bool, draw func(*show.View) error) error {
 	p, problems, err := a.look()
 	if err != nil {
 		return err
 	}
-	broken := ofTables(problems).Errors() > 0
-	if asJSON && broken {
-		a.printProblems(a.stderr, ofTables(problems))
-		return invalid()
+	wrong := ofTables(problems)
+	if forPeople || wrong.Errors() == 0 {
+		err = draw(show.New(p.Plan, problems, filepath.Base(p.Dir)))
 	}
-	view := show.New(p.Plan, problems, filepath.Base(p.Dir))
-	switch {
-	case asJSON:
-		err = printJSON(a.stdout, view)
-	case format == "svg":
-		err = view.SVG(a.stdout)
-	case format == "html":
-		err = view.HTML(a.stdout)
-	default:
-		_, err = fmt.Fprint(a.stdout, a.terminal().Cluster(view))
-	}
-	if err == nil && broken {
-		a.printProblems(a.stderr, ofTables(problems))
+	if err == nil && wrong.Errors() > 0 {
+		a.printProblems(a.stderr, wrong)
 		err = invalid()
 	}
 	return err
@@ -138,35 +149,29 @@ func (a *app) showAddressesCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "addresses",
 		Short: "Show all addresses in their order, and what is free",
-		Long: `Shows every address that the plan uses, sorted, and the free ones. --format hosts gives lines for
-/etc/hosts, with the names that the hosts of the rack know each other by.`,
+		Long: `Shows every address that the plan uses, sorted, the free ones, and those that "k3splan add" gives
+next. --format hosts gives lines for /etc/hosts, with the names that the hosts of the rack know each
+other by. Of a plan with errors there is the table only.`,
 		Example: "  k3splan show addresses\n  k3splan show addresses --format hosts > hosts.txt\n  k3splan show addresses --format markdown",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON && format != "table" {
 				return usageError(fmt.Errorf("--json and --format %s exclude each other", format))
 			}
-			dir, err := a.dir()
-			if err != nil {
+			return a.draw(format == "table" && !asJSON, func(view *show.View) error {
+				if asJSON {
+					return printJSON(a.stdout, struct {
+						Used []show.Address `json:"used"`
+						Free show.Free      `json:"free"`
+					}{view.Used, view.Free})
+				}
+				text := map[string]func() string{
+					"table": func() string { return a.terminal().Addresses(view) }, "hosts": view.AddressesHosts,
+					"csv": view.AddressesCSV, "markdown": view.AddressesMarkdown,
+				}[format]()
+				_, err := fmt.Fprint(a.stdout, text)
 				return err
-			}
-			p, err := a.loadPlan()
-			if err != nil {
-				return err
-			}
-			view := show.New(p, nil, filepath.Base(dir))
-			if asJSON {
-				return printJSON(a.stdout, struct {
-					Used []show.Address `json:"used"`
-					Free show.Free      `json:"free"`
-				}{view.Used, view.Free})
-			}
-			text := map[string]func() string{
-				"table": func() string { return a.terminal().Addresses(view) }, "hosts": view.AddressesHosts,
-				"csv": view.AddressesCSV, "markdown": view.AddressesMarkdown,
-			}[format]()
-			_, err = fmt.Fprint(a.stdout, text)
-			return err
+			})
 		},
 	}
 	addFormat(command, &format, "table", "hosts", "csv", "markdown")
@@ -236,9 +241,21 @@ func filesOf(p *project.Project, host *plan.Host) []show.File {
 	}
 	add("host's Nix", p.Imports(host)...)
 	add("server's Nix", p.ServerImports(host)...)
-	add("password", p.Secrets.PasswordFile(host.Name))
-	if len(host.Containers()) > 0 {
-		add("token", p.Secrets.InitToken())
+	if host.Server != nil && len(p.ServerConfig) > 0 {
+		add("k3s options", "k3s/server.yaml")
+	}
+	if host.Agent != nil && len(p.AgentConfig) > 0 {
+		add("k3s options", "k3s/agent.yaml")
+	}
+	add("ssh keys", p.Secrets.KeyFiles(host.Name)...)
+	for _, secret := range hive.Secrets(p, host) {
+		add(secret.Name, cmp.Or(secret.KeyFile, p.Secrets.At(secret.Entry)))
+	}
+	if p.HostKeys.Known(host.Name) {
+		add("known as", hostkeys.File)
+	}
+	if p.Lock.Origin(p.Plan.Network.Versions.NixOS).Tarball != nil {
+		add("pins", pins.File)
 	}
 	for _, manifest := range p.Manifests {
 		if host.Server != nil {

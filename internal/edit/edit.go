@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"unicode"
@@ -125,7 +124,7 @@ func (e *Edit) AddHost(cells map[string]string) error {
 			return refuse("who looks after the host?", hintChoice("--admin LOGIN", admins))
 		}
 	}
-	if err := e.chooseAddress(cells, func(h *plan.Host) []netip.Addr { return []netip.Addr{h.Address} }); err != nil {
+	if err := e.chooseAddress(cells, ""); err != nil {
 		return err
 	}
 	return e.add(e.hosts, e.hosts.records[len(e.hosts.records)-1], cells)
@@ -172,12 +171,7 @@ func (e *Edit) AddContainer(role plan.Role, cells map[string]string) error {
 	}
 	cells["type"] = string(role)
 	cells["name"] = cmp.Or(cells["name"], name+suffix(same, isAgent))
-	if err := e.chooseAddress(cells, func(h *plan.Host) []netip.Addr {
-		if c := map[bool]*plan.Container{true: h.Agent, false: h.Server}[isAgent]; c != nil {
-			return []netip.Addr{c.Address}
-		}
-		return nil
-	}); err != nil {
+	if err := e.chooseAddress(cells, role); err != nil {
 		return err
 	}
 	return e.add(e.k3s, e.neighbour(name, isAgent), cells)
@@ -246,71 +240,23 @@ func (e *Edit) add(t *table, after record, cells map[string]string) error {
 	return t.insert(after, cells)
 }
 
-// chooseAddress fills in an address that is left out: the first free one after those of the same
-// kind, or else the first of the range.
-func (e *Edit) chooseAddress(cells map[string]string, kind func(*plan.Host) []netip.Addr) error {
+// chooseAddress fills in an address that is left out: the plan's next one for a server or agent, or
+// with no role for a host.
+func (e *Edit) chooseAddress(cells map[string]string, role plan.Role) error {
 	if cells["ip"] != "" {
 		return nil
 	}
-	network := e.plan.Network
-	if !network.AddressRange.First.IsValid() {
+	addresses := e.plan.Network.AddressRange
+	if !addresses.First.IsValid() {
 		_, problems := plan.Load(e.fsys)
 		return &Invalid{problems}
 	}
-	taken := e.taken()
-	var last netip.Addr
-	for _, host := range e.plan.Hosts {
-		for _, address := range kind(host) {
-			if network.AddressRange.Contains(address) && last.Less(address) {
-				last = address
-			}
-		}
+	next := e.plan.NextAddress(role)
+	if !next.IsValid() {
+		return refuse(fmt.Sprintf("there is no free address in %s", addresses), "address_range in plans/network.yaml sets the range; --ip names an address")
 	}
-	first := network.AddressRange.First
-	if last.IsValid() {
-		first = last.Next()
-	}
-	for _, from := range []netip.Addr{first, network.AddressRange.First} {
-		for address := from; network.AddressRange.Contains(address); address = address.Next() {
-			if !taken[address] {
-				cells["ip"] = address.String()
-				return nil
-			}
-		}
-	}
-	return refuse(fmt.Sprintf("there is no free address in %s", network.AddressRange), "address_range in plans/network.yaml sets the range; --ip names an address")
-}
-
-// taken are the addresses that nothing new may get.
-func (e *Edit) taken() map[netip.Addr]bool {
-	network := e.plan.Network
-	taken := map[netip.Addr]bool{network.Gateway: true, network.Subnet.Addr(): true, broadcast(network.Subnet): true}
-	for _, nameserver := range network.Nameservers {
-		taken[nameserver] = true
-	}
-	names := slices.Clone(network.TLSSAN)
-	for _, host := range e.plan.Hosts {
-		taken[host.Address] = true
-		names = append(names, host.Target.Host)
-		for _, c := range host.Containers() {
-			taken[c.Address] = true
-		}
-	}
-	for _, name := range names {
-		if address, err := netip.ParseAddr(name); err == nil {
-			taken[address] = true
-		}
-	}
-	return taken
-}
-
-// broadcast is the last address of an IPv4 network.
-func broadcast(network netip.Prefix) netip.Addr {
-	address := network.Masked().Addr().As4()
-	for bit := network.Bits(); bit < 32; bit++ {
-		address[bit/8] |= 0x80 >> (bit % 8)
-	}
-	return netip.AddrFrom4(address)
+	cells["ip"] = next.String()
+	return nil
 }
 
 // RemoveHost removes a host with its containers.

@@ -68,10 +68,21 @@ func (n Network) model() NetworkModel {
 		nameservers[i] = address.String()
 	}
 	return NetworkModel{
-		Domain: orNull(n.Domain), Gateway: n.Gateway.String(), Nameservers: nameservers, Netmask: n.Subnet.Bits(),
-		PodCIDR: n.PodCIDR.String(), ServiceCIDR: n.ServiceCIDR.String(), Timezone: orNull(n.Timezone), TLSSAN: orEmpty(n.TLSSAN),
+		Domain: orNull(n.Domain), Gateway: textOf(n.Gateway), Nameservers: nameservers, Netmask: n.Subnet.Bits(),
+		PodCIDR: textOf(n.PodCIDR), ServiceCIDR: textOf(n.ServiceCIDR), Timezone: orNull(n.Timezone), TLSSAN: orEmpty(n.TLSSAN),
 		Versions: VersionsModel{Disko: n.Versions.Disko.String(), K3s: orNull(n.Versions.K3s.String()), NixOS: n.Versions.NixOS.String()},
 	}
+}
+
+// textOf gives an address or network as text, and "" where the plan has an error instead of one.
+func textOf(value interface {
+	IsValid() bool
+	String() string
+}) string {
+	if !value.IsValid() {
+		return ""
+	}
+	return value.String()
 }
 
 // Model gives the host as Nix sees it in config.cluster.HOST; own columns stand beside the rest.

@@ -464,23 +464,7 @@ func (r *networkReader) readAddresses() {
 	} else {
 		r.missing("gateway", "gateway: 10.0.100.1, the address of your router")
 	}
-	for _, item := range r.list("nameservers") {
-		for text := range strings.FieldsFuncSeq(item.Value, func(c rune) bool { return c == ' ' || c == ',' }) {
-			address, wrong := parseAddress(text)
-			if wrong != nil {
-				r.report(item.Line, "nameservers", text, *wrong)
-				continue
-			}
-			if address.IsUnspecified() || address.IsMulticast() {
-				r.report(item.Line, "nameservers", text, finding{"address-invalid", "not the address of a machine", ""})
-				continue
-			}
-			r.network.Nameservers = append(r.network.Nameservers, address)
-		}
-	}
-	if len(r.network.Nameservers) == 0 {
-		r.network.Nameservers = defaultNameservers
-	}
+	r.readNameservers()
 	r.network.PodCIDR = r.cidr("pod_cidr", defaultPodCIDR, 8, 24,
 		"k3s gives each node a /24 of it: at least a /24, such as 10.42.0.0/16")
 	// Kubernetes refuses a service network of more than 20 bits
@@ -490,8 +474,33 @@ func (r *networkReader) readAddresses() {
 	r.readRange()
 }
 
+// readNameservers reads them, separated in whatever way. Wrong ones are none, not the default.
+func (r *networkReader) readNameservers() {
+	wrong := false
+	for _, item := range r.list("nameservers") {
+		for text := range strings.FieldsFuncSeq(item.Value, func(c rune) bool { return c == ' ' || c == ',' }) {
+			address, found := parseAddress(text)
+			if found == nil && (address.IsUnspecified() || address.IsMulticast()) {
+				found = &finding{"address-invalid", "not the address of a machine", ""}
+			}
+			if found != nil {
+				wrong = true
+				r.report(item.Line, "nameservers", text, *found)
+				continue
+			}
+			r.network.Nameservers = append(r.network.Nameservers, address)
+		}
+	}
+	if len(r.network.Nameservers) == 0 && !wrong {
+		r.network.Nameservers = defaultNameservers
+	}
+}
+
 // AddressRange is a range of IPv4 addresses, both ends included.
-type AddressRange struct{ First, Last netip.Addr }
+type AddressRange struct {
+	First netip.Addr `json:"first"`
+	Last  netip.Addr `json:"last"`
+}
 
 // Contains tells whether the address lies in the range.
 func (a AddressRange) Contains(address netip.Addr) bool {

@@ -37,9 +37,15 @@ func (r *networkReader) notePlaces() {
 	r.network.places = map[string]string{}
 	for _, key := range networkKeys {
 		for _, d := range []*document{r.document, r.versions} {
-			if line := d.line(key); line > 0 && r.network.places[key] == "" {
-				r.network.places[key] = Problem{File: d.fileAt(line, d.keys[key].Value), Line: line}.Place()
+			line := d.line(key)
+			if line == 0 || r.network.places[key] != "" {
+				continue
 			}
+			value := d.keys[key]
+			if len(value.Content) > 0 {
+				value = value.Content[0] // of a list
+			}
+			r.network.places[key] = Problem{File: d.fileAt(line, value.Value), Line: line}.Place()
 		}
 	}
 }

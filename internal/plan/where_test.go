@@ -44,6 +44,7 @@ func TestWhereValuesComeFrom(t *testing.T) {
 func TestWhereValuesOfAWorkbookComeFrom(t *testing.T) {
 	p, problems := Load(newWorkbook(t, func(file *excelize.File) {
 		require.NoError(t, file.SetCellStr("hosts", "B2", "an-interface-name-too-long"))
+		require.NoError(t, file.SetSheetRow("network", "A6", &[]string{"nameservers", "9.9.9.9", "1.1.1.1"}))
 	}))
 	require.Len(t, problems, 1)
 	require.Equal(t, "plans/cluster.xlsx!hosts!B2", problems[0].Place())
@@ -54,5 +55,21 @@ func TestWhereValuesOfAWorkbookComeFrom(t *testing.T) {
 			require.False(t, c.Concerns(problems[0]), c.Name)
 		}
 	}
-	require.Regexp(t, `^plans/cluster\.xlsx!network!B[0-9]+$`, p.Network.Where("gateway"))
+	for _, key := range []string{"gateway", "nameservers", "versions.nixos"} {
+		require.Regexp(t, `^plans/cluster\.xlsx!network!B[0-9]+$`, p.Network.Where(key), key)
+	}
+}
+
+// A value that is wrong is none, neither the default nor what Go calls it.
+func TestWrongValuesOfTheNetwork(t *testing.T) {
+	p, problems := Load(fstest.MapFS{
+		hostsFile:   {Data: []byte("name,interface,ip,admin\nulf,eno1,10.0.0.3,ulf\n")},
+		k3sFile:     {Data: []byte("name,host,type,ip\n")},
+		networkFile: {Data: []byte("gateway: x\nnetmask: 24\nnameservers: [nine]\npod_cidr: y\nservice_cidr: z\nversions: {nixos: nixos-24.11}\n")},
+	})
+	require.Equal(t, 4, problems.Errors(), "%v", problems)
+	m := p.Model().Network
+	require.Empty(t, m.Gateway+m.PodCIDR+m.ServiceCIDR)
+	require.Empty(t, m.Nameservers)
+	require.Equal(t, "plans/network.yaml:3", p.Network.Where("nameservers"))
 }

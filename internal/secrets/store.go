@@ -163,6 +163,18 @@ func (s *Store) DeployKeys(host string) []string {
 	return s.Keys(host)
 }
 
+// KeyFiles are the files that open a host, for its admin or the deploy user, relative to the
+// project with forward slashes.
+func (s *Store) KeyFiles(host string) []string {
+	var files []string
+	for _, owner := range []string{everyHost, host, deployUser} {
+		for _, k := range s.keys[owner] {
+			files = append(files, k.file)
+		}
+	}
+	return slices.Compact(files)
+}
+
 func lines(groups ...[]key) []string {
 	var all []string
 	seen := map[string]bool{}

@@ -249,6 +249,7 @@ func TestKeysOfTheDeployUser(t *testing.T) {
 	require.Equal(t, []string{"warning ssh-key-duplicate secrets/deploy.pub:2"}, found(problems))
 	require.Equal(t, []string{deploy}, s.DeployKeys("ulf"))
 	require.Equal(t, []string{admin}, s.Keys("ulf"))
+	require.Equal(t, []string{"secrets/all.pub", "secrets/deploy.pub"}, s.KeyFiles("ulf"))
 
 	s, problems = open(t, complete(t, map[string]string{"all.pub": admin, "deploy.pub": "# nobody\n"}), fiveHosts)
 	require.Empty(t, problems)

@@ -6,41 +6,37 @@ import (
 	"strings"
 )
 
-// Addresses draws the table of all used addresses and, below, what is free. Where there is no room
-// for the column mac, it is left out.
+// Addresses draws the table of all used addresses and, below, what is free. Columns for which there
+// is no room are left out, from the last one on.
 func (t Terminal) Addresses(v *View) string {
 	header, rows := v.addressTable()
 	var lines []line
 	for i, row := range rows {
-		style := plain
-		switch v.Used[i].What {
-		case "host":
-			style = ofHost
-		case "init server":
-			style = ofInit
-		case "server":
-			style = ofServer
-		case "agent":
-			style = ofAgent
-		}
-		lines = append(lines, line{row, style})
+		lines = append(lines, line{row, styles[v.Used[i].What]})
 	}
 	for i := range header {
 		header[i] = strings.ToUpper(header[i])
 	}
-	left := ""
-	if last := len(header) - 1; header[last] == "MAC" && total(naturalWidths(header, lines)) > t.Width {
+	var left []string
+	for last := len(header) - 1; last >= always; last-- {
+		need := leastWidths(header, lines)
+		if header[last] == "MAC" {
+			need = naturalWidths(header, lines)
+		}
+		if total(need) <= t.Width {
+			break
+		}
+		left = append([]string{strings.ToLower(header[last])}, left...)
 		header = header[:last]
 		for i := range lines {
 			lines[i].cells = lines[i].cells[:last]
 		}
-		left = t.noRoom("mac", "a wider window, or --format csv")
 	}
-	facts := []Fact{}
-	if v.Free.Of > 0 {
-		facts = append(facts, Fact{"network", v.Subnet}, Fact{"free", joined(": ", fmt.Sprintf("%d of %d", v.Free.Number, v.Free.Of), v.Free.Some(len(v.Free.Ranges)))})
+	facts := v.Free.facts(len(v.Free.Ranges))
+	if v.Subnet != "" {
+		facts = append([]Fact{{"network", v.Subnet}}, facts...)
 	}
-	return t.table(header, lines) + left + "\n" + t.facts(facts)
+	return t.table(header, lines) + t.noRoom(left, "a wider window, or --format csv") + "\n" + t.facts(facts)
 }
 
 // addressTable gives the used addresses; the column mac is there if any address has one.
@@ -90,8 +86,7 @@ func (v *View) AddressesMarkdown() string {
 func (v *View) AddressesHosts() string {
 	var b strings.Builder
 	for _, a := range v.Used {
-		switch a.What {
-		case "gateway", "nameserver", "target":
+		if a.Host == "" || a.What == "target" {
 			continue
 		}
 		names := a.Name

@@ -170,7 +170,7 @@ func rgbText(t *testing.T, hex string) string {
 }
 
 const (
-	visibleNames = `[...document.querySelectorAll("#addresses tbody tr:not([hidden])")].map(row => row.querySelector("td:nth-child(2)").firstChild.textContent.trim())`
+	visibleNames = `[...document.querySelectorAll("#addresses tbody:not([hidden])")].map(row => row.querySelector("td:nth-child(2)").textContent)`
 	bright       = `[...document.querySelectorAll(".k3-machine:not(.k3-dim) > text.k3-name")].map(text => text.textContent)`
 )
 
@@ -189,6 +189,22 @@ func TestPageInBrowser(t *testing.T) {
 				require.Len(t, ask[[]string](t, ctx, visibleNames), len(view.Used)+dhcpHosts(view)+withoutAddress(view))
 			})
 		}
+	}
+}
+
+// On a phone only picture and table scroll sideways; on paper nothing is cut off.
+func TestNarrowPageInBrowser(t *testing.T) {
+	ctx := browser(t)
+	for name, view := range views(t) {
+		open(t, ctx, "page.html", render(t, view.HTML), "light", 360)
+		require.Equal(t, 360, ask[int](t, ctx, `document.documentElement.scrollWidth`), name)
+		screenshot(t, ctx, name+"-html-phone")
+		run(t, ctx, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+			_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+			return err
+		}), chromedp.EmulateViewport(720, 1000))
+		require.LessOrEqual(t, ask[float64](t, ctx, `document.querySelector("svg").getBoundingClientRect().right`), 720.0, name)
+		require.Equal(t, "none", ask[string](t, ctx, `getComputedStyle(document.querySelector(".tools")).display`))
 	}
 }
 
@@ -255,9 +271,9 @@ func TestSortInBrowser(t *testing.T) {
 	click("Name")
 	require.Equal(t, []string{"node-50", "node-49", "node-48"}, first())
 	click("unit")
-	require.Equal(t, []string{"1", "1", "1"}, ask[[]string](t, ctx, `[...document.querySelectorAll("#addresses tbody tr")].slice(0, 3).map(row => row.lastElementChild.textContent)`))
+	require.Equal(t, []string{"1", "1", "1"}, ask[[]string](t, ctx, `[...document.querySelectorAll("#addresses tbody tr:first-child")].slice(0, 3).map(row => row.lastElementChild.textContent)`))
 	click("unit")
-	require.Equal(t, []string{"10", "10", "10"}, ask[[]string](t, ctx, `[...document.querySelectorAll("#addresses tbody tr")].slice(0, 3).map(row => row.lastElementChild.textContent)`), "as numbers")
+	require.Equal(t, []string{"10", "10", "10"}, ask[[]string](t, ctx, `[...document.querySelectorAll("#addresses tbody tr:first-child")].slice(0, 3).map(row => row.lastElementChild.textContent)`), "as numbers")
 	// by the keyboard too, and together with the search
 	run(t, ctx, chromedp.SendKeys(chromedp.CSS("#search"), "edge"), chromedp.Focus(chromedp.CSS(`th button`)), chromedp.SendKeys(chromedp.CSS("th button"), "\r"))
 	require.Equal(t, []string{"node-07", "node-14", "node-21"}, first())
@@ -278,11 +294,20 @@ func TestProblemsInBrowser(t *testing.T) {
 	require.Contains(t, in("#container-karl-agent"), "not in the subnet")
 	require.NotContains(t, in("#host-olaf"), "error")
 	require.Contains(t, in("#host-olaf"), "<script>alert(1)</script>", "a cell is text")
-	require.Contains(t, in("section .problems"), "nobody", "a problem that has no row is in the list")
-	require.Equal(t, 3, ask[int](t, ctx, `document.querySelectorAll(".k3-machine .k3-problem").length`))
+	require.Contains(t, in("details .problems"), "nobody", "a problem that has no row is in the list")
+	require.Equal(t, 4, ask[int](t, ctx, `document.querySelectorAll(".k3-machine .k3-problem").length`), "three hosts, one container")
+	require.Equal(t, 1, ask[int](t, ctx, `document.querySelectorAll(".k3-fact .k3-problem").length`), "the nameserver")
 	require.Contains(t, in(".k3-machine .k3-problem title"), "plans/")
+	require.Contains(t, in(".k3-fact .k3-problem title"), "nine")
 	run(t, ctx, chromedp.SendKeys(chromedp.CSS("#search"), "problem"))
 	require.ElementsMatch(t, []string{"ulf", "rolf", "karl", "karl-agent"}, ask[[]string](t, ctx, visibleNames))
-	run(t, ctx, chromedp.Click(chromedp.CSS(`section .problems a`)))
-	require.NotEmpty(t, ask[string](t, ctx, `location.hash`))
+	// sorted, each row takes its problems along
+	run(t, ctx, chromedp.Click(`//th/button[text()="Name"]`))
+	require.Equal(t, []string{"karl", "karl-agent", "rolf", "ulf"}, ask[[]string](t, ctx, visibleNames))
+	require.Contains(t, in("#addresses tbody:not([hidden]) .problems"), "longer than 15 characters")
+	// a link shows its row also while others are searched
+	run(t, ctx, chromedp.SendKeys(chromedp.CSS("#search"), kb.Escape), chromedp.SendKeys(chromedp.CSS("#search"), "olaf"),
+		chromedp.Click(chromedp.CSS(`details .problems a`)))
+	require.Equal(t, "#host-ulf", ask[string](t, ctx, `location.hash`))
+	require.Equal(t, "ulf", ask[string](t, ctx, `document.querySelector("tbody:target:not([hidden]) td:nth-child(2)").textContent`))
 }

@@ -15,10 +15,10 @@ type Detail struct {
 	// Of is what it is a value of: "host", "init server", "server", "agent", "network" or "files".
 	Of    string `json:"of"`
 	Field string `json:"field"`
-	// Value is empty if the plan does not say and k3splan has no default.
+	// Value is empty if the plan does not say and k3splan has no default, or if the plan is wrong there.
 	Value string `json:"value"`
 	// From is a place ("plans/hosts.csv:3"), "default" or, for what follows from other values, their
-	// names in brackets; empty without a value, and for files.
+	// names in brackets; empty where nothing is said, and for files.
 	From string `json:"from"`
 }
 
@@ -41,13 +41,14 @@ func Details(p *plan.Plan, h *plan.Host, files []File) []Detail {
 
 type details []Detail
 
-// add notes a value; where is its place, or "" if it is k3splan's default.
+// add notes a value; where is its place, or "" if it is k3splan's default. A value that is wrong has
+// a place and no value.
 func (d *details) add(of, field, value, where string) {
 	switch {
-	case value == "":
-		where = ""
-	case where == "":
+	case value != "" && where == "":
 		where = "default"
+	case value == "" && strings.HasPrefix(where, "("):
+		where = ""
 	}
 	*d = append(*d, Detail{of, field, value, where})
 }
@@ -93,11 +94,7 @@ func (d *details) container(c *plan.Container, p *plan.Plan) {
 	of := Container{Role: c.Role}.What()
 	add := func(field, value, where string) { d.add(of, field, value, where) }
 	add("name", c.Name, c.Where("name"))
-	address := ""
-	if c.Address.IsValid() {
-		address = c.Address.String()
-	}
-	add("ip", address, c.Where("ip"))
+	add("ip", Container{Address: c.Address}.AddressText(), c.Where("ip"))
 	add("mac", c.MAC, c.Where("mac"))
 	add("type", string(c.Role), c.Where("type"))
 	if init := p.InitServer(); init != nil && init != c && init.Address.IsValid() {
@@ -119,10 +116,12 @@ func (d *details) network(p *plan.Plan, hasK3s bool) {
 		return *s
 	}
 	add := func(field, key, value string) { d.add("network", field, value, n.Where(key)) }
+	netmask := ""
 	if n.Subnet.IsValid() {
-		add("netmask", "netmask", fmt.Sprint(m.Netmask))
-		add("gateway", "gateway", m.Gateway)
+		netmask = fmt.Sprint(m.Netmask)
 	}
+	add("netmask", "netmask", netmask)
+	add("gateway", "gateway", m.Gateway)
 	add("nameservers", "nameservers", strings.Join(m.Nameservers, " "))
 	add("domain", "domain", n.Domain)
 	add("timezone", "timezone", n.Timezone)
@@ -141,20 +140,13 @@ func (t Terminal) Host(details []Detail) string {
 	var lines []line
 	of := ""
 	for _, d := range details {
-		style := plain
 		if d.Of != of {
 			of = d.Of
 			if len(lines) > 0 {
 				lines = append(lines, line{[]string{"", "", ""}, plain})
 			}
-			switch of {
-			case "init server":
-				style = ofInit
-			case "server":
-				style = ofServer
-			case "agent":
-				style = ofAgent
-			default:
+			style, special := styles[of]
+			if !special {
 				style = ofHost
 			}
 			lines = append(lines, line{[]string{strings.ToUpper(of), "", ""}, style})

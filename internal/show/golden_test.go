@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -90,8 +91,9 @@ func TestTerminalNarrow(t *testing.T) {
 		for width := 1; width < 200; width += 7 {
 			text := Terminal{Width: width}.Cluster(view)
 			require.NotEmpty(t, text)
-			if width >= 60 {
+			if width >= 42 {
 				requireFits(t, text, width)
+				requireFits(t, Terminal{Width: width}.Addresses(view), width)
 			}
 		}
 		require.NotEmpty(t, name)
@@ -104,6 +106,52 @@ func TestHost(t *testing.T) {
 		text := Terminal{Width: width}.Host(Details(p, p.Host("karl"), []File{{"nixConfigs/all.nix", "host's Nix"}}))
 		golden(t, fmt.Sprintf("host-karl-%d.txt", width), text)
 		requireFits(t, text, width)
+	}
+}
+
+// Where the plan is wrong, the place is told and no value.
+func TestHostWithErrors(t *testing.T) {
+	p, _ := brokenTables().load()
+	from := map[string]string{}
+	for _, d := range Details(p, p.Host("ulf"), nil) {
+		if d.Value == "" {
+			from[d.Of+" "+d.Field] = d.From
+		}
+	}
+	require.Equal(t, map[string]string{"host ip": "plans/hosts.csv:3", "network nameservers": "plans/network.yaml:3", "host target": "",
+		"host mac": "", "host serial": "", "host role tags": "", "network domain": "", "network timezone": ""}, from)
+}
+
+func TestOrderOfHosts(t *testing.T) {
+	view := tables{"name,interface,ip,admin\nn10,e,10.0.0.10,x\nn9,e,10.0.0.9,x\nn-2,e,10.0.0.2,x\nm100,e,10.0.0.100,x\n", "host,name,type,ip\n",
+		"{netmask: 24, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}"}.view(t, "order")
+	var names []string
+	for _, h := range view.Hosts {
+		names = append(names, h.Name)
+	}
+	require.Equal(t, []string{"m100", "n-2", "n9", "n10"}, names)
+}
+
+func TestBreakCell(t *testing.T) {
+	require.Equal(t, "├ olaf-\n│ server", breakCell("├ olaf-server", 8))
+	require.Equal(t, "└ olaf-server", breakCell("└ olaf-server", 13))
+	require.Equal(t, "  a long\n  name", breakCell("  a long name", 8))
+	require.Equal(t, "one two\nthree", breakCell("one two three", 7))
+}
+
+// Text in the picture is broken where people would break it.
+func TestBroken(t *testing.T) {
+	for text, want := range map[string][]string{
+		"@edge @gpu @lab @rack-b":           {"@edge @gpu @lab", "@rack-b"},
+		"storage=only:PreferNoSchedule":     {"storage=only:", "PreferNoSchedule"},
+		"short":                             {"short"},
+		"abcdefghijklmnopqrstuvwxyz":        {"abcdefghijklmnopqrst", "uvwxyz"},
+		"exactly-twenty-signs":              {"exactly-twenty-signs"},
+		"exactly-twenty-sign- and more":     {"exactly-twenty-sign-", "and more"},
+		"":                                  {""},
+		"very-very-very-very-very-far.away": {"very-very-very-very-", "very-far.away"},
+	} {
+		require.Equal(t, want, broken(text, 11, 20*11*61/100+1), text)
 	}
 }
 
@@ -135,16 +183,30 @@ func TestFreeAddresses(t *testing.T) {
 		name, hosts, network string
 		want                 string
 	}{
-		{"small", "a,e,10.0.0.2,x\nb,e,10.0.0.5,y\n", "{netmask: 29, gateway: 10.0.0.1, nameservers: 10.0.0.6, versions: {nixos: nixos-24.11}}", "2 of 6: 10.0.0.3–4"},
-		{"full", "a,e,10.0.0.2,x\n", "{netmask: 30, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}", "0 of 2: "},
-		{"target in the LAN", "a,e,10.0.0.2@10.0.0.3,x\n", "{netmask: 29, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}", "3 of 6: 10.0.0.4–6"},
-		{"large", "a,e,10.0.0.2,x\n", "{netmask: 8, gateway: 10.0.0.1, pod_cidr: 172.16.0.0/16, service_cidr: 172.17.0.0/16, versions: {nixos: nixos-24.11}}", "16777212 of 16777214: 10.0.0.3–10.255.255.254"},
+		{"small", "a,e,10.0.0.2,x\nb,e,10.0.0.5,y\n", "{netmask: 29, gateway: 10.0.0.1, nameservers: 10.0.0.6, versions: {nixos: nixos-24.11}}",
+			"2 of 6 addresses: 10.0.0.3–4; host 10.0.0.3, server 10.0.0.3, agent 10.0.0.3"},
+		{"full", "a,e,10.0.0.2,x\n", "{netmask: 30, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}", "0 of 2 addresses"},
+		{"target in the LAN", "a,e,10.0.0.2@10.0.0.3,x\n", "{netmask: 29, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}",
+			"3 of 6 addresses: 10.0.0.4–6; host 10.0.0.4, server 10.0.0.4, agent 10.0.0.4"},
+		{"address of the API", "a,e,10.0.0.2,x\n", "{netmask: 29, gateway: 10.0.0.1, tls_san: [10.0.0.4, 192.0.2.1, api], versions: {nixos: nixos-24.11}}",
+			"3 of 6 addresses: 10.0.0.3, 10.0.0.5–6; host 10.0.0.3, server 10.0.0.3, agent 10.0.0.3"},
+		{"large", "a,e,10.0.0.2,x\n", "{netmask: 8, gateway: 10.0.0.1, pod_cidr: 172.16.0.0/16, service_cidr: 172.17.0.0/16, versions: {nixos: nixos-24.11}}",
+			"16777212 of 16777214 addresses: 10.0.0.3–10.255.255.254; host 10.0.0.3, server 10.0.0.3, agent 10.0.0.3"},
+		{"a range", "a,e,10.0.0.2,x\nb,e,10.0.0.44,x\n", "{netmask: 24, gateway: 10.0.0.1, address_range: 10.0.0.40-10.0.0.50, versions: {nixos: nixos-24.11}}",
+			"10 of the 11 of address_range 10.0.0.40–50: 10.0.0.40–43, 10.0.0.45–50; host 10.0.0.45, server 10.0.0.40, agent 10.0.0.40"},
 	} {
 		view := tables{"name,interface,ip,admin\n" + c.hosts, "host,name,type,ip\n", c.network}.view(t, c.name)
 		require.Zero(t, view.Problems.Errors(), "%v", view.Problems)
-		require.Equal(t, c.want, fmt.Sprintf("%d of %d: %s", view.Free.Number, view.Free.Of, view.Free.Some(5)), c.name)
+		var texts []string
+		for _, fact := range view.Free.facts(5) {
+			texts = append(texts, fact.Text)
+		}
+		require.Equal(t, c.want, strings.Join(texts, "; "), c.name)
 	}
-	require.Equal(t, "10.0.0.1, 1 more ranges", Free{Ranges: []Range{{address(10<<24 + 1), address(10<<24 + 1)}, {address(10<<24 + 3), address(10<<24 + 5)}}}.Some(1))
+	ranges := []plan.AddressRange{{First: netip.MustParseAddr("10.0.0.1"), Last: netip.MustParseAddr("10.0.0.1")},
+		{First: netip.MustParseAddr("10.0.0.3"), Last: netip.MustParseAddr("10.0.1.5")}}
+	require.Equal(t, "10.0.0.1, 1 more range", Free{Ranges: ranges}.some(1))
+	require.Equal(t, "10.0.0.1, 10.0.0.3–10.0.1.5", Free{Ranges: ranges}.some(2))
 }
 
 // The picture is the same bytes for the same plan, well-formed XML, and has no script, no style
@@ -234,7 +296,9 @@ func TestContrast(t *testing.T) {
 		{"pale text", paper, pale, 4.5}, {"pale text", hostFill, pale, 4.5},
 		{"text", alarm, onAlarm, 4.5}, {"text of problems", paper, alarm, 4.5}, {"links", paper, serverEdge, 4.5},
 		{"wire", paper, wire, 3}, {"wire", hostFill, wire, 3}, {"edge", paper, hostEdge, 3},
-		{"edge", hostFill, serverEdge, 3}, {"edge", hostFill, agentEdge, 3}, {"mark", hostFill, alarm, 3},
+		{"edge", hostFill, serverEdge, 3}, {"edge", hostFill, agentEdge, 3}, {"mark", hostFill, alarm, 3}, {"mark", agentFill, alarm, 3}, {"mark", serverFill, alarm, 3},
+		{"edge", serverFill, serverEdge, 3}, {"edge", agentFill, agentEdge, 3}, {"links", serverFill, serverEdge, 4},
+		{"text of problems", serverFill, alarm, 4.5},
 	}
 	for _, p := range pairs {
 		require.GreaterOrEqual(t, contrast(rgb(t, p.on.light), rgb(t, p.of.light)), p.least, "%s %v on %v by day", p.what, p.of, p.on)
@@ -242,7 +306,7 @@ func TestContrast(t *testing.T) {
 	}
 }
 
-// Servers and agents differ also to eyes that lack one kind of cones (matrices of Machado, Oliveira
+// Servers, agents and problems differ also to eyes that lack one kind of cones (matrices of Machado, Oliveira
 // and Fernandes 2009, full severity, in linear light).
 func TestColourBlind(t *testing.T) {
 	eyes := map[string][3][3]float64{
@@ -268,7 +332,9 @@ func TestColourBlind(t *testing.T) {
 		return math.Sqrt(sum)
 	}
 	for name, eye := range eyes {
-		require.Greater(t, distance(seen(eye, serverEdge.light), seen(eye, agentEdge.light)), 0.25, "%s by day", name)
-		require.Greater(t, distance(seen(eye, serverEdge.dark), seen(eye, agentEdge.dark)), 0.25, "%s by night", name)
+		for _, pair := range [][2]shade{{serverEdge, agentEdge}, {serverEdge, alarm}, {agentEdge, alarm}} {
+			require.Greater(t, distance(seen(eye, pair[0].light), seen(eye, pair[1].light)), 0.2, "%s by day: %v", name, pair)
+			require.Greater(t, distance(seen(eye, pair[0].dark), seen(eye, pair[1].dark)), 0.2, "%s by night: %v", name, pair)
+		}
 	}
 }

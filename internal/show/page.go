@@ -9,7 +9,6 @@ import (
 	"html/template"
 	"io"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -32,10 +31,11 @@ type page struct {
 	Style   template.CSS
 	Script  template.JS
 	// ScriptHash lets the browser run this script and no other.
-	ScriptHash string
-	Problems   []placed
-	Columns    []string
-	Rows       []row
+	ScriptHash    string
+	Problems      []placed
+	ProblemCounts string
+	Columns       []string
+	Rows          []row
 }
 
 // placed is a problem with the row in which it is shown as well.
@@ -44,34 +44,33 @@ type placed struct {
 	Anchor string
 }
 
-// row is one of the table of addresses.
+// row is one of the table of addresses, with its problems below it.
 type row struct {
-	ID, Class, Search string
-	Cells             []cell
+	ID, Search string
+	Cells      []cell
+	Problems   plan.Problems
 }
 
 type cell struct {
 	Text string
-	// Key is what the cell is sorted by, if not by its text. An address always has one, which is
-	// empty for DHCP.
-	Key      string
-	Problems plan.Problems
+	// Key is what an address is sorted by; it is empty for DHCP.
+	Key string
 }
 
 // HTML writes a page that needs nothing but itself: the picture, all addresses to sort and search,
 // and the problems of the project, each in its place.
 func (v *View) HTML(w io.Writer) error {
 	var picture bytes.Buffer
-	if err := v.SVG(&picture); err != nil {
+	if err := pictureTemplate.Execute(&picture, v.picture("")); err != nil {
 		return fmt.Errorf("draw the rack: %w", err)
 	}
 	hash := sha256.Sum256([]byte(script))
 	p := page{
-		Title: v.Title, Facts: v.Summary(), Style: pageStyle(), Picture: template.HTML(picture.String()),
+		Title: v.Title, Facts: v.summary(), Style: pageStyle(), Picture: template.HTML(picture.String()),
 		Script: template.JS(script), ScriptHash: "sha256-" + base64.StdEncoding.EncodeToString(hash[:]),
 	}
 	p.Columns, p.Rows = v.pageTable()
-	p.Problems = v.placedProblems()
+	p.Problems, p.ProblemCounts = v.placedProblems(), problemCounts(v.Problems)
 	return pageTemplate.Execute(w, p)
 }
 
@@ -99,42 +98,38 @@ func (v *View) placedProblems() []placed {
 func (v *View) pageTable() (columns []string, rows []row) {
 	own := v.ownColumns()
 	columns = slices.Concat([]string{"Address", "Name", "Kind", "Host", "Interface", "MAC", "Admin", "Tags and labels"}, own)
-	add := func(r row, address netip.Addr, addressText, name, kind, host, iface, mac, admin string, tags []string, cells map[string]string, problems plan.Problems) {
-		key := ""
-		if address.IsValid() {
-			key = fmt.Sprintf("%010d", number(address)) // as text it would sort .10 before .2
+	add := func(r row, a Address, addressText, admin string, tags []string, cells map[string]string) {
+		address := cell{Text: addressText}
+		if a.IP.IsValid() {
+			address.Key = fmt.Sprintf("%010d", number(a.IP)) // as text it would sort .10 before .2
 		}
-		r.Cells = []cell{{Text: addressText, Key: key}, {Text: name, Key: name, Problems: problems}, {Text: kind}, {Text: host},
-			{Text: iface}, {Text: mac}, {Text: admin}, {Text: strings.Join(tags, " ")}}
+		r.Cells = []cell{address}
+		for _, text := range []string{a.Name, a.What, a.Host, a.Interface, a.MAC, admin, strings.Join(tags, " ")} {
+			r.Cells = append(r.Cells, cell{Text: text})
+		}
 		for _, column := range own {
 			r.Cells = append(r.Cells, cell{Text: cells[column]})
-		}
-		if len(problems) > 0 {
-			r.Class = "wrong"
 		}
 		rows = append(rows, r)
 	}
 	for _, a := range v.Used {
 		if a.Host == "" || a.What == "target" {
-			r := row{Search: strings.ToLower(joined(" ", a.IP.String(), a.Name, a.What, a.Host))}
-			add(r, a.IP, a.IP.String(), a.Name, a.What, a.Host, a.Interface, a.MAC, "", nil, nil, nil)
+			search := strings.ToLower(joined(" ", a.IP.String(), a.Name, a.What, a.Host))
+			add(row{Search: search}, a, a.IP.String(), "", nil, nil)
 		}
 	}
 	for _, h := range v.Hosts {
-		address := netip.Addr{}
+		a := Address{Name: h.Name, What: "host", Host: h.Name, Interface: h.Interface, MAC: h.MAC}
 		if h.Address != nil {
-			address = *h.Address
+			a.IP = *h.Address
 		}
 		alone := h
 		alone.Containers = nil
-		add(row{ID: "host-" + h.Name, Search: alone.searchText()}, address, h.AddressText(), h.Name, "host", h.Name, h.Interface, h.MAC, h.Admin, h.Tags, h.Own, h.Problems)
+		add(row{ID: "host-" + h.Name, Search: alone.searchText(), Problems: h.Problems}, a, h.AddressText(), h.Admin, h.Tags, h.Own)
 		for _, c := range h.Containers {
-			text := ""
-			if c.Address.IsValid() {
-				text = c.Address.String()
-			}
-			r := row{ID: "container-" + c.Name, Search: c.searchText() + " " + h.Name}
-			add(r, c.Address, text, c.Name, c.What(), h.Name, h.Interface, c.MAC, "", slices.Concat(c.Labels, c.Taints), c.Own, c.Problems)
+			r := row{ID: "container-" + c.Name, Search: c.searchText() + " " + h.Name, Problems: c.Problems}
+			a := Address{c.Address, c.Name, c.What(), h.Name, h.Interface, c.MAC}
+			add(r, a, c.AddressText(), "", slices.Concat(c.Labels, c.Taints), c.Own)
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b row) int {
@@ -186,44 +181,58 @@ func withoutEmpty(columns []string, rows []row) ([]string, []row) {
 func pageStyle() template.CSS {
 	return template.CSS(`
 :root{color-scheme:light dark}
-body{margin:0 auto;padding:1.5rem;max-width:1400px;font:15px/1.5 system-ui,"DejaVu Sans",sans-serif}
-h1{margin:0 0 .5rem;font-size:1.7rem}
-h2{margin:1.5rem 0 .5rem;font-size:1.2rem}
+body{margin:0 auto;padding:1.5rem clamp(1rem,2.5vw,2rem);max-width:1400px;font:15px/1.5 system-ui,"DejaVu Sans",sans-serif}
+h1{margin:0 0 .75rem;font-size:1.7rem;line-height:1.2;overflow-wrap:anywhere}
+h2{margin:1.75rem 0 .5rem;font-size:1.2rem}
+summary{cursor:pointer;margin:1.25rem 0 .5rem}
+summary h2{display:inline}
 dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(32rem,100%),1fr));gap:.25rem 2rem;margin:0}
 dl div{display:flex;gap:.75rem}
-dt{flex:0 0 6.5rem}
+dt{flex:0 0 6rem}
 dd{margin:0;overflow-wrap:anywhere}
 code,td{font-family:ui-monospace,"DejaVu Sans Mono","Liberation Mono",Menlo,Consolas,monospace;font-size:13px}
 code{overflow-wrap:anywhere}
-.tools{position:sticky;top:0;z-index:1;display:flex;gap:.75rem;align-items:center;margin-top:1rem;padding:.6rem 0}
-#search{flex:0 1 26rem;font:inherit;padding:.35rem .6rem;border:1px solid;border-radius:6px}
+.tools{position:sticky;top:0;z-index:1;display:flex;flex-wrap:wrap;gap:.5rem .75rem;align-items:center;margin-top:1rem;padding:.6rem 0}
+#search{flex:1 1 9rem;min-width:0;max-width:26rem;font:inherit;padding:.35rem .6rem;border:1px solid;border-radius:6px}
 figure{margin:0;overflow-x:auto;border:1px solid;border-radius:8px}
 figure svg{display:block;max-width:none}
 @media (min-width:1200px){figure svg{max-width:100%;height:auto}}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%}
 th{white-space:nowrap}
-th,td{padding:.3rem .75rem .3rem 0;text-align:left;vertical-align:top;border-bottom:1px solid}
+th,td{padding:.3rem .75rem .3rem 0;text-align:left;vertical-align:top}
+thead,tbody{border-bottom:1px solid}
 td:first-child,td:nth-child(2),td:nth-child(3){white-space:nowrap}
-td .problems{white-space:normal;max-width:34rem}
+td[colspan]{white-space:normal;padding-top:0}
 th button{all:unset;cursor:pointer;font:inherit;font-weight:bold;font-size:13px}
-th button:focus-visible,figure:focus-visible,.wide:focus-visible,#search:focus-visible{outline:2px solid;outline-offset:2px}
+:focus-visible{outline:2px solid;outline-offset:2px}
+th button:focus-visible{outline:2px solid}
 th button::after{content:" ↕";opacity:.35}
 th[aria-sort=ascending] button::after{content:" ↑";opacity:1}
 th[aria-sort=descending] button::after{content:" ↓";opacity:1}
-.problems{margin:.25rem 0;padding:0;list-style:none}
+.problems{margin:.25rem 0;padding:0;list-style:none;max-width:60rem}
 .problems li{margin:.25rem 0;padding:.25rem .6rem;border-left:4px solid}
 .problems strong::before{content:"! "}
-tr:target td{font-weight:bold}
+tbody{scroll-margin-top:5rem}
 ` + inColour([]rule{
 		{"body,.tools,#search", "background", paper},
 		{"body,#search,th button", "color", ink},
 		{"dt,#found,.problems em", "color", pale},
-		{"figure,#search,th,td", "border-color", hostEdge},
+		{"#search", "border-color", hostEdge},
+		{"figure,thead,tbody", "border-color", hairline},
 		{".problems li", "border-color", alarm},
 		{".problems strong", "color", alarm},
 		{"a", "color", serverEdge},
-		{"#search:focus-visible,th button:focus-visible,figure:focus-visible,.wide:focus-visible", "outline-color", serverEdge},
-	}) + `@media print{.tools{display:none}}
+		{"tbody:target", "background", serverFill},
+		{":focus-visible", "outline-color", serverEdge},
+	}) + `@media print{
+body{max-width:none;padding:0}
+.tools{display:none}
+figure,.wide{overflow:visible}
+figure{border:0;break-inside:avoid}
+figure svg{max-width:100%;max-height:100vh;height:auto}
+tbody,.problems li{break-inside:avoid}
+th button::after{content:none!important}
+}
 `)
 }

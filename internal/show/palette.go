@@ -19,11 +19,12 @@ var (
 	wire       = shade{"#6e7781", "#8b949e"}
 	hostFill   = shade{"#f4f6f8", "#1f262d"}
 	hostEdge   = shade{"#818b98", "#6b7683"}
+	hairline   = shade{"#d5dae0", "#343d47"} // ornament, which says nothing
 	serverFill = shade{"#dcecf8", "#12344d"}
 	serverEdge = shade{"#0072b2", "#56b4e9"}
 	agentFill  = shade{"#fdf0d5", "#3f2f08"}
 	agentEdge  = shade{"#a86c00", "#e69f00"}
-	alarm      = shade{"#b04a00", "#ff9a52"}
+	alarm      = shade{"#b3123a", "#ff6b81"}
 	onAlarm    = shade{"#ffffff", "#14181d"}
 )
 
@@ -41,7 +42,8 @@ var pictureRules = []rule{
 	{".k3-wire", "stroke", wire},
 	{".k3-port", "fill", wire},
 	{".k3-host", "fill", hostFill}, {".k3-host", "stroke", hostEdge},
-	{".k3-panel", "fill", paper}, {".k3-panel", "stroke", hostEdge},
+	{".k3-panel", "fill", paper}, {".k3-panel", "stroke", hairline},
+	{".k3-gateway", "fill", hostFill}, {".k3-gateway", "stroke", wire},
 	{".k3-server", "fill", serverFill}, {".k3-server", "stroke", serverEdge},
 	{".k3-agent", "fill", agentFill}, {".k3-agent", "stroke", agentEdge},
 	{".k3-alarm", "fill", alarm}, {".k3-alarm", "stroke", alarm},
@@ -70,6 +72,7 @@ func pictureStyle() template.CSS {
 .k3-wire{fill:none;stroke-width:2}
 .k3-host,.k3-panel,.k3-server,.k3-agent{stroke-width:1.5}
 .k3-init{stroke-width:4}
+.k3-gateway{stroke-width:2}
 .k3-dim{opacity:.25}
 ` + inColour(pictureRules))
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"charm.land/lipgloss/v2"
+
 	"k3splan/internal/plan"
 )
 
@@ -29,14 +31,16 @@ const (
 
 	narrowest = 190 // a host's box
 	widest    = 290
-	smallest  = 760 // the whole picture, so that the panels find room
+	factsWide = 1000 // what the panels may take before they go on in another row
+	badge     = 18   // the mark of a problem
 
 	mostColumns = 6
 )
 
-// textWidth is the room that a text needs: fixed-width fonts have letters of 0.6 em, or less.
+// textWidth is the room that a text needs: fixed-width fonts have letters of 0.6 em, or less, and
+// some signs that take the room of two.
 func textWidth(text string, size int) int {
-	return int(math.Ceil(float64(len([]rune(text))) * float64(size) * 0.61))
+	return int(math.Ceil(float64(lipgloss.Width(text)) * float64(size) * 0.61))
 }
 
 // group is a part of the picture, with what is drawn in it, from back to front.
@@ -69,7 +73,7 @@ type text struct {
 // picture is everything with its place.
 type picture struct {
 	Width, Height int
-	Title         string
+	Title         string // empty within a page
 	Style         template.CSS
 	Groups        []group
 }
@@ -81,7 +85,7 @@ var pictureTemplate = template.Must(template.New("picture").Parse(pictureSource)
 
 // SVG draws the rack as a network diagram. The text in it can be selected and searched, there is no
 // script in it, and it follows the reader's choice of light or dark.
-func (v *View) SVG(w io.Writer) error { return pictureTemplate.Execute(w, v.picture()) }
+func (v *View) SVG(w io.Writer) error { return pictureTemplate.Execute(w, v.picture(v.Title)) }
 
 // signs stand before the names of containers, and mean what the colours mean.
 const (
@@ -97,28 +101,32 @@ func signOf(role plan.Role) string {
 
 // picture lays everything out: title, panels of facts, and the hosts in rows that hang on rails of
 // the LAN, which comes down at the left from the gateway.
-func (v *View) picture() picture {
+func (v *View) picture(title string) picture {
 	hosts := v.byImportance()
 	boxWidth := v.boxWidth()
 	columns := columnsFor(len(hosts))
-	width := max(smallest, 2*margin+trunk+columns*(boxWidth+spacing)-spacing)
+	width := max(factsWide, trunk+columns*(boxWidth+spacing)-spacing)
 
-	p := picture{Title: "Network plan of " + v.Title, Width: width, Style: pictureStyle()}
-	y := margin + 16
-	title := group{Texts: []text{{margin, y, "k3-title", v.Title}}}
-	if x := margin + textWidth(v.Title, 20) + spacing; x+textWidth(v.counts(), 12) < width-margin {
-		title.Texts = append(title.Texts, text{x, y, "k3-pale", v.counts()})
+	p := picture{Style: pictureStyle()}
+	y := margin
+	if title != "" {
+		p.Title = "Network plan of " + title
+		g := group{Texts: []text{{margin, y + 16, "k3-title", title}}}
+		counts := joined(", ", v.counts(), problemCounts(v.Problems))
+		if x := margin + textWidth(title, 20) + spacing; x+textWidth(counts, 12) < margin+width {
+			g.Texts = append(g.Texts, text{x, y + 16, "k3-pale", counts})
+		}
+		p.Groups = append(p.Groups, g)
+		y += 36
 	}
-	p.Groups = append(p.Groups, title)
-	y += 20
 
-	panels, bottom := v.panels(margin, y, width-2*margin)
-	p.Groups = append(p.Groups, panels...)
+	panels, bottom := v.panels(margin, y, width)
 	gateway := panels[0].Boxes[0]
 	trunkX := margin + trunk/2
 	y = bottom + spacing
 
 	var rails []string
+	var machines []group
 	railY := y
 	for row := range slices.Chunk(hosts, columns) {
 		railY = y
@@ -137,7 +145,7 @@ func (v *View) picture() picture {
 			last = x
 		}
 		rails = append(rails, fmt.Sprintf("M%d %dH%d", trunkX, railY, last))
-		p.Groups = append(p.Groups, drawn...)
+		machines = append(machines, drawn...)
 		y = railY + drop + height + spacing
 	}
 	lan := group{Class: "k3-lan", Paths: append(rails, fmt.Sprintf("M%d %dV%d", trunkX, gateway.Y+gateway.H, railY)),
@@ -145,11 +153,27 @@ func (v *View) picture() picture {
 	if v.Subnet != "" {
 		lan.Texts = append(lan.Texts, text{margin + trunk + pad + wireSpace, bottom + spacing + 17, "k3-word k3-pale", "LAN " + v.Subnet})
 	}
-	// behind the hosts
-	p.Groups = slices.Insert(p.Groups, 1+len(panels), lan)
-	p.Groups = append(p.Groups, v.legend(y+8))
-	p.Height = y + 8 + margin
+	p.Groups = slices.Concat(p.Groups, panels, []group{lan}, machines)
+	p.Groups = append(p.Groups, v.legend(y+8, slices.ContainsFunc(p.Groups, group.alarmed)))
+	p.Width, p.Height = rightOf(p.Groups)+margin, y+8+margin
 	return p
+}
+
+// rightOf is where the last of boxes and texts ends.
+func rightOf(groups []group) (right int) {
+	for _, g := range groups {
+		for _, b := range g.Boxes {
+			right = max(right, b.X+b.W)
+		}
+		for _, t := range g.Texts {
+			size := 12
+			if t.Class == "k3-title" {
+				size = 20
+			}
+			right = max(right, t.X+textWidth(t.Text, size))
+		}
+	}
+	return right
 }
 
 // columnsFor gives the number of columns: a few hosts in one row, many in a shape like a page.
@@ -182,7 +206,7 @@ func (v *View) byImportance() []Host {
 func (v *View) boxWidth() int {
 	need := narrowest
 	for _, h := range v.Hosts {
-		need = max(need, 2*pad+wireSpace+textWidth(h.Name+"   ", 14))
+		need = max(need, 2*pad+wireSpace+max(textWidth(h.Name+"   ", 14), textWidth("via "+h.Target, 11)))
 		for _, c := range h.Containers {
 			need = max(need, 3*pad+2*wireSpace+textWidth(signAgent+" "+c.Name, 12))
 		}
@@ -190,26 +214,33 @@ func (v *View) boxWidth() int {
 	return min(need, widest)
 }
 
-// broken breaks a text into lines of at most width pixels, after a hyphen, point or blank if it can.
+// broken breaks a text into lines of at most width pixels, at a blank if it can, or else behind a sign.
 func broken(s string, size, width int) []string {
 	most := max(width*100/(size*61), 8)
 	var lines []string
-	for runes := []rune(s); len(runes) > 0; {
-		if len(runes) <= most {
-			lines = append(lines, string(runes))
-			break
-		}
+	runes := []rune(s)
+	for len(runes) > most {
 		at := most
-		for i := most; i > most/2; i-- {
-			if strings.ContainsRune("-. ", runes[i-1]) {
+		for _, signs := range []string{" ", "-.:=/@,"} {
+			if i := lastOf(signs, runes[:most+1]); i > most/3 {
 				at = i
 				break
 			}
 		}
 		lines = append(lines, strings.TrimSpace(string(runes[:at])))
-		runes = runes[at:]
+		runes = []rune(strings.TrimLeft(string(runes[at:]), " "))
 	}
-	return lines
+	return append(lines, string(runes))
+}
+
+// lastOf is the place behind the last sign in a line, which may hang over the line if it is a blank.
+func lastOf(signs string, line []rune) int {
+	for i := len(line); i > 0; i-- {
+		if strings.ContainsRune(signs, line[i-1]) && (i < len(line) || line[i-1] == ' ') {
+			return i
+		}
+	}
+	return 0
 }
 
 // writer sets lines of text below each other.
@@ -228,6 +259,16 @@ func (w *writer) write(s, class string, size, step int) {
 	}
 }
 
+// title is a name, beside which there is room for the mark of problems.
+func (w *writer) title(s, class string, size, step int, problems plan.Problems) {
+	width := w.width
+	if len(problems) > 0 {
+		w.width -= badge
+	}
+	w.write(s, class, size, step)
+	w.width = width
+}
+
 // hostGroup draws a host at a place and gives the height that it needs.
 func hostGroup(h Host, x, y, width int) (group, int) {
 	g := group{Class: "k3-machine", Search: h.searchText(), Boxes: []box{{x, y, width, 0, "k3-host"}}}
@@ -235,20 +276,13 @@ func hostGroup(h Host, x, y, width int) (group, int) {
 	portX := x + pad + wireSpace/2
 	g.Ports = []port{{portX, y}}
 
-	problems := h.AllProblems()
-	name := *w
-	name.width -= 20 // for the mark of problems
-	name.write(h.Name, "k3-name", 14, lineStep+2)
-	w.y, w.texts = name.y, name.texts
-	address := h.AddressText()
-	if h.Target != "" {
-		address += " @ " + h.Target
-	}
-	w.write(address, "", 12, lineStep)
-	w.write(h.Interface, "k3-word k3-pale", 11, lineStep)
-	w.write("admin "+h.Admin, "k3-word k3-pale", 11, lineStep)
-	if len(h.Tags) > 0 {
-		w.write("@"+strings.Join(h.Tags, " @"), "k3-word k3-pale", 11, lineStep)
+	w.title(h.Name, "k3-name", 14, lineStep+2, h.Problems)
+	w.write(h.AddressText(), "", 12, lineStep)
+	for _, fact := range []string{
+		prefixed("via ", h.Target), joined(", ", h.Interface, h.unusual()), prefixed("admin ", h.Admin),
+		prefixed("@", strings.Join(h.Tags, " @")),
+	} {
+		w.write(fact, "k3-word k3-pale", 11, lineStep)
 	}
 	bottom := w.y + pad
 	g.Texts = w.texts
@@ -262,15 +296,24 @@ func hostGroup(h Host, x, y, width int) (group, int) {
 	if len(h.Containers) == 0 {
 		bottom += 2
 	}
-	if len(problems) > 0 {
-		g.Groups = append(g.Groups, alarmGroup(problems, x+width-26, y+8))
-	}
+	g.Groups = append(g.Groups, alarms(h.Problems, x+width, y)...)
 	return g, bottom + 2 - y
 }
 
-func alarmGroup(problems plan.Problems, x, y int) group {
-	return group{Class: "k3-problem", Hint: problemText(problems), Boxes: []box{{x, y, 18, 18, "k3-alarm"}},
-		Texts: []text{{x + 6, y + 13, "k3-on-alarm", signAlarm}}}
+// unusual is what most machines are not.
+func (h Host) unusual() string {
+	words := []string{h.System, h.Boot}
+	return joined(", ", slices.DeleteFunc(words, func(word string) bool { return word == usualSystem || word == usualBoot })...)
+}
+
+// alarms marks problems in the upper right corner of a box, if there are any.
+func alarms(problems plan.Problems, right, top int) []group {
+	if len(problems) == 0 {
+		return nil
+	}
+	x, y := right-badge-8, top+8
+	return []group{{Class: "k3-problem", Hint: problemText(problems), Boxes: []box{{x, y, badge, badge, "k3-alarm"}},
+		Texts: []text{{x + 6, y + 13, "k3-on-alarm", signAlarm}}}}
 }
 
 func containerGroup(c Container, x, y, width int) (group, int) {
@@ -282,48 +325,55 @@ func containerGroup(c Container, x, y, width int) (group, int) {
 		class = "k3-agent"
 	}
 	w := &writer{x: x + pad, y: y + 2, width: width - 2*pad}
-	w.write(signOf(c.Role)+" "+c.Name, "k3-bold", 12, lineStep)
+	w.title(signOf(c.Role)+" "+c.Name, "k3-bold", 12, lineStep, c.Problems)
 	w.write(c.What(), "k3-word", 11, lineStep)
-	if c.Address.IsValid() {
-		w.write(c.Address.String(), "", 12, lineStep)
-	}
+	w.write(c.AddressText(), "", 12, lineStep)
 	w.write(strings.Join(slices.Concat(c.Labels, c.Taints), " "), "k3-word", 11, lineStep-2)
 	height := w.y + 9 - y
-	return group{Boxes: []box{{x, y, width, height, class}}, Texts: w.texts}, height
+	return group{Boxes: []box{{x, y, width, height, class}}, Texts: w.texts, Groups: alarms(c.Problems, x+width, y)}, height
 }
 
 // panel is a box with facts above the hosts.
 type panel struct {
 	headline string
 	lines    []string
+	// keys of network.yaml whose problems are marked here
+	keys []string
 }
 
 // panels draws the facts about the whole; the first one is the gateway. It gives where they end.
 func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 	n := v.Network
 	panels := []panel{
-		{"gateway", []string{validAddress(n.Gateway), prefixed("DNS ", strings.Join(n.Nameservers, " "))}},
-		{"quorum of etcd", v.quorumLines()},
+		{"gateway", []string{n.Gateway, prefixed("DNS ", strings.Join(n.Nameservers, " "))}, []string{"gateway", "netmask", "nameservers"}},
+		{"quorum of etcd", v.quorumLines(), nil},
 	}
 	if v.Quorum.Servers > 0 {
-		panels = append(panels, panel{"inside k3s", []string{signAgent + " pods      " + n.PodCIDR, signAgent + " services  " + n.ServiceCIDR}})
+		panels = append(panels, panel{"inside k3s", []string{prefixed("pods      ", n.PodCIDR), prefixed("services  ", n.ServiceCIDR)},
+			[]string{"pod_cidr", "service_cidr"}})
 	}
 	k3s := ""
 	if n.Versions.K3s != nil {
 		k3s = "k3s    " + *n.Versions.K3s
 	}
-	panels = append(panels, panel{"versions", []string{"NixOS  " + n.Versions.NixOS, k3s}})
+	panels = append(panels, panel{"versions", []string{prefixed("NixOS  ", n.Versions.NixOS), k3s}, []string{"versions.nixos", "versions.k3s"}})
 	if v.Free.Of > 0 {
-		panels = append(panels, panel{"free addresses", []string{fmt.Sprintf("%d of %d", v.Free.Number, v.Free.Of), prefixed("next ", v.firstFree())}})
-	}
-	if len(v.Problems) > 0 {
-		errors := v.Problems.Errors()
-		panels = append(panels, panel{"problems", []string{signAlarm + " " + count(errors, "error"), "  " + count(len(v.Problems)-errors, "warning")}})
+		next := ""
+		if v.Free.Next.Host != nil {
+			next = "next host " + v.Free.Next.Host.String()
+		}
+		panels = append(panels, panel{"free addresses", []string{fmt.Sprintf("%d of %d", v.Free.Number, v.Free.Of), next}, []string{"address_range"}})
 	}
 	const height = 2*pad + 3*lineStep
 	left, right := x, x+width
-	for _, p := range panels {
+	for i, p := range panels {
+		problems := slices.DeleteFunc(slices.Clone(v.Problems), func(problem plan.Problem) bool {
+			return !inNetwork(problem) || !slices.Contains(p.keys, problem.Column)
+		})
 		need := textWidth(p.headline, 12)
+		if len(problems) > 0 {
+			need += badge + pad
+		}
 		for _, l := range p.lines {
 			need = max(need, textWidth(l, 12))
 		}
@@ -331,7 +381,11 @@ func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 		if left > x && left+need > right {
 			left, y = x, y+height+spacing
 		}
-		g := group{Class: "k3-fact", Boxes: []box{{left, y, need, height, "k3-panel"}},
+		class := "k3-panel"
+		if i == 0 {
+			class += " k3-gateway"
+		}
+		g := group{Class: "k3-fact", Boxes: []box{{left, y, need, height, class}}, Groups: alarms(problems, left+need, y),
 			Texts: []text{{left + pad, y + pad + 11, "k3-word k3-pale", p.headline}}}
 		at := y + pad + 13
 		for _, l := range p.lines {
@@ -342,7 +396,7 @@ func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 		}
 		groups = append(groups, g)
 		left += need + spacing
-		if len(groups) == 1 {
+		if i == 0 {
 			// the LAN comes down from the first panel: nothing else may stand below it
 			x += trunk
 		}
@@ -366,33 +420,46 @@ func (v *View) quorumLines() []string {
 	return []string{signs, v.Quorum.String()}
 }
 
-func (v *View) firstFree() string {
-	if len(v.Free.Ranges) == 0 {
-		return ""
-	}
-	return v.Free.Ranges[0].First.String()
+// alarmed tells whether anything in the group is marked.
+func (g group) alarmed() bool {
+	return g.Class == "k3-problem" || slices.ContainsFunc(g.Groups, group.alarmed)
 }
 
-// legend says what the signs mean.
-func (v *View) legend(y int) group {
+// legend says what the signs mean that are in the picture.
+func (v *View) legend(y int, alarmed bool) group {
 	g := group{Class: "k3-legend"}
 	x := margin + trunk
-	for _, entry := range []struct{ sign, meaning, class string }{
-		{signInit, "init server", "k3-server k3-init"}, {signServer, "server, votes in etcd", "k3-server"},
-		{signAgent, "agent, runs pods", "k3-agent"}, {signAlarm, "problem", "k3-alarm"},
-	} {
-		if entry.sign == signAlarm && len(v.Problems) == 0 {
-			continue
-		}
-		g.Boxes = append(g.Boxes, box{x, y - 13, 18, 18, entry.class})
-		class := ""
-		if entry.sign == signAlarm {
-			class = "k3-on-alarm"
-		}
-		g.Texts = append(g.Texts, text{x + 5, y, class, entry.sign}, text{x + 26, y, "k3-word k3-pale", entry.meaning})
-		x += 26 + textWidth(entry.meaning, 11) + 24
+	explain := func(meaning string) {
+		g.Texts = append(g.Texts, text{x + 26, y, "k3-word k3-pale", meaning})
+		x += 26 + textWidth(meaning, 11) + 24
 	}
+	drawn := func(role plan.Role) bool {
+		return slices.ContainsFunc(v.Hosts, func(h Host) bool { return h.Has(role) })
+	}
+	for _, entry := range []struct {
+		drawn                                bool
+		sign, meaning, class, classOfTheSign string
+	}{
+		{drawn(plan.Init), signInit, "init server", "k3-server k3-init", ""},
+		{drawn(plan.Server), signServer, "server, votes in etcd", "k3-server", ""},
+		{drawn(plan.Agent), signAgent, "agent, runs pods", "k3-agent", ""},
+		{alarmed, signAlarm, "problem", "k3-alarm", "k3-on-alarm"},
+	} {
+		if entry.drawn {
+			g.Boxes = append(g.Boxes, box{x, y - 13, badge, badge, entry.class})
+			g.Texts = append(g.Texts, text{x + 5, y, entry.classOfTheSign, entry.sign})
+			explain(entry.meaning)
+		}
+	}
+	g.Paths = []string{fmt.Sprintf("M%d %dH%d", x, y-4, x+badge)}
+	g.Ports = []port{{x + badge/2, y - 4}}
+	explain("port in the LAN (macvlan)")
 	return g
+}
+
+// inNetwork tells whether a problem is one of network.yaml, versions.yaml, or the sheet for both.
+func inNetwork(p plan.Problem) bool {
+	return strings.Contains(p.File, "network") || strings.Contains(p.File, "versions")
 }
 
 // searchText is everything of a host that people may look for, in lower case.
@@ -410,11 +477,7 @@ func (h Host) searchText() string {
 }
 
 func (c Container) searchText() string {
-	words := []string{c.Name, c.What(), c.MAC}
-	if c.Address.IsValid() {
-		words = append(words, c.Address.String())
-	}
-	words = slices.Concat(words, c.Labels, c.Taints, ownWords(c.Own))
+	words := slices.Concat([]string{c.Name, c.What(), c.MAC, c.AddressText()}, c.Labels, c.Taints, ownWords(c.Own))
 	if len(c.Problems) > 0 {
 		words = append(words, "problem")
 	}

@@ -15,13 +15,17 @@ import (
 // tables is a project of which only the tables are known.
 type tables struct{ hosts, k3s, network string }
 
-func (ts tables) view(t *testing.T, name string) *View {
-	t.Helper()
-	p, problems := plan.Load(fstest.MapFS{
+func (ts tables) load() (*plan.Plan, plan.Problems) {
+	return plan.Load(fstest.MapFS{
 		"plans/hosts.csv":    {Data: []byte(ts.hosts)},
 		"plans/k3s.csv":      {Data: []byte(ts.k3s)},
 		"plans/network.yaml": {Data: []byte(ts.network)},
 	})
+}
+
+func (ts tables) view(t *testing.T, name string) *View {
+	t.Helper()
+	p, problems := ts.load()
 	return New(p, problems, name)
 }
 

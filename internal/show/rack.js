@@ -1,7 +1,7 @@
 "use strict";
 (() => {
-  const table = document.querySelector("#addresses tbody");
-  const rows = [...table.rows];
+  const table = document.querySelector("#addresses");
+  const rows = [...table.tBodies]; // an entry with its problems
   const machines = [...document.querySelectorAll(".k3-machine")];
   const search = document.querySelector("#search");
   const found = document.querySelector("#found");
@@ -19,13 +19,16 @@
     found.textContent = words.length ? `${hits} of ${rows.length}` : `${rows.length} entries`;
   };
   search.addEventListener("input", look);
-  search.addEventListener("keydown", event => {
-    if (event.key === "Escape") { search.value = ""; look(); }
-  });
+  const showAll = () => { search.value = ""; look(); };
+  search.addEventListener("keydown", event => { if (event.key === "Escape") showAll(); });
+  for (const link of document.querySelectorAll("a[href^='#']")) link.addEventListener("click", showAll);
 
   // A click on a header sorts by its column, another one turns the order.
   const headers = [...document.querySelectorAll("#addresses th")];
-  const keyOf = (row, column) => row.cells[column].dataset.key ?? row.cells[column].textContent.trim();
+  const keyOf = (row, column) => {
+    const cell = row.rows[0].cells[column];
+    return cell.dataset.key ?? cell.textContent.trim();
+  };
   headers.forEach((header, column) => header.querySelector("button").addEventListener("click", () => {
     const down = header.getAttribute("aria-sort") === "ascending";
     for (const other of headers) other.removeAttribute("aria-sort");

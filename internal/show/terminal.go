@@ -26,8 +26,9 @@ var (
 	ofHost   = plain.Bold(true)
 	ofServer = plain.Foreground(lipgloss.Blue)
 	ofInit   = plain.Foreground(lipgloss.Blue).Bold(true)
-	ofAgent  = plain.Foreground(lipgloss.Yellow)
 	ofError  = plain.Foreground(lipgloss.Red).Bold(true)
+	// styles are those of the kinds of addresses; others are plain, agents too: yellow is for warnings
+	styles = map[string]lipgloss.Style{"host": ofHost, "init server": ofInit, "server": ofServer}
 )
 
 // line is a row of a table with the style of its cells.
@@ -47,7 +48,7 @@ const gap = 2 // blanks between columns
 
 // table draws lines below headers, within the width.
 func (t Terminal) table(headers []string, lines []line) string {
-	widths := naturalWidths(headers, lines)
+	widths := fitted(naturalWidths(headers, lines), leastWidths(headers, lines), t.Width)
 	drawn := table.New().Border(lipgloss.HiddenBorder()).
 		BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).
 		BorderHeader(false).BorderColumn(false).BorderRow(false).
@@ -65,21 +66,37 @@ func (t Terminal) table(headers []string, lines []line) string {
 			}
 			return style
 		})
-	if len(headers) > 0 {
-		drawn.Headers(headers...)
+	broken := func(cells []string) []string {
+		cells = slices.Clone(cells)
+		for i := range cells {
+			width := widths[i]
+			if i < len(widths)-1 {
+				width -= gap
+			}
+			cells[i] = breakCell(cells[i], width)
+		}
+		return cells
 	}
+	drawn.Headers(broken(headers)...)
 	for _, l := range lines {
-		drawn.Row(l.cells...)
-	}
-	if total(widths) > t.Width {
-		drawn.Width(t.Width)
+		drawn.Row(broken(l.cells)...)
 	}
 	return trimLines(drawn.String()) + "\n"
 }
 
+// breakCell breaks a cell into lines; below a branch of the tree or an indented text they are indented.
+func breakCell(cell string, width int) string {
+	for lead, below := range map[string]string{"├ ": "│ ", "└ ": "  ", "  ": "  "} {
+		if text, ok := strings.CutPrefix(cell, lead); ok {
+			return lead + strings.ReplaceAll(lipgloss.Wrap(text, max(width-lipgloss.Width(below), 1), "."), "\n", "\n"+below)
+		}
+	}
+	return lipgloss.Wrap(cell, max(width, 1), ".")
+}
+
 // naturalWidths are the widths of the columns, gaps included, if nothing is broken into lines.
 func naturalWidths(headers []string, lines []line) []int {
-	widths := make([]int, max(len(headers), cellsOf(lines)))
+	widths := make([]int, len(headers))
 	take := func(cells []string) {
 		for i, cell := range cells {
 			w := lipgloss.Width(cell)
@@ -96,18 +113,54 @@ func naturalWidths(headers []string, lines []line) []int {
 	return widths
 }
 
+// leastWidths are how narrow the columns may become: addresses, interfaces and places stay whole.
+func leastWidths(headers []string, lines []line) []int {
+	widths := naturalWidths(headers, lines)
+	for i, header := range headers {
+		least := 10
+		switch header {
+		case "", "ADDRESS", "INTERFACE", "FROM":
+			continue
+		case "NAME", "HOST", "VALUE":
+			least = 20
+		case "KIND": // words stay whole
+			least = len(header)
+			for _, l := range lines {
+				for word := range strings.FieldsSeq(l.cells[i]) {
+					least = max(least, len(word))
+				}
+			}
+		}
+		widths[i] = min(widths[i], least+gap)
+	}
+	return widths
+}
+
+// fitted takes from the columns that have most to spare, until the table fits. Where it cannot, it
+// takes from the widest.
+func fitted(widths, least []int, width int) []int {
+	for _, least := range [][]int{least, slices.Repeat([]int{gap + 1}, len(widths))} {
+		for total(widths) > width {
+			most := 0
+			for i := range widths {
+				if widths[i]-least[i] > widths[most]-least[most] {
+					most = i
+				}
+			}
+			if widths[most] <= least[most] {
+				break
+			}
+			widths[most]--
+		}
+	}
+	return widths
+}
+
 func total(widths []int) (sum int) {
 	for _, w := range widths {
 		sum += w
 	}
 	return sum
-}
-
-func cellsOf(lines []line) int {
-	if len(lines) == 0 {
-		return 0
-	}
-	return len(lines[0].cells)
 }
 
 // trimLines takes away blanks at the end of lines.
@@ -136,24 +189,12 @@ func (v *View) columns() []column {
 		{header: "ADMIN", of: func(h Host) string { return h.Admin }},
 		{header: "TAGS", of: func(h Host) string { return strings.Join(h.Tags, " ") }},
 		{header: "TARGET", of: func(h Host) string { return h.Target }},
-		{header: "SYSTEM", of: func(h Host) string { return h.System }, usual: "x86_64-linux"},
-		{header: "BOOT", of: func(h Host) string { return h.Boot }, usual: string(plan.EFI)},
+		{header: "SYSTEM", of: func(h Host) string { return h.System }, usual: usualSystem},
+		{header: "BOOT", of: func(h Host) string { return h.Boot }, usual: usualBoot},
 		{header: "LABELS", of: nothing, ofContainer: func(c Container) string { return strings.Join(c.Labels, " ") }},
 		{header: "TAINTS", of: nothing, ofContainer: func(c Container) string { return strings.Join(c.Taints, " ") }},
 	}
-	var own []string
-	for _, h := range v.Hosts {
-		for name := range h.Own {
-			own = append(own, name)
-		}
-		for _, c := range h.Containers {
-			for name := range c.Own {
-				own = append(own, name)
-			}
-		}
-	}
-	slices.Sort(own)
-	for _, name := range slices.Compact(own) {
+	for _, name := range v.ownColumns() {
 		columns = append(columns, column{header: strings.ToUpper(name),
 			of:          func(h Host) string { return h.Own[name] },
 			ofContainer: func(c Container) string { return c.Own[name] }})
@@ -184,8 +225,8 @@ func (v *View) cells(c column) (cells []string, telling bool) {
 	return cells, telling
 }
 
-// always is how many of the columns behind name, address and kind are shown whether there is room
-// or not: interface, admin and tags.
+// always is how many of the columns behind name, address and kind are shown even if others must be
+// broken into lines for them: interface, admin and tags.
 const always = 3
 
 // Cluster draws the hosts with their containers, and below what there is to say of the whole.
@@ -200,12 +241,8 @@ func (t Terminal) Cluster(v *View) string {
 			if i == len(h.Containers)-1 {
 				branch = "└ "
 			}
-			address := ""
-			if c.Address.IsValid() {
-				address = c.Address.String()
-			}
-			name, style := marked(branch+c.Name, styleOf(c.Role), c.Problems)
-			lines = append(lines, line{[]string{name, address, c.What()}, style})
+			name, style := marked(branch+c.Name, styles[c.What()], c.Problems)
+			lines = append(lines, line{[]string{name, c.AddressText(), c.What()}, style})
 		}
 	}
 	var left []string
@@ -219,7 +256,11 @@ func (t Terminal) Cluster(v *View) string {
 			wider[j].cells = append(slices.Clone(wider[j].cells), cells[j])
 		}
 		widerHeaders := append(slices.Clone(headers), c.header)
-		if i >= always && total(naturalWidths(widerHeaders, wider)) > t.Width {
+		need := naturalWidths(widerHeaders, wider)
+		if i < always {
+			need = leastWidths(widerHeaders, wider)
+		}
+		if total(need) > t.Width {
 			left = append(left, strings.ToLower(c.header))
 			continue
 		}
@@ -228,19 +269,24 @@ func (t Terminal) Cluster(v *View) string {
 
 	var b strings.Builder
 	if v.Title != "" {
-		b.WriteString(t.styled(headline, v.Title) + "\n\n")
+		b.WriteString(t.styled(headline, lipgloss.Wrap(v.Title, t.Width, ".")) + "\n\n")
 	}
 	b.WriteString(t.table(headers, lines))
-	if len(left) > 0 {
-		b.WriteString(t.noRoom(strings.Join(left, ", "), "a wider window, or show host NAME"))
+	b.WriteString(t.noRoom(left, "a wider window, or show host NAME"))
+	facts := v.summary()
+	if len(v.Problems) > 0 {
+		facts = append(facts, Fact{"problems", problemCounts(v.Problems) + ": k3splan validate shows them"})
 	}
-	b.WriteString("\n" + t.facts(v.Summary()))
+	b.WriteString("\n" + t.facts(facts))
 	return b.String()
 }
 
-// noRoom says which columns are missing, and what shows them.
-func (t Terminal) noRoom(columns, remedy string) string {
-	text := "no room for: " + columns + " (" + remedy + ")"
+// noRoom says which columns are missing, if any, and what shows them.
+func (t Terminal) noRoom(columns []string, remedy string) string {
+	if len(columns) == 0 {
+		return ""
+	}
+	text := "no room for: " + strings.Join(columns, ", ") + " (" + remedy + ")"
 	return t.styled(faint, lipgloss.Wrap(text, t.Width, " ")) + "\n"
 }
 
@@ -253,17 +299,6 @@ func marked(name string, style lipgloss.Style, problems plan.Problems) (string, 
 		style = ofError
 	}
 	return name, style
-}
-
-func styleOf(role plan.Role) lipgloss.Style {
-	switch role {
-	case plan.Init:
-		return ofInit
-	case plan.Server:
-		return ofServer
-	default:
-		return ofAgent
-	}
 }
 
 // facts draws names and texts; a long text goes on below itself.

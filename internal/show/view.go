@@ -4,10 +4,14 @@ package show
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"golang.org/x/text/collate"
+	"golang.org/x/text/language"
 
 	"k3splan/internal/plan"
 )
@@ -16,7 +20,7 @@ import (
 type View struct {
 	// Title is the domain, or what the caller calls the project.
 	Title string `json:"title"`
-	// Hosts are sorted by name.
+	// Hosts are sorted by name, numbers in names by their value.
 	Hosts   []Host            `json:"hosts"`
 	Network plan.NetworkModel `json:"network"`
 	// Subnet is "10.0.100.0/24", or "" if the plan has an error in it.
@@ -50,6 +54,12 @@ type Host struct {
 	Problems plan.Problems `json:"problems"`
 }
 
+// What need not be told of a host.
+const (
+	usualSystem = "x86_64-linux"
+	usualBoot   = string(plan.EFI)
+)
+
 // Container is a k3s server or agent.
 type Container struct {
 	Name    string            `json:"name"`
@@ -69,6 +79,14 @@ func (c Container) What() string {
 		return "init server"
 	}
 	return string(c.Role)
+}
+
+// AddressText is the container's address, "" if it is wrong.
+func (c Container) AddressText() string {
+	if !c.Address.IsValid() {
+		return ""
+	}
+	return c.Address.String()
 }
 
 // Quorum is what etcd needs.
@@ -99,7 +117,7 @@ func (q Quorum) String() string {
 type Address struct {
 	IP   netip.Addr `json:"ip"`
 	Name string     `json:"name"`
-	// What is "gateway", "nameserver", "host", "target", "init server", "server" or "agent".
+	// What is "gateway", "nameserver", "host", "target", "init server", "server", "agent" or "tls_san".
 	What string `json:"what"`
 	// Host is the machine that it belongs to, "" if that is none of the plan.
 	Host      string `json:"host"`
@@ -107,28 +125,20 @@ type Address struct {
 	MAC       string `json:"mac"`
 }
 
-// Free are the addresses of the LAN that the plan gives no meaning.
+// Free are the addresses that something new may get.
 type Free struct {
-	Number int     `json:"number"`
-	Of     int     `json:"of"`
-	Ranges []Range `json:"ranges"`
-}
-
-// Range is from First to Last, both included.
-type Range struct {
-	First netip.Addr `json:"first"`
-	Last  netip.Addr `json:"last"`
-}
-
-func (r Range) String() string {
-	if r.First == r.Last {
-		return r.First.String()
-	}
-	first, last := r.First.As4(), r.Last.As4()
-	if [3]byte(first[:3]) == [3]byte(last[:3]) {
-		return fmt.Sprintf("%s–%d", r.First, last[3])
-	}
-	return fmt.Sprintf("%s–%s", r.First, r.Last)
+	Number int `json:"number"`
+	// Of is how many there are, used ones included: those of Range if the plan sets one, else those of the
+	// subnet.
+	Of     int                 `json:"of"`
+	Range  *plan.AddressRange  `json:"range"`
+	Ranges []plan.AddressRange `json:"ranges"`
+	// Next are the addresses that `add` gives; null if there is none.
+	Next struct {
+		Host   *netip.Addr `json:"host"`
+		Server *netip.Addr `json:"server"`
+		Agent  *netip.Addr `json:"agent"`
+	} `json:"next"`
 }
 
 // New makes the view of a plan with its project's problems. name is what the plan is called if it
@@ -144,8 +154,11 @@ func New(p *plan.Plan, problems plan.Problems, name string) *View {
 	for _, host := range p.Hosts {
 		v.Hosts = append(v.Hosts, newHost(host, problems))
 	}
+	// node-10 comes after node-9
+	order := collate.New(language.Und, collate.Numeric)
+	slices.SortStableFunc(v.Hosts, func(a, b Host) int { return order.CompareString(a.Name, b.Name) })
 	v.Used = used(p)
-	v.Free = free(p.Network.Subnet, v.Used)
+	v.Free = free(p)
 	return v
 }
 
@@ -233,7 +246,7 @@ func used(p *plan.Plan) []Address {
 		all = append(all, Address{IP: n.Gateway, Name: "gateway", What: "gateway"})
 	}
 	for _, server := range n.Nameservers {
-		if n.Subnet.IsValid() && n.Subnet.Contains(server) && server != n.Gateway {
+		if n.Subnet.Contains(server) && server != n.Gateway {
 			all = append(all, Address{IP: server, Name: "nameserver", What: "nameserver"})
 		}
 	}
@@ -242,7 +255,7 @@ func used(p *plan.Plan) []Address {
 			all = append(all, Address{host.Address, host.Name, "host", host.Name, host.Interface, host.MAC})
 		}
 		target, err := netip.ParseAddr(host.Target.Host)
-		if err == nil && target != host.Address && n.Subnet.IsValid() && n.Subnet.Contains(target) {
+		if err == nil && target != host.Address && n.Subnet.Contains(target) {
 			all = append(all, Address{IP: target, Name: host.Name, What: "target", Host: host.Name, Interface: host.Interface})
 		}
 		for _, c := range host.Containers() {
@@ -252,61 +265,90 @@ func used(p *plan.Plan) []Address {
 			}
 		}
 	}
+	for _, name := range n.TLSSAN {
+		address, err := netip.ParseAddr(name)
+		known := slices.ContainsFunc(all, func(a Address) bool { return a.IP == address })
+		if err == nil && !known && n.Subnet.Contains(address) {
+			all = append(all, Address{IP: address, Name: "Kubernetes API", What: "tls_san"})
+		}
+	}
 	slices.SortStableFunc(all, func(a, b Address) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Name, b.Name)) })
 	return orEmpty(all)
 }
 
-// free gives the gaps between the used addresses. It does not walk through the addresses: a LAN may
-// have millions.
-func free(subnet netip.Prefix, used []Address) Free {
-	f := Free{Ranges: []Range{}}
-	if !subnet.IsValid() {
-		return f
+func free(p *plan.Plan) Free {
+	all := p.Network.AddressRange
+	f := Free{Ranges: p.Free(), Of: size(all)}
+	if p.Network.Where("address_range") != "" {
+		f.Range = &all
 	}
-	first := number(subnet.Masked().Addr()) + 1
-	last := number(subnet.Masked().Addr()) + 1<<(32-subnet.Bits()) - 2 // the last one is for broadcasts
-	f.Of = int(last - first + 1)
-	gap := func(from, to int64) {
-		if from <= to {
-			f.Number += int(to - from + 1)
-			f.Ranges = append(f.Ranges, Range{address(from), address(to)})
+	for _, r := range f.Ranges {
+		f.Number += size(r)
+	}
+	for role, next := range map[plan.Role]**netip.Addr{"": &f.Next.Host, plan.Server: &f.Next.Server, plan.Agent: &f.Next.Agent} {
+		if address := p.NextAddress(role); address.IsValid() {
+			*next = &address
 		}
 	}
-	next := first
-	for _, a := range used {
-		if n := number(a.IP); n >= next && n <= last {
-			gap(next, n-1)
-			next = n + 1
-		}
-	}
-	gap(next, last)
 	return f
 }
 
-func number(a netip.Addr) int64 {
+// size is the number of addresses in a range, 0 if the plan has an error instead of one.
+func size(r plan.AddressRange) int {
+	if !r.First.IsValid() {
+		return 0
+	}
+	return number(r.Last) - number(r.First) + 1
+}
+
+func number(a netip.Addr) int {
 	b := a.As4()
-	return int64(b[0])<<24 | int64(b[1])<<16 | int64(b[2])<<8 | int64(b[3])
+	return int(binary.BigEndian.Uint32(b[:]))
 }
 
-func address(n int64) netip.Addr {
-	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+// short gives a range without what both ends have in common: "10.0.0.4–11".
+func short(r plan.AddressRange) string {
+	first, last := r.First.As4(), r.Last.As4()
+	switch {
+	case first == last:
+		return r.First.String()
+	case [3]byte(first[:3]) == [3]byte(last[:3]):
+		return fmt.Sprintf("%s–%d", r.First, last[3])
+	}
+	return fmt.Sprintf("%s–%s", r.First, r.Last)
 }
 
-// Some gives the first of the ranges in words, at most max of them.
-func (f Free) Some(max int) string {
+// facts say which addresses are free, at most max ranges of them, and which ones are given next.
+func (f Free) facts(max int) []Fact {
+	if f.Of == 0 {
+		return nil
+	}
+	number := fmt.Sprintf("%d of %d addresses", f.Number, f.Of)
+	if f.Range != nil {
+		number = fmt.Sprintf("%d of the %d of address_range %s", f.Number, f.Of, short(*f.Range))
+	}
+	facts := []Fact{{"free", joined(": ", number, f.some(max))}}
+	if f.Number > 0 {
+		facts = append(facts, Fact{"next", fmt.Sprintf("host %s, server %s, agent %s", f.Next.Host, f.Next.Server, f.Next.Agent)})
+	}
+	return facts
+}
+
+// some gives the first of the ranges in words, at most max of them.
+func (f Free) some(max int) string {
 	var parts []string
 	for i, r := range f.Ranges {
 		if i == max {
-			parts = append(parts, fmt.Sprintf("%d more ranges", len(f.Ranges)-max))
+			parts = append(parts, count(len(f.Ranges)-max, "more range"))
 			break
 		}
-		parts = append(parts, r.String())
+		parts = append(parts, short(r))
 	}
 	return strings.Join(parts, ", ")
 }
 
-// Summary is what there is to say about the cluster as a whole, one fact a row.
-func (v *View) Summary() []Fact {
+// summary is what there is to say about the cluster as a whole, without its problems.
+func (v *View) summary() []Fact {
 	text := func(s *string) string {
 		if s == nil {
 			return ""
@@ -316,10 +358,10 @@ func (v *View) Summary() []Fact {
 	facts := []Fact{
 		{"rack", v.counts()},
 		{"quorum", v.Quorum.String()},
-		{"network", joined(", ", v.Subnet, prefixed("gateway ", validAddress(v.Network.Gateway)), prefixed("DNS ", strings.Join(v.Network.Nameservers, " ")))},
+		{"network", joined(", ", v.Subnet, prefixed("gateway ", v.Network.Gateway), prefixed("DNS ", strings.Join(v.Network.Nameservers, " ")))},
 	}
 	if v.Quorum.Servers > 0 {
-		facts = append(facts, Fact{"inside k3s", fmt.Sprintf("pods %s, services %s", v.Network.PodCIDR, v.Network.ServiceCIDR)})
+		facts = append(facts, Fact{"inside k3s", joined(", ", prefixed("pods ", v.Network.PodCIDR), prefixed("services ", v.Network.ServiceCIDR))})
 		if len(v.Network.TLSSAN) > 0 {
 			facts = append(facts, Fact{"API also as", strings.Join(v.Network.TLSSAN, ", ")})
 		}
@@ -328,14 +370,7 @@ func (v *View) Summary() []Fact {
 	if v.Network.Timezone != nil {
 		facts = append(facts, Fact{"time zone", *v.Network.Timezone})
 	}
-	if v.Free.Of > 0 {
-		facts = append(facts, Fact{"free", joined(": ", fmt.Sprintf("%d of %d addresses", v.Free.Number, v.Free.Of), v.Free.Some(6))})
-	}
-	if len(v.Problems) > 0 {
-		errors := v.Problems.Errors()
-		facts = append(facts, Fact{"problems", fmt.Sprintf("%s, %s: k3splan validate shows them", count(errors, "error"), count(len(v.Problems)-errors, "warning"))})
-	}
-	return facts
+	return append(facts, v.Free.facts(6)...)
 }
 
 // counts says how much of everything there is.
@@ -346,7 +381,12 @@ func (v *View) counts() string {
 			agents++
 		}
 	}
-	return fmt.Sprintf("%s, %s, %s", count(len(v.Hosts), "host"), count(v.Quorum.Servers, "server"), count(agents, "agent"))
+	return joined(", ", count(len(v.Hosts), "host"), some(v.Quorum.Servers, "server"), some(agents, "agent"))
+}
+
+func problemCounts(problems plan.Problems) string {
+	errors := problems.Errors()
+	return joined(", ", some(errors, "error"), some(len(problems)-errors, "warning"))
 }
 
 // Fact is something to know, by its name.
@@ -363,12 +403,12 @@ func prefixed(prefix, text string) string {
 	return prefix + text
 }
 
-// validAddress is text, or "" for what netip says of no address.
-func validAddress(text string) string {
-	if _, err := netip.ParseAddr(text); err != nil {
+// some counts what is there, and is silent about nothing.
+func some(n int, noun string) string {
+	if n == 0 {
 		return ""
 	}
-	return text
+	return count(n, noun)
 }
 
 func count(n int, noun string) string {

@@ -1,0 +1,90 @@
+package plan
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Free gives the addresses that something new may get, as ranges in their order: those of the
+// network's AddressRange that nothing of the plan has.
+func (p *Plan) Free() []AddressRange {
+	free := []AddressRange{}
+	next, last := p.Network.AddressRange.First, p.Network.AddressRange.Last
+	for _, address := range p.taken() {
+		if address.Less(next) || last.Less(address) {
+			continue
+		}
+		if next.Less(address) {
+			free = append(free, AddressRange{next, address.Prev()})
+		}
+		if next = address.Next(); !next.IsValid() { // 255.255.255.255
+			return free
+		}
+	}
+	if next.IsValid() && !last.Less(next) {
+		free = append(free, AddressRange{next, last})
+	}
+	return free
+}
+
+// NextAddress is the free address that a new server or agent gets, or with no role a new host: the
+// first one after those of its kind, or else the first of all. Without any it is the zero Addr.
+func (p *Plan) NextAddress(role Role) (next netip.Addr) {
+	var last netip.Addr
+	for _, host := range p.Hosts {
+		address := host.Address
+		if role != "" {
+			address = host.containerAddress(role)
+		}
+		if p.Network.AddressRange.Contains(address) && last.Less(address) {
+			last = address
+		}
+	}
+	free := p.Free()
+	for _, r := range free {
+		if last.Less(r.First) {
+			return r.First
+		}
+	}
+	if len(free) > 0 {
+		return free[0].First
+	}
+	return netip.Addr{}
+}
+
+// containerAddress is that of the host's agent or, for both roles of servers, its server.
+func (h *Host) containerAddress(role Role) netip.Addr {
+	container := h.Server
+	if role == Agent {
+		container = h.Agent
+	}
+	if container == nil {
+		return netip.Addr{}
+	}
+	return container.Address
+}
+
+// taken are the addresses that nothing new may get, sorted.
+func (p *Plan) taken() []netip.Addr {
+	network := p.Network
+	taken := append([]netip.Addr{network.Gateway}, network.Nameservers...)
+	if network.Subnet.IsValid() {
+		taken = append(taken, network.Subnet.Addr(), lastAddress(network.Subnet))
+	}
+	names := slices.Clone(network.TLSSAN)
+	for _, host := range p.Hosts {
+		taken = append(taken, host.Address)
+		names = append(names, host.Target.Host)
+		for _, c := range host.Containers() {
+			taken = append(taken, c.Address)
+		}
+	}
+	for _, name := range names {
+		if address, err := netip.ParseAddr(name); err == nil {
+			taken = append(taken, address)
+		}
+	}
+	taken = slices.DeleteFunc(taken, func(address netip.Addr) bool { return !address.Is4() })
+	slices.SortFunc(taken, netip.Addr.Compare)
+	return taken
+}

@@ -1,0 +1,77 @@
+package plan
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+)
+
+func tablesOf(hosts, k3s, network string) fstest.MapFS {
+	return fstest.MapFS{hostsFile: {Data: []byte(hosts)}, k3sFile: {Data: []byte(k3s)}, networkFile: {Data: []byte(network)}}
+}
+
+// Free tells the same as asking for each address of the range.
+func TestFree(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	address := func() string { return fmt.Sprintf("10.0.100.%d", random.IntN(34)) }
+	for range 300 {
+		first, last := random.IntN(34), random.IntN(34)
+		network := "netmask: 27\ngateway: 10.0.100.1\nnameservers: [" + address() + ", 9.9.9.9]\ntls_san: [" + address() + ", api]\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"
+		if first <= last {
+			network += fmt.Sprintf("address_range: 10.0.100.%d-10.0.100.%d\n", first, last)
+		}
+		hosts := "name,interface,ip,admin\na,e,dhcp@" + address() + ",x\nb,e," + address() + "@" + address() + ",x\n"
+		p, _ := Load(tablesOf(hosts, "host,name,type,ip\nb,s,init,"+address()+"\nb,t,agent,"+address()+"\n", network))
+		taken := map[netip.Addr]bool{}
+		for _, a := range p.taken() {
+			taken[a] = true
+		}
+		var want, got []string
+		for a := p.Network.AddressRange.First; p.Network.AddressRange.Contains(a); a = a.Next() {
+			if !taken[a] {
+				want = append(want, a.String())
+			}
+		}
+		for _, r := range p.Free() {
+			for a := r.First; r.Contains(a); a = a.Next() {
+				got = append(got, a.String())
+			}
+		}
+		require.Equal(t, want, got, "%s%s", network, hosts)
+		for _, role := range []Role{"", Init, Server, Agent} {
+			if next := p.NextAddress(role); len(want) == 0 {
+				require.False(t, next.IsValid())
+			} else {
+				require.Contains(t, want, next.String())
+			}
+		}
+	}
+}
+
+func TestNextAddress(t *testing.T) {
+	p, problems := Load(tablesOf(
+		"name,interface,ip,admin\na,e,10.0.100.2,x\nb,e,10.0.100.60,x\n",
+		"host,name,type,ip\na,s,init,10.0.100.12\nb,t,agent,10.0.100.22\na,u,agent,10.0.100.62\n",
+		"netmask: 24\ngateway: 10.0.100.1\naddress_range: 10.0.100.12-10.0.100.40\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"))
+	require.Zero(t, problems.Errors(), "%v", problems)
+	require.Equal(t, "10.0.100.13", p.NextAddress("").String(), "no host is in the range")
+	require.Equal(t, "10.0.100.13", p.NextAddress(Server).String())
+	require.Equal(t, "10.0.100.23", p.NextAddress(Agent).String())
+}
+
+// Without a network, or where everything is taken, nothing is free.
+func TestNothingFree(t *testing.T) {
+	for name, network := range map[string]string{
+		"no network":    "gateway: x\nnetmask: 99\n",
+		"full":          "gateway: 10.0.100.1\nnetmask: 30\n",
+		"a range of it": "gateway: 10.0.100.1\nnetmask: 24\naddress_range: 10.0.100.0-10.0.100.2\n",
+	} {
+		p, _ := Load(tablesOf("name,interface,ip,admin\na,e,10.0.100.2,x\n", "host,name,type,ip\n", network))
+		require.Empty(t, p.Free(), name)
+		require.False(t, p.NextAddress("").IsValid(), name)
+	}
+}
