@@ -56,11 +56,16 @@ func (f *cellFlags) list(flag, column, usage string, complete cobra.CompletionFu
 	_ = f.command.RegisterFlagCompletionFunc(flag, complete)
 }
 
-// values gives the cells that were given, and those of the arguments.
-func (f *cellFlags) values(cells map[string]string) (map[string]string, error) {
+// values gives the cells that were given, and those that the command itself tells: column, value, and
+// so on.
+func (f *cellFlags) values(told ...string) (map[string]string, error) {
+	cells := map[string]string{}
+	for i := 0; i < len(told); i += 2 {
+		cells[told[i]] = strings.ToLower(strings.TrimSpace(told[i+1]))
+	}
 	for column, value := range f.cells {
-		if *value != "" {
-			cells[column] = *value
+		if text := strings.TrimSpace(*value); text != "" {
+			cells[column] = text
 		}
 	}
 	for column, values := range f.lists {
@@ -106,11 +111,11 @@ the first free one after those of the other hosts, unless --ip names one.`,
 	cells.list("tag", "tags", "a `TAG` to select the host by", a.completeValues(func(h *plan.Host) []string { return h.Tags }))
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
-		values, err := cells.values(map[string]string{"name": args[0]})
+		values, err := cells.values("name", args[0])
 		if err != nil {
 			return err
 		}
-		return e.run(func(tables *edit.Edit) error { return tables.AddHost(values) })
+		return e.run(func(tables *edit.Edit) error { return tables.AddHost(values) }, e.thenInstall(values["name"]))
 	}
 	return command
 }
@@ -144,11 +149,11 @@ are chosen as those of the other servers, unless --name and --ip tell them.`,
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
-		values, err := cells.values(map[string]string{"host": args[0]})
+		values, err := cells.values("host", args[0], "type", string(role))
 		if err != nil {
 			return err
 		}
-		return e.run(func(tables *edit.Edit) error { return tables.AddContainer(role, values) })
+		return e.run(func(tables *edit.Edit) error { return tables.AddContainer(role, values) }, e.thenDeploy)
 	}
 	return command
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/edit"
+	"k3splan/internal/plan"
 )
 
 func (a *app) renameCommand() *cobra.Command {
@@ -23,7 +26,16 @@ they are renamed by themselves. Where else the old name stands in your files is 
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
-		return e.run(func(tables *edit.Edit) error { return tables.Rename(args[0], args[1]) })
+		return e.run(func(tables *edit.Edit) error { return tables.Rename(args[0], args[1]) }, e.thenDeploy)
 	}
 	return command
+}
+
+// namesOf are the names of all hosts and containers.
+func namesOf(p *plan.Plan) []string {
+	names := p.HostNames()
+	for _, c := range slices.Concat(p.Servers(), p.Agents()) {
+		names = append(names, c.Name)
+	}
+	return names
 }
