@@ -395,6 +395,21 @@ func TestRenameThereAndBack(t *testing.T) {
 	requireSame(t, fsys, change(t, renamed, func(e *Edit) error { return e.Rename("a-much-longer-name", "olaf") }))
 }
 
+// A column that needed no blanks gets some if the others have them; the last one never.
+func TestRenameAmongAlignedColumns(t *testing.T) {
+	for before, want := range map[string]string{
+		"name,interface,ip        ,admin\nolaf,eno1     ,10.0.100.2,a\n":             "name,interface,ip        ,admin\no   ,eno1     ,10.0.100.2,a\n",
+		"interface, ip         , admin, name\neno1     , 10.0.100.2 , a    , olaf\n": "interface, ip         , admin, name\neno1     , 10.0.100.2 , a    , o\n",
+		"name,interface,ip ,admin\nolaf,eno1,10.0.100.2 ,a\n":                        "name,interface,ip ,admin\no,eno1,10.0.100.2 ,a\n",
+	} {
+		fsys := rack(t)
+		fsys[plan.HostsFile] = &fstest.MapFile{Data: []byte(before)}
+		fsys[plan.K3sFile] = &fstest.MapFile{Data: []byte("host,name,type,ip\n")}
+		renamed := change(t, fsys, func(e *Edit) error { return e.Rename("olaf", "o") })
+		require.Equal(t, want, string(renamed[plan.HostsFile].Data))
+	}
+}
+
 // rack gives the tables of the example.
 func rack(t *testing.T) fstest.MapFS {
 	t.Helper()
@@ -413,6 +428,7 @@ func TestStyle(t *testing.T) {
 		{"plain", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,a\n", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,a\nnew,eno1,10.0.100.3,a\n"},
 		{"no last line end", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,a", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,a\nnew,eno1,10.0.100.3,a"},
 		{"CRLF and semicolons", "name;interface;ip;admin\r\nolaf;eno1;10.0.100.2;a\r\n", "name;interface;ip;admin\r\nolaf;eno1;10.0.100.2;a\r\nnew;eno1;10.0.100.3;a\r\n"},
+		{"CRLF, no last line end", "name,interface,ip,admin\r\nolaf,eno1,10.0.100.2,a", "name,interface,ip,admin\r\nolaf,eno1,10.0.100.2,a\r\nnew,eno1,10.0.100.3,a"},
 		{"all in quotes", "\"name\",\"interface\",\"ip\",\"admin\",\"x\"\n\"olaf\",\"eno1\",\"10.0.100.2\",\"a\",\"\"\n",
 			"\"name\",\"interface\",\"ip\",\"admin\",\"x\"\n\"olaf\",\"eno1\",\"10.0.100.2\",\"a\",\"\"\n\"new\",\"eno1\",\"10.0.100.3\",\"a\",\"\"\n"},
 		{"one column in quotes", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,\"a\"\n", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,\"a\"\nnew,eno1,10.0.100.3,\"a\"\n"},
@@ -470,7 +486,9 @@ func TestAddresses(t *testing.T) {
 		{"past nameservers, targets and names of the API", "olaf,eno1,10.0.100.8@10.0.100.10,a\n", "tls_san: [10.0.100.11]\n", "10.0.100.12"},
 		{"never the broadcast address", "olaf,eno1,10.0.100.254,a\n", "", "10.0.100.2"},
 		{"of the range", "olaf,eno1,10.0.100.2,a\n", "address_range: 10.0.100.40-10.0.100.50\n", "10.0.100.40"},
-		{"next in the range", "olaf,eno1,10.0.100.40,a\nulf,eno1,10.0.100.60,a\n", "address_range: 10.0.100.40-10.0.100.50\n", "10.0.100.41"},
+		{"next in the range", "olaf,eno1,10.0.100.45,a\nulf,eno1,10.0.100.60,a\n", "address_range: 10.0.100.40-10.0.100.50\n", "10.0.100.46"},
+		{"from the beginning of the range again", "olaf,eno1,10.0.100.40,a\nulf,eno1,10.0.100.50,a\n", "address_range: 10.0.100.40-10.0.100.50\n", "10.0.100.41"},
+		{"a range that ends with the network", "olaf,eno1,10.0.100.254,a\n", "address_range: 10.0.100.252/30\n", "10.0.100.252"},
 		{"a range that begins with the network", "olaf,eno1,10.0.100.9,a\n", "address_range: 10.0.100.0/30\n", "10.0.100.2"},
 		{"full", "olaf,eno1,10.0.100.40,a\nulf,eno1,10.0.100.41,a\n", "address_range: 10.0.100.40-10.0.100.41\n", ""},
 	} {
@@ -611,6 +629,50 @@ func TestPlanThatIsWrongAlready(t *testing.T) {
 		require.Equal(t, "interface-invalid", invalid.Problems[0].Code)
 	}
 	load(t, change(t, fsys, func(e *Edit) error { return e.RemoveHost("karl") }))
+
+	fsys = rack(t)
+	fsys[plan.HostsFile] = &fstest.MapFile{Data: []byte(strings.ReplaceAll(string(fsys[plan.HostsFile].Data), "10.0.100.6", "10.0.100.5"))}
+	e, err := Open(fsys)
+	require.NoError(t, err)
+	require.NoError(t, e.RemoveHost("rolf")) // above the two rows, which move
+	_, fresh, err := e.Result()
+	require.Zero(t, fresh.Errors())
+	var invalid *Invalid
+	require.ErrorAs(t, err, &invalid)
+	require.True(t, invalid.Already)
+
+	fsys = change(t, rack(t), func(e *Edit) error { return e.RemoveContainer("rolf", false) }) // with a warning
+	e, err = Open(fsys)
+	require.NoError(t, err)
+	require.NoError(t, e.Rename("karl", "all"))
+	_, _, err = e.Result()
+	require.ErrorAs(t, err, &invalid)
+	require.Len(t, invalid.Problems, 1)
+}
+
+// A table that is written while it is read is one of the two, never a mixture.
+func TestOpenReadsOnce(t *testing.T) {
+	fsys := growing{rack(t), map[string]int{}}
+	e, err := Open(fsys)
+	require.NoError(t, err)
+	require.Equal(t, len(e.hosts.rows()), len(e.plan.Hosts))
+}
+
+// growing is a project that somebody else adds hosts to.
+type growing struct {
+	fstest.MapFS
+	reads map[string]int
+}
+
+func (g growing) ReadFile(file string) ([]byte, error) {
+	data, err := g.MapFS.ReadFile(file)
+	if file == plan.HostsFile {
+		for i := range g.reads[file] {
+			data = fmt.Appendf(data, "more-%d,eno1,10.0.100.%d,more,,,\n", i, 40+i)
+		}
+		g.reads[file]++
+	}
+	return data, err
 }
 
 func TestWorkbookIsRefused(t *testing.T) {
@@ -648,11 +710,11 @@ func TestFilesFollow(t *testing.T) {
 	for from := range follow {
 		write(from, "here")
 	}
-	stay := []string{"nixConfigs/olaf-2.nix", "nixConfigs/olaf-k3s-server.nix", "secrets/olaf-2.pub", "secrets/alice-olaf-2.pub", "secrets/xolaf.pub", "secrets/all.pub", "nixConfigs/all.nix"}
+	stay := []string{"secrets/x-olafpasswd", "secrets/x-olaf_ed25519", "nixConfigs/olaf-2.nix", "nixConfigs/olaf-k3s-server.nix", "secrets/olaf-2.pub", "secrets/alice-olaf-2.pub", "secrets/xolaf.pub", "secrets/all.pub", "nixConfigs/all.nix"}
 	for _, file := range stay {
 		write(file, "# see olaf\n# olaf-2, xolaf\nconfig.cluster.Olaf.ip")
 	}
-	write("plans/known_hosts", "# olaf\nolaf-2 ssh-ed25519 AAAA\nolaf ssh-ed25519 BBBB made by k3splan\n")
+	write("plans/known_hosts", "# olaf\nolaf-2 ssh-ed25519 AAAA\nolaf ssh-ed25519 BBBB made by k3splan\nulf ssh-ed25519 CCCC was olaf once\n")
 	e, err := Open(os.DirFS(dir))
 	require.NoError(t, err)
 	require.NoError(t, e.Rename("olaf", "olga"))
@@ -665,7 +727,7 @@ func TestFilesFollow(t *testing.T) {
 	require.Equal(t, follow, moved)
 	require.Equal(t, Aftermath{Left: []string{}, Taken: []string{}, Kept: []string{"olaf-k3s-server", "olaf-k3s-agent"}, Mentions: []string{
 		"nixConfigs/all.nix:1", "nixConfigs/all.nix:3", "nixConfigs/olaf-2.nix:1", "nixConfigs/olaf-2.nix:3",
-		"nixConfigs/olaf-k3s-server.nix:1", "nixConfigs/olaf-k3s-server.nix:3", "plans/known_hosts:1",
+		"nixConfigs/olaf-k3s-server.nix:1", "nixConfigs/olaf-k3s-server.nix:3", "plans/known_hosts:1", "plans/known_hosts:4",
 	}}, e.Aftermath(p))
 	require.NoError(t, e.Write(dir))
 	for from, to := range follow {
@@ -678,7 +740,7 @@ func TestFilesFollow(t *testing.T) {
 	load(t, os.DirFS(dir))
 	known, err := os.ReadFile(filepath.Join(dir, "plans/known_hosts"))
 	require.NoError(t, err)
-	require.Equal(t, "# olaf\nolaf-2 ssh-ed25519 AAAA\nolga ssh-ed25519 BBBB made by k3splan\n", string(known))
+	require.Equal(t, "# olaf\nolaf-2 ssh-ed25519 AAAA\nolga ssh-ed25519 BBBB made by k3splan\nulf ssh-ed25519 CCCC was olaf once\n", string(known))
 
 	// what is left of a host, and what finds a new one
 	require.NoError(t, os.Rename(filepath.Join(dir, "nixConfigs/all.nix"), filepath.Join(dir, "nixConfigs/@storage.nix")))
@@ -687,23 +749,23 @@ func TestFilesFollow(t *testing.T) {
 	require.NoError(t, e.RemoveHost("karl"))
 	p, _, err = e.Result()
 	require.NoError(t, err)
-	require.Empty(t, e.Aftermath(p).Left, "ulrich has the tag, too")
-	for _, edit := range []func(*Edit) error{
-		func(e *Edit) error { return e.RemoveHost("karl") },
-		func(e *Edit) error { return e.RemoveHost("ulrich") },
-		func(e *Edit) error { return e.RemoveHost("olaf-2") },
-	} {
+	require.Equal(t, Aftermath{Left: []string{}, Taken: []string{}, Kept: []string{}, Mentions: []string{}}, e.Aftermath(p), "ulrich has the tag, too")
+	require.NoError(t, e.Write(dir))
+	var left Aftermath
+	for _, name := range []string{"ulrich", "olaf-2"} {
 		e, err = Open(os.DirFS(dir))
 		require.NoError(t, err)
-		require.NoError(t, edit(e))
+		require.NoError(t, e.RemoveHost(name))
 		p, _, err = e.Result()
 		require.NoError(t, err)
 		require.NoError(t, e.Write(dir))
+		left = e.Aftermath(p)
+		if name == "ulrich" {
+			require.Equal(t, []string{"nixConfigs/@storage.nix"}, left.Left)
+		}
 	}
-	left := e.Aftermath(p)
 	require.Equal(t, []string{"nixConfigs/olaf-2.nix", "secrets/alice-olaf-2.pub", "secrets/olaf-2.pub", "plans/known_hosts:2"}, left.Left)
-	require.Contains(t, left.Mentions, "nixConfigs/olaf-k3s-server.nix:2")
-	require.NotContains(t, strings.Join(left.Mentions, " "), "known_hosts")
+	require.Equal(t, []string{"nixConfigs/@storage.nix:2", "nixConfigs/olaf-k3s-server.nix:2"}, left.Mentions)
 	e, err = Open(os.DirFS(dir))
 	require.NoError(t, err)
 	require.NoError(t, e.AddHost(map[string]string{"name": "olaf-2", "interface": "eno1", "admin": "olaf"}))
@@ -711,8 +773,12 @@ func TestFilesFollow(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, left.Left[:3], e.Aftermath(p).Taken)
 
-	// a name that is also an ending
+	// a name that is also an ending, and that of another host
 	write("nixConfigs/nix.nix", "")
+	write("secrets/b-nix.pub", "")
+	hosts, err := os.ReadFile(filepath.Join(dir, plan.HostsFile))
+	require.NoError(t, err)
+	write(plan.HostsFile, string(hosts)+"b-nix,eno1,10.0.100.17,nix,,,\n")
 	e, err = Open(os.DirFS(dir))
 	require.NoError(t, err)
 	require.NoError(t, e.Rename("nix", "neu"))
@@ -774,10 +840,16 @@ func TestWriteTakesBack(t *testing.T) {
 	require.ErrorContains(t, e.Write(dir), "plans/k3s.csv is read-only")
 	require.Equal(t, before, read())
 	require.NoError(t, os.Chmod(filepath.Join(dir, plan.K3sFile), 0o640))
+	require.NoError(t, os.Rename(filepath.Join(dir, plan.HostsFile), filepath.Join(dir, "sheet")))
+	require.NoError(t, os.Symlink("../sheet", filepath.Join(dir, plan.HostsFile)))
 	require.NoError(t, e.Write(dir))
-	info, err := os.Stat(filepath.Join(dir, plan.HostsFile))
+	info, err := os.Lstat(filepath.Join(dir, "sheet"))
 	require.NoError(t, err)
-	require.Equal(t, fs.FileMode(0o640), info.Mode().Perm(), "the mode stays")
+	require.Equal(t, fs.FileMode(0o640), info.Mode(), "the mode stays")
+	info, err = os.Lstat(filepath.Join(dir, plan.HostsFile))
+	require.NoError(t, err)
+	require.NotZero(t, info.Mode()&fs.ModeSymlink, "the link stays")
+	require.Contains(t, read(), "olga")
 }
 
 // Of changes at the same time each one arrives, or is refused.

@@ -98,9 +98,7 @@ func writer(dir, file string) (func([]byte) error, error) {
 	if mode&0o222 == 0 {
 		return nil, refuse(file+" is read-only; nothing was written", "chmod u+w "+file)
 	}
-	return func(data []byte) error {
-		return renameio.WriteFile(target, data, mode, renameio.WithExistingPermissions())
-	}, nil
+	return func(data []byte) error { return renameio.WriteFile(target, data, mode) }, nil
 }
 
 // move renames a file or a secret, never onto another one.
