@@ -33,9 +33,22 @@ type cellFlags struct {
 	own     *[]string
 }
 
-func newCellFlags(command *cobra.Command) *cellFlags {
+// newCellFlags begins with --set. own are the cells of the user's columns in rows of the table.
+func (a *app) newCellFlags(command *cobra.Command, own func(*plan.Host) []map[string]string) *cellFlags {
 	f := &cellFlags{command, map[string]*string{}, map[string]*[]string{}, new([]string)}
 	command.Flags().StringArrayVar(f.own, "set", nil, "fill a column of your own: `COLUMN=VALUE`; may be repeated")
+	columns := a.completeValues(func(h *plan.Host) (columns []string) {
+		for _, cells := range own(h) {
+			for column := range cells {
+				columns = append(columns, column+"=")
+			}
+		}
+		return columns
+	})
+	_ = command.RegisterFlagCompletionFunc("set", func(command *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
+		values, directive := columns(command, args, start)
+		return values, directive | cobra.ShellCompDirectiveNoSpace
+	})
 	return f
 }
 
@@ -100,7 +113,7 @@ the first free one after those of the other hosts, unless --ip names one.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	cells := newCellFlags(command)
+	cells := a.newCellFlags(command, func(h *plan.Host) []map[string]string { return []map[string]string{h.Own} })
 	cells.text("interface", "the network interface", a.completeValues(func(h *plan.Host) []string { return []string{h.Interface} }))
 	cells.text("ip", "the address: `ADDRESS`, ADDRESS@TARGET or dhcp@TARGET", nil)
 	cells.text("admin", "the `LOGIN` of the person who looks after it", a.completeValues(func(h *plan.Host) []string { return []string{h.Admin} }))
@@ -139,7 +152,12 @@ are chosen as those of the other servers, unless --name and --ip tell them.`,
 		command.Example = "  k3splan add agent rolf\n  k3splan add agent ulrich --label disk=large --taint storage=only:NoSchedule"
 		command.ValidArgsFunction = a.completing(hostsWhere(func(h *plan.Host) bool { return h.Agent == nil && !h.DHCP() }))
 	}
-	cells := newCellFlags(command)
+	cells := a.newCellFlags(command, func(h *plan.Host) (own []map[string]string) {
+		for _, c := range h.Containers() {
+			own = append(own, c.Own)
+		}
+		return own
+	})
 	cells.text("name", "the name of the "+kind, nil)
 	cells.text("ip", "its address", nil)
 	cells.text("mac", "its MAC address", nil)

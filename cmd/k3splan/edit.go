@@ -58,27 +58,22 @@ func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *
 	if err != nil {
 		return e.refused(err, nil)
 	}
-	before, problems := tables.Before()
+	_, already := tables.Before()
 	if err := change(tables); err != nil {
-		return e.refused(err, problems)
+		return e.refused(err, already)
 	}
 	now, fresh, err := tables.Result()
 	if err != nil {
-		return e.refused(err, problems)
+		return e.refused(err, already)
 	}
-	result := edited{Changes: diff.Changes{}, Tables: tables.Diff(), Moved: append([]edit.Move{}, tables.Moves...), Aftermath: tables.Aftermath(now)}
-	if problems.Errors() == 0 {
-		result.Changes = append(result.Changes, diff.Compare(before, now)...)
-	}
-	for i, c := range result.Changes {
-		if c.Object == diff.Host && c.Action == diff.Renamed {
-			result.Changes[i].Hint = "" // to rename the files, which are among the moves
-		}
-	}
+	result := toldOf(tables, now)
 	if !e.asJSON {
 		e.show(result)
 	}
 	e.app.printProblems(e.app.stderr, fresh)
+	if !e.asJSON {
+		e.sayLeft(result.Aftermath)
+	}
 	if err := e.confirm(); err != nil {
 		return err
 	}
@@ -92,7 +87,6 @@ func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *
 	if e.asJSON {
 		return printJSON(e.app.stdout, result)
 	}
-	e.sayLeft(result.Aftermath)
 	switch {
 	case e.dryRun:
 		e.app.say("nothing was written (--dry-run)")
@@ -100,6 +94,22 @@ func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *
 		e.app.say("next: %s", strings.Join(next(dir, now), "\n      "))
 	}
 	return nil
+}
+
+// toldOf is what there is to tell of a change that leads to a plan.
+func toldOf(tables *edit.Edit, now *plan.Plan) edited {
+	told := edited{Changes: diff.Changes{}, Tables: tables.Diff(), Moved: append([]edit.Move{}, tables.Moves...), Aftermath: tables.Aftermath(now)}
+	before, problems := tables.Before()
+	if problems.Errors() > 0 {
+		return told
+	}
+	for _, c := range diff.Compare(before, now) {
+		if c.Object == diff.Host && c.Action == diff.Renamed {
+			c.Hint = "" // to rename the files, which are among the moves
+		}
+		told.Changes = append(told.Changes, c)
+	}
+	return told
 }
 
 // refused prints the problems of a plan that cannot be, or gives the reason of a refusal, after the
@@ -182,8 +192,8 @@ func (e *editing) sayLeft(a edit.Aftermath) {
 		places []string
 	}{
 		{"these containers keep their names, which a living cluster knows; k3splan rename gives them others", a.Kept},
-		{"this was here already, and belongs to the new name from now on", a.Taken},
-		{"this belongs to nothing now: delete it, unless the name comes back", a.Left},
+		{"this is here already, and belongs to the new name then", a.Taken},
+		{"this belongs to nothing then: delete it, unless the name comes back", a.Left},
 		{"the old name also stands here, which only you can judge", a.Mentions},
 	} {
 		if len(told.places) > 0 {
