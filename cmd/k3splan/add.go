@@ -16,7 +16,8 @@ func (a *app) addCommand() *cobra.Command {
 		Short: "Add a host, a server or an agent to the tables",
 		Long: `Adds a row to plans/hosts.csv or plans/k3s.csv, in the style that the table has; everything else
 keeps its bytes. What is left out is chosen: the address is the next free one of the subnet, or of
-address_range in plans/network.yaml. Nothing is written unless the plan is valid with the change.`,
+address_range in plans/network.yaml. Nothing is written unless the plan is valid with the change; what
+it means is told in the words of ` + "`k3splan diff`" + `.`,
 		Example: "  k3splan add host karl-2 --interface eno1 --admin karl\n  k3splan add server karl --dry-run\n  k3splan add agent rolf",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(command *cobra.Command, _ []string) error { return command.Help() },
@@ -105,8 +106,9 @@ func (a *app) addHostCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "host NAME",
 		Short: "Add a machine to plans/hosts.csv",
-		Long: `Adds a machine. Interface and admin need not be named if all hosts have the same. The address is
-the first free one after those of the other hosts, unless --ip names one.`,
+		Long: `Adds a machine. Interface and admin need not be named if all hosts have the same, nor the admin if
+that of each host is called like the host. The address is the first free one after those of the
+other hosts, unless --ip names one.`,
 		Example: `  k3splan add host otto --interface eno1
   k3splan add host otto --interface eno1 --admin olaf --ip 10.0.100.40@otto.example --tag storage
   k3splan add host otto --interface eth0 --set slot=6 --dry-run`,

@@ -16,7 +16,8 @@ func (a *app) renameCommand() *cobra.Command {
 		Short: "Give a host, a server or an agent another name",
 		Long: `Writes the new name into plans/hosts.csv and wherever plans/k3s.csv names the host, and renames
 your files that are named after it: nixConfigs/OLD.nix, partitioning/OLD.nix, hardware/OLD.nix,
-secrets/OLD_passwd, secrets/OLD.pub, secrets/NAME-OLD.pub and the like.
+secrets/OLD_passwd, secrets/OLD.pub, secrets/NAME-OLD.pub and the like, the entries of pass, and the
+host's lines in plans/known_hosts.
 
 The containers of a host keep their own names, because those mean something to a cluster that lives;
 they are renamed by themselves. Where else the old name stands in your files is told, not changed.`,

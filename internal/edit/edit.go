@@ -300,7 +300,7 @@ func (e *Edit) add(t *table, after record, cells, hints map[string]string) (err 
 	for _, column := range slices.Sorted(maps.Keys(cells)) {
 		value := cells[column]
 		if value != "" && !t.has(column) {
-			hint := fmt.Sprintf("add it to the header, or leave out %q", value)
+			hint := fmt.Sprintf("add it to the header and a separator to each row, or leave out %q", value)
 			if nearest := plan.Nearest(column, t.Columns); nearest != "" {
 				hint = fmt.Sprintf("did you mean %q?", nearest)
 			}

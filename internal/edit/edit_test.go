@@ -585,7 +585,7 @@ func TestAllProblemsOfAnAddition(t *testing.T) {
 	}
 	fsys := rack(t)
 	require.Equal(t, []string{
-		`plans/hosts.csv:2: boot: the table has no such column / add it to the header, or leave out "efi"`,
+		`plans/hosts.csv:2: boot: the table has no such column / add it to the header and a separator to each row, or leave out "efi"`,
 		`plans/hosts.csv:2: slto: the table has no such column / did you mean "slot"?`,
 		`plans/hosts.csv:8: interface: the cell is empty / --interface NAME; the plan has enP4p65s0, eno1, enp3s0, eth0`,
 		`plans/hosts.csv:8: tags "a,b": not a tag / separate tags by blanks`,
@@ -773,12 +773,19 @@ func TestFilesFollow(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, left.Left[:3], e.Aftermath(p).Taken)
 
+	// where the tables themselves tell a name elsewhere
+	hosts := "name,interface,ip,admin,note\nolga,eno1,10.0.100.2@olga.example,olga,\nulf,eno1,10.0.100.3,olga,\"above\nOlga\"\nrolf,eno1,10.0.100.4,olga,see olga-2\n"
+	e, err = Open(overlay{os.DirFS(dir), map[string][]byte{plan.HostsFile: []byte(hosts)}})
+	require.NoError(t, err)
+	require.NoError(t, e.Rename("olga", "ole"))
+	require.Equal(t, []mention{{plan.HostsFile, 2, "10.0.100.2@olga.example"}, {plan.HostsFile, 3, "above\nOlga"}}, e.mentions("olga")[:2])
+
 	// a name that is also an ending, and that of another host
 	write("nixConfigs/nix.nix", "")
 	write("secrets/b-nix.pub", "")
-	hosts, err := os.ReadFile(filepath.Join(dir, plan.HostsFile))
+	data, err := os.ReadFile(filepath.Join(dir, plan.HostsFile))
 	require.NoError(t, err)
-	write(plan.HostsFile, string(hosts)+"b-nix,eno1,10.0.100.17,nix,,,\n")
+	write(plan.HostsFile, string(data)+"b-nix,eno1,10.0.100.17,nix,,,\n")
 	e, err = Open(os.DirFS(dir))
 	require.NoError(t, err)
 	require.NoError(t, e.Rename("nix", "neu"))

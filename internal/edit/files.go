@@ -206,6 +206,16 @@ func (e *Edit) mentions(name string) []mention {
 	word := regexp.MustCompile(`(?i)(?:^|[^a-z0-9-])` + regexp.QuoteMeta(name) + `(?:$|[^a-z0-9-])`)
 	changed := overlay{e.fsys, e.Files()}
 	var found []mention
+	for _, t := range []*table{e.hosts, e.k3s} {
+		for i, r := range t.records {
+			for j, f := range r.fields {
+				// an admin is a person, who may be called like the machine
+				if i > 0 && !slices.Contains([]string{"name", "host", "admin"}, t.Columns[j]) && word.MatchString(f.value) {
+					found = append(found, mention{t.File, t.Records[i].Line, f.value})
+				}
+			}
+		}
+	}
 	for _, folder := range mentionFolders {
 		_ = fs.WalkDir(e.fsys, folder, func(file string, entry fs.DirEntry, err error) error {
 			if err != nil || !entry.Type().IsRegular() || strings.HasPrefix(entry.Name(), ".") {

@@ -71,15 +71,14 @@ func (e *Edit) Write(dir string) (err error) {
 	return nil
 }
 
-// lock keeps other k3splans from writing tables until unlock is called.
+// lock keeps other k3splans from writing tables until unlock is called. Where the file system has no
+// locks for folders (NFS), the comparison with what was read has to do.
 func lock(folder string) (unlock func(), err error) {
 	file, err := os.Open(folder)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
-		file.Close()
-		return nil, fmt.Errorf("lock %s: %w", folder, err)
+	for unix.Flock(int(file.Fd()), unix.LOCK_EX) == unix.EINTR {
 	}
 	return func() { file.Close() }, nil
 }
