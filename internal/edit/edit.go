@@ -218,8 +218,11 @@ func (e *Edit) AddContainer(role plan.Role, cells map[string]string) error {
 	cells["type"] = string(role)
 	hints := map[string]string{}
 	if cells["name"] == "" {
-		cells["name"] = nameFor(name, same, isAgent)
-		hints["name"] = "--name NAME gives it another one"
+		const hint = "--name NAME gives it another one"
+		cells["name"], hints["name"] = nameFor(name, same, isAgent), hint
+		if place := e.placeOf(cells["name"]); place != "" {
+			return refuse(fmt.Sprintf("the name %q is taken (%s)", cells["name"], place), hint)
+		}
 	}
 	var addresses []netip.Addr
 	for _, c := range same {

@@ -521,6 +521,10 @@ func TestRefused(t *testing.T) {
 			return e.AddHost(map[string]string{"name": "x", "interface": "eno1", "slot": "a\nb"})
 		}},
 		{"no agent there", `no agent of the name "rolf"`, "the agents are: karl-k3s-agent olaf-k3s-agent ulf-k3s-agent", func(e *Edit) error { return e.RemoveContainer("rolf", true) }},
+		{"chosen name taken", `the name "rolf-k3s-agent" is taken (plans/k3s.csv:4)`, "--name NAME", func(e *Edit) error {
+			e.plan.Host("rolf").Server.Name = "rolf-k3s-agent"
+			return e.AddContainer(plan.Agent, map[string]string{"host": "rolf"})
+		}},
 		{"agent without a server", "there is no server that an agent could join", "k3splan add server HOST", func(e *Edit) error {
 			for _, host := range e.plan.Hosts {
 				host.Server = nil
