@@ -16,7 +16,8 @@ func (a *app) addCommand() *cobra.Command {
 		Short: "Add a host, a server or an agent to the tables",
 		Long: `Adds a row to plans/hosts.csv or plans/k3s.csv, in the style that the table has; everything else
 keeps its bytes. What is left out is chosen: the address is the next free one of the subnet, or of
-address_range in plans/network.yaml. Nothing is written unless the plan is valid with the change.`,
+address_range in plans/network.yaml. Nothing is written unless the plan is valid with the change; what
+it means is told in the words of ` + "`k3splan diff`" + `.`,
 		Example: "  k3splan add host karl-2 --interface eno1 --admin karl\n  k3splan add server karl --dry-run\n  k3splan add agent rolf",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(command *cobra.Command, _ []string) error { return command.Help() },
@@ -33,9 +34,22 @@ type cellFlags struct {
 	own     *[]string
 }
 
-func newCellFlags(command *cobra.Command) *cellFlags {
+// newCellFlags begins with --set. own are the cells of the user's columns in rows of the table.
+func (a *app) newCellFlags(command *cobra.Command, own func(*plan.Host) []map[string]string) *cellFlags {
 	f := &cellFlags{command, map[string]*string{}, map[string]*[]string{}, new([]string)}
 	command.Flags().StringArrayVar(f.own, "set", nil, "fill a column of your own: `COLUMN=VALUE`; may be repeated")
+	columns := a.completeValues(func(h *plan.Host) (columns []string) {
+		for _, cells := range own(h) {
+			for column := range cells {
+				columns = append(columns, column+"=")
+			}
+		}
+		return columns
+	})
+	_ = command.RegisterFlagCompletionFunc("set", func(command *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
+		values, directive := columns(command, args, start)
+		return values, directive | cobra.ShellCompDirectiveNoSpace
+	})
 	return f
 }
 
@@ -56,11 +70,16 @@ func (f *cellFlags) list(flag, column, usage string, complete cobra.CompletionFu
 	_ = f.command.RegisterFlagCompletionFunc(flag, complete)
 }
 
-// values gives the cells that were given, and those of the arguments.
-func (f *cellFlags) values(cells map[string]string) (map[string]string, error) {
+// values gives the cells that were given, and those that the command itself tells: column, value, and
+// so on.
+func (f *cellFlags) values(told ...string) (map[string]string, error) {
+	cells := map[string]string{}
+	for i := 0; i < len(told); i += 2 {
+		cells[told[i]] = strings.ToLower(strings.TrimSpace(told[i+1]))
+	}
 	for column, value := range f.cells {
-		if *value != "" {
-			cells[column] = *value
+		if text := strings.TrimSpace(*value); text != "" {
+			cells[column] = text
 		}
 	}
 	for column, values := range f.lists {
@@ -87,15 +106,16 @@ func (a *app) addHostCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "host NAME",
 		Short: "Add a machine to plans/hosts.csv",
-		Long: `Adds a machine. Interface and admin need not be named if all hosts have the same. The address is
-the first free one after those of the other hosts, unless --ip names one.`,
+		Long: `Adds a machine. Interface and admin need not be named if all hosts have the same, nor the admin if
+that of each host is called like the host. The address is the first free one after those of the
+other hosts, unless --ip names one.`,
 		Example: `  k3splan add host otto --interface eno1
   k3splan add host otto --interface eno1 --admin olaf --ip 10.0.100.40@otto.example --tag storage
   k3splan add host otto --interface eth0 --set slot=6 --dry-run`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	cells := newCellFlags(command)
+	cells := a.newCellFlags(command, func(h *plan.Host) []map[string]string { return []map[string]string{h.Own} })
 	cells.text("interface", "the network interface", a.completeValues(func(h *plan.Host) []string { return []string{h.Interface} }))
 	cells.text("ip", "the address: `ADDRESS`, ADDRESS@TARGET or dhcp@TARGET", nil)
 	cells.text("admin", "the `LOGIN` of the person who looks after it", a.completeValues(func(h *plan.Host) []string { return []string{h.Admin} }))
@@ -106,11 +126,11 @@ the first free one after those of the other hosts, unless --ip names one.`,
 	cells.list("tag", "tags", "a `TAG` to select the host by", a.completeValues(func(h *plan.Host) []string { return h.Tags }))
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
-		values, err := cells.values(map[string]string{"name": args[0]})
+		values, err := cells.values("name", args[0])
 		if err != nil {
 			return err
 		}
-		return e.run(func(tables *edit.Edit) error { return tables.AddHost(values) })
+		return e.run(func(tables *edit.Edit) error { return tables.AddHost(values) }, e.thenInstall(values["name"]))
 	}
 	return command
 }
@@ -134,7 +154,12 @@ are chosen as those of the other servers, unless --name and --ip tell them.`,
 		command.Example = "  k3splan add agent rolf\n  k3splan add agent ulrich --label disk=large --taint storage=only:NoSchedule"
 		command.ValidArgsFunction = a.completing(hostsWhere(func(h *plan.Host) bool { return h.Agent == nil && !h.DHCP() }))
 	}
-	cells := newCellFlags(command)
+	cells := a.newCellFlags(command, func(h *plan.Host) (own []map[string]string) {
+		for _, c := range h.Containers() {
+			own = append(own, c.Own)
+		}
+		return own
+	})
 	cells.text("name", "the name of the "+kind, nil)
 	cells.text("ip", "its address", nil)
 	cells.text("mac", "its MAC address", nil)
@@ -144,11 +169,11 @@ are chosen as those of the other servers, unless --name and --ip tell them.`,
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
-		values, err := cells.values(map[string]string{"host": args[0]})
+		values, err := cells.values("host", args[0], "type", string(role))
 		if err != nil {
 			return err
 		}
-		return e.run(func(tables *edit.Edit) error { return tables.AddContainer(role, values) })
+		return e.run(func(tables *edit.Edit) error { return tables.AddContainer(role, values) }, e.thenDeploy)
 	}
 	return command
 }

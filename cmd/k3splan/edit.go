@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -14,7 +13,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"k3splan/internal/diff"
 	"k3splan/internal/edit"
+	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 )
 
@@ -29,7 +30,7 @@ type editing struct {
 
 func (e *editing) flags(command *cobra.Command) {
 	command.Flags().BoolVar(&e.dryRun, "dry-run", false, "show the change, and write nothing")
-	command.Flags().BoolVar(&e.asJSON, "json", false, "print {written, tables, moved, left, mentions}")
+	command.Flags().BoolVar(&e.asJSON, "json", false, "print {written, changes, tables, moved, left, taken, kept, mentions}")
 	if e.asks {
 		command.Flags().BoolVarP(&e.yes, "yes", "y", false, "do not ask")
 	}
@@ -38,111 +39,101 @@ func (e *editing) flags(command *cobra.Command) {
 // edited is what a change did, as --json prints it.
 type edited struct {
 	Written bool `json:"written"`
+	// Changes are what the change means; none if the plan was not valid before.
+	Changes diff.Changes `json:"changes"`
 	// Tables are unified diffs by file.
 	Tables map[string]string `json:"tables"`
 	Moved  []edit.Move       `json:"moved"`
-	// Left are files of the user that belong to nothing after the change.
-	Left []string `json:"left"`
-	// Mentions are places where a name stands that is another one now, "file:line".
-	Mentions []string `json:"mentions"`
+	edit.Aftermath
 }
 
-// run makes a change: show it, look at the plan that it would give, ask, write.
-func (e *editing) run(change func(*edit.Edit) error) error {
+// run makes a change: show it, look at the plan that it would give, ask, write. next are the user's
+// commands that go on from there.
+func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *plan.Plan) []string) error {
 	dir, err := e.app.dir()
 	if err != nil {
 		return err
 	}
 	tables, err := edit.Open(os.DirFS(dir))
 	if err != nil {
-		return e.refused(err, "the tables cannot be edited:")
+		return e.refused(err, nil)
 	}
-	result := edited{Tables: map[string]string{}, Moved: []edit.Move{}, Left: []string{}, Mentions: []string{}}
+	_, already := tables.Before()
 	if err := change(tables); err != nil {
-		return e.refused(err, "the tables cannot be edited:")
+		return e.refused(err, already)
 	}
-	changed, problems, err := tables.Result()
+	now, fresh, err := tables.Result()
 	if err != nil {
-		return e.refused(err, "nothing was written; the plan would have these problems:")
+		return e.refused(err, already)
 	}
-	result.Tables = tables.Diff()
-	result.Moved = append(result.Moved, tables.Moves...)
-	moved := map[string]string{}
-	for _, move := range tables.Moves {
-		moved[move.From] = move.To
-	}
-	for _, gone := range namesOf(tables.Before()) {
-		if slices.Contains(namesOf(changed), gone) {
-			continue
-		}
-		for _, file := range tables.FilesOf(gone) {
-			if moved[file] == "" {
-				result.Left = append(result.Left, file)
-			}
-		}
-		for _, m := range tables.Mentions(gone) {
-			if !slices.Contains(result.Left, m.File) {
-				result.Mentions = append(result.Mentions, fmt.Sprintf("%s:%d", cmp.Or(moved[m.File], m.File), m.Line))
-			}
-		}
-	}
+	result := toldOf(tables, now)
 	if !e.asJSON {
 		e.show(result)
 	}
-	e.app.printProblems(e.app.stderr, newIn(problems, dir))
+	e.app.printProblems(e.app.stderr, fresh)
+	if !e.asJSON {
+		e.sayLeft(result.Aftermath)
+	}
 	if err := e.confirm(); err != nil {
 		return err
 	}
 	if !e.dryRun {
 		e.warnOpen(dir, tables)
 		if err := tables.Write(dir); err != nil {
-			return err
+			return withCode(exitFailed, err)
 		}
 		result.Written = true
 	}
 	if e.asJSON {
 		return printJSON(e.app.stdout, result)
 	}
-	e.sayLeft(result)
+	switch {
+	case e.dryRun:
+		e.app.say("nothing was written (--dry-run)")
+	case result.Changes.Risk() != diff.Refuse: // else the changes' hints come first
+		e.app.say("next: %s", strings.Join(next(dir, now), "\n      "))
+	}
 	return nil
 }
 
-// namesOf are the names of all hosts and containers.
-func namesOf(p *plan.Plan) []string {
-	names := p.HostNames()
-	for _, c := range slices.Concat(p.Servers(), p.Agents()) {
-		names = append(names, c.Name)
+// toldOf is what there is to tell of a change that leads to a plan.
+func toldOf(tables *edit.Edit, now *plan.Plan) edited {
+	told := edited{Changes: diff.Changes{}, Tables: tables.Diff(), Moved: append([]edit.Move{}, tables.Moves...), Aftermath: tables.Aftermath(now)}
+	before, problems := tables.Before()
+	if problems.Errors() > 0 {
+		return told
 	}
-	return names
+	for _, c := range diff.Compare(before, now) {
+		if c.Object == diff.Host && c.Action == diff.Renamed {
+			c.Hint = "" // to rename the files, which are among the moves
+		}
+		told.Changes = append(told.Changes, c)
+	}
+	return told
 }
 
-// refused prints the problems of a plan that cannot be, or gives the reason of a refusal.
-func (e *editing) refused(err error, title string) error {
+// refused prints the problems of a plan that cannot be, or gives the reason of a refusal, after the
+// problems that the plan has already and that may be behind it.
+func (e *editing) refused(err error, already plan.Problems) error {
 	var invalid *edit.Invalid
-	if errors.As(err, &invalid) {
+	var refused *edit.Refused
+	switch {
+	case errors.As(err, &invalid):
+		title := "nothing was written; the plan would have these problems:"
+		if invalid.Already {
+			title = "nothing was written, for the plan has these problems already:"
+		}
 		e.app.say("%s", title)
 		e.app.printProblems(e.app.stderr, invalid.Problems)
 		return &exitError{code: exitInvalid, err: err, quiet: true}
-	}
-	var refused *edit.Refused
-	if errors.As(err, &refused) {
-		return &exitError{code: exitInvalid, err: err, hint: refused.Hint()}
+	case errors.As(err, &refused):
+		if already.Errors() > 0 {
+			e.app.say("the plan has these problems already:")
+			e.app.printProblems(e.app.stderr, already)
+		}
+		return withCode(exitInvalid, err)
 	}
 	return err
-}
-
-// newIn gives the problems that the project does not have yet.
-func newIn(problems plan.Problems, dir string) plan.Problems {
-	_, before := plan.Load(os.DirFS(dir))
-	known := map[plan.Problem]bool{}
-	for _, p := range before {
-		p.Line = 0 // rows move
-		known[p] = true
-	}
-	return slices.DeleteFunc(problems, func(p plan.Problem) bool {
-		p.Line = 0
-		return known[p]
-	})
 }
 
 // show prints the change.
@@ -162,6 +153,10 @@ func (e *editing) show(result edited) {
 	}
 	for _, move := range result.Moved {
 		fmt.Fprintf(a.stdout, "rename %s to %s\n", move.From, move.To)
+	}
+	if len(result.Changes) > 0 {
+		fmt.Fprintln(a.stdout)
+		a.printChanges(result.Changes)
 	}
 }
 
@@ -190,21 +185,48 @@ func (e *editing) warnOpen(dir string, tables *edit.Edit) {
 	}
 }
 
-// sayLeft tells what only the user can do about a name that is gone.
-func (e *editing) sayLeft(result edited) {
-	if len(result.Left) > 0 {
-		words := make([]string, len(result.Left))
-		for i, file := range result.Left {
-			words[i] = shellWord(file)
+// sayLeft tells what only the user can do about names that come and go.
+func (e *editing) sayLeft(a edit.Aftermath) {
+	for _, told := range []struct {
+		text   string
+		places []string
+	}{
+		{"these containers keep their names, which a living cluster knows; k3splan rename gives them others", a.Kept},
+		{"this is here already, and belongs to the new name then", a.Taken},
+		{"this belongs to nothing then: delete it, unless the name comes back", a.Left},
+		{"the old name also stands here, which only you can judge", a.Mentions},
+	} {
+		if len(told.places) > 0 {
+			e.app.say("%s:\n  %s", told.text, strings.Join(told.places, "\n  "))
 		}
-		e.app.say("these files belong to nothing now: rm %s", strings.Join(words, " "))
 	}
-	if len(result.Mentions) > 0 {
-		e.app.say("the old name also stands here, which only you can judge: %s", strings.Join(result.Mentions, " "))
+}
+
+// thenDeploy is what follows most changes.
+func (e *editing) thenDeploy(string, *plan.Plan) []string { return []string{e.command("deploy")} }
+
+// thenInstall is what follows a new machine.
+func (e *editing) thenInstall(name string) func(string, *plan.Plan) []string {
+	return func(dir string, now *plan.Plan) []string {
+		var steps []string
+		known, _ := hostkeys.Read(os.DirFS(dir), now.HostNames(), false)
+		if host := now.Host(name); !host.Target.Local {
+			if !known.Known(name) {
+				steps = append(steps, e.command("known-hosts make "+name)+"   # its ssh key; of a machine that runs: known-hosts scan")
+			}
+			steps = append(steps, e.command("boot-stick "+name+" /dev/sdX")+"   # installs it")
+		}
+		return append(steps, e.command("deploy"))
 	}
-	if e.dryRun {
-		e.app.say("nothing was written (--dry-run)")
+}
+
+// command is a command of k3splan for this project, to be pasted into a shell.
+func (e *editing) command(text string) string {
+	text = "k3splan " + text
+	if dir := e.app.projectDir; dir != "" {
+		text += " -p " + shellWord(dir)
 	}
+	return text
 }
 
 // completing offers names of the plan for the first argument.

@@ -12,8 +12,8 @@ func (a *app) removeCommand() *cobra.Command {
 		Use:   "remove",
 		Short: "Remove a host, a server or an agent from the tables",
 		Long: `Deletes rows of plans/hosts.csv and plans/k3s.csv; everything else keeps its bytes. The change is
-shown and asked about, and nothing is written unless the plan is valid with it. Your own files that
-are named after a host stay; they are named, to be deleted by you.`,
+shown and asked about, and nothing is written unless the plan is valid with it. Your own files and
+secrets that are named after a host stay; they are named, to be deleted by you.`,
 		Example: "  k3splan remove agent ulf --yes\n  k3splan remove host karl --dry-run",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(command *cobra.Command, _ []string) error { return command.Help() },
@@ -34,7 +34,7 @@ func (a *app) removeHostCommand() *cobra.Command {
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
-		return e.run(func(tables *edit.Edit) error { return tables.RemoveHost(args[0]) })
+		return e.run(func(tables *edit.Edit) error { return tables.RemoveHost(args[0]) }, e.thenDeploy)
 	}
 	return command
 }
@@ -63,7 +63,7 @@ there, too: kubectl delete node NAME.`
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
-		return e.run(func(tables *edit.Edit) error { return tables.RemoveContainer(args[0], role == plan.Agent) })
+		return e.run(func(tables *edit.Edit) error { return tables.RemoveContainer(args[0], role == plan.Agent) }, e.thenDeploy)
 	}
 	return command
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/edit"
+	"k3splan/internal/plan"
 )
 
 func (a *app) renameCommand() *cobra.Command {
@@ -13,7 +16,8 @@ func (a *app) renameCommand() *cobra.Command {
 		Short: "Give a host, a server or an agent another name",
 		Long: `Writes the new name into plans/hosts.csv and wherever plans/k3s.csv names the host, and renames
 your files that are named after it: nixConfigs/OLD.nix, partitioning/OLD.nix, hardware/OLD.nix,
-secrets/OLD_passwd, secrets/OLD.pub, secrets/NAME-OLD.pub and the like.
+secrets/OLD_passwd, secrets/OLD.pub, secrets/NAME-OLD.pub and the like, the entries of pass, and the
+host's lines in plans/known_hosts.
 
 The containers of a host keep their own names, because those mean something to a cluster that lives;
 they are renamed by themselves. Where else the old name stands in your files is told, not changed.`,
@@ -23,7 +27,16 @@ they are renamed by themselves. Where else the old name stands in your files is 
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
-		return e.run(func(tables *edit.Edit) error { return tables.Rename(args[0], args[1]) })
+		return e.run(func(tables *edit.Edit) error { return tables.Rename(args[0], args[1]) }, e.thenDeploy)
 	}
 	return command
+}
+
+// namesOf are the names of all hosts and containers.
+func namesOf(p *plan.Plan) []string {
+	names := p.HostNames()
+	for _, c := range slices.Concat(p.Servers(), p.Agents()) {
+		names = append(names, c.Name)
+	}
+	return names
 }

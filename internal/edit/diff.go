@@ -5,6 +5,7 @@ import (
 
 	"github.com/aymanbagabas/go-udiff"
 
+	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 )
 
@@ -20,10 +21,10 @@ func (e *Edit) Diff() map[string]string {
 		diffs[t.File] = udiff.Unified(t.File, t.File, lines.Replace(before), lines.Replace(t.text))
 	}
 	if e.known != nil {
-		diffs[knownHosts] = udiff.Unified(knownHosts, knownHosts, string(e.knownBefore), string(e.known))
+		diffs[hostkeys.File] = udiff.Unified(hostkeys.File, hostkeys.File, string(e.knownBefore), string(e.known))
 	}
 	return diffs
 }
 
 // Names are the names that Files can have, in the order in which they are shown.
-func Names() []string { return []string{plan.HostsFile, plan.K3sFile, knownHosts} }
+func Names() []string { return []string{plan.HostsFile, plan.K3sFile, hostkeys.File} }

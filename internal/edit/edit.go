@@ -1,31 +1,47 @@
 package edit
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 
+	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
+	"k3splan/internal/secrets"
 )
 
-// Edit is a change of a project that is not written yet. Its methods can be called one after
-// another; after an error it is good for nothing.
+// Edit is a change of a project that is not written yet. One of the methods that are named after the
+// commands makes the change; after an error the Edit is good for nothing.
 type Edit struct {
 	fsys       fs.FS
 	hosts, k3s *table
 	plan       *plan.Plan
+	// before are the problems that the plan has had already
+	before plan.Problems
+	// found are problems that the change itself has
+	found plan.Problems
+	// added is where a new row stands, and what to do about its cells by column
+	added struct {
+		file  string
+		line  int
+		hints map[string]string
+	}
 	// known is the changed file of known hosts; nil if it stays as it is
 	known, knownBefore []byte
-	// Moves are the user's files that follow a new name.
+	// vault keeps secrets that are not files of the project, entries are their names by their places;
+	// nil if there are none
+	vault   *secrets.Vault
+	entries map[string]string
+	// Moves are the user's files, and secrets kept elsewhere, that follow a new name.
 	Moves []Move
 }
 
-// Move is a file of the user that gets another name; both are relative to the project.
+// Move is a file of the user that gets another name; both are relative to the project, or places of
+// secrets that are kept elsewhere ("pass:k3splan/rack/olafpasswd").
 type Move struct {
 	From string `json:"from"`
 	To   string `json:"to"`
@@ -36,9 +52,9 @@ type Move struct {
 func Open(fsys fs.FS) (*Edit, error) {
 	if _, err := fs.Stat(fsys, plan.WorkbookFile); err == nil {
 		return nil, refuse("the plan is the workbook "+plan.WorkbookFile+", which only a spreadsheet program edits without loss",
-			"change it there, then: k3splan validate")
+			"change it there, then: k3splan validate\nfree addresses: k3splan show")
 	}
-	e := &Edit{fsys: fsys}
+	e := &Edit{}
 	var problems plan.Problems
 	for file, to := range map[string]**table{plan.HostsFile: &e.hosts, plan.K3sFile: &e.k3s} {
 		t, err := open(fsys, file)
@@ -53,10 +69,11 @@ func Open(fsys fs.FS) (*Edit, error) {
 	}
 	if len(problems) > 0 {
 		problems.Sort()
-		return nil, &Invalid{problems}
+		return nil, &Invalid{problems, true}
 	}
-	e.plan, _ = plan.Load(fsys)
-	return e, nil
+	e.fsys = overlay{fsys, map[string][]byte{plan.HostsFile: e.hosts.original, plan.K3sFile: e.k3s.original}}
+	e.plan, e.before = plan.Load(e.fsys)
+	return e, e.openVault()
 }
 
 // Files are the tables that have changed, and what follows them, by their names.
@@ -68,195 +85,54 @@ func (e *Edit) Files() map[string][]byte {
 		}
 	}
 	if e.known != nil {
-		files[knownHosts] = e.known
+		files[hostkeys.File] = e.known
 	}
 	return files
 }
 
-// Original is the content of one of Files before the change.
-func (e *Edit) Original(file string) []byte {
-	switch file {
-	case plan.HostsFile:
-		return e.hosts.original
-	case plan.K3sFile:
-		return e.k3s.original
-	}
-	return e.knownBefore
-}
+// Before is the plan as it was when the project was opened, with its problems.
+func (e *Edit) Before() (*plan.Plan, plan.Problems) { return e.plan, e.before }
 
-// Before is the plan as it was when the project was opened.
-func (e *Edit) Before() *plan.Plan { return e.plan }
-
-// Result is the plan after the change. With an error among its problems the change must not be
-// written: then the error is an *Invalid.
+// Result is the plan after the change, with the problems that it has not had before. With any error
+// the change must not be written: then the error is an *Invalid, or a *Refused.
 func (e *Edit) Result() (*plan.Plan, plan.Problems, error) {
 	p, problems := plan.Load(overlay{e.fsys, e.Files()})
-	if problems.Errors() > 0 {
-		return p, problems, &Invalid{problems}
-	}
-	return p, problems, nil
-}
-
-// AddHost adds a row to hosts.csv. What is left out is chosen: the address is the next free one,
-// interface and admin are what all hosts have in common.
-func (e *Edit) AddHost(cells map[string]string) error {
-	cells = maps.Clone(cells)
-	name := strings.ToLower(cells["name"])
-	cells["name"] = name
-	if e.plan.Host(name) != nil {
-		return refuse(fmt.Sprintf("there is a host %q already (%s)", name, e.plan.Host(name).Place), "")
-	}
-	if cells["interface"] == "" {
-		interfaces := distinct(e.plan.Hosts, func(h *plan.Host) string { return h.Interface })
-		if len(interfaces) != 1 {
-			return refuse("which network interface does the host have?", hintChoice("--interface NAME", interfaces))
-		}
-		cells["interface"] = interfaces[0]
-	}
-	if cells["admin"] == "" {
-		admins := distinct(e.plan.Hosts, func(h *plan.Host) string { return h.Admin })
-		switch {
-		case len(admins) == 1:
-			cells["admin"] = admins[0]
-		case len(admins) > 1 && !slices.ContainsFunc(e.plan.Hosts, func(h *plan.Host) bool { return h.Admin != h.Name }):
-			cells["admin"] = name // each machine has an admin of its own name
-		default:
-			return refuse("who looks after the host?", hintChoice("--admin LOGIN", admins))
+	problems = append(problems, e.found...)
+	for i, problem := range problems {
+		if hint := e.added.hints[problem.Column]; hint != "" && problem.File == e.added.file && problem.Line == e.added.line {
+			problems[i].Hint = hint
 		}
 	}
-	if err := e.chooseAddress(cells, ""); err != nil {
-		return err
+	problems.Sort()
+	fresh := e.fresh(problems)
+	switch {
+	case e.before.Errors() == 0 && fresh.Errors() > 0:
+		return p, fresh, &Invalid{fresh, false}
+	case problems.Errors() > 0:
+		return p, fresh, &Invalid{problems, fresh.Errors() == 0}
 	}
-	return e.add(e.hosts, e.hosts.records[len(e.hosts.records)-1], cells)
-}
-
-func distinct(hosts []*plan.Host, of func(*plan.Host) string) []string {
-	var values []string
-	for _, host := range hosts {
-		if value := of(host); value != "" {
-			values = append(values, value)
+	for _, move := range e.Moves {
+		if e.exists(move.To) {
+			return p, fresh, refuse(fmt.Sprintf("%s would become %s, which exists already", move.From, move.To), "rename or delete one of the two")
 		}
 	}
-	slices.Sort(values)
-	return slices.Compact(values)
+	return p, fresh, nil
 }
 
-func hintChoice(flag string, used []string) string {
-	if len(used) == 0 || len(used) > 8 {
-		return flag
-	}
-	return flag + "; the plan has " + strings.Join(used, ", ")
-}
+// lineOf finds line numbers in messages, which change with the rows above.
+var lineOf = regexp.MustCompile(`:[0-9]+\b`)
 
-// AddContainer adds a row to k3s.csv for a server or an agent. The first server of a plan becomes
-// the init server. Name and address are chosen if they are left out.
-func (e *Edit) AddContainer(role plan.Role, cells map[string]string) error {
-	cells = maps.Clone(cells)
-	name := strings.ToLower(cells["host"])
-	cells["host"] = name
-	host := e.plan.Host(name)
-	if host == nil {
-		return e.noHost(name)
+// fresh gives the problems that were not there before.
+func (e *Edit) fresh(problems plan.Problems) plan.Problems {
+	key := func(p plan.Problem) plan.Problem {
+		p.Line, p.Hint, p.Message = 0, "", lineOf.ReplaceAllString(p.Message, "")
+		return p
 	}
-	isAgent := role == plan.Agent
-	present, same := host.Server, e.plan.Servers()
-	if isAgent {
-		present, same = host.Agent, e.plan.Agents()
+	known := map[plan.Problem]bool{}
+	for _, p := range e.before {
+		known[key(p)] = true
 	}
-	if present != nil {
-		return refuse(fmt.Sprintf("host %q has %q already (%s)", name, present.Name, present.Place), "a host has at most one server and one agent")
-	}
-	if !isAgent && len(same) == 0 {
-		role = plan.Init
-	}
-	cells["type"] = string(role)
-	cells["name"] = cmp.Or(cells["name"], name+suffix(same, isAgent))
-	if err := e.chooseAddress(cells, role); err != nil {
-		return err
-	}
-	return e.add(e.k3s, e.neighbour(name, isAgent), cells)
-}
-
-func (e *Edit) noHost(name string) error {
-	hint := "the hosts are: " + strings.Join(e.plan.HostNames(), " ")
-	if nearest := plan.Nearest(name, e.plan.HostNames()); nearest != "" {
-		hint = fmt.Sprintf("did you mean %q?", nearest)
-	}
-	return refuse(fmt.Sprintf("there is no host %q in the plan", name), hint)
-}
-
-// suffix is what most containers of a kind add to the names of their hosts.
-func suffix(containers []*plan.Container, isAgent bool) string {
-	best := "-k3s-server"
-	if isAgent {
-		best = "-k3s-agent"
-	}
-	count := map[string]int{}
-	for _, c := range containers {
-		if end, ok := strings.CutPrefix(c.Name, c.Host.Name); ok && end != "" {
-			count[end]++
-			if count[end] > count[best] {
-				best = end
-			}
-		}
-	}
-	return best
-}
-
-// neighbour is the record below which a new container stands: the last of its kind where servers
-// and agents stand apart; else the host's other one where those stand together; else the last.
-func (e *Edit) neighbour(host string, isAgent bool) record {
-	rows := e.k3s.rows()
-	last := e.k3s.records[len(e.k3s.records)-1]
-	agent := func(r record) bool { return e.k3s.cell(r, "type") == string(plan.Agent) }
-	changes, lastOfKind := 0, -1
-	for i, r := range rows {
-		if i > 0 && agent(r) != agent(rows[i-1]) {
-			changes++
-		}
-		if agent(r) == isAgent {
-			lastOfKind = i
-		}
-	}
-	if changes <= 1 && lastOfKind >= 0 {
-		return rows[lastOfKind]
-	}
-	if of := e.k3s.find("host", host); len(of) > 0 {
-		return of[len(of)-1]
-	}
-	return last
-}
-
-func (e *Edit) add(t *table, after record, cells map[string]string) error {
-	for _, column := range slices.Sorted(maps.Keys(cells)) {
-		value := cells[column]
-		if value != "" && !t.has(column) {
-			return refuse(fmt.Sprintf("%s has no column %q", t.File, column), fmt.Sprintf("add it to the header, or leave out %q", value))
-		}
-		if strings.ContainsFunc(value, unicode.IsControl) {
-			return refuse(fmt.Sprintf("there is a line break or another control character in the value of %s", column), "")
-		}
-	}
-	return t.insert(after, cells)
-}
-
-// chooseAddress fills in an address that is left out: the plan's next one for a server or agent, or
-// with no role for a host.
-func (e *Edit) chooseAddress(cells map[string]string, role plan.Role) error {
-	if cells["ip"] != "" {
-		return nil
-	}
-	addresses := e.plan.Network.AddressRange
-	if !addresses.First.IsValid() {
-		_, problems := plan.Load(e.fsys)
-		return &Invalid{problems}
-	}
-	next := e.plan.NextAddress(role)
-	if !next.IsValid() {
-		return refuse(fmt.Sprintf("there is no free address in %s", addresses), "address_range in plans/network.yaml sets the range; --ip names an address")
-	}
-	cells["ip"] = next.String()
-	return nil
+	return slices.DeleteFunc(slices.Clone(problems), func(p plan.Problem) bool { return known[key(p)] })
 }
 
 // RemoveHost removes a host with its containers.
@@ -265,10 +141,42 @@ func (e *Edit) RemoveHost(name string) error {
 	if len(e.hosts.find("name", name)) == 0 {
 		return e.noHost(name)
 	}
+	if host := e.plan.Host(name); host != nil {
+		if err := e.mayGo(host.Containers()...); err != nil {
+			return err
+		}
+	}
 	if err := removeAll(e.hosts, "name", name); err != nil {
 		return err
 	}
 	return removeAll(e.k3s, "host", name)
+}
+
+// mayGo refuses to take the init server away from those who join it.
+func (e *Edit) mayGo(gone ...*plan.Container) error {
+	i := slices.IndexFunc(gone, func(c *plan.Container) bool { return c.Role == plan.Init })
+	if i < 0 {
+		return nil
+	}
+	left := func(all []*plan.Container) string {
+		return strings.Join(names(slices.DeleteFunc(all, func(c *plan.Container) bool { return slices.Contains(gone, c) })), " ")
+	}
+	if servers := left(e.plan.Servers()); servers != "" {
+		return refuse(fmt.Sprintf("%q is the init server, and others would be left without one: %s", gone[i].Name, servers),
+			fmt.Sprintf("let another one take over first: type \"init\" for it and \"server\" for %q in %s, then k3splan deploy", gone[i].Name, plan.K3sFile))
+	}
+	if agents := left(e.plan.Agents()); agents != "" {
+		return refuse(fmt.Sprintf("%q is the last server, and agents would be left without one: %s", gone[i].Name, agents), "remove them first: k3splan remove agent NAME")
+	}
+	return nil
+}
+
+func names(containers []*plan.Container) []string {
+	names := make([]string, len(containers))
+	for i, c := range containers {
+		names[i] = c.Name
+	}
+	return names
 }
 
 func removeAll(t *table, column, value string) error {
@@ -283,23 +191,24 @@ func removeAll(t *table, column, value string) error {
 // RemoveContainer removes the server or agent of a host, named by the host or by itself.
 func (e *Edit) RemoveContainer(name string, agent bool) error {
 	name = strings.ToLower(name)
-	kind := map[bool]string{true: "agent", false: "server"}[agent]
-	var names []string
-	for _, r := range e.k3s.rows() {
-		if (e.k3s.cell(r, "type") == string(plan.Agent)) != agent {
-			continue
+	kind, all := "server", e.plan.Servers()
+	if agent {
+		kind, all = "agent", e.plan.Agents()
+	}
+	for _, c := range all {
+		if name == c.Name || name == c.Host.Name {
+			if err := e.mayGo(c); err != nil {
+				return err
+			}
 		}
-		host, own := e.k3s.cell(r, "host"), e.k3s.cell(r, "name")
-		if name == host || name == own {
+	}
+	for _, r := range e.k3s.rows() {
+		isAgent := e.k3s.cell(r, "type") == string(plan.Agent)
+		if isAgent == agent && (name == e.k3s.cell(r, "host") || name == e.k3s.cell(r, "name")) {
 			return e.k3s.remove(r)
 		}
-		names = append(names, host, own)
 	}
-	hint := ""
-	if nearest := plan.Nearest(name, names); nearest != "" {
-		hint = fmt.Sprintf("did you mean %q?", nearest)
-	}
-	return refuse(fmt.Sprintf("there is no %s of the name %q, and no host of the name with one", kind, name), hint)
+	return noSuch(fmt.Sprintf("there is no %s of the name %q, and no host of the name with one", kind, name), name, kind+"s", names(all))
 }
 
 // Rename gives a host, a server or an agent another name, wherever the tables tell it, and has the
@@ -307,29 +216,19 @@ func (e *Edit) RemoveContainer(name string, agent bool) error {
 // another: a server's name is that of a member of etcd.
 func (e *Edit) Rename(old, new string) error {
 	old, new = strings.ToLower(old), strings.ToLower(new)
-	switch {
+	isHost := len(e.hosts.find("name", old)) > 0
+	isContainer := len(e.k3s.find("name", old)) > 0
+	switch place := e.placeOf(new); {
+	case !isHost && !isContainer:
+		all := slices.Concat(e.plan.HostNames(), names(e.plan.Servers()), names(e.plan.Agents()))
+		return noSuch(fmt.Sprintf("there is no host, server or agent %q in the plan", old), old, "names", all)
 	case old == new:
 		return refuse("the old and the new name are the same", "")
 	case strings.ContainsFunc(new, unicode.IsControl) || strings.TrimSpace(new) != new || new == "":
 		return refuse(fmt.Sprintf("%q is not a name", new), "letters a-z, digits and inner hyphens, at most 63")
-	}
-	isHost := len(e.hosts.find("name", old)) > 0
-	isContainer := len(e.k3s.find("name", old)) > 0
-	if !isHost && !isContainer {
-		names := e.plan.HostNames()
-		for _, c := range slices.Concat(e.plan.Servers(), e.plan.Agents()) {
-			names = append(names, c.Name)
-		}
-		hint := "the names are: " + strings.Join(names, " ")
-		if nearest := plan.Nearest(old, names); nearest != "" {
-			hint = fmt.Sprintf("did you mean %q?", nearest)
-		}
-		return refuse(fmt.Sprintf("there is no host, server or agent %q in the plan", old), hint)
-	}
-	if place := e.placeOf(new); place != "" {
+	case place != "":
 		return refuse(fmt.Sprintf("the name %q is taken (%s)", new, place), "names are unique among hosts and containers")
 	}
-	files := e.FilesOf(old)
 	if isHost {
 		if err := setAll(e.hosts, "name", old, new); err != nil {
 			return err
@@ -344,13 +243,8 @@ func (e *Edit) Rename(old, new string) error {
 	if err := setAll(e.k3s, "name", old, new); err != nil {
 		return err
 	}
-	for _, file := range files {
+	for _, file := range e.filesOf(e.plan, old) {
 		e.Moves = append(e.Moves, Move{file, renamed(file, old, new)})
-	}
-	for _, move := range e.Moves {
-		if _, err := fs.Stat(e.fsys, move.To); err == nil {
-			return refuse(fmt.Sprintf("%s would become %s, which exists already", move.From, move.To), "rename or delete one of the two")
-		}
 	}
 	return nil
 }
@@ -375,4 +269,19 @@ func setAll(t *table, column, old, new string) error {
 		}
 	}
 	return nil
+}
+
+func (e *Edit) noHost(name string) error {
+	return noSuch(fmt.Sprintf("there is no host %q in the plan", name), name, "hosts", e.plan.HostNames())
+}
+
+// noSuch refuses a name that is not among those that there are.
+func noSuch(message, name, what string, names []string) error {
+	hint := ""
+	if nearest := plan.Nearest(name, names); nearest != "" {
+		hint = fmt.Sprintf("did you mean %q?", nearest)
+	} else if len(names) > 0 {
+		hint = fmt.Sprintf("the %s are: %s", what, strings.Join(names, " "))
+	}
+	return refuse(message, hint)
 }

@@ -1,39 +1,76 @@
 package edit
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+
+	"k3splan/internal/hostkeys"
+	"k3splan/internal/plan"
+	"k3splan/internal/secrets"
 )
 
 // nixFolders hold the user's Nix files, named NAME.nix.
 var nixFolders = []string{"nixConfigs", "partitioning", "hardware"}
 
-const secretsFolder = "secrets"
+// openVault looks for the secrets that are no files of the project.
+func (e *Edit) openVault() error {
+	where := e.plan.Network.Secrets
+	if where.Kind != plan.SecretPass {
+		return nil
+	}
+	vault, err := secrets.OpenVault("", where, nil)
+	if err != nil {
+		return err
+	}
+	names, err := vault.List()
+	if err != nil {
+		return err
+	}
+	e.vault, e.entries = vault, map[string]string{}
+	for _, name := range names {
+		e.entries[vault.At(name)] = name
+	}
+	return nil
+}
 
-// FilesOf are the user's files that are named after a host or container, sorted.
-func (e *Edit) FilesOf(name string) []string {
+// filesOf are the user's files that a plan has for a host or container of the name, or for the hosts
+// with a tag ("@storage"), sorted, and the places of secrets that are kept elsewhere.
+func (e *Edit) filesOf(p *plan.Plan, name string) []string {
 	var files []string
 	for _, folder := range nixFolders {
-		file := path.Join(folder, name+".nix")
-		if info, err := fs.Stat(e.fsys, file); err == nil && !info.IsDir() {
+		if file := path.Join(folder, name+".nix"); e.exists(file) {
 			files = append(files, file)
 		}
 	}
-	if e.plan.Host(name) == nil {
+	if p.Host(name) == nil {
 		return files // containers have no secrets of their own
 	}
-	_ = fs.WalkDir(e.fsys, secretsFolder, func(file string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() && e.secretOf(entry.Name()) == name {
+	hosts := p.HostNames()
+	_ = fs.WalkDir(e.fsys, secrets.Dir, func(file string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && secretOf(entry.Name(), hosts) == name {
 			files = append(files, file)
 		}
 		return nil // what cannot be read keeps its name
 	})
+	for place, entry := range e.entries {
+		if secretOf(path.Base(entry), hosts) == name {
+			files = append(files, place)
+		}
+	}
 	slices.Sort(files)
 	return files
+}
+
+func (e *Edit) exists(file string) bool {
+	_, isEntry := e.entries[file]
+	_, err := fs.Stat(e.fsys, file)
+	return isEntry || err == nil
 }
 
 // secretEndings are what stands behind a host's name in the name of a secret: its admin's password,
@@ -42,22 +79,22 @@ var secretEndings = []string{"passwd", "_passwd", ".pub", "_ed25519"}
 
 // secretOf gives the host after which a secret is named: the whole name, or for a key what follows
 // a separator; the longest host that fits.
-func (e *Edit) secretOf(file string) string {
+func secretOf(file string, hosts []string) string {
 	file = strings.TrimSuffix(strings.ToLower(file), ".age")
 	best := ""
-	for _, host := range e.plan.Hosts {
+	for _, host := range hosts {
 		for _, ending := range secretEndings {
-			person, found := strings.CutSuffix(file, host.Name+ending)
+			person, found := strings.CutSuffix(file, host+ending)
 			fits := person == "" || ending == ".pub" && strings.ContainsAny(person[len(person)-1:], "-_.")
-			if found && fits && len(host.Name) > len(best) {
-				best = host.Name
+			if found && fits && len(host) > len(best) {
+				best = host
 			}
 		}
 	}
 	return best
 }
 
-// renamed gives the name of one of FilesOf an old name as it is with the new one.
+// renamed gives the name of one of filesOf an old name as it is with the new one.
 func renamed(file, old, new string) string {
 	lower := strings.ToLower(file)
 	for _, ending := range append([]string{".nix"}, secretEndings...) {
@@ -71,56 +108,123 @@ func renamed(file, old, new string) string {
 	return file
 }
 
-// knownHosts tells by which ssh keys the hosts are known: the host's name begins the line.
-const knownHosts = "plans/known_hosts"
+// linesOf finds the beginnings of the lines of a host in the file of known hosts.
+func linesOf(host string) *regexp.Regexp {
+	return regexp.MustCompile(`(?im)^([ \t]*)` + regexp.QuoteMeta(host) + ` `)
+}
 
 // renameKnown has the lines of a host in the file of known hosts follow its new name.
 func (e *Edit) renameKnown(old, new string) error {
-	data, err := fs.ReadFile(e.fsys, knownHosts)
+	data, err := fs.ReadFile(e.fsys, hostkeys.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	var changed strings.Builder
-	for line := range strings.Lines(string(data)) {
-		if word, rest, found := strings.Cut(line, " "); found && strings.EqualFold(word, old) {
-			line = new + " " + rest
-		}
-		changed.WriteString(line)
-	}
-	if changed.String() != string(data) {
-		e.known, e.knownBefore = []byte(changed.String()), data
+	if lines := linesOf(old); lines.Match(data) {
+		e.known, e.knownBefore = lines.ReplaceAll(data, []byte("${1}"+new+" ")), data
 	}
 	return nil
 }
 
-// Mention is a line in a file of the user that has a name in it.
-type Mention struct {
-	File string
-	Line int // from 1
+// Aftermath is what a change leaves to its user. Places are files, or "file:line".
+type Aftermath struct {
+	// Left are places that belong to nothing after the change.
+	Left []string `json:"left"`
+	// Taken are files that were there already and belong to what the change has brought.
+	Taken []string `json:"taken"`
+	// Kept are the containers that go on to bear the name of a host that is called otherwise now.
+	Kept []string `json:"kept"`
+	// Mentions are places where a name stands as a word that is gone: nobody but the user knows
+	// whether it means the host.
+	Mentions []string `json:"mentions"`
+}
+
+// Aftermath tells what is to be done besides, if the change leads to this plan.
+func (e *Edit) Aftermath(now *plan.Plan) Aftermath {
+	a := Aftermath{Left: []string{}, Taken: []string{}, Kept: []string{}, Mentions: []string{}}
+	moved := map[string]string{}
+	for _, move := range e.Moves {
+		moved[move.From] = move.To
+	}
+	was, is := namesOf(e.plan), namesOf(now)
+	gone, come := without(was, is), without(is, was)
+	for _, name := range gone {
+		for _, file := range e.filesOf(e.plan, name) {
+			if moved[file] == "" {
+				a.Left = append(a.Left, file)
+			}
+		}
+		if host := e.plan.Host(name); host != nil {
+			kept := slices.DeleteFunc(names(host.Containers()), func(c string) bool { return !strings.Contains(c, name) })
+			a.Kept = append(a.Kept, without(kept, gone)...)
+		}
+	}
+	for _, name := range gone {
+		for _, m := range e.mentions(name) {
+			place := fmt.Sprintf("%s:%d", cmp.Or(moved[m.file], m.file), m.line)
+			switch {
+			case m.file == hostkeys.File && linesOf(name).MatchString(m.text):
+				a.Left = append(a.Left, place)
+			case !slices.Contains(a.Left, m.file):
+				a.Mentions = append(a.Mentions, place)
+			}
+		}
+	}
+	for _, name := range come {
+		a.Taken = append(a.Taken, e.filesOf(now, name)...)
+	}
+	return a
+}
+
+// without gives the texts of a list that are not in another.
+func without(list, other []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(text string) bool { return slices.Contains(other, text) })
+}
+
+// namesOf are the names after which files can be named: of hosts, containers, and tags ("@storage").
+func namesOf(p *plan.Plan) []string {
+	all := slices.Concat(p.HostNames(), names(p.Servers()), names(p.Agents()))
+	for _, tag := range p.Tags() {
+		all = append(all, "@"+tag)
+	}
+	return all
+}
+
+// mention is a line in which a name stands as a word.
+type mention struct {
+	file string
+	line int // from 1
+	text string
 }
 
 // mentionFolders hold text in which people write names of machines.
-var mentionFolders = slices.Concat(nixFolders, []string{"k3s", "manifests", "plans/network.yaml", "plans/versions.yaml", knownHosts})
+var mentionFolders = slices.Concat(nixFolders, []string{"k3s", "manifests", "plans/network.yaml", "plans/versions.yaml", hostkeys.File})
 
-// Mentions finds the lines in the user's own texts where a name stands as a word: nobody but the
-// user knows whether it means the host.
-func (e *Edit) Mentions(name string) []Mention {
+// mentions finds the lines in the user's own texts, as they are after the change, where a name stands.
+func (e *Edit) mentions(name string) []mention {
 	word := regexp.MustCompile(`(?i)(?:^|[^a-z0-9-])` + regexp.QuoteMeta(name) + `(?:$|[^a-z0-9-])`)
-	var found []Mention
+	changed := overlay{e.fsys, e.Files()}
+	var found []mention
+	for _, t := range []*table{e.hosts, e.k3s} {
+		for i, r := range t.records {
+			for j, f := range r.fields {
+				// an admin is a person, who may be called like the machine
+				if i > 0 && !slices.Contains([]string{"name", "host", "admin"}, t.Columns[j]) && word.MatchString(f.value) {
+					found = append(found, mention{t.File, t.Records[i].Line, f.value})
+				}
+			}
+		}
+	}
 	for _, folder := range mentionFolders {
 		_ = fs.WalkDir(e.fsys, folder, func(file string, entry fs.DirEntry, err error) error {
 			if err != nil || !entry.Type().IsRegular() || strings.HasPrefix(entry.Name(), ".") {
 				return nil
 			}
-			data, err := fs.ReadFile(e.fsys, file)
-			if err != nil {
-				return nil
-			}
+			data, _ := changed.ReadFile(file) // in what cannot be read nothing is found
 			for i, line := range strings.Split(string(data), "\n") {
 				if word.MatchString(line) {
-					found = append(found, Mention{file, i + 1})
+					found = append(found, mention{file, i + 1, line})
 				}
 			}
 			return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -39,27 +40,27 @@ type field struct {
 
 // open reads a table. The error is a *Invalid if the table cannot be understood.
 func open(fsys fs.FS, file string) (*table, error) {
-	if _, problems := plan.ReadRaw(fsys, file); problems.Errors() > 0 {
-		return nil, &Invalid{problems}
-	}
 	data, err := fs.ReadFile(fsys, file)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		fsys = overlay{fsys, map[string][]byte{file: data}} // whoever writes it meanwhile
 	}
-	t := &table{original: data}
+	if _, problems := plan.ReadRaw(fsys, file); problems.Errors() > 0 {
+		return nil, &Invalid{problems, true}
+	}
+	t := &table{original: data, RawTable: plan.RawTable{File: file}}
 	var same bool
 	if t.text, t.encoding, same = decode(data); !same {
 		return nil, refuse(file+" is not proper UTF-8 or UTF-16, and would not stay as it is", "save the table as “CSV UTF-8”")
 	}
-	return t, t.scan(fsys, file)
+	return t, t.scan()
 }
 
 // scan cuts the text into pieces. The plan's own reader decides what a record is: if it sees
 // other cells, nothing is edited.
-func (t *table) scan(fsys fs.FS, file string) error {
-	raw, problems := plan.ReadRaw(fsys, file)
+func (t *table) scan() error {
+	raw, problems := plan.ReadRaw(overlay{files: map[string][]byte{t.File: t.bytes()}}, t.File)
 	if problems.Errors() > 0 {
-		return &Invalid{problems}
+		return &Invalid{problems, true}
 	}
 	t.RawTable = raw
 	t.records = cut(t.text, raw.Separator)
@@ -67,14 +68,14 @@ func (t *table) scan(fsys fs.FS, file string) error {
 		return slices.EqualFunc(r.fields, want.Cells, func(f field, cell string) bool { return f.value == cell })
 	})
 	if !same {
-		return refuse(file+" is written in a way that cannot be edited in place", "edit it in a spreadsheet program")
+		return refuse(t.File+" is written in a way that cannot be edited in place", "edit it in a spreadsheet program")
 	}
 	return nil
 }
 
 var sepLine = regexp.MustCompile(`^"?(?i:sep)=."?\r?\n`)
 
-// cut finds the records that are not empty.
+// cut finds the records that are neither empty nor comments.
 func cut(text string, separator byte) (records []record) {
 	at := len(sepLine.FindString(text))
 	for at < len(text) {
@@ -83,11 +84,11 @@ func cut(text string, separator byte) (records []record) {
 			continue
 		}
 		r := record{start: at}
-		empty := true
+		var cells []string
 		for {
 			f := cutField(text, at, separator)
 			r.fields = append(r.fields, f)
-			empty = empty && f.value == ""
+			cells = append(cells, f.value)
 			at = f.end
 			if at >= len(text) || text[at] != separator {
 				break
@@ -100,7 +101,7 @@ func cut(text string, separator byte) (records []record) {
 		if r.eol == "\r" { // behind the last cell of the text, where it ends no line
 			r.eol, r.end = "", r.end-1
 		}
-		if !empty {
+		if strings.Join(cells, "") != "" && !plan.IsQuotedComment(cells) {
 			records = append(records, r)
 		}
 	}
@@ -139,7 +140,7 @@ func cutField(text string, at int, separator byte) field {
 		}
 		f.contentEnd = at
 		inside := strings.TrimSuffix(text[f.contentStart+1:at], `"`)
-		f.value = strings.TrimSpace(strings.NewReplacer(`""`, `"`, "\r\n", "\n").Replace(inside))
+		f.value = plan.TrimCell(strings.NewReplacer(`""`, `"`, "\r\n", "\n").Replace(inside))
 	}
 	for at < len(text) && text[at] != separator && text[at] != '\n' {
 		at++
@@ -149,7 +150,7 @@ func cutField(text string, at int, separator byte) field {
 		f.end-- // a part of the line's end
 	}
 	if !f.quoted {
-		f.value = strings.TrimSpace(text[f.start:f.end])
+		f.value = plan.TrimCell(text[f.start:f.end])
 		if f.value == "" {
 			f.contentStart, f.contentEnd = f.end, f.end
 		} else {
@@ -195,11 +196,11 @@ func (t *table) changed() bool { return !bytes.Equal(t.bytes(), t.original) }
 // replace exchanges a part of the text and reads it anew.
 func (t *table) replace(start, end int, text string) error {
 	t.text = t.text[:start] + text + t.text[end:]
-	return t.scan(overlay{files: map[string][]byte{t.File: t.bytes()}}, t.File)
+	return t.scan()
 }
 
-// insert adds a row below a record, in its style.
-func (t *table) insert(after record, cells map[string]string) error {
+// insert adds a row below a record, in the style of the table, and gives the line where it stands.
+func (t *table) insert(after record, cells map[string]string) (line int, err error) {
 	fields := make([]string, len(t.Columns))
 	for i, column := range t.Columns {
 		fields[i] = t.write(i, cells[column])
@@ -208,10 +209,11 @@ func (t *table) insert(after record, cells map[string]string) error {
 	if strings.HasPrefix(row, "#") {
 		row = `"` + strings.ReplaceAll(fields[0], `"`, `""`) + `"` + row[len(fields[0]):] // no comment
 	}
+	line = strings.Count(t.text[:after.end], "\n") + 1
 	if after.eol == "" {
-		return t.replace(after.end, after.end, t.eol()+row)
+		return line + 1, t.replace(after.end, after.end, t.eol()+row)
 	}
-	return t.replace(after.end, after.end, row+after.eol)
+	return line, t.replace(after.end, after.end, row+after.eol)
 }
 
 // eol is how lines of this text end.
@@ -242,10 +244,14 @@ func (t *table) set(r record, column, value string) error {
 	}
 	trail := t.text[f.contentEnd:f.end]
 	if width, ok := t.aligned(i); ok {
-		lead := t.text[f.start:f.contentStart]
-		trail = strings.Repeat(" ", max(0, width-utf8.RuneCountInString(lead+content)))
+		trail = blanks(width, t.text[f.start:f.contentStart]+content)
 	}
 	return t.replace(f.contentStart, f.end, content+trail)
+}
+
+// blanks are what a text lacks of a width in characters.
+func blanks(width int, text string) string {
+	return strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
 }
 
 func quote(value string) string { return `"` + strings.ReplaceAll(value, `"`, `""`) + `"` }
@@ -257,13 +263,14 @@ func (t *table) needsQuotes(value string) bool {
 // write gives a new cell in the style of its column.
 func (t *table) write(column int, value string) string {
 	needless, all := false, true
-	leads := map[string]int{}
+	leads, trails := map[string]int{}, map[string]int{}
 	for _, r := range t.records {
 		for i, f := range r.fields {
 			all = all && f.quoted
 			if i == column && f.value != "" {
 				needless = needless || f.quoted && !t.needsQuotes(f.value)
 				leads[t.text[f.start:f.contentStart]]++
+				trails[t.text[f.contentEnd:f.end]]++
 			}
 		}
 	}
@@ -271,38 +278,68 @@ func (t *table) write(column int, value string) string {
 	if all || value != "" && needless || t.needsQuotes(value) {
 		content = quote(value)
 	}
-	lead := ""
-	for candidate, n := range leads {
-		if n > leads[lead] || n == leads[lead] && candidate < lead {
-			lead = candidate
-		}
-	}
-	if content == "" {
-		lead = ""
+	lead, trail := "", ""
+	if content != "" {
+		lead, trail = mostCommon(leads), mostCommon(trails)
 	}
 	if width, ok := t.aligned(column); ok {
-		return lead + content + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(lead+content)))
+		trail = blanks(width, lead+content)
 	}
-	return lead + content
+	return lead + content + trail
 }
 
-// aligned gives the width of a column that its owner has filled up with blanks, so that the
-// columns stand below each other.
+// mostCommon gives the text that was counted most, the first of several.
+func mostCommon(count map[string]int) string {
+	best := ""
+	for _, text := range slices.Sorted(maps.Keys(count)) {
+		if count[text] > count[best] {
+			best = text
+		}
+	}
+	return best
+}
+
+// aligned gives the width in characters to which the owner of the table fills up a column with
+// blanks, so that the columns stand below each other. Texts that are too long for it stand out. Where
+// a column needs no blanks, the others tell.
 func (t *table) aligned(column int) (width int, ok bool) {
-	padded := false
+	w, ok := t.widthsOf(column)
+	padded := w.padded
+	for other := 0; ok && !padded && column < len(t.Columns)-1 && other < len(t.Columns); other++ {
+		o, otherOK := t.widthsOf(other)
+		padded = otherOK && o.padded && o.least == o.most
+	}
+	return w.least, ok && padded
+}
+
+// widths are those of the cells of a column, in characters.
+type widths struct {
+	least, most int
+	// padded: cells of the least width end in blanks
+	padded bool
+}
+
+// widthsOf looks at a column; ok is false if blanks do not fill up its cells to one width.
+func (t *table) widthsOf(column int) (w widths, ok bool) {
+	padded := map[int]bool{} // by width
 	for i, r := range t.records {
 		if column >= len(r.fields) {
-			return 0, false
+			return w, false
 		}
-		f := r.fields[column]
-		w := utf8.RuneCountInString(t.text[f.start:f.end])
-		if i > 0 && w != width {
-			return 0, false
+		cell := t.text[r.fields[column].start:r.fields[column].end]
+		width := utf8.RuneCountInString(cell)
+		if w.most = max(w.most, width); i == 0 || width < w.least {
+			w.least = width
 		}
-		width = w
-		padded = padded || strings.HasSuffix(t.text[f.start:f.end], " ")
+		padded[width] = padded[width] || strings.HasSuffix(cell, " ")
 	}
-	return width, padded && len(t.records) > 1
+	for width, blank := range padded {
+		if blank && width != w.least {
+			return w, false
+		}
+	}
+	w.padded = padded[w.least]
+	return w, len(t.records) > 1
 }
 
 // overlay is a project in which some files have another content.
@@ -322,8 +359,12 @@ func (o overlay) ReadFile(name string) ([]byte, error) {
 	return fs.ReadFile(o.FS, name)
 }
 
-// Invalid says that a plan has errors, before or after a change.
-type Invalid struct{ Problems plan.Problems }
+// Invalid says that a plan has errors.
+type Invalid struct {
+	Problems plan.Problems
+	// Already tells that the change makes none of the errors: they are there without it.
+	Already bool
+}
 
 func (e *Invalid) Error() string { return fmt.Sprintf("the plan has %d errors", e.Problems.Errors()) }
 

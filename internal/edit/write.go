@@ -7,17 +7,46 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"k3splan/internal/hostkeys"
+	"k3splan/internal/plan"
 )
 
-// Write brings the change to the project's folder: each table in one step, with its mode, then the
-// files that follow. If something fails, what was done is taken back. A table that another program
-// has written meanwhile is not overwritten.
+// Write brings the change to the project's folder: each table in one step, with its mode, then what
+// follows. If something fails, what was done is taken back. A table that another program has
+// written meanwhile is not overwritten, nor one that its owner has made read-only; that is refused
+// before anything is written.
 func (e *Edit) Write(dir string) (err error) {
+	unlock, err := lock(filepath.Join(dir, path.Dir(plan.HostsFile)))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// the table that stays as it is counts, too: the result was looked at with it
+	originals := map[string][]byte{plan.HostsFile: e.hosts.original, plan.K3sFile: e.k3s.original}
+	if e.known != nil {
+		originals[hostkeys.File] = e.knownBefore
+	}
+	for _, file := range slices.Sorted(maps.Keys(originals)) {
+		if data, err := os.ReadFile(filepath.Join(dir, file)); err != nil {
+			return err
+		} else if !bytes.Equal(data, originals[file]) {
+			return refuse("another program has changed "+file+" meanwhile; nothing was written", "the same command again")
+		}
+	}
 	files := e.Files()
+	writers := map[string]func([]byte) error{}
+	for file := range files {
+		if writers[file], err = writer(dir, file); err != nil {
+			return err
+		}
+	}
 	var undo []func() error
 	defer func() {
 		if err == nil {
@@ -28,47 +57,59 @@ func (e *Edit) Write(dir string) (err error) {
 		}
 	}()
 	for _, file := range slices.Sorted(maps.Keys(files)) {
-		before := e.Original(file)
-		target, mode, err := unchanged(filepath.Join(dir, file), before)
-		if err != nil {
+		if err := writers[file](files[file]); err != nil {
 			return fmt.Errorf("write %s: %w", file, err)
 		}
-		write := func(data []byte) error {
-			return renameio.WriteFile(target, data, mode, renameio.WithExistingPermissions())
-		}
-		if err := write(files[file]); err != nil {
-			return fmt.Errorf("write %s: %w", file, err)
-		}
-		undo = append(undo, func() error { return write(before) })
+		undo = append(undo, func() error { return writers[file](originals[file]) })
 	}
 	for _, move := range e.Moves {
-		from, to := filepath.Join(dir, move.From), filepath.Join(dir, move.To)
-		if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("rename %s: %s exists already", move.From, move.To)
-		}
-		if err := os.Rename(from, to); err != nil {
+		if err := e.move(dir, move); err != nil {
 			return fmt.Errorf("rename %s: %w", move.From, err)
 		}
-		undo = append(undo, func() error { return os.Rename(to, from) })
+		undo = append(undo, func() error { return e.move(dir, Move{move.To, move.From}) })
 	}
 	return nil
 }
 
-// unchanged gives the file behind links, if it still has the content that was read.
-func unchanged(name string, content []byte) (target string, mode fs.FileMode, err error) {
-	if target, err = filepath.EvalSymlinks(name); err != nil {
-		return "", 0, err
+// lock keeps other k3splans from writing tables until unlock is called. Where the file system has no
+// locks for folders (NFS), the comparison with what was read has to do.
+func lock(folder string) (unlock func(), err error) {
+	file, err := os.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	for unix.Flock(int(file.Fd()), unix.LOCK_EX) == unix.EINTR {
+	}
+	return func() { file.Close() }, nil
+}
+
+// writer gives what writes a file, or refuses it. The file behind links is written.
+func writer(dir, file string) (func([]byte) error, error) {
+	target, err := filepath.EvalSymlinks(filepath.Join(dir, file))
+	if err != nil {
+		return nil, err
 	}
 	info, err := os.Stat(target)
 	if err != nil {
-		return "", 0, err
+		return nil, err
 	}
-	data, err := os.ReadFile(target)
-	if err != nil {
-		return "", 0, err
+	mode := info.Mode().Perm()
+	if mode&0o222 == 0 {
+		return nil, refuse(file+" is read-only; nothing was written", "chmod u+w "+file)
 	}
-	if !bytes.Equal(data, content) {
-		return "", 0, errors.New("another program has changed it meanwhile")
+	return func(data []byte) error { return renameio.WriteFile(target, data, mode) }, nil
+}
+
+// move renames a file or a secret, never onto another one.
+func (e *Edit) move(dir string, move Move) error {
+	_, entry := e.entries[move.From]
+	_, back := e.entries[move.To]
+	if entry || back {
+		return e.vault.Rename(e.vault.NameOf(move.From), e.vault.NameOf(move.To))
 	}
-	return target, info.Mode().Perm(), nil
+	from, to := filepath.Join(dir, move.From), filepath.Join(dir, move.To)
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s exists already", move.To)
+	}
+	return os.Rename(from, to)
 }

@@ -1,6 +1,9 @@
 package plan
 
-import "io/fs"
+import (
+	"io/fs"
+	"strings"
+)
 
 // RawTable is a CSV table as it stands in its file, for a program that edits it in place.
 type RawTable struct {
@@ -42,3 +45,10 @@ func ReadRaw(fsys fs.FS, file string) (RawTable, Problems) {
 	}
 	return raw, nil
 }
+
+// TrimCell takes the white space off that surrounds a cell, and what cannot be seen.
+func TrimCell(text string) string { return strings.TrimFunc(text, isBlank) }
+
+// IsQuotedComment tells whether a record of a CSV table, its cells trimmed, is a comment that a
+// spreadsheet program has put into quotes. Such records are not among [RawTable.Records].
+func IsQuotedComment(cells []string) bool { return isQuotedComment(cells) }

@@ -108,6 +108,10 @@ func (k *ageKeeper) replace(name string, content []byte) error {
 
 func (k *ageKeeper) remove(name string) error { return k.folder.remove(name + ageExtension) }
 
+func (k *ageKeeper) rename(from, to string) error {
+	return k.folder.rename(from+ageExtension, to+ageExtension)
+}
+
 // seal encrypts in memory, as text, which git and people handle better.
 func (k *ageKeeper) seal(content []byte, store func([]byte) error) error {
 	recipients, problems := k.folder.recipients()

@@ -63,6 +63,17 @@ func (f folder) remove(name string) error {
 	return err
 }
 
+func (f folder) rename(from, to string) error {
+	if _, err := os.Lstat(f.path(to)); err == nil {
+		return fs.ErrExist
+	}
+	err := os.Rename(f.path(from), f.path(to))
+	if err == nil {
+		syncFolder(filepath.Dir(f.path(to)))
+	}
+	return err
+}
+
 // names lists the files, sorted; none if there is no folder yet. shared is the folder's mode if it
 // lets others in, else 0.
 func (f folder) names() (names []string, shared fs.FileMode, err error) {

@@ -121,6 +121,23 @@ func (k passKeeper) remove(name string) error {
 	return k.explain(err)
 }
 
+func (k passKeeper) rename(from, to string) error {
+	switch there, err := k.has(from); {
+	case err != nil:
+		return err
+	case !there:
+		return fs.ErrNotExist
+	}
+	switch taken, err := k.has(to); {
+	case err != nil:
+		return err
+	case taken:
+		return fs.ErrExist
+	}
+	_, err := colmena.Output(context.Background(), colmena.Command{Program: "pass", Args: []string{"mv", k.entry(from), k.entry(to)}})
+	return k.explain(err)
+}
+
 func (k passKeeper) explain(err error) error {
 	var missing *colmena.MissingError
 	if errors.As(err, &missing) {

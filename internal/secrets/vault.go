@@ -34,6 +34,8 @@ type keeper interface {
 	create(name string, content []byte) error
 	replace(name string, content []byte) error
 	remove(name string) error
+	// rename never overwrites: the error is then fs.ErrExist. Nothing is decrypted if it can be helped.
+	rename(from, to string) error
 }
 
 // maxAny is the size in bytes of a secret of a kind that k3splan does not know.
@@ -105,6 +107,17 @@ func (v *Vault) Replace(name string, content []byte) error {
 // Remove removes a secret.
 func (v *Vault) Remove(name string) error {
 	return v.change(name, "remove", func() error { return v.keeper.remove(name) })
+}
+
+// Rename gives a secret another name. Where there is one of that name already the error wraps
+// fs.ErrExist and nothing has changed.
+func (v *Vault) Rename(from, to string) error {
+	return v.change(from, "rename", func() error {
+		if err := checkName(to); err != nil {
+			return err
+		}
+		return v.keeper.rename(from, to)
+	})
 }
 
 // Rekey encrypts all secrets anew, to those who are recipients now; only age has such. Everything is

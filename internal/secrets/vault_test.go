@@ -109,6 +109,27 @@ func TestAVaultKeepsSecrets(t *testing.T) {
 	})
 }
 
+func TestASecretGetsAnotherName(t *testing.T) {
+	forEachStore(t, func(t *testing.T, dir string, where plan.SecretStore) {
+		vault := openVault(t, dir, where)
+		for name, content := range map[string]string{"hosts/olaf_ed25519": "a key\n", "olafpasswd": goodHash, "ulfpasswd": nextHash} {
+			require.NoError(t, vault.Create(name, []byte(content)))
+		}
+		require.NoError(t, vault.Rename("hosts/olaf_ed25519", "hosts/olga_ed25519"))
+		require.ErrorIs(t, vault.Rename("olafpasswd", "ulfpasswd"), fs.ErrExist)
+		require.ErrorIs(t, vault.Rename("passwd", "olgapasswd"), fs.ErrNotExist)
+		require.ErrorContains(t, vault.Rename("olafpasswd", "../passwd"), "cannot be the name of a secret")
+		names, err := vault.List()
+		require.NoError(t, err)
+		require.Equal(t, []string{"hosts/olga_ed25519", "olafpasswd", "ulfpasswd"}, names)
+		for name, want := range map[string]string{"hosts/olga_ed25519": "a key\n", "ulfpasswd": nextHash} {
+			content, err := vault.Read(name)
+			require.NoError(t, err)
+			require.Equal(t, want, string(content))
+		}
+	})
+}
+
 func TestOpenIsTheSameWithEachStore(t *testing.T) {
 	forEachStore(t, func(t *testing.T, dir string, where plan.SecretStore) {
 		needs := fiveHosts

@@ -1,0 +1,186 @@
+package edit
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+
+	"k3splan/internal/plan"
+)
+
+// AddHost adds a row to hosts.csv. What is left out is chosen: the address is the next free one,
+// interface and admin are what all hosts have in common.
+func (e *Edit) AddHost(cells map[string]string) error {
+	cells = maps.Clone(cells)
+	name := strings.ToLower(cells["name"])
+	cells["name"] = name
+	if host := e.plan.Host(name); host != nil {
+		return refuse(fmt.Sprintf("there is a host %q already (%s)", name, host.Place), "")
+	}
+	interfaces := distinct(e.plan.Hosts, func(h *plan.Host) string { return h.Interface })
+	admins := distinct(e.plan.Hosts, func(h *plan.Host) string { return h.Admin })
+	if cells["interface"] == "" && len(interfaces) == 1 {
+		cells["interface"] = interfaces[0]
+	}
+	if cells["admin"] == "" && len(admins) == 1 {
+		cells["admin"] = admins[0]
+	}
+	if cells["admin"] == "" && len(admins) > 1 && !slices.ContainsFunc(e.plan.Hosts, func(h *plan.Host) bool { return h.Admin != h.Name }) {
+		cells["admin"] = name // each machine has an admin of its own name
+	}
+	hints := map[string]string{}
+	if cells["interface"] == "" {
+		hints["interface"] = hintChoice("--interface NAME", interfaces)
+	}
+	if cells["admin"] == "" {
+		hints["admin"] = hintChoice("--admin LOGIN", admins)
+	}
+	if err := e.chooseAddress(cells, ""); err != nil {
+		return err
+	}
+	return e.add(e.hosts, e.hosts.records[len(e.hosts.records)-1], cells, hints)
+}
+
+func distinct(hosts []*plan.Host, of func(*plan.Host) string) []string {
+	var values []string
+	for _, host := range hosts {
+		if value := of(host); value != "" {
+			values = append(values, value)
+		}
+	}
+	slices.Sort(values)
+	return slices.Compact(values)
+}
+
+func hintChoice(flag string, used []string) string {
+	if len(used) == 0 || len(used) > 8 {
+		return flag
+	}
+	return flag + "; the plan has " + strings.Join(used, ", ")
+}
+
+// AddContainer adds a row to k3s.csv for a server or an agent. The first server of a plan becomes
+// the init server. Name and address are chosen if they are left out.
+func (e *Edit) AddContainer(role plan.Role, cells map[string]string) error {
+	cells = maps.Clone(cells)
+	name := strings.ToLower(cells["host"])
+	cells["host"] = name
+	host := e.plan.Host(name)
+	if host == nil {
+		return e.noHost(name)
+	}
+	isAgent := role == plan.Agent
+	present, same := host.Server, e.plan.Servers()
+	if isAgent {
+		present, same = host.Agent, e.plan.Agents()
+	}
+	switch servers := e.plan.Servers(); {
+	case present != nil:
+		return refuse(fmt.Sprintf("host %q has %q already (%s)", name, present.Name, present.Place), "a host has at most one server and one agent")
+	case isAgent && len(servers) == 0 && e.plan.Complete:
+		return refuse("there is no server that an agent could join", "the first one: k3splan add server HOST")
+	case !isAgent && len(servers) == 0:
+		role = plan.Init
+	}
+	cells["type"] = string(role)
+	hints := map[string]string{}
+	if cells["name"] == "" {
+		const hint = "--name NAME gives it another one"
+		cells["name"], hints["name"] = nameFor(name, same, isAgent), hint
+		if place := e.placeOf(cells["name"]); place != "" {
+			return refuse(fmt.Sprintf("the name %q is taken (%s)", cells["name"], place), hint)
+		}
+	}
+	if err := e.chooseAddress(cells, role); err != nil {
+		return err
+	}
+	return e.add(e.k3s, e.neighbour(name, isAgent), cells, hints)
+}
+
+// nameFor is the name of a new container: that of its host with what most containers of the kind
+// have before or behind it.
+func nameFor(host string, same []*plan.Container, isAgent bool) string {
+	type affixes struct{ before, behind string }
+	best := affixes{behind: "-k3s-server"}
+	if isAgent {
+		best.behind = "-k3s-agent"
+	}
+	count := map[affixes]int{}
+	for _, c := range same {
+		var found affixes
+		if behind, ok := strings.CutPrefix(c.Name, c.Host.Name+"-"); ok {
+			found.behind = "-" + behind
+		} else if before, ok := strings.CutSuffix(c.Name, "-"+c.Host.Name); ok {
+			found.before = before + "-"
+		} else {
+			continue
+		}
+		if count[found]++; count[found] > count[best] {
+			best = found
+		}
+	}
+	return best.before + host + best.behind
+}
+
+// neighbour is the record below which a new container stands: the last of its kind where servers
+// and agents stand apart; else the host's other one where those stand together; else the last.
+func (e *Edit) neighbour(host string, isAgent bool) record {
+	rows := e.k3s.rows()
+	last := e.k3s.records[len(e.k3s.records)-1]
+	agent := func(r record) bool { return e.k3s.cell(r, "type") == string(plan.Agent) }
+	changes, lastOfKind := 0, -1
+	for i, r := range rows {
+		if i > 0 && agent(r) != agent(rows[i-1]) {
+			changes++
+		}
+		if agent(r) == isAgent {
+			lastOfKind = i
+		}
+	}
+	if changes <= 1 && lastOfKind >= 0 {
+		return rows[lastOfKind]
+	}
+	if of := e.k3s.find("host", host); len(of) > 0 {
+		return of[len(of)-1]
+	}
+	return last
+}
+
+// add adds the row. hints say what to do about a cell of it that is wrong, by column.
+func (e *Edit) add(t *table, after record, cells, hints map[string]string) (err error) {
+	for _, column := range slices.Sorted(maps.Keys(cells)) {
+		value := cells[column]
+		if value != "" && !t.has(column) {
+			hint := fmt.Sprintf("add it to the header and a separator to each row, or leave out %q", value)
+			if nearest := plan.Nearest(column, t.Columns); nearest != "" {
+				hint = fmt.Sprintf("did you mean %q?", nearest)
+			}
+			e.found = append(e.found, plan.Problem{File: t.File, Line: t.Records[0].Line, Column: column, Severity: plan.Error,
+				Code: "column-missing", Message: "the table has no such column", Hint: hint})
+		}
+		if strings.ContainsFunc(value, unicode.IsControl) {
+			return refuse(fmt.Sprintf("there is a line break or another control character in the value of %s", column), "")
+		}
+	}
+	e.added.file, e.added.hints = t.File, hints
+	e.added.line, err = t.insert(after, cells)
+	return err
+}
+
+// chooseAddress fills in an address that is left out: the plan's next one for a server or agent, or
+// with no role for a host.
+func (e *Edit) chooseAddress(cells map[string]string, role plan.Role) error {
+	addresses := e.plan.Network.AddressRange
+	switch next := e.plan.NextAddress(role); {
+	case cells["ip"] != "":
+	case !addresses.First.IsValid():
+		return &Invalid{e.before, true}
+	case !next.IsValid():
+		return refuse(fmt.Sprintf("there is no free address in %s", addresses), "address_range in plans/network.yaml sets the range; --ip names an address")
+	default:
+		cells["ip"] = next.String()
+	}
+	return nil
+}
