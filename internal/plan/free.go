@@ -7,10 +7,12 @@ import (
 
 // Free gives the addresses that something new may get, as ranges in their order: those of the
 // network's AddressRange that nothing of the plan has.
-func (p *Plan) Free() []AddressRange {
+func (p *Plan) Free() []AddressRange { return p.free(nil) }
+
+func (p *Plan) free(promised []netip.Addr) []AddressRange {
 	free := []AddressRange{}
 	next, last := p.Network.AddressRange.First, p.Network.AddressRange.Last
-	for _, address := range p.taken() {
+	for _, address := range p.taken(promised) {
 		if address.Less(next) || last.Less(address) {
 			continue
 		}
@@ -29,7 +31,10 @@ func (p *Plan) Free() []AddressRange {
 
 // NextAddress is the free address that a new server or agent gets, or with no role a new host: the
 // first one after those of its kind, or else the first of all. Without any it is the zero Addr.
-func (p *Plan) NextAddress(role Role) (next netip.Addr) {
+func (p *Plan) NextAddress(role Role) netip.Addr { return p.nextAddress(role, nil) }
+
+// nextAddress takes no address that is promised already.
+func (p *Plan) nextAddress(role Role, promised []netip.Addr) netip.Addr {
 	var last netip.Addr
 	for _, host := range p.Hosts {
 		address := host.Address
@@ -40,7 +45,7 @@ func (p *Plan) NextAddress(role Role) (next netip.Addr) {
 			last = address
 		}
 	}
-	free := p.Free()
+	free := p.free(promised)
 	for _, r := range free {
 		if last.Less(r.First) {
 			return r.First
@@ -64,10 +69,10 @@ func (h *Host) containerAddress(role Role) netip.Addr {
 	return container.Address
 }
 
-// taken are the addresses that nothing new may get, sorted.
-func (p *Plan) taken() []netip.Addr {
+// taken are the addresses that nothing new may get, with those that are promised, sorted.
+func (p *Plan) taken(promised []netip.Addr) []netip.Addr {
 	network := p.Network
-	taken := append([]netip.Addr{network.Gateway}, network.Nameservers...)
+	taken := slices.Concat(promised, []netip.Addr{network.Gateway}, network.Nameservers)
 	if network.Subnet.IsValid() {
 		taken = append(taken, network.Subnet.Addr(), lastAddress(network.Subnet))
 	}
@@ -87,4 +92,33 @@ func (p *Plan) taken() []netip.Addr {
 	taken = slices.DeleteFunc(taken, func(address netip.Addr) bool { return !address.Is4() })
 	slices.SortFunc(taken, netip.Addr.Compare)
 	return taken
+}
+
+// suggest names a free address where a row has one that it cannot have, another one to each.
+func (p *Plan) suggest(problems Problems) {
+	var promised []netip.Addr
+	for i, problem := range problems {
+		if len(promised) == maxHints {
+			return
+		}
+		if problem.Code != "address-duplicate" && problem.Code != "address-reserved" || problem.Hint != "" {
+			continue
+		}
+		if next := p.nextAddress(p.roleAt(problem), promised); next.IsValid() {
+			promised = append(promised, next)
+			problems[i].Hint = "the next free one is " + next.String()
+		}
+	}
+}
+
+// roleAt is that of the container in whose row the problem is, or "".
+func (p *Plan) roleAt(problem Problem) Role {
+	for _, host := range p.Hosts {
+		for _, c := range host.Containers() {
+			if c.Concerns(problem) {
+				return c.Role
+			}
+		}
+	}
+	return ""
 }

@@ -27,7 +27,7 @@ func TestFree(t *testing.T) {
 		hosts := "name,interface,ip,admin\na,e,dhcp@" + address() + ",x\nb,e," + address() + "@" + address() + ",x\n"
 		p, _ := Load(tablesOf(hosts, "host,name,type,ip\nb,s,init,"+address()+"\nb,t,agent,"+address()+"\n", network))
 		taken := map[netip.Addr]bool{}
-		for _, a := range p.taken() {
+		for _, a := range p.taken(nil) {
 			taken[a] = true
 		}
 		var want, got []string
@@ -73,5 +73,31 @@ func TestNothingFree(t *testing.T) {
 		p, _ := Load(tablesOf("name,interface,ip,admin\na,e,10.0.100.2,x\n", "host,name,type,ip\n", network))
 		require.Empty(t, p.Free(), name)
 		require.False(t, p.NextAddress("").IsValid(), name)
+	}
+}
+
+// A row with an address that it cannot have is told a free one, each another.
+func TestSuggestions(t *testing.T) {
+	_, problems := Load(tablesOf(
+		"name,interface,ip,admin\na,e,10.0.100.2,x\nb,e,10.0.100.2,x\nc,e,10.0.100.1,x\nd,e,10.0.101.4,x\n",
+		"host,name,type,ip\na,s,init,10.0.100.12\nb,t,agent,10.0.100.12\n",
+		"netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"))
+	hints := map[string]string{}
+	for _, p := range problems {
+		hints[p.Place()+" "+p.Code] = p.Hint
+	}
+	require.Equal(t, map[string]string{
+		"plans/hosts.csv:3 address-duplicate":      "the next free one is 10.0.100.3",
+		"plans/hosts.csv:4 address-reserved":       "the next free one is 10.0.100.4",
+		"plans/hosts.csv:5 address-outside-subnet": "the subnet is gateway and netmask in plans/network.yaml",
+		"plans/k3s.csv:3 address-duplicate":        "the next free one is 10.0.100.13",
+	}, hints)
+
+	// nothing is suggested where nothing is free or the network is not known
+	for _, network := range []string{"netmask: 99\ngateway: 10.0.100.1\n", "netmask: 30\ngateway: 10.0.100.1\n"} {
+		_, problems = Load(tablesOf("name,interface,ip,admin\na,e,10.0.100.2,x\nb,e,10.0.100.2,x\n", "host,name,type,ip\n", network+"versions: {nixos: nixos-24.11}\n"))
+		for _, p := range problems {
+			require.NotContains(t, p.Hint, "free")
+		}
 	}
 }

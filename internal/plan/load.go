@@ -94,6 +94,7 @@ func Load(fsys fs.FS) (*Plan, Problems) {
 
 	problems = slices.Concat(problems, l.hosts.problems, l.k3s.problems, l.network.problems())
 	problems.Sort()
+	l.plan.suggest(problems)
 	return l.plan, problems
 }
 
@@ -135,7 +136,8 @@ type loader struct {
 	addressed []addressed
 }
 
-// maxHints is for how many unknown hosts the nearest name is looked for, which takes its time.
+// maxHints is for how many unknown hosts or wrong addresses a better one is looked for, which takes
+// its time.
 const maxHints = 50
 
 type addressed struct {

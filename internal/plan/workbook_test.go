@@ -189,7 +189,7 @@ func TestProblemInWorkbookNamesTheCell(t *testing.T) {
 	}))
 	require.Len(t, problems, 2)
 	require.Equal(t, Problem{File: "plans/cluster.xlsx!k3s!D3", Line: 3, Column: "ip", Value: "10.0.100.3", Severity: Error, Code: "address-duplicate",
-		Message: `the address is taken by host "ulf" (plans/cluster.xlsx!hosts!C3)`}, problems[0])
+		Message: `the address is taken by host "ulf" (plans/cluster.xlsx!hosts!C3)`, Hint: "the next free one is 10.0.100.6"}, problems[0])
 	require.Equal(t, `plans/cluster.xlsx!k3s!C3: type "agnet": there is no such type`, problems[1].String())
 }
 
