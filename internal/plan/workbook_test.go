@@ -7,7 +7,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,9 +34,10 @@ func newWorkbook(t testing.TB, change func(*excelize.File)) fstest.MapFS {
 	t.Helper()
 	file := excelize.NewFile()
 	defer file.Close()
-	for sheet, table := range map[string]string{"hosts": goodHosts, "k3s": goodK3s, "network": goodNetworkRows} {
+	for _, sheet := range []string{"hosts", "k3s", "network"} { // sheet2.xml to sheet4.xml
 		_, err := file.NewSheet(sheet)
 		require.NoError(t, err)
+		table := map[string]string{"hosts": goodHosts, "k3s": goodK3s, "network": goodNetworkRows}[sheet]
 		rows, err := csv.NewReader(strings.NewReader(table)).ReadAll()
 		require.NoError(t, err)
 		for i, row := range rows {
@@ -245,36 +246,109 @@ func TestWorkbooksThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// partOf gives a part of a workbook's package.
+func partOf(t testing.TB, workbook fstest.MapFS, name string) string {
+	t.Helper()
+	data := workbook[workbookFile].Data
+	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	require.NoError(t, err)
+	text, err := fs.ReadFile(archive, name)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// withPart gives the workbook with another text in a part of its package.
+func withPart(t testing.TB, workbook fstest.MapFS, name, text string) fstest.MapFS {
+	t.Helper()
+	data := workbook[workbookFile].Data
+	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	require.NoError(t, err)
+	var changed bytes.Buffer
+	writer := zip.NewWriter(&changed)
+	for _, part := range archive.File {
+		if part.Name != name {
+			require.NoError(t, writer.Copy(part))
+		}
+	}
+	part, err := writer.Create(name)
+	require.NoError(t, err)
+	_, err = part.Write([]byte(text))
+	require.NoError(t, err)
+	require.NoError(t, writer.Close())
+	return fstest.MapFS{workbookFile: {Data: changed.Bytes()}}
+}
+
+const hostsPart = "xl/worksheets/sheet2.xml"
+
+// withRows gives the good workbook with more rows, as XML, at the end of the sheet hosts.
+func withRows(t testing.TB, rows string) fstest.MapFS {
+	good := newWorkbook(t, nil)
+	return withPart(t, good, hostsPart, strings.Replace(partOf(t, good, hostsPart), "</sheetData>", rows+"</sheetData>", 1))
+}
+
+// Sheets are formatted as far as they reach. What has no value costs neither time nor memory: with
+// excelize's own ways to look at a cell, 1,000 values in the last column took hours.
+func TestSheetsThatReachFar(t *testing.T) {
+	many := func(n int, format string) string {
+		var rows strings.Builder
+		for i := range n {
+			fmt.Fprintf(&rows, format, 100+i)
+		}
+		return rows.String()
+	}
+	want := modelOf(t, nil)
+	for name, rows := range map[string]string{
+		"a format in the last cell":       `<row r="1048576"><c r="XFD1048576" s="0"/></row>`,
+		"a comment in the last row":       `<row r="1048576"><c r="A1048576" t="inlineStr"><is><t># end</t></is></c></row>`,
+		"heights and formats of all rows": many(100_000, `<row r="%[1]d" ht="12"><c r="A%[1]d" s="0"/><c r="B%[1]d" s="0"/></row>`),
+		"formats in the last column":      many(1000, `<row r="%[1]d"><c r="XFD%[1]d" s="0"/></row>`),
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, want, modelIn(t, withRows(t, rows))) })
+	}
+	t.Run("merged down to the last cell", func(t *testing.T) {
+		good := newWorkbook(t, nil)
+		text := strings.Replace(partOf(t, good, hostsPart), "</sheetData>", `</sheetData><mergeCells><mergeCell ref="A10:XFD1048576"/></mergeCells>`, 1)
+		require.Equal(t, want, modelIn(t, withPart(t, good, hostsPart, text)))
+	})
+	t.Run("values in the last column", func(t *testing.T) {
+		_, problems := Load(withRows(t, many(1000, `<row r="%[1]d"><c r="XFD%[1]d"><v>1</v></c></row>`)))
+		require.Len(t, problems, 1000)
+		require.Equal(t, `plans/cluster.xlsx!hosts!XFD100: "1": the cell stands far beside the table`, problems[0].String())
+	})
+}
+
+// What no program writes is refused, before a row gets lost in it.
+func TestSheetsInDisorder(t *testing.T) {
+	for name, rows := range map[string]string{
+		"a row before the others": `<row r="1"><c r="A1"><v>1</v></c></row>`,
+		"a row behind the last":   `<row r="1048577"><c r="A1048577"><v>1</v></c></row>`,
+		"a cell twice":            `<row r="9"><c r="A9"><v>1</v></c><c r="A9"><v>2</v></c></row>`,
+		"a cell of another row":   `<row r="9"><c r="A10"><v>1</v></c></row>`,
+		"a cell without a row":    `<row r="9"><c r="A"><v>1</v></c></row>`,
+		"a row without a number":  `<row r="x"></row>`,
+		"an element not closed":   `<row r="9"><c></row>`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, problems := Load(withRows(t, rows))
+			require.Len(t, problems, 1, "%v", problems)
+			require.Equal(t, "xlsx-syntax", problems[0].Code)
+			require.Equal(t, "plans/cluster.xlsx!hosts", problems[0].File)
+			require.Contains(t, problems[0].Message, "the sheet cannot be read: ")
+		})
+	}
+}
+
 // FuzzSheet: whatever a sheet's XML holds is a plan or problems, never a panic.
 func FuzzSheet(f *testing.F) {
-	good := newWorkbook(f, nil)[workbookFile].Data
-	archive, err := zip.NewReader(bytes.NewReader(good), int64(len(good)))
-	require.NoError(f, err)
-	parts := []string{"xl/worksheets/sheet2.xml", "xl/sharedStrings.xml", "xl/styles.xml", "xl/workbook.xml", "xl/_rels/workbook.xml.rels"}
+	good := newWorkbook(f, nil)
+	parts := []string{hostsPart, "xl/sharedStrings.xml", "xl/styles.xml", "xl/workbook.xml", "xl/_rels/workbook.xml.rels"}
 	for i, name := range parts {
-		part, err := archive.Open(name)
-		require.NoError(f, err)
-		text, err := io.ReadAll(part)
-		require.NoError(f, err)
-		f.Add(uint8(i), string(text))
+		f.Add(uint8(i), partOf(f, good, name))
 	}
 	f.Add(uint8(0), `<worksheet><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>name</t></is></c><c r="XFD1" t="e" s="9"><v>#N/A</v></c></row><row r="1048576"><c><f>1+A1</f></c></row></sheetData><mergeCells><mergeCell ref="A1:XFD1048576"/></mergeCells></worksheet>`)
 	f.Add(uint8(0), `<worksheet><sheetData><row r="1"><c r="A1" t="d"><v>2024</v></c><c r="A1" t="s"><v>-1</v></c><c t="b"><f>A1</f><v></v></c></row></sheetData></worksheet>`)
 	f.Fuzz(func(t *testing.T, which uint8, text string) {
-		name := parts[int(which)%len(parts)]
-		var data bytes.Buffer
-		writer := zip.NewWriter(&data)
-		for _, part := range archive.File {
-			if part.Name != name {
-				require.NoError(t, writer.Copy(part))
-			}
-		}
-		part, err := writer.Create(name)
-		require.NoError(t, err)
-		_, err = part.Write([]byte(text))
-		require.NoError(t, err)
-		require.NoError(t, writer.Close())
-		_, problems := Load(fstest.MapFS{workbookFile: {Data: data.Bytes()}})
+		_, problems := Load(withPart(t, good, parts[int(which)%len(parts)], text))
 		for _, problem := range problems {
 			require.NotEmpty(t, problem.Code)
 		}
