@@ -336,7 +336,7 @@ func (w *workbook) text(text string, style int) (cell sheetCell) {
 	}
 	sections := strings.Split(padding.ReplaceAllString(w.format(style), ""), ";")
 	switch last := sections[len(sections)-1]; {
-	case strings.Contains(last, "@") && last != "@":
+	case last != "@" && (len(sections) == 4 || strings.Contains(last, "@")):
 		cell.wrong = &finding{"cell-number", "the cell's format shows something else than its text", asText}
 	case strings.ContainsFunc(cell.text, func(c rune) bool { return c != '\n' && c != '\t' && unicode.IsControl(c) }):
 		cell.wrong = &finding{"cell-invalid", "there is a control character in the cell", "delete the text and type it again"}
@@ -351,6 +351,9 @@ var padding = regexp.MustCompile(`[_*].`)
 // part 1, 18.8.30). The others follow the user's language and country.
 var builtInFormats = map[int]string{0: "General", 1: "0", 2: "0.00", 9: "0%", 10: "0.00%", 49: "@"}
 
+// language at the beginning of a format tells whose names of months it wants: [$-409].
+var language = regexp.MustCompile(`^\[\$-[0-9A-Fa-f]+\]`)
+
 // format is the number format of a style, "" for one that shows differently on other machines.
 func (w *workbook) format(style int) string {
 	format, known := w.formats[style]
@@ -359,7 +362,7 @@ func (w *workbook) format(style int) string {
 	}
 	if s, err := w.file.GetStyle(style); err == nil {
 		if format = builtInFormats[s.NumFmt]; s.CustomNumFmt != nil {
-			format = *s.CustomNumFmt
+			format = language.ReplaceAllString(*s.CustomNumFmt, "")
 		}
 	}
 	w.formats[style] = format

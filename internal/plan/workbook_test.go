@@ -165,6 +165,14 @@ func TestProblemsInWorkbooks(t *testing.T) {
 		}, []string{"cell-number hosts!J3 rack"}},
 		{"truth", func(file *excelize.File) { require.NoError(t, file.SetCellBool("hosts", "J3", true)) }, []string{"cell-number hosts!J3 rack"}},
 		{"a version that lost its zero", set(t, "network", "B5", 1.3, ""), []string{"cell-number network!B5 versions.k3s"}},
+		{"several mistakes in one row, one of them lost", func(file *excelize.File) {
+			require.NoError(t, file.SetCellBool("hosts", "J3", true))
+			require.NoError(t, file.SetCellStr("hosts", "C3", "10.0.100.2"))
+			require.NoError(t, file.SetCellStr("hosts", "B3", "bad/if"))
+		}, []string{"interface-invalid hosts!B3 interface", "address-duplicate hosts!C3 ip", "cell-number hosts!J3 rack"}},
+		{"a name that was lost is not missed elsewhere", func(file *excelize.File) {
+			require.NoError(t, file.SetCellBool("hosts", "A3", true))
+		}, []string{"cell-number hosts!A3 name"}},
 		{"formula without a value", func(file *excelize.File) {
 			require.NoError(t, file.SetCellFormula("hosts", "I3", "1+1"))
 		}, []string{"cell-formula hosts!I3 mac"}},
@@ -244,6 +252,48 @@ func TestWorkbooksThatCannotBeRead(t *testing.T) {
 		require.Len(t, problems, 1)
 		require.Contains(t, problems[0].Message, "protected by a password")
 	})
+}
+
+// What a cell shows by its format, as LibreOffice shows it; "" is a problem.
+func TestFormats(t *testing.T) {
+	for _, test := range []struct {
+		value  any
+		format string
+		want   string
+	}{
+		{1.31, "General", "1.31"}, {7, "@", "7"}, {1.1000000000000001, "General", "1.1"}, {12345678901, "General", "12345678901"},
+		{123456789012, "General", ""}, {1.0 / 3, "General", ""}, {1e-5, "General", ""}, {1.3, "0.00", "1.30"}, {0.125, "0.00", "0.13"},
+		{-0.001, "0.00", "0.00"}, {-2.5, "0", "-3"}, {12, "0000", "0012"}, {0.05, "0%", "5%"}, {7, "[$-409]0.00", "7.00"},
+		{46000.5, "yyyy\\-mm\\-dd", "2025-12-09"}, {46000.5, "[$-40C]yyyy-mm-dd hh:mm:ss", "2025-12-09 12:00:00"}, {59, "yyyy-mm-dd", ""},
+		{0.5, "hh:mm", ""}, {1, "#,##0", ""}, {1, `"rack-"0`, ""}, {1, "General;;;", ""}, {100000, "0.00E+00", ""},
+		{"x", "General", "x"}, {"x", "@", "x"}, {"x", "[$-407]@", "x"}, {"x", "0.00", "x"}, {"x", "0;-0;;@", "x"},
+		{"x", `_-* #,##0_-;-* #,##0_-;_-* "-"_-;_-@_-`, "x"}, {"x", `"rack-"@`, ""}, {"x", ";;;", ""},
+	} {
+		t.Run(fmt.Sprint(test.value, " in ", test.format), func(t *testing.T) {
+			p, problems := Load(newWorkbook(t, set(t, "hosts", "J3", test.value, test.format)))
+			if test.want == "" {
+				require.Len(t, problems, 1)
+				require.Equal(t, "plans/cluster.xlsx!hosts!J3", problems[0].Place())
+				require.Equal(t, "cell-number", problems[0].Code)
+				require.NotEmpty(t, problems[0].Hint)
+				return
+			}
+			require.Empty(t, problems)
+			require.Equal(t, test.want, p.Host("ulf").Own["rack"])
+		})
+	}
+}
+
+// Where dates count from 1904, the same number is another day.
+func TestDatesOfOldMacs(t *testing.T) {
+	fsys := newWorkbook(t, func(file *excelize.File) {
+		yes := true
+		require.NoError(t, file.SetWorkbookProps(&excelize.WorkbookPropsOptions{Date1904: &yes}))
+		set(t, "hosts", "J3", 44538, "yyyy-mm-dd")(file)
+	})
+	p, problems := Load(fsys)
+	require.Empty(t, problems)
+	require.Equal(t, "2025-12-09", p.Host("ulf").Own["rack"])
 }
 
 // partOf gives a part of a workbook's package.
@@ -336,6 +386,13 @@ func TestSheetsInDisorder(t *testing.T) {
 			require.Contains(t, problems[0].Message, "the sheet cannot be read: ")
 		})
 	}
+}
+
+// #REF! at the beginning of a row is no comment.
+func TestFormulaErrorsInWorkbooks(t *testing.T) {
+	_, problems := Load(withRows(t, `<row r="9"><c r="A9" t="e"><f>#REF!</f><v>#REF!</v></c><c r="B9" t="str"><f>B2</f><v>eno1</v></c></row>`))
+	require.Equal(t, `plans/cluster.xlsx!hosts!A9: name "#REF!": the cell shows an error`, problems[0].String())
+	require.Len(t, problems, 3, "and what else is missing: %v", problems)
 }
 
 // FuzzSheet: whatever a sheet's XML holds is a plan or problems, never a panic.
