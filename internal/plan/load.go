@@ -107,6 +107,9 @@ func readTables(fsys fs.FS) (tables, Problems) {
 	if _, err := fs.Stat(fsys, workbookFile); err == nil {
 		return readWorkbook(fsys)
 	}
+	if file := otherWorkbook(fsys); file != "" {
+		return noTables(file, "file-missing", "k3splan reads no spreadsheet but "+workbookFile, "save it as "+workbookFile+" (Office Open XML, Excel 2007-365)")
+	}
 	return tables{readTable(fsys, hostsSchema), readTable(fsys, k3sSchema), readNetworkFiles(fsys)}, nil
 }
 

@@ -181,8 +181,7 @@ func (t *table) take(records []record, complete bool) {
 	t.complete = complete
 	if len(records) == 0 {
 		if complete {
-			t.report(Error, 0, "", "", "column-missing", "there is no header",
-				"let the first line name the columns: "+strings.Join(t.required, ","))
+			t.report(Error, 0, "", "", "column-missing", "there is no header", t.headerHint())
 			t.complete = false
 		}
 		return
@@ -192,6 +191,13 @@ func (t *table) take(records []record, complete bool) {
 		return
 	}
 	t.takeRows(records[1:])
+}
+
+func (t *table) headerHint() string {
+	if t.inSheet {
+		return "let the first row name the columns: " + strings.Join(t.required, ", ") + "; a title above begins with #"
+	}
+	return "let the first line name the columns, separated by comma, semicolon or tab: " + strings.Join(t.required, ",")
 }
 
 // read gives the file's text as UTF-8 with newlines.
@@ -464,7 +470,7 @@ func (t *table) takeHeader(header record) bool {
 	}
 	if len(missing) == len(t.required) {
 		t.report(Error, header.line, "", "", "column-missing", "there is no header: this line names none of the columns",
-			"let the first line name the columns, separated by comma, semicolon or tab: "+strings.Join(t.required, ","))
+			t.headerHint())
 		return false
 	}
 	seen := map[string]bool{}

@@ -1,10 +1,11 @@
 package plan
 
 import (
+	"archive/zip"
 	"bytes"
-	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,17 +35,18 @@ func cellName(column, row int) string {
 	return name
 }
 
-// readWorkbook reads plans/cluster.xlsx, whose sheets take the place of the other files. If those
-// are there as well, nobody can know which of them holds.
-func readWorkbook(fsys fs.FS) (tables, Problems) {
-	nothing := tables{
+// noTables are the tables of a plan of which nothing could be read.
+func noTables(file, code, message, hint string) (tables, Problems) {
+	return tables{
 		hosts:   &table{schema: hostsSchema},
 		k3s:     &table{schema: k3sSchema},
 		network: noNetwork(workbookFile + "!" + networkSheet),
-	}
-	wrong := func(code, message, hint string) (tables, Problems) {
-		return nothing, Problems{{File: workbookFile, Severity: Error, Code: code, Message: message, Hint: hint}}
-	}
+	}, Problems{{File: file, Severity: Error, Code: code, Message: message, Hint: hint}}
+}
+
+// readWorkbook reads plans/cluster.xlsx, whose sheets take the place of the other files. If those
+// are there as well, nobody can know which of them holds.
+func readWorkbook(fsys fs.FS) (tables, Problems) {
 	var others []string
 	for _, file := range []string{hostsFile, k3sFile, networkFile, versionsFile} {
 		if _, err := fs.Stat(fsys, file); err == nil {
@@ -52,47 +54,76 @@ func readWorkbook(fsys fs.FS) (tables, Problems) {
 		}
 	}
 	if len(others) > 0 {
-		return wrong("plan-duplicate", "the plan stands here and in "+strings.Join(others, ", "),
+		return noTables(workbookFile, "plan-duplicate", "the plan stands here and in "+strings.Join(others, ", "),
 			"keep the one that holds: the workbook, or the other files")
 	}
 	data, problem := readFile(fsys, workbookFile)
 	if problem != nil {
-		return nothing, Problems{*problem}
+		return noTables(workbookFile, problem.Code, problem.Message, problem.Hint)
 	}
-	w, err := openWorkbook(data)
-	switch {
-	case errors.Is(err, excelize.ErrWorkbookPassword), bytes.HasPrefix(data, oleMark):
-		return wrong("xlsx-syntax", "the file is protected by a password, or in the format of old Excels",
-			"save it as .xlsx (Office Open XML, Excel 2007-365), without a password")
-	case err != nil:
-		return wrong("xlsx-syntax", "not a workbook that can be read: "+err.Error(),
-			"save it as .xlsx (Office Open XML, Excel 2007-365)")
+	w, wrong := openWorkbook(data)
+	if wrong != nil {
+		return noTables(workbookFile, wrong.code, wrong.message, wrong.hint)
 	}
 	defer w.file.Close()
-	found := tables{hosts: w.table(hostsSchema), k3s: w.table(k3sSchema)}
-	found.network = w.network()
-	return found, nil
+	return tables{w.table(hostsSchema), w.table(k3sSchema), w.network()}, nil
+}
+
+// otherWorkbook finds a spreadsheet in plans/ that nobody reads, for people who have no tables there.
+func otherWorkbook(fsys fs.FS) string {
+	for _, file := range []string{hostsFile, k3sFile, networkFile} {
+		if _, err := fs.Stat(fsys, file); err == nil {
+			return ""
+		}
+	}
+	files, _ := fs.Glob(fsys, "plans/[^.~]*") // others are locks
+	for _, file := range files {
+		switch strings.ToLower(path.Ext(file)) {
+		case ".xlsx", ".xlsm", ".xls", ".ods", ".fods", ".numbers":
+			return file
+		}
+	}
+	return ""
+}
+
+// workbook is an opened xlsx file.
+type workbook struct {
+	file     *excelize.File
+	formats  map[int]string  // by the number of a style
+	shared   []string        // texts that cells name by their number
+	from1904 bool            // dates count from 1904, as old Macs did
+	merged   map[string]bool // areas of merged cells that were told
 }
 
 // oleMark begins what Excel 97 wrote, and every encrypted workbook.
 var oleMark = []byte{0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1}
 
-// workbook is an opened xlsx file.
-type workbook struct {
-	file     *excelize.File
-	formats  map[int]string // by the number of a style
-	shared   []string       // texts that cells name by their number
-	from1904 bool           // dates count from 1904, as old Macs did
-}
+const saveAsXLSX = "save it as .xlsx (Office Open XML, Excel 2007-365)"
 
-func openWorkbook(data []byte) (*workbook, error) {
-	file, err := excelize.OpenReader(bytes.NewReader(data), excelize.Options{
-		UnzipSizeLimit: workbookLimit, UnzipXMLSizeLimit: workbookLimit,
-	})
-	if err != nil {
-		return nil, err
+func openWorkbook(data []byte) (*workbook, *finding) {
+	if bytes.HasPrefix(data, oleMark) {
+		return nil, &finding{"xlsx-syntax", "the file is protected by a password, or in the format of old Excels", saveAsXLSX + ", without a password"}
 	}
-	w := &workbook{file: file, formats: map[int]string{}}
+	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return nil, &finding{"xlsx-syntax", "this is no workbook, or only a part of one: " + err.Error(), saveAsXLSX}
+	}
+	if _, err := fs.Stat(archive, "[Content_Types].xml"); err != nil {
+		return nil, &finding{"xlsx-syntax", "this is the file of another program, whatever its name says", saveAsXLSX}
+	}
+	var size uint64
+	for _, part := range archive.File {
+		size += min(part.UncompressedSize64, workbookLimit+1)
+	}
+	if size > workbookLimit {
+		return nil, &finding{"xlsx-syntax", fmt.Sprintf("unpacked, the workbook has more than %d MB", workbookLimit>>20),
+			"delete what is below and beside the tables, formats too, or copy them into a new workbook"}
+	}
+	file, err := excelize.OpenReader(bytes.NewReader(data), excelize.Options{UnzipSizeLimit: workbookLimit, UnzipXMLSizeLimit: workbookLimit})
+	if err != nil {
+		return nil, &finding{"xlsx-syntax", "the workbook cannot be read: " + err.Error(), saveAsXLSX}
+	}
+	w := &workbook{file: file, formats: map[int]string{}, merged: map[string]bool{}}
 	if properties, err := file.GetWorkbookProps(); err == nil && properties.Date1904 != nil {
 		w.from1904 = *properties.Date1904
 	}
@@ -102,10 +133,12 @@ func openWorkbook(data []byte) (*workbook, error) {
 // sheet finds a sheet by its name, which people begin with a capital.
 func (w *workbook) sheet(name string) (string, *finding) {
 	sheets := w.file.GetSheetList()
-	for _, sheet := range sheets {
-		if strings.EqualFold(strings.TrimSpace(sheet), name) {
-			return sheet, nil
-		}
+	named := slices.DeleteFunc(slices.Clone(sheets), func(sheet string) bool { return !strings.EqualFold(strings.TrimSpace(sheet), name) })
+	if len(named) == 1 {
+		return named[0], nil
+	}
+	if len(named) > 1 {
+		return "", &finding{"sheet-duplicate", fmt.Sprintf("there are the sheets %q and %q", named[0], named[1]), "rename the one that does not hold"}
 	}
 	hint := fmt.Sprintf("the workbook needs the sheets hosts, k3s and network; it has %s", strings.Join(sheets, ", "))
 	for _, sheet := range sheets {
@@ -128,20 +161,37 @@ func (w *workbook) table(s schema) *table {
 	if len(records) == 0 || len(records[0].lost) == 0 {
 		t.take(records, true)
 	}
-	for _, r := range records {
+	var told Problems
+	for i, r := range records {
 		for _, cell := range r.lost {
+			if i == 0 && cell.code == "cell-merged" {
+				cell.hint = "begin a title with #; split merged cells of the header"
+			}
 			column := ""
 			if cell.column < len(t.columns) {
 				column = t.columns[cell.column]
 			}
-			// instead of what is wrong with the cell because nothing is known of it
-			lost := cell.problem(t.file, r.line, column)
-			t.problems = slices.DeleteFunc(t.problems, func(p Problem) bool { return p.File == lost.File })
-			t.problems = append(t.problems, lost)
-			t.lost[lost.File] = true
+			problem := cell.problem(t.file, r.line, column)
+			t.lost[problem.File] = true
+			if w.tells(cell, t.file) {
+				told = append(told, problem)
+			}
 		}
 	}
+	// of a lost cell nothing else is known
+	t.problems = slices.DeleteFunc(t.problems, func(p Problem) bool { return t.lost[p.File] })
+	t.problems = append(t.problems, told...)
 	return t
+}
+
+// tells is false for all but the first of the cells that are merged with each other.
+func (w *workbook) tells(cell lostCell, sheet string) bool {
+	if cell.code != "cell-merged" {
+		return true
+	}
+	told := w.merged[sheet+cell.message]
+	w.merged[sheet+cell.message] = true
+	return !told
 }
 
 // network reads rows of a key and its value. The items of a list stand in cells side by side, or
@@ -161,7 +211,7 @@ func (w *workbook) network() *networkReader {
 			continue
 		}
 		d.cells[r.line] = r.cells
-		if d.takeLost(r, keys, values, end) {
+		if w.takeLost(d, r, keys, values, end) {
 			continue
 		}
 		key := strings.ToLower(r.cells[keys])
@@ -177,13 +227,15 @@ func (w *workbook) network() *networkReader {
 }
 
 // takeLost reports the lost cells of a row, other than notes.
-func (d *document) takeLost(r record, keys, values, end int) (lost bool) {
+func (w *workbook) takeLost(d *document, r record, keys, values, end int) (lost bool) {
 	for _, cell := range r.lost {
 		if end > 0 && cell.column != keys && (cell.column < values || cell.column >= end) {
 			continue
 		}
 		key := strings.ToLower(r.cells[keys])
-		d.problems = append(d.problems, cell.problem(d.file, r.line, key))
+		if w.tells(cell, d.file) {
+			d.problems = append(d.problems, cell.problem(d.file, r.line, key))
+		}
 		d.slips[key] = true
 		lost = true
 	}

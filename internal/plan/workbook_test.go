@@ -177,7 +177,24 @@ func TestProblemsInWorkbooks(t *testing.T) {
 			require.NoError(t, file.SetCellFormula("hosts", "I3", "1+1"))
 		}, []string{"cell-formula hosts!I3 mac"}},
 		{"merged", func(file *excelize.File) { require.NoError(t, file.MergeCell("k3s", "A2", "A3")) }, []string{
-			"cell-merged k3s!A2 host", "cell-merged k3s!A3 host"}},
+			"cell-merged k3s!A2 host"}},
+		{"two merged areas, in the table and beside it", func(file *excelize.File) {
+			require.NoError(t, file.MergeCell("hosts", "J2", "J4"))
+			require.NoError(t, file.MergeCell("hosts", "A3", "B3"))
+		}, []string{"cell-merged hosts!J2 rack", "cell-merged hosts!A3 name"}},
+		{"a title", func(file *excelize.File) {
+			require.NoError(t, file.InsertRows("hosts", 1, 1))
+			require.NoError(t, file.SetCellStr("hosts", "A1", "The machines"))
+		}, []string{"column-missing hosts!A1"}},
+		{"a merged title", func(file *excelize.File) {
+			require.NoError(t, file.InsertRows("hosts", 1, 1))
+			require.NoError(t, file.SetCellStr("hosts", "A1", "The machines"))
+			require.NoError(t, file.MergeCell("hosts", "A1", "J1"))
+		}, []string{"cell-merged hosts!A1"}},
+		{"two sheets of almost the same name", func(file *excelize.File) {
+			_, err := file.NewSheet("Hosts ")
+			require.NoError(t, err)
+		}, []string{"sheet-duplicate hosts"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, problems := Load(newWorkbook(t, test.change))
@@ -229,12 +246,45 @@ func TestBothFormsAtOnce(t *testing.T) {
 	require.False(t, p.Complete)
 }
 
+// zipOf gives an archive of one file.
+func zipOf(t *testing.T, name string, content []byte) []byte {
+	var data bytes.Buffer
+	writer := zip.NewWriter(&data)
+	part, err := writer.Create(name)
+	require.NoError(t, err)
+	_, err = part.Write(content)
+	require.NoError(t, err)
+	require.NoError(t, writer.Close())
+	return data.Bytes()
+}
+
+// A spreadsheet under another name is found, so that nobody is told that there are no tables.
+func TestWorkbooksUnderOtherNames(t *testing.T) {
+	for _, file := range []string{"plans/Cluster.xlsx", "plans/rack.ods", "plans/old.XLS", "plans/macros.xlsm"} {
+		_, problems := Load(fstest.MapFS{file: {Data: []byte("x")}, "plans/.~lock.cluster.xlsx#": {}})
+		require.Len(t, problems, 1)
+		require.Equal(t, file+": k3splan reads no spreadsheet but plans/cluster.xlsx", problems[0].String())
+	}
+	for _, lock := range []string{"plans/.~lock.cluster.xlsx#", "plans/~$cluster.xlsx"} {
+		_, problems := Load(fstest.MapFS{lock: {}})
+		require.Len(t, problems, 3, "the tables are missing")
+		fsys := newWorkbook(t, nil)
+		fsys[lock] = &fstest.MapFile{Data: []byte("x")}
+		require.Equal(t, modelOf(t, nil), modelIn(t, fsys))
+	}
+	fsys := project(nil)
+	fsys["plans/orders.ods"] = &fstest.MapFile{}
+	require.Equal(t, modelOf(t, nil), modelIn(t, fsys))
+}
+
 func TestWorkbooksThatCannotBeRead(t *testing.T) {
 	good := newWorkbook(t, nil)[workbookFile].Data
 	for name, data := range map[string][]byte{
 		"empty": {}, "text": []byte("name;interface"), "cut off": good[:len(good)/2],
-		"of an old Excel":      append(bytes.Clone(oleMark), make([]byte, 4096)...),
-		"with a wrong archive": append([]byte("PK\x03\x04"), good[200:]...),
+		"of an old Excel":       append(bytes.Clone(oleMark), make([]byte, 4096)...),
+		"with a wrong archive":  append([]byte("PK\x03\x04"), good[200:]...),
+		"of OpenDocument":       zipOf(t, "mimetype", []byte("application/vnd.oasis.opendocument.spreadsheet")),
+		"that unpacks to a lot": zipOf(t, "[Content_Types].xml", make([]byte, workbookLimit+1)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, problems := Load(fstest.MapFS{workbookFile: {Data: data}})
@@ -391,8 +441,8 @@ func TestSheetsInDisorder(t *testing.T) {
 // #REF! at the beginning of a row is no comment.
 func TestFormulaErrorsInWorkbooks(t *testing.T) {
 	_, problems := Load(withRows(t, `<row r="9"><c r="A9" t="e"><f>#REF!</f><v>#REF!</v></c><c r="B9" t="str"><f>B2</f><v>eno1</v></c></row>`))
-	require.Equal(t, `plans/cluster.xlsx!hosts!A9: name "#REF!": the cell shows an error`, problems[0].String())
 	require.Len(t, problems, 3, "and what else is missing: %v", problems)
+	require.Equal(t, `plans/cluster.xlsx!hosts!A9: name "#REF!": the cell shows an error`, problems[2].String())
 }
 
 // FuzzSheet: whatever a sheet's XML holds is a plan or problems, never a panic.
