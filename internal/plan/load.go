@@ -72,7 +72,9 @@ type containerCells struct {
 func Load(fsys fs.FS) (*Plan, Problems) {
 	tables, problems := readTables(fsys)
 	l := &loader{
-		plan:    &Plan{byName: map[string]*Host{}},
+		plan: &Plan{byName: map[string]*Host{}, Tables: Tables{
+			Hosts: tables.hosts.file, K3s: tables.k3s.file, Network: tables.network.file,
+		}},
 		hosts:   tables.hosts,
 		k3s:     tables.k3s,
 		network: tables.network,
@@ -571,7 +573,7 @@ func (l *loader) checkTargets() {
 			continue
 		}
 		if other := l.hostNamed(host.Target.Host); other != nil && other != host {
-			r.fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the name of host %q (%s:%d)", other.Name, hostsFile, other.Line),
+			r.fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the name of host %q (%s)", other.Name, other.Place),
 				"it would be overwritten with this host's system")
 			continue
 		}

@@ -282,7 +282,8 @@ func (d *document) takeRow(r record, keys, values, end int) {
 	switch {
 	case key == "" && len(items) == 0:
 	case key == "":
-		d.report(r.line, "", items[0].Value, finding{"key-missing", "the value has no key before it", "write the key into " + cellName(keys, r.line)})
+		d.report(r.line, "", items[0].Value, finding{"key-missing", "the value has no key before it",
+			"write the key into " + cellName(keys, r.line) + "; the items of a list stand side by side, in the row of their key"})
 	case !slices.Contains(networkKeys, key):
 		d.unknownKey(name, key, networkKeys)
 	case d.keys[key] != nil:
@@ -291,7 +292,8 @@ func (d *document) takeRow(r record, keys, values, end int) {
 	case slices.Contains(listKeys, key):
 		d.keys[key] = &yaml.Node{Kind: yaml.SequenceNode, Line: r.line, Content: splitItems(items)}
 	case len(items) > 1:
-		d.report(r.line, key, "", finding{"value-invalid", "a single value is needed here, not a list", ""})
+		d.report(r.line, key, items[1].Value, finding{"value-invalid", "a single value is needed here, not a list",
+			"notes stand in a column of their own, in a table whose first row is: key, value, note"})
 		d.slips[key] = true
 	default:
 		d.keys[key] = items[0]

@@ -149,8 +149,16 @@ func TestProblemsInWorkbooks(t *testing.T) {
 		{"unknown key", text("network", "A3", "gatway"), []string{"key-unknown network!A3 gatway"}},
 		{"key twice", text("network", "A6", "netmask"), []string{"key-duplicate network!A6 netmask"}},
 		{"value", text("network", "B3", "router"), []string{"gateway-invalid network!B3 gateway"}},
-		{"two values", text("network", "C3", "10.0.100.2"), []string{"value-invalid network!A3 gateway"}},
+		{"two values", text("network", "C3", "10.0.100.2"), []string{"value-invalid network!C3 gateway"}},
 		{"value without a key", text("network", "B6", "x"), []string{"key-missing network!B6"}},
+		{"a note without a header", func(file *excelize.File) {
+			require.NoError(t, file.RemoveRow("network", 1))
+			require.NoError(t, file.SetCellStr("network", "C1", "2"))
+		}, []string{"value-invalid network!C1 netmask"}},
+		{"versions on levels", func(file *excelize.File) {
+			require.NoError(t, file.SetCellStr("network", "A6", "versions"))
+			require.NoError(t, file.SetSheetRow("network", "A7", &[]any{"", "disko", "latest"}))
+		}, []string{"key-unknown network!A6 versions", "key-missing network!B7"}},
 		{"wrong item of a list", func(file *excelize.File) {
 			require.NoError(t, file.SetSheetRow("network", "A6", &[]any{"tls_san", "ok.example", "b!"}))
 		}, []string{"tls-san-invalid network!C6 tls_san"}},
@@ -217,6 +225,27 @@ func TestProblemInWorkbookNamesTheCell(t *testing.T) {
 	require.Equal(t, Problem{File: "plans/cluster.xlsx!k3s!D3", Line: 3, Column: "ip", Value: "10.0.100.3", Severity: Error, Code: "address-duplicate",
 		Message: `the address is taken by host "ulf" (plans/cluster.xlsx!hosts!C3)`}, problems[0])
 	require.Equal(t, `plans/cluster.xlsx!k3s!C3: type "agnet": there is no such type`, problems[1].String())
+}
+
+// Hints are about cells, not about YAML.
+func TestHintsInWorkbooks(t *testing.T) {
+	_, problems := Load(newWorkbook(t, func(file *excelize.File) {
+		require.NoError(t, file.SetSheetRow("network", "A1", &[]any{"versions", ""}))
+		for range 4 {
+			require.NoError(t, file.RemoveRow("network", 2))
+		}
+	}))
+	hints := map[string]string{}
+	for _, p := range problems {
+		hints[p.Column] = p.Hint
+	}
+	require.Equal(t, map[string]string{
+		"netmask":        "write a row with netmask in one cell, and 24 in the next",
+		"gateway":        "write a row with gateway in one cell, and 10.0.100.1 in the next, the address of your router",
+		"versions":       "write versions.nixos, versions.k3s, versions.disko, each in a row of its own",
+		"versions.nixos": "write a row with versions.nixos in one cell, and nixos-24.11 in the next",
+		"versions.k3s":   "write a row with versions.k3s in one cell, and v1.31.14+k3s1 in the next, or 1.31 for the patch release that nixpkgs has",
+	}, hints)
 }
 
 // Problems stand in the order of the rows, not of the cells' names: C10 comes after C9.
