@@ -175,6 +175,7 @@ func (w *workbook) readSheet(sheet string) (rows []sheetRow, merged []mergedArea
 	}
 	decoder := xml.NewDecoder(bytes.NewReader(data))
 	line, column := 0, -1
+	inData := false // elsewhere, rows and cells are where pictures and buttons stand
 	for {
 		token, err := decoder.Token()
 		if err == io.EOF {
@@ -183,17 +184,21 @@ func (w *workbook) readSheet(sheet string) (rows []sheetRow, merged []mergedArea
 		if err != nil {
 			return nil, nil, err
 		}
+		if end, ok := token.(xml.EndElement); ok && end.Name.Local == "sheetData" {
+			inData = false
+		}
 		start, ok := token.(xml.StartElement)
 		if !ok {
 			continue
 		}
-		switch start.Name.Local {
-		case "row":
+		inData = inData || start.Name.Local == "sheetData"
+		switch name := start.Name.Local; {
+		case inData && name == "row":
 			if line, err = rowNumber(start, line); err != nil {
 				return nil, nil, err
 			}
 			column = -1
-		case "c":
+		case inData && name == "c":
 			if column, err = columnNumber(start, line, column); err != nil {
 				return nil, nil, err
 			}
@@ -213,7 +218,7 @@ func (w *workbook) readSheet(sheet string) (rows []sheetRow, merged []mergedArea
 			}
 			last := &rows[len(rows)-1]
 			last.cells = append(last.cells, cell)
-		case "mergeCell":
+		case name == "mergeCell":
 			area, err := parseArea(attribute(start, "ref"))
 			if err != nil {
 				return nil, nil, err

@@ -467,6 +467,29 @@ func TestSheetsInDisorder(t *testing.T) {
 	}
 }
 
+// What others write, and Excel itself, beside the plain sheet.
+func TestSheetsOfOtherPrograms(t *testing.T) {
+	want := modelOf(t, nil)
+	good := newWorkbook(t, nil)
+	changed := func(part, from, to string) fstest.MapFS {
+		text := partOf(t, good, part)
+		require.Contains(t, text, from)
+		return withPart(t, good, part, strings.ReplaceAll(text, from, to))
+	}
+	unnumbered := regexp.MustCompile(`<c r="J[2-9]"`).ReplaceAllString(partOf(t, good, hostsPart), "<c/><c/><c/><c/><c/><c")
+	unnumbered = regexp.MustCompile(`<(row|c) r="[A-Z]?[0-9]+"`).ReplaceAllString(unnumbered, "<$1")
+	for name, fsys := range map[string]fstest.MapFS{
+		"a button at row 99999999":       changed(hostsPart, "</sheetData>", `</sheetData><controls><from><row r="99999999">9</row><c r="?"/></from></controls>`),
+		"rows and cells without numbers": withPart(t, good, hostsPart, unnumbered),
+		"the strict form":                changed(hostsPart, "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://purl.oclc.org/ooxml/spreadsheetml/main"),
+		"absolute names of parts":        changed("xl/_rels/workbook.xml.rels", `Target="worksheets`, `Target="/xl/worksheets`),
+		"the reading of a text":          changed("xl/sharedStrings.xml", "</t></si>", "</t><rPh sb=\"0\" eb=\"1\"><t>reading</t></rPh></si>"),
+		"escaped line ends":              changed("xl/sharedStrings.xml", "</t></si>", "_x000D_\n</t></si>"),
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, want, modelIn(t, fsys)) })
+	}
+}
+
 // #REF! at the beginning of a row is no comment.
 func TestFormulaErrorsInWorkbooks(t *testing.T) {
 	_, problems := Load(withRows(t, `<row r="9"><c r="A9" t="e"><f>#REF!</f><v>#REF!</v></c><c r="B9" t="str"><f>B2</f><v>eno1</v></c></row>`))
