@@ -43,6 +43,12 @@ type sheetCell struct {
 	wrong *finding
 }
 
+// problem tells what is wrong with the cell, in a column that the header may name.
+func (c sheetCell) problem(sheet string, row int, column string) Problem {
+	return Problem{File: sheet + "!" + cellName(c.column, row), Line: row, Column: column,
+		Value: c.text, Severity: Error, Code: c.wrong.code, Message: c.wrong.message, Hint: c.wrong.hint}
+}
+
 // mergedArea is an area of merged cells, both ends included; columns count from 0, rows from 1.
 type mergedArea struct {
 	name                               string // "A2:A5"

@@ -266,7 +266,7 @@ type record struct {
 	line  int
 	cells []string
 	// lost are the cells of a sheet whose text nobody can know; cells has "" for them
-	lost []lostCell
+	lost []sheetCell
 	// numbers are the columns of a sheet's cells that hold a number
 	numbers []int
 }
@@ -549,7 +549,7 @@ func (t *table) takeRows(records []record) {
 // reaches tells whether something of a sheet's row stands in the table, not only beside it.
 func (t *table) reaches(r record) bool {
 	for i, column := range t.columns {
-		if column != "" && (r.cells[i] != "" || slices.ContainsFunc(r.lost, func(c lostCell) bool { return c.column == i })) {
+		if column != "" && (r.cells[i] != "" || slices.ContainsFunc(r.lost, func(c sheetCell) bool { return c.column == i })) {
 			return true
 		}
 	}

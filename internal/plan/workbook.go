@@ -164,14 +164,14 @@ func (w *workbook) table(s schema) *table {
 	var told Problems
 	for i, r := range records {
 		for _, cell := range r.lost {
-			if i == 0 && cell.code == "cell-merged" {
-				cell.hint = "begin a title with #; split merged cells of the header"
-			}
 			column := ""
 			if cell.column < len(t.columns) {
 				column = t.columns[cell.column]
 			}
 			problem := cell.problem(t.file, r.line, column)
+			if i == 0 && problem.Code == mergedCode {
+				problem.Hint = "begin a title with #; split merged cells of the header"
+			}
 			t.lost[problem.File] = true
 			if w.tells(cell, t.file) {
 				told = append(told, problem)
@@ -185,12 +185,12 @@ func (w *workbook) table(s schema) *table {
 }
 
 // tells is false for all but the first of the cells that are merged with each other.
-func (w *workbook) tells(cell lostCell, sheet string) bool {
-	if cell.code != "cell-merged" {
+func (w *workbook) tells(cell sheetCell, sheet string) bool {
+	if cell.wrong.code != mergedCode {
 		return true
 	}
-	told := w.merged[sheet+cell.message]
-	w.merged[sheet+cell.message] = true
+	told := w.merged[sheet+cell.wrong.message]
+	w.merged[sheet+cell.wrong.message] = true
 	return !told
 }
 
@@ -312,18 +312,6 @@ func splitItems(cells []*yaml.Node) (items []*yaml.Node) {
 	return items
 }
 
-// lostCell is a cell whose text nobody can know.
-type lostCell struct {
-	finding
-	column int // from 0
-	text   string
-}
-
-func (c lostCell) problem(sheet string, row int, column string) Problem {
-	return Problem{File: sheet + "!" + cellName(c.column, row), Line: row, Column: column,
-		Value: c.text, Severity: Error, Code: c.code, Message: c.message, Hint: c.hint}
-}
-
 // records gives the rows of a sheet that are neither empty nor comments, all of one width.
 func (w *workbook) records(name string) (records []record, wrong *finding) {
 	sheet, wrong := w.sheet(name)
@@ -353,6 +341,8 @@ func (w *workbook) records(name string) (records []record, wrong *finding) {
 	return records, nil
 }
 
+const mergedCode = "cell-merged"
+
 // record gives the texts of a row that can be known.
 func (row sheetRow) record(merged []mergedArea) record {
 	r := record{line: row.line}
@@ -360,12 +350,11 @@ func (row sheetRow) record(merged []mergedArea) record {
 		if cell.column < maxColumns {
 			r.cells = append(r.cells, make([]string, cell.column+1-len(r.cells))...)
 		}
-		switch {
-		case cell.wrong != nil:
-			r.lost = append(r.lost, lostCell{*cell.wrong, cell.column, cell.text})
-		default:
-			r.cells[cell.column] = cell.text
+		if cell.wrong != nil {
+			r.lost = append(r.lost, cell)
+			continue
 		}
+		r.cells[cell.column] = cell.text
 		if cell.number {
 			r.numbers = append(r.numbers, cell.column)
 		}
@@ -375,9 +364,9 @@ func (row sheetRow) record(merged []mergedArea) record {
 			continue
 		}
 		for column := area.firstColumn; column <= min(area.column, len(r.cells)-1); column++ {
-			r.lost = append(r.lost, lostCell{finding{"cell-merged",
+			r.lost = append(r.lost, sheetCell{column: column, text: r.cells[column], wrong: &finding{mergedCode,
 				"the cell is merged with others (" + area.name + "): which rows and columns its text is for cannot be known",
-				"split the merged cells, and write the text into each"}, column, r.cells[column]})
+				"split the merged cells, and write the text into each"}})
 			r.cells[column] = ""
 		}
 	}
