@@ -24,8 +24,9 @@ import (
 // full of formatted empty cells, down to row 1,048,576 and out to column XFD, for all of which
 // excelize would make room.
 
-// maxColumns is how far to the right a table reaches: cells beyond are somebody's slip.
-const maxColumns = 1000
+// maxColumns is how far to the right a table reaches, which is as far as Excel 97 did: cells beyond
+// are somebody's slip, and each row would get as long.
+const maxColumns = 256
 
 // sheetRow is a row that has a value somewhere; line counts from 1.
 type sheetRow struct {
@@ -96,13 +97,18 @@ type relation struct {
 	Target string `xml:"Target,attr"`
 }
 
-// part gives a file of the package.
-func (w *workbook) part(name string) ([]byte, error) {
-	data, ok := w.file.Pkg.Load(name)
-	if !ok {
+// part gives a file of the package, whose names are the same in any case.
+func (w *workbook) part(name string) (content []byte, err error) {
+	w.file.Pkg.Range(func(key, data any) bool {
+		if strings.EqualFold(key.(string), name) {
+			content = data.([]byte)
+		}
+		return content == nil
+	})
+	if content == nil {
 		return nil, fmt.Errorf("there is no %s in it", name)
 	}
-	return data.([]byte), nil
+	return content, nil
 }
 
 // related gives the part that another one, "" for the package itself, refers to.

@@ -483,6 +483,7 @@ func TestSheetsOfOtherPrograms(t *testing.T) {
 		"rows and cells without numbers": withPart(t, good, hostsPart, unnumbered),
 		"the strict form":                changed(hostsPart, "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://purl.oclc.org/ooxml/spreadsheetml/main"),
 		"absolute names of parts":        changed("xl/_rels/workbook.xml.rels", `Target="worksheets`, `Target="/xl/worksheets`),
+		"names of parts in another case": changed("xl/_rels/workbook.xml.rels", `Target="worksheets/sheet`, `Target="Worksheets/Sheet`),
 		"the reading of a text":          changed("xl/sharedStrings.xml", "</t></si>", "</t><rPh sb=\"0\" eb=\"1\"><t>reading</t></rPh></si>"),
 		"escaped line ends":              changed("xl/sharedStrings.xml", "</t></si>", "_x000D_\n</t></si>"),
 	} {
