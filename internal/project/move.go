@@ -100,18 +100,24 @@ func takeOver(source, target *secrets.Vault) (names []string, err error) {
 		return nil, err
 	}
 	contents := make(map[string][]byte, len(names))
+	store := map[string]func(string, []byte) error{}
 	for _, name := range names {
 		if contents[name], err = source.Read(name); err != nil {
 			return nil, err
 		}
 		if !slices.Contains(present, name) {
+			store[name] = target.Create
 			continue
 		}
 		other, err := target.Read(name)
 		if err != nil {
 			return nil, err
 		}
-		if !bytes.Equal(other, contents[name]) {
+		switch {
+		case bytes.Equal(other, contents[name]):
+		case len(other) == 0: // pass stores what it got of k3splan before that was killed
+			store[name] = target.Replace
+		default:
 			return nil, &conflictError{source.At(name), target.At(name)}
 		}
 	}
@@ -125,10 +131,10 @@ func takeOver(source, target *secrets.Vault) (names []string, err error) {
 		}
 	}()
 	for _, name := range names {
-		if slices.Contains(present, name) {
+		if store[name] == nil {
 			continue
 		}
-		if err := target.Create(name, contents[name]); err != nil {
+		if err := store[name](name, contents[name]); err != nil {
 			return nil, err
 		}
 		created = append(created, name)

@@ -233,6 +233,17 @@ func TestSetupUsesTheStore(t *testing.T) {
 	require.Empty(t, made, "nor where it cannot be decrypted")
 }
 
+// Killed while pass waits for a secret, k3splan leaves an empty entry behind, which is no secret.
+func TestSecretsMoveOverAnEmptyEntry(t *testing.T) {
+	dir, contents := withSecrets(t)
+	secretstest.Pass(t)
+	secretstest.Run(t, "", "pass", "insert", "--multiline", inPass.Prefix+"/passwd")
+	_, err := MoveSecrets(dir, inPass, nil)
+	require.NoError(t, err)
+	requireSecrets(t, dir, inPass, contents)
+	requireSecrets(t, dir, inFiles, nil)
+}
+
 // saveWorkbook puts a workbook in place of the tables.
 func saveWorkbook(t *testing.T, dir string, network ...[]any) {
 	t.Helper()
