@@ -318,12 +318,12 @@ func (a *app) sayAboutStick(p *project.Project, host *plan.Host, o stickOptions)
 	case host.Serial != "" && p.LabelledFileSystems(host):
 		a.say("%s is installed on the disk with the serial %s", host.Name, host.Serial)
 	case p.LabelledFileSystems(host):
-		a.say(`%s is installed on file systems labelled "nixos" and "boot", which its machine must have; with a serial in hosts.csv, the stick makes them`, host.Name)
+		a.say(`%s is installed on file systems labelled "nixos" and "boot", which its machine must have; with a serial in %s, the stick makes them`, host.Name, p.Plan.Tables.Hosts)
 	default:
 		a.say("%s is installed on the file systems that its own files name, which its machine must have", host.Name)
 	}
 	if o.legacy && host.Boot != plan.Legacy {
-		a.say("plans/hosts.csv says that %s boots by EFI: set boot to legacy before the next deploy, or it gets the other boot loader", host.Name)
+		a.say("%s says that %s boots by EFI: set boot to legacy before the next deploy, or it gets the other boot loader", host.Place, host.Name)
 	}
 	if host.Server != nil && len(p.Plan.Servers()) > 1 {
 		if host.Server.Role == plan.Init {

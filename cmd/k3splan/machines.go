@@ -75,7 +75,7 @@ func (m *machines) hosts(patterns []string) ([]*plan.Host, error) {
 func (m *machines) servers(name string) ([]*plan.Container, error) {
 	servers := m.plan.Servers()
 	if len(servers) == 0 {
-		return nil, &exitError{code: exitInvalid, err: errors.New("the plan has no k3s server"), hint: "plans/k3s.csv lists them"}
+		return nil, &exitError{code: exitInvalid, err: errors.New("the plan has no k3s server"), hint: m.plan.Tables.K3s + " lists them"}
 	}
 	if name == "" {
 		if init := m.plan.InitServer(); init != nil {

@@ -135,4 +135,15 @@ func TestWorkbookShownAndCompared(t *testing.T) {
 	host := run("k3splan show host ulrich")
 	require.Regexp(t, `(?m)^  ip +10\.0\.100\.36 +plans/cluster\.xlsx!hosts!C6$`, host)
 	require.Regexp(t, `(?m)^  gateway +10\.0\.100\.1 +plans/cluster\.xlsx!network!B2$`, host)
+
+	// a workbook that was wrong in the past
+	file, err = excelize.OpenFile(name)
+	require.NoError(t, err)
+	require.NoError(t, file.SaveAs(filepath.Join(project, "good.xlsx")))
+	require.NoError(t, file.SetCellStr("hosts", "C6", "10.0.100"))
+	require.NoError(t, file.SaveAs(name))
+	require.NoError(t, file.Close())
+	out, err := shell(t, project, "git add plans && git -c user.name=t -c user.email=t@example.org commit -qm wrong && mv good.xlsx plans/cluster.xlsx && k3splan diff").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), `HEAD:plans/cluster.xlsx!hosts!C6: ip "10.0.100": not an IPv4 address`)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/xuri/excelize/v2"
 
 	"k3splan"
 	"k3splan/internal/audit"
@@ -124,6 +125,16 @@ func TestFindings(t *testing.T) {
 		"manifest, in base64": {func(t *testing.T, dir, token string) {
 			write(t, dir, "manifests/x.yaml", "data: {token: "+base64.StdEncoding.EncodeToString([]byte(token))+"}")
 		}, []string{"secret-in-file manifests/x.yaml"}},
+		"a cell of a workbook": {func(t *testing.T, dir, token string) {
+			file := excelize.NewFile()
+			defer file.Close()
+			require.NoError(t, file.SetCellStr("Sheet1", "A1", "the token is "+token))
+			require.NoError(t, file.SaveAs(filepath.Join(dir, "notes.xlsx")))
+			git(t, dir, "add", "notes.xlsx")
+		}, []string{"secret-in-file notes.xlsx", "secret-in-git notes.xlsx"}},
+		"an archive that is cut off": {func(t *testing.T, dir, token string) {
+			write(t, dir, "notes.zip", "PK\x03\x04"+token)
+		}, []string{"secret-in-file notes.zip"}},
 		"across the edge of a block": {func(t *testing.T, dir, token string) {
 			write(t, dir, "notes", strings.Repeat("x", 1<<20+100)+token)
 			write(t, dir, "more", strings.Repeat("x", 3<<20-20)+token)

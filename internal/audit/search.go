@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"archive/zip"
+	"bufio"
 	"bytes"
 	"encoding/base64"
 	"errors"
@@ -62,8 +64,40 @@ func telling(content []byte) []string {
 	return parts
 }
 
-// in gives the names of the secrets that are in what is read, each once. Its memory is bounded.
+// maxArchive is how much is read of an archive and of each file in it, in bytes.
+const maxArchive = 128 << 20
+
+// in gives the names of the secrets that are in what is read, each once and sorted. It looks into
+// archives as well: a workbook is one.
 func (s *search) in(r io.Reader) ([]string, error) {
+	start := bufio.NewReader(r)
+	if mark, _ := start.Peek(4); string(mark) != "PK\x03\x04" {
+		return s.scan(start)
+	}
+	data, err := io.ReadAll(io.LimitReader(start, maxArchive))
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.scan(io.MultiReader(bytes.NewReader(data), start))
+	archive, wrong := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil || wrong != nil {
+		return found, err // what is no archive after all holds what it shows
+	}
+	for _, file := range archive.File {
+		part, err := file.Open()
+		if err != nil {
+			continue
+		}
+		names, _ := s.scan(io.LimitReader(part, maxArchive)) // as far as it can be unpacked
+		part.Close()
+		found = append(found, names...)
+	}
+	slices.Sort(found)
+	return slices.Compact(found), nil
+}
+
+// scan gives the names of the secrets in a text, each once and sorted. Its memory is bounded.
+func (s *search) scan(r io.Reader) ([]string, error) {
 	var found []string
 	buffer := make([]byte, 1<<20+s.longest)
 	kept := 0

@@ -163,7 +163,7 @@ func (c *Config) Check(ctx context.Context) (version string, err error) {
 	case errors.As(err, &authority):
 		return fail(errors.New("the server there has a certificate of another cluster"), "is another machine at that address?")
 	case errors.As(err, &hostname):
-		return fail(hostname, "add the address to tls_san in plans/network.yaml and deploy, or name another server with --server")
+		return fail(hostname, "add the address to tls_san of the network and deploy, or name another server with --server")
 	case err != nil:
 		var plain *url.Error
 		if errors.As(err, &plain) {

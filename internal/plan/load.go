@@ -72,7 +72,9 @@ type containerCells struct {
 func Load(fsys fs.FS) (*Plan, Problems) {
 	tables, problems := readTables(fsys)
 	l := &loader{
-		plan:    &Plan{byName: map[string]*Host{}},
+		plan: &Plan{byName: map[string]*Host{}, Tables: Tables{
+			Hosts: tables.hosts.file, K3s: tables.k3s.file, Network: tables.network.file,
+		}},
 		hosts:   tables.hosts,
 		k3s:     tables.k3s,
 		network: tables.network,
@@ -107,6 +109,9 @@ type tables struct {
 func readTables(fsys fs.FS) (tables, Problems) {
 	if _, err := fs.Stat(fsys, workbookFile); err == nil {
 		return readWorkbook(fsys)
+	}
+	if file := otherWorkbook(fsys); file != "" {
+		return noTables(file, "file-missing", "k3splan reads no spreadsheet but "+workbookFile, "save it as "+workbookFile+" (Office Open XML, Excel 2007-365)")
 	}
 	return tables{readTable(fsys, hostsSchema), readTable(fsys, k3sSchema), readNetworkFiles(fsys)}, nil
 }
@@ -570,7 +575,7 @@ func (l *loader) checkTargets() {
 			continue
 		}
 		if other := l.hostNamed(host.Target.Host); other != nil && other != host {
-			r.fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the name of host %q (%s:%d)", other.Name, hostsFile, other.Line),
+			r.fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the name of host %q (%s)", other.Name, other.Place),
 				"it would be overwritten with this host's system")
 			continue
 		}

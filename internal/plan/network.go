@@ -45,7 +45,7 @@ type Network struct {
 
 	gatewayLine int
 	// places are where the keys stand (see Where)
-	places map[string]string
+	places map[string]Problem
 }
 
 // Versions are the releases that a plan asks for.
@@ -140,10 +140,13 @@ func (d *document) fileAt(line int, value string) string {
 		return d.file
 	}
 	column := max(d.values-1, 0)
-	for i, cell := range d.cells[line] {
-		if value != "" && i >= d.values && strings.Contains(cell, value) {
-			column = i
-			break
+	if cells := d.cells[line]; value != "" && len(cells) > d.values {
+		found := slices.Index(cells[d.values:], value)
+		if found < 0 { // one item of several in a cell
+			found = slices.IndexFunc(cells[d.values:], func(cell string) bool { return strings.Contains(cell, value) })
+		}
+		if found >= 0 {
+			column = d.values + found
 		}
 	}
 	return d.file + "!" + cellName(column, line)
@@ -287,6 +290,9 @@ func (d *document) unknownKey(name *yaml.Node, key string, known []string) {
 		if nearest == "" && strings.HasSuffix(k, "."+normal) {
 			nearest = k
 		}
+	}
+	if below := slices.DeleteFunc(slices.Clone(known), func(k string) bool { return !strings.HasPrefix(k, key+".") }); len(below) > 0 {
+		hint = "write " + strings.Join(below, ", ") + ", each in a row of its own" // a sheet has no levels
 	}
 	if nearest != "" {
 		hint = fmt.Sprintf("did you mean %q?", nearest)
@@ -434,13 +440,20 @@ func (r *networkReader) version(key string) (*document, string, bool) {
 }
 
 // missing reports a required key that is not there and not misspelt either.
-func (r *networkReader) missing(key, hint string) {
+func (r *networkReader) missing(key, example, more string) {
 	for _, d := range []*document{r.document, r.versions} {
 		if d.unreadable || d.slips[key] {
 			return
 		}
 	}
-	r.report(0, key, "", finding{"key-missing", "the key is missing", hint})
+	hint := key + ": " + example
+	if short, ok := strings.CutPrefix(key, "versions."); ok {
+		hint = fmt.Sprintf("versions: {%s: %s}", short, example)
+	}
+	if r.cells != nil {
+		hint = fmt.Sprintf("write a row with %s in one cell, and %s in the next", key, example)
+	}
+	r.report(0, key, "", finding{"key-missing", "the key is missing", hint + more})
 }
 
 func (r *networkReader) readAddresses() {
@@ -451,7 +464,7 @@ func (r *networkReader) readAddresses() {
 			r.fail("netmask", r.keys["netmask"], wrong)
 		}
 	} else {
-		r.missing("netmask", "netmask: 24")
+		r.missing("netmask", "24", "")
 	}
 	if text, ok := r.text("gateway"); ok {
 		gateway, wrong := parseAddress(text)
@@ -462,7 +475,7 @@ func (r *networkReader) readAddresses() {
 			r.setSubnet(gateway, bits)
 		}
 	} else {
-		r.missing("gateway", "gateway: 10.0.100.1, the address of your router")
+		r.missing("gateway", "10.0.100.1", ", the address of your router")
 	}
 	r.readNameservers()
 	r.network.PodCIDR = r.cidr("pod_cidr", defaultPodCIDR, 8, 24,
@@ -665,14 +678,14 @@ func (r *networkReader) readVersions(needsK3s bool) {
 		}
 		r.network.Versions.K3s = version
 	} else if needsK3s {
-		r.missing("versions.k3s", "versions: {k3s: v1.31.14+k3s1}, or 1.31 for the patch release that nixpkgs has")
+		r.missing("versions.k3s", "v1.31.14+k3s1", ", or 1.31 for the patch release that nixpkgs has")
 	}
 }
 
 func (r *networkReader) source(kind SourceKind, key, byDefault string) Source {
 	d, text, ok := r.version(key)
 	if !ok && byDefault == "" {
-		r.missing(key, "versions: {nixos: nixos-24.11}")
+		r.missing(key, "nixos-24.11", "")
 		return Source{}
 	}
 	if !ok {

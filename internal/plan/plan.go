@@ -13,6 +13,8 @@ type Plan struct {
 	// Hosts are sorted by name.
 	Hosts   []*Host
 	Network Network
+	// Tables are the files or sheets that the plan was read from.
+	Tables Tables
 	// Complete is false if a row was lost to an earlier problem, so that a name that is not in the
 	// plan may still be in the tables.
 	Complete bool
@@ -21,6 +23,9 @@ type Plan struct {
 	// k3sRows counts the rows of k3s.csv, also those that belong to no host
 	k3sRows int
 }
+
+// Tables name files or sheets as problems do: "plans/hosts.csv", "plans/cluster.xlsx!hosts".
+type Tables struct{ Hosts, K3s, Network string }
 
 // Host is a physical machine: one row of hosts.csv, one node of the hive.
 type Host struct {

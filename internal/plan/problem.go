@@ -19,7 +19,8 @@ const (
 // Problem is one finding in a project: what is wrong, where, and how to mend it.
 type Problem struct {
 	// File is relative to the project, with forward slashes ("plans/hosts.csv"). In a workbook it
-	// names the sheet and the cell as well ("plans/cluster.xlsx!k3s!C5").
+	// names the sheet and the cell as well ("plans/cluster.xlsx!k3s!C5"). In another plan than the
+	// project's own it begins with where that is ("HEAD:plans/hosts.csv").
 	File string `json:"file"`
 	// Line is where the record starts, counted from 1; 0 means the whole file.
 	Line int `json:"line"`
@@ -66,7 +67,7 @@ func (p Problem) String() string {
 // Place is where the problem is: "plans/hosts.csv:3", or "plans/cluster.xlsx!k3s!C5", which tells
 // the row by itself.
 func (p Problem) Place() string {
-	if p.Line == 0 || strings.HasPrefix(p.File, workbookFile+"!") {
+	if p.Line == 0 || strings.Contains(p.File, workbookFile+"!") {
 		return p.File
 	}
 	return fmt.Sprintf("%s:%d", p.File, p.Line)
@@ -74,8 +75,9 @@ func (p Problem) Place() string {
 
 // withoutCell is File without the cell of a workbook, whose row is Line: C10 comes after C9.
 func (p Problem) withoutCell() string {
-	if strings.HasPrefix(p.File, workbookFile+"!") {
-		return strings.Join(strings.SplitN(p.File, "!", 3)[:2], "!")
+	if before, sheet, ok := strings.Cut(p.File, workbookFile+"!"); ok {
+		sheet, _, _ = strings.Cut(sheet, "!")
+		return before + workbookFile + "!" + sheet
 	}
 	return p.File
 }

@@ -182,7 +182,7 @@ var tagForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
 func checkTag(tag string) *finding {
 	switch {
 	case slices.Contains(RoleTags(), tag):
-		return &finding{"name-reserved", "k3splan gives this tag itself, by what stands in k3s.csv", "choose another one"}
+		return &finding{"name-reserved", "k3splan gives this tag itself, by what containers a host has", "choose another one"}
 	case slices.Contains(reservedNames, tag):
 		return &finding{"name-reserved", "this name has a meaning of its own in k3splan or Colmena", "choose another one"}
 	case tagForm.MatchString(tag):

@@ -75,7 +75,7 @@ func (r *networkReader) readSecretStore() {
 	case store.Kind != SecretPass:
 	case !given:
 		// never guessed: two racks must not share their tokens by chance
-		r.missing(passPrefixKey, "pass_prefix: k3splan/my-rack, a folder of entries for this cluster alone")
+		r.missing(passPrefixKey, "k3splan/my-rack", ", a folder of entries for this cluster alone")
 		store.Kind = SecretUnknown
 	default:
 		if err := CheckPassPrefix(prefix); err != nil {

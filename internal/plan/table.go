@@ -47,6 +47,9 @@ type table struct {
 	separator rune
 	// inSheet: the table is a sheet of a workbook, and file names that
 	inSheet bool
+	// lost are the cells of a sheet whose text nobody can know, as fileAt names them; what follows
+	// from that is not reported
+	lost map[string]bool
 	// complete is false if a row was lost, so that nothing can be said about what is missing
 	complete bool
 	problems Problems
@@ -75,6 +78,9 @@ func (t *table) own() []string {
 }
 
 func (t *table) report(severity Severity, line int, column, value, code, message, hint string) {
+	if t.lost[t.fileAt(line, column)] {
+		return
+	}
 	t.problems = append(t.problems, Problem{
 		File: t.fileAt(line, column), Line: line, Column: column, Value: value,
 		Severity: severity, Code: code, Message: message, Hint: hint,
@@ -175,8 +181,7 @@ func (t *table) take(records []record, complete bool) {
 	t.complete = complete
 	if len(records) == 0 {
 		if complete {
-			t.report(Error, 0, "", "", "column-missing", "there is no header",
-				"let the first line name the columns: "+strings.Join(t.required, ","))
+			t.report(Error, 0, "", "", "column-missing", "there is no header", t.headerHint())
 			t.complete = false
 		}
 		return
@@ -186,6 +191,13 @@ func (t *table) take(records []record, complete bool) {
 		return
 	}
 	t.takeRows(records[1:])
+}
+
+func (t *table) headerHint() string {
+	if t.inSheet {
+		return "let the first row name the columns: " + strings.Join(t.required, ", ") + "; a title above begins with #"
+	}
+	return "let the first line name the columns, separated by comma, semicolon or tab: " + strings.Join(t.required, ",")
 }
 
 // read gives the file's text as UTF-8 with newlines.
@@ -253,8 +265,10 @@ func readFile(fsys fs.FS, file string) ([]byte, *Problem) {
 type record struct {
 	line  int
 	cells []string
-	// lost are the cells of a sheet whose text nobody can know
-	lost []lostCell
+	// lost are the cells of a sheet whose text nobody can know; cells has "" for them
+	lost []sheetCell
+	// numbers are the columns of a sheet's cells that hold a number
+	numbers []int
 }
 
 // sepLine is Excel's first line that names the separator.
@@ -456,7 +470,7 @@ func (t *table) takeHeader(header record) bool {
 	}
 	if len(missing) == len(t.required) {
 		t.report(Error, header.line, "", "", "column-missing", "there is no header: this line names none of the columns",
-			"let the first line name the columns, separated by comma, semicolon or tab: "+strings.Join(t.required, ","))
+			t.headerHint())
 		return false
 	}
 	seen := map[string]bool{}
@@ -525,9 +539,21 @@ func (t *table) takeRows(records []record) {
 				}
 			}
 		}
-		t.rows = append(t.rows, row{t, r.line, r.cells})
+		if !t.inSheet || t.reaches(r) {
+			t.rows = append(t.rows, row{t, r.line, r.cells})
+		}
 	}
 	t.reportLengths(wrong, len(records))
+}
+
+// reaches tells whether something of a sheet's row stands in the table, not only beside it.
+func (t *table) reaches(r record) bool {
+	for i, column := range t.columns {
+		if column != "" && (r.cells[i] != "" || slices.ContainsFunc(r.lost, func(c sheetCell) bool { return c.column == i })) {
+			return true
+		}
+	}
+	return false
 }
 
 // reportLengths tells of rows with too few or too many cells. If all rows are alike, it is the

@@ -13,7 +13,12 @@ func (c *Container) Where(column string) string { return c.row.where(column) }
 
 // Where tells which place says what a key of network.yaml is ("gateway", "versions.k3s"; the place
 // is like "plans/network.yaml:2"), or "" if none does, so that the value is k3splan's default.
-func (n Network) Where(key string) string { return n.places[key] }
+func (n Network) Where(key string) string { return n.places[key].Place() }
+
+// At gives the file and line of a key of network.yaml as a Problem names them.
+func (n Network) At(key string) (file string, line int) {
+	return n.places[key].File, n.places[key].Line
+}
 
 // Concerns tells whether the problem is one of the host's row.
 func (h *Host) Concerns(p Problem) bool { return h.row.concerns(p) }
@@ -34,18 +39,18 @@ func (r row) concerns(p Problem) bool {
 
 // notePlaces notes where the keys stand that are given.
 func (r *networkReader) notePlaces() {
-	r.network.places = map[string]string{}
+	r.network.places = map[string]Problem{}
 	for _, key := range networkKeys {
 		for _, d := range []*document{r.document, r.versions} {
 			line := d.line(key)
-			if line == 0 || r.network.places[key] != "" {
+			if line == 0 || r.network.places[key].File != "" {
 				continue
 			}
 			value := d.keys[key]
 			if len(value.Content) > 0 {
 				value = value.Content[0] // of a list
 			}
-			r.network.places[key] = Problem{File: d.fileAt(line, value.Value), Line: line}.Place()
+			r.network.places[key] = Problem{File: d.fileAt(line, value.Value), Line: line}
 		}
 	}
 }

@@ -1,10 +1,11 @@
 package plan
 
 import (
+	"archive/zip"
 	"bytes"
-	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,17 +35,18 @@ func cellName(column, row int) string {
 	return name
 }
 
-// readWorkbook reads plans/cluster.xlsx, whose sheets take the place of the other files. If those
-// are there as well, nobody can know which of them holds.
-func readWorkbook(fsys fs.FS) (tables, Problems) {
-	nothing := tables{
+// noTables are the tables of a plan of which nothing could be read.
+func noTables(file, code, message, hint string) (tables, Problems) {
+	return tables{
 		hosts:   &table{schema: hostsSchema},
 		k3s:     &table{schema: k3sSchema},
 		network: noNetwork(workbookFile + "!" + networkSheet),
-	}
-	wrong := func(code, message, hint string) (tables, Problems) {
-		return nothing, Problems{{File: workbookFile, Severity: Error, Code: code, Message: message, Hint: hint}}
-	}
+	}, Problems{{File: file, Severity: Error, Code: code, Message: message, Hint: hint}}
+}
+
+// readWorkbook reads plans/cluster.xlsx, whose sheets take the place of the other files. If those
+// are there as well, nobody can know which of them holds.
+func readWorkbook(fsys fs.FS) (tables, Problems) {
 	var others []string
 	for _, file := range []string{hostsFile, k3sFile, networkFile, versionsFile} {
 		if _, err := fs.Stat(fsys, file); err == nil {
@@ -52,54 +54,91 @@ func readWorkbook(fsys fs.FS) (tables, Problems) {
 		}
 	}
 	if len(others) > 0 {
-		return wrong("plan-duplicate", "the plan stands here and in "+strings.Join(others, ", "),
+		return noTables(workbookFile, "plan-duplicate", "the plan stands here and in "+strings.Join(others, ", "),
 			"keep the one that holds: the workbook, or the other files")
 	}
 	data, problem := readFile(fsys, workbookFile)
 	if problem != nil {
-		return nothing, Problems{*problem}
+		return noTables(workbookFile, problem.Code, problem.Message, problem.Hint)
 	}
-	w, err := openWorkbook(data)
-	switch {
-	case errors.Is(err, excelize.ErrWorkbookPassword), bytes.HasPrefix(data, oleMark):
-		return wrong("xlsx-syntax", "the file is protected by a password, or in the format of old Excels",
-			"save it as .xlsx (Office Open XML, Excel 2007-365), without a password")
-	case err != nil:
-		return wrong("xlsx-syntax", "not a workbook that can be read: "+err.Error(),
-			"save it as .xlsx (Office Open XML, Excel 2007-365)")
+	w, wrong := openWorkbook(data)
+	if wrong != nil {
+		return noTables(workbookFile, wrong.code, wrong.message, wrong.hint)
 	}
 	defer w.file.Close()
-	found := tables{hosts: w.table(hostsSchema), k3s: w.table(k3sSchema)}
-	found.network = w.network()
-	return found, nil
+	return tables{w.table(hostsSchema), w.table(k3sSchema), w.network()}, nil
+}
+
+// otherWorkbook finds a spreadsheet in plans/ that nobody reads, for people who have no tables there.
+func otherWorkbook(fsys fs.FS) string {
+	for _, file := range []string{hostsFile, k3sFile, networkFile} {
+		if _, err := fs.Stat(fsys, file); err == nil {
+			return ""
+		}
+	}
+	files, _ := fs.Glob(fsys, "plans/[^.~]*") // others are locks
+	for _, file := range files {
+		switch strings.ToLower(path.Ext(file)) {
+		case ".xlsx", ".xlsm", ".xls", ".ods", ".fods", ".numbers":
+			return file
+		}
+	}
+	return ""
+}
+
+// workbook is an opened xlsx file.
+type workbook struct {
+	file     *excelize.File
+	formats  map[int]string  // by the number of a style
+	shared   []string        // texts that cells name by their number
+	from1904 bool            // dates count from 1904, as old Macs did
+	merged   map[string]bool // areas of merged cells that were told
 }
 
 // oleMark begins what Excel 97 wrote, and every encrypted workbook.
 var oleMark = []byte{0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1}
 
-// workbook is an opened xlsx file.
-type workbook struct {
-	file    *excelize.File
-	formats map[int]string // by the number of a style
-}
+const saveAsXLSX = "save it as .xlsx (Office Open XML, Excel 2007-365)"
 
-func openWorkbook(data []byte) (*workbook, error) {
-	file, err := excelize.OpenReader(bytes.NewReader(data), excelize.Options{
-		UnzipSizeLimit: workbookLimit, UnzipXMLSizeLimit: workbookLimit,
-	})
-	if err != nil {
-		return nil, err
+func openWorkbook(data []byte) (*workbook, *finding) {
+	if bytes.HasPrefix(data, oleMark) {
+		return nil, &finding{"xlsx-syntax", "the file is protected by a password, or in the format of old Excels", saveAsXLSX + ", without a password"}
 	}
-	return &workbook{file, map[int]string{}}, nil
+	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return nil, &finding{"xlsx-syntax", "this is no workbook, or only a part of one: " + err.Error(), saveAsXLSX}
+	}
+	if _, err := fs.Stat(archive, "[Content_Types].xml"); err != nil {
+		return nil, &finding{"xlsx-syntax", "this is the file of another program, whatever its name says", saveAsXLSX}
+	}
+	var size uint64
+	for _, part := range archive.File {
+		size += min(part.UncompressedSize64, workbookLimit+1)
+	}
+	if size > workbookLimit {
+		return nil, &finding{"xlsx-syntax", fmt.Sprintf("unpacked, the workbook has more than %d MB", workbookLimit>>20),
+			"delete what is below and beside the tables, formats too, or copy them into a new workbook"}
+	}
+	file, err := excelize.OpenReader(bytes.NewReader(data), excelize.Options{UnzipSizeLimit: workbookLimit, UnzipXMLSizeLimit: workbookLimit})
+	if err != nil {
+		return nil, &finding{"xlsx-syntax", "the workbook cannot be read: " + err.Error(), saveAsXLSX}
+	}
+	w := &workbook{file: file, formats: map[int]string{}, merged: map[string]bool{}}
+	if properties, err := file.GetWorkbookProps(); err == nil && properties.Date1904 != nil {
+		w.from1904 = *properties.Date1904
+	}
+	return w, nil
 }
 
 // sheet finds a sheet by its name, which people begin with a capital.
 func (w *workbook) sheet(name string) (string, *finding) {
 	sheets := w.file.GetSheetList()
-	for _, sheet := range sheets {
-		if strings.EqualFold(strings.TrimSpace(sheet), name) {
-			return sheet, nil
-		}
+	named := slices.DeleteFunc(slices.Clone(sheets), func(sheet string) bool { return !strings.EqualFold(strings.TrimSpace(sheet), name) })
+	if len(named) == 1 {
+		return named[0], nil
+	}
+	if len(named) > 1 {
+		return "", &finding{"sheet-duplicate", fmt.Sprintf("there are the sheets %q and %q", named[0], named[1]), "rename the one that does not hold"}
 	}
 	hint := fmt.Sprintf("the workbook needs the sheets hosts, k3s and network; it has %s", strings.Join(sheets, ", "))
 	for _, sheet := range sheets {
@@ -113,27 +152,46 @@ func (w *workbook) sheet(name string) (string, *finding) {
 // table reads a sheet as readTable reads a file.
 func (w *workbook) table(s schema) *table {
 	s.file = workbookFile + "!" + s.sheet
-	t := &table{schema: s, inSheet: true}
+	t := &table{schema: s, inSheet: true, lost: map[string]bool{}}
 	records, wrong := w.records(s.sheet)
 	if wrong != nil {
 		t.report(Error, 0, "", "", wrong.code, wrong.message, wrong.hint)
 		return t
 	}
-	whole := slices.DeleteFunc(slices.Clone(records), func(r record) bool { return len(r.lost) > 0 })
-	complete := len(whole) == len(records)
-	if complete || len(records[0].lost) == 0 {
-		t.take(whole, complete)
+	if len(records) == 0 || len(records[0].lost) == 0 {
+		t.take(records, true)
 	}
-	for _, r := range records {
+	var told Problems
+	for i, r := range records {
 		for _, cell := range r.lost {
 			column := ""
 			if cell.column < len(t.columns) {
 				column = t.columns[cell.column]
 			}
-			t.problems = append(t.problems, cell.problem(t.file, r.line, column))
+			problem := cell.problem(t.file, r.line, column)
+			if i == 0 && problem.Code == mergedCode {
+				problem.Hint = "begin a title with #; split merged cells of the header"
+			}
+			t.lost[problem.File] = true
+			if w.tells(cell, t.file) {
+				told = append(told, problem)
+			}
 		}
 	}
+	// of a lost cell nothing else is known
+	t.problems = slices.DeleteFunc(t.problems, func(p Problem) bool { return t.lost[p.File] })
+	t.problems = append(t.problems, told...)
 	return t
+}
+
+// tells is false for all but the first of the cells that are merged with each other.
+func (w *workbook) tells(cell sheetCell, sheet string) bool {
+	if cell.wrong.code != mergedCode {
+		return true
+	}
+	told := w.merged[sheet+cell.wrong.message]
+	w.merged[sheet+cell.wrong.message] = true
+	return !told
 }
 
 // network reads rows of a key and its value. The items of a list stand in cells side by side, or
@@ -153,13 +211,14 @@ func (w *workbook) network() *networkReader {
 			continue
 		}
 		d.cells[r.line] = r.cells
-		if d.takeLost(r, keys, values, end) {
+		if w.takeLost(d, r, keys, values, end) {
 			continue
 		}
-		if strings.HasPrefix(strings.ToLower(r.cells[keys]), "versions.") && values < len(r.cells) && w.lostZero(values, r) {
-			d.report(r.line, strings.ToLower(r.cells[keys]), r.cells[values], finding{"cell-number",
+		key := strings.ToLower(r.cells[keys])
+		if strings.HasPrefix(key, "versions.") && slices.Contains(r.numbers, values) && lostZero.MatchString(r.cells[values]) {
+			d.report(r.line, key, r.cells[values], finding{"cell-number",
 				fmt.Sprintf("the spreadsheet program has made a number of it, which is the same for %s and %[1]s0", r.cells[values]), asText})
-			d.slips[strings.ToLower(r.cells[keys])] = true
+			d.slips[key] = true
 			continue
 		}
 		d.takeRow(r, keys, values, end)
@@ -168,28 +227,23 @@ func (w *workbook) network() *networkReader {
 }
 
 // takeLost reports the lost cells of a row, other than notes.
-func (d *document) takeLost(r record, keys, values, end int) (lost bool) {
+func (w *workbook) takeLost(d *document, r record, keys, values, end int) (lost bool) {
 	for _, cell := range r.lost {
 		if end > 0 && cell.column != keys && (cell.column < values || cell.column >= end) {
 			continue
 		}
 		key := strings.ToLower(r.cells[keys])
-		d.problems = append(d.problems, cell.problem(d.file, r.line, key))
+		if w.tells(cell, d.file) {
+			d.problems = append(d.problems, cell.problem(d.file, r.line, key))
+		}
 		d.slips[key] = true
 		lost = true
 	}
 	return lost
 }
 
-// lostZero tells whether a version may have ended in a zero before it became a number: 1.30.
-func (w *workbook) lostZero(column int, r record) bool {
-	sheet, wrong := w.sheet(networkSheet)
-	if wrong != nil || !oneDecimal.MatchString(r.cells[column]) {
-		return false
-	}
-	kind, err := w.file.GetCellType(sheet, cellName(column, r.line))
-	return err == nil && (kind == excelize.CellTypeUnset || kind == excelize.CellTypeNumber)
-}
+// lostZero are versions that may have ended in a zero before they became numbers: 1.30.
+var lostZero = regexp.MustCompile(`^[0-9]+\.[0-9]$`)
 
 // layout finds the columns of the keys and values. With a header, end is where the values end;
 // else it is 0.
@@ -228,7 +282,8 @@ func (d *document) takeRow(r record, keys, values, end int) {
 	switch {
 	case key == "" && len(items) == 0:
 	case key == "":
-		d.report(r.line, "", items[0].Value, finding{"key-missing", "the value has no key before it", "write the key into " + cellName(keys, r.line)})
+		d.report(r.line, "", items[0].Value, finding{"key-missing", "the value has no key before it",
+			"write the key into " + cellName(keys, r.line) + "; the items of a list stand side by side, in the row of their key"})
 	case !slices.Contains(networkKeys, key):
 		d.unknownKey(name, key, networkKeys)
 	case d.keys[key] != nil:
@@ -237,7 +292,8 @@ func (d *document) takeRow(r record, keys, values, end int) {
 	case slices.Contains(listKeys, key):
 		d.keys[key] = &yaml.Node{Kind: yaml.SequenceNode, Line: r.line, Content: splitItems(items)}
 	case len(items) > 1:
-		d.report(r.line, key, "", finding{"value-invalid", "a single value is needed here, not a list", ""})
+		d.report(r.line, key, items[1].Value, finding{"value-invalid", "a single value is needed here, not a list",
+			"notes stand in a column of their own, in a table whose first row is: key, value, note"})
 		d.slips[key] = true
 	default:
 		d.keys[key] = items[0]
@@ -256,51 +312,28 @@ func splitItems(cells []*yaml.Node) (items []*yaml.Node) {
 	return items
 }
 
-// lostCell is a cell whose text nobody can know.
-type lostCell struct {
-	finding
-	column int // from 0
-	text   string
-}
-
-func (c lostCell) problem(sheet string, row int, column string) Problem {
-	return Problem{File: sheet + "!" + cellName(c.column, row), Line: row, Column: column,
-		Value: c.text, Severity: Error, Code: c.code, Message: c.message, Hint: c.hint}
-}
-
 // records gives the rows of a sheet that are neither empty nor comments, all of one width.
 func (w *workbook) records(name string) (records []record, wrong *finding) {
 	sheet, wrong := w.sheet(name)
 	if wrong != nil {
 		return nil, wrong
 	}
-	rows, err := w.file.GetRows(sheet)
+	rows, merged, err := w.readSheet(sheet)
 	if err != nil {
-		return nil, &finding{"xlsx-syntax", "the sheet cannot be read: " + err.Error(), "save it as .xlsx (Office Open XML, Excel 2007-365)"}
-	}
-	merged, err := w.mergedCells(sheet, rows)
-	if err != nil {
-		return nil, &finding{"xlsx-syntax", "the sheet cannot be read: " + err.Error(), "save it as .xlsx (Office Open XML, Excel 2007-365)"}
+		return nil, &finding{"xlsx-syntax", "the sheet cannot be read: " + err.Error(), "open the workbook in a spreadsheet program and save it as .xlsx"}
 	}
 	width, begin := 0, -1 // begin is the first column of the header
-	for i, cells := range rows {
-		for column := range cells {
-			cells[column] = strings.TrimSpace(strings.ReplaceAll(cells[column], "\r\n", "\n"))
-		}
-		first := slices.IndexFunc(cells, func(cell string) bool { return cell != "" })
-		comment := first >= 0 && strings.HasPrefix(cells[first], "#") && (begin < 0 || first <= begin)
-		if comment {
-			continue
-		}
-		lost := w.lostCells(sheet, i+1, cells, merged)
-		if first < 0 && len(lost) == 0 {
-			continue
+	for _, row := range rows {
+		first := row.cells[0]
+		if strings.HasPrefix(first.text, "#") && first.wrong == nil && (begin < 0 || first.column <= begin) {
+			continue // a comment
 		}
 		if begin < 0 {
-			begin = first
+			begin = first.column
 		}
-		width = max(width, len(cells))
-		records = append(records, record{i + 1, cells, lost})
+		r := row.record(merged)
+		width = max(width, len(r.cells))
+		records = append(records, r)
 	}
 	for i := range records {
 		records[i].cells = append(records[i].cells, make([]string, width-len(records[i].cells))...)
@@ -308,140 +341,34 @@ func (w *workbook) records(name string) (records []record, wrong *finding) {
 	return records, nil
 }
 
-// mergedCells gives the area of every cell that is part of one, by the cell's name, as far as the
-// rows reach.
-func (w *workbook) mergedCells(sheet string, rows [][]string) (map[string]string, error) {
-	areas, err := w.file.GetMergeCells(sheet, true)
-	if err != nil {
-		return nil, err
-	}
-	merged := map[string]string{}
-	for _, area := range areas {
-		fromColumn, fromRow, err := excelize.CellNameToCoordinates(area.GetStartAxis())
-		if err != nil {
-			return nil, err
+const mergedCode = "cell-merged"
+
+// record gives the texts of a row that can be known.
+func (row sheetRow) record(merged []mergedArea) record {
+	r := record{line: row.line}
+	for _, cell := range row.cells {
+		if cell.column < maxColumns {
+			r.cells = append(r.cells, make([]string, cell.column+1-len(r.cells))...)
 		}
-		toColumn, toRow, err := excelize.CellNameToCoordinates(area.GetEndAxis())
-		if err != nil {
-			return nil, err
+		if cell.wrong != nil {
+			r.lost = append(r.lost, cell)
+			continue
 		}
-		for row := fromRow; row <= min(toRow, len(rows)); row++ {
-			for column := fromColumn; column <= min(toColumn, len(rows[row-1])); column++ {
-				merged[cellName(column-1, row)] = area.GetStartAxis() + ":" + area.GetEndAxis()
-			}
+		r.cells[cell.column] = cell.text
+		if cell.number {
+			r.numbers = append(r.numbers, cell.column)
 		}
 	}
-	return merged, nil
-}
-
-// lostCells finds the cells of a row that show something else than was meant, or something else
-// on every machine.
-func (w *workbook) lostCells(sheet string, row int, cells []string, merged map[string]string) (lost []lostCell) {
-	for column, text := range cells {
-		cell := cellName(column, row)
-		wrong := w.checkCell(sheet, cell, text)
-		if area, ok := merged[cell]; ok && wrong == nil {
-			wrong = &finding{"cell-merged", "the cell is merged with others (" + area + "): which rows and columns its text is for cannot be known",
-				"split the merged cells, and write the text into each"}
+	for _, area := range merged {
+		if row.line < area.firstRow || row.line > area.row {
+			continue
 		}
-		if wrong != nil {
-			lost = append(lost, lostCell{*wrong, column, text})
+		for column := area.firstColumn; column <= min(area.column, len(r.cells)-1); column++ {
+			r.lost = append(r.lost, sheetCell{column: column, text: r.cells[column], wrong: &finding{mergedCode,
+				"the cell is merged with others (" + area.name + "): which rows and columns its text is for cannot be known",
+				"split the merged cells, and write the text into each"}})
+			r.cells[column] = ""
 		}
 	}
-	return lost
-}
-
-const asText = "format the cells as text (Format, Cells, Text) and type the value again"
-
-func (w *workbook) checkCell(sheet, cell, text string) *finding {
-	kind, err := w.file.GetCellType(sheet, cell)
-	if err != nil {
-		return &finding{"xlsx-syntax", err.Error(), ""}
-	}
-	switch kind {
-	case excelize.CellTypeBool:
-		return &finding{"cell-number", "the spreadsheet program has made a truth value of it, which shows in each user's language", asText}
-	case excelize.CellTypeError:
-		return &finding{"cell-formula", "the cell shows an error", "correct its formula"}
-	case excelize.CellTypeUnset, excelize.CellTypeNumber, excelize.CellTypeDate, excelize.CellTypeFormula:
-		if text == "" {
-			return w.checkComputed(sheet, cell)
-		}
-		if kind == excelize.CellTypeFormula {
-			break // whose value is text
-		}
-		format, err := w.format(sheet, cell)
-		if err != nil {
-			return &finding{"xlsx-syntax", err.Error(), ""}
-		}
-		return checkNumber(text, format)
-	}
-	if i := strings.IndexFunc(text, func(c rune) bool { return c != '\n' && c != '\t' && unicode.IsControl(c) }); i >= 0 {
-		return &finding{"cell-invalid", "there is a control character in the cell", "delete the text and type it again"}
-	}
-	return nil
-}
-
-// checkComputed: a formula that no program has computed yet has no value in the file, which looks
-// like one whose value is empty.
-func (w *workbook) checkComputed(sheet, cell string) *finding {
-	formula, err := w.file.GetCellFormula(sheet, cell)
-	if err != nil || formula == "" {
-		return nil
-	}
-	if value, err := w.file.CalcCellValue(sheet, cell); err == nil && value == "" {
-		return nil
-	}
-	return &finding{"cell-formula", "the value of the formula is not in the file", "open the file in a spreadsheet program and save it"}
-}
-
-// builtInFormats are those that show a number alike on all machines, by their fixed ids (ECMA-376
-// part 1, 18.8.30). The others follow the user's language and country.
-var builtInFormats = map[int]string{0: "General", 1: "0", 2: "0.00", 9: "0%", 10: "0.00%", 49: "@"}
-
-// format is the number format of a cell, "" for one that shows differently on other machines.
-func (w *workbook) format(sheet, cell string) (string, error) {
-	id, err := w.file.GetCellStyle(sheet, cell)
-	if err != nil {
-		return "", err
-	}
-	format, known := w.formats[id]
-	if known {
-		return format, nil
-	}
-	style, err := w.file.GetStyle(id)
-	if err != nil {
-		return "", err
-	}
-	format = builtInFormats[style.NumFmt]
-	if style.CustomNumFmt != nil {
-		format = *style.CustomNumFmt
-	}
-	w.formats[id] = format
-	return format, nil
-}
-
-var (
-	plainFormat = regexp.MustCompile(`^[0#]+(?:\.[0#]+)?%?$`)
-	isoFormat   = regexp.MustCompile(`^yyyy-mm-dd(?:[t ]hh:mm(?::ss)?)?$`)
-	oneDecimal  = regexp.MustCompile(`^[0-9]+\.[0-9]$`)
-	plainNumber = regexp.MustCompile(`^-?[0-9]+(?:\.[0-9]+)?$`)
-)
-
-// generalDigits is what Excel shows of a number in a cell without a format, before it rounds it.
-const generalDigits = 11
-
-// checkNumber tells whether text is what everybody sees of a number in a cell of this format.
-func checkNumber(text, format string) *finding {
-	format = strings.ToLower(strings.TrimSuffix(strings.NewReplacer(`\`, "", `"`, "").Replace(format), ";@"))
-	switch {
-	case format == "general" || format == "@":
-		if !plainNumber.MatchString(text) || len(strings.TrimPrefix(text, "-")) > generalDigits {
-			return &finding{"cell-number", "the spreadsheet program has made a number of it, and shows it rounded", asText}
-		}
-	case plainFormat.MatchString(format), isoFormat.MatchString(format):
-	default:
-		return &finding{"cell-number", "the spreadsheet program has made a number or date of it, which shows differently on other machines", asText}
-	}
-	return nil
+	return r
 }

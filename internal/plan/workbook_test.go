@@ -7,7 +7,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,9 +34,10 @@ func newWorkbook(t testing.TB, change func(*excelize.File)) fstest.MapFS {
 	t.Helper()
 	file := excelize.NewFile()
 	defer file.Close()
-	for sheet, table := range map[string]string{"hosts": goodHosts, "k3s": goodK3s, "network": goodNetworkRows} {
+	for _, sheet := range []string{"hosts", "k3s", "network"} { // sheet2.xml to sheet4.xml
 		_, err := file.NewSheet(sheet)
 		require.NoError(t, err)
+		table := map[string]string{"hosts": goodHosts, "k3s": goodK3s, "network": goodNetworkRows}[sheet]
 		rows, err := csv.NewReader(strings.NewReader(table)).ReadAll()
 		require.NoError(t, err)
 		for i, row := range rows {
@@ -148,8 +149,16 @@ func TestProblemsInWorkbooks(t *testing.T) {
 		{"unknown key", text("network", "A3", "gatway"), []string{"key-unknown network!A3 gatway"}},
 		{"key twice", text("network", "A6", "netmask"), []string{"key-duplicate network!A6 netmask"}},
 		{"value", text("network", "B3", "router"), []string{"gateway-invalid network!B3 gateway"}},
-		{"two values", text("network", "C3", "10.0.100.2"), []string{"value-invalid network!A3 gateway"}},
+		{"two values", text("network", "C3", "10.0.100.2"), []string{"value-invalid network!C3 gateway"}},
 		{"value without a key", text("network", "B6", "x"), []string{"key-missing network!B6"}},
+		{"a note without a header", func(file *excelize.File) {
+			require.NoError(t, file.RemoveRow("network", 1))
+			require.NoError(t, file.SetCellStr("network", "C1", "2"))
+		}, []string{"value-invalid network!C1 netmask"}},
+		{"versions on levels", func(file *excelize.File) {
+			require.NoError(t, file.SetCellStr("network", "A6", "versions"))
+			require.NoError(t, file.SetSheetRow("network", "A7", &[]any{"", "disko", "latest"}))
+		}, []string{"key-unknown network!A6 versions", "key-missing network!B7"}},
 		{"wrong item of a list", func(file *excelize.File) {
 			require.NoError(t, file.SetSheetRow("network", "A6", &[]any{"tls_san", "ok.example", "b!"}))
 		}, []string{"tls-san-invalid network!C6 tls_san"}},
@@ -164,11 +173,36 @@ func TestProblemsInWorkbooks(t *testing.T) {
 		}, []string{"cell-number hosts!J3 rack"}},
 		{"truth", func(file *excelize.File) { require.NoError(t, file.SetCellBool("hosts", "J3", true)) }, []string{"cell-number hosts!J3 rack"}},
 		{"a version that lost its zero", set(t, "network", "B5", 1.3, ""), []string{"cell-number network!B5 versions.k3s"}},
+		{"several mistakes in one row, one of them lost", func(file *excelize.File) {
+			require.NoError(t, file.SetCellBool("hosts", "J3", true))
+			require.NoError(t, file.SetCellStr("hosts", "C3", "10.0.100.2"))
+			require.NoError(t, file.SetCellStr("hosts", "B3", "bad/if"))
+		}, []string{"interface-invalid hosts!B3 interface", "address-duplicate hosts!C3 ip", "cell-number hosts!J3 rack"}},
+		{"a name that was lost is not missed elsewhere", func(file *excelize.File) {
+			require.NoError(t, file.SetCellBool("hosts", "A3", true))
+		}, []string{"cell-number hosts!A3 name"}},
 		{"formula without a value", func(file *excelize.File) {
 			require.NoError(t, file.SetCellFormula("hosts", "I3", "1+1"))
 		}, []string{"cell-formula hosts!I3 mac"}},
 		{"merged", func(file *excelize.File) { require.NoError(t, file.MergeCell("k3s", "A2", "A3")) }, []string{
-			"cell-merged k3s!A2 host", "cell-merged k3s!A3 host"}},
+			"cell-merged k3s!A2 host"}},
+		{"two merged areas, in the table and beside it", func(file *excelize.File) {
+			require.NoError(t, file.MergeCell("hosts", "J2", "J4"))
+			require.NoError(t, file.MergeCell("hosts", "A3", "B3"))
+		}, []string{"cell-merged hosts!J2 rack", "cell-merged hosts!A3 name"}},
+		{"a title", func(file *excelize.File) {
+			require.NoError(t, file.InsertRows("hosts", 1, 1))
+			require.NoError(t, file.SetCellStr("hosts", "A1", "The machines"))
+		}, []string{"column-missing hosts!A1"}},
+		{"a merged title", func(file *excelize.File) {
+			require.NoError(t, file.InsertRows("hosts", 1, 1))
+			require.NoError(t, file.SetCellStr("hosts", "A1", "The machines"))
+			require.NoError(t, file.MergeCell("hosts", "A1", "J1"))
+		}, []string{"cell-merged hosts!A1"}},
+		{"two sheets of almost the same name", func(file *excelize.File) {
+			_, err := file.NewSheet("Hosts ")
+			require.NoError(t, err)
+		}, []string{"sheet-duplicate hosts"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, problems := Load(newWorkbook(t, test.change))
@@ -191,6 +225,27 @@ func TestProblemInWorkbookNamesTheCell(t *testing.T) {
 	require.Equal(t, Problem{File: "plans/cluster.xlsx!k3s!D3", Line: 3, Column: "ip", Value: "10.0.100.3", Severity: Error, Code: "address-duplicate",
 		Message: `the address is taken by host "ulf" (plans/cluster.xlsx!hosts!C3)`, Hint: "the next free one is 10.0.100.6"}, problems[0])
 	require.Equal(t, `plans/cluster.xlsx!k3s!C3: type "agnet": there is no such type`, problems[1].String())
+}
+
+// Hints are about cells, not about YAML.
+func TestHintsInWorkbooks(t *testing.T) {
+	_, problems := Load(newWorkbook(t, func(file *excelize.File) {
+		require.NoError(t, file.SetSheetRow("network", "A1", &[]any{"versions", ""}))
+		for range 4 {
+			require.NoError(t, file.RemoveRow("network", 2))
+		}
+	}))
+	hints := map[string]string{}
+	for _, p := range problems {
+		hints[p.Column] = p.Hint
+	}
+	require.Equal(t, map[string]string{
+		"netmask":        "write a row with netmask in one cell, and 24 in the next",
+		"gateway":        "write a row with gateway in one cell, and 10.0.100.1 in the next, the address of your router",
+		"versions":       "write versions.nixos, versions.k3s, versions.disko, each in a row of its own",
+		"versions.nixos": "write a row with versions.nixos in one cell, and nixos-24.11 in the next",
+		"versions.k3s":   "write a row with versions.k3s in one cell, and v1.31.14+k3s1 in the next, or 1.31 for the patch release that nixpkgs has",
+	}, hints)
 }
 
 // Problems stand in the order of the rows, not of the cells' names: C10 comes after C9.
@@ -220,12 +275,45 @@ func TestBothFormsAtOnce(t *testing.T) {
 	require.False(t, p.Complete)
 }
 
+// zipOf gives an archive of one file.
+func zipOf(t *testing.T, name string, content []byte) []byte {
+	var data bytes.Buffer
+	writer := zip.NewWriter(&data)
+	part, err := writer.Create(name)
+	require.NoError(t, err)
+	_, err = part.Write(content)
+	require.NoError(t, err)
+	require.NoError(t, writer.Close())
+	return data.Bytes()
+}
+
+// A spreadsheet under another name is found, so that nobody is told that there are no tables.
+func TestWorkbooksUnderOtherNames(t *testing.T) {
+	for _, file := range []string{"plans/Cluster.xlsx", "plans/rack.ods", "plans/old.XLS", "plans/macros.xlsm"} {
+		_, problems := Load(fstest.MapFS{file: {Data: []byte("x")}, "plans/.~lock.cluster.xlsx#": {}})
+		require.Len(t, problems, 1)
+		require.Equal(t, file+": k3splan reads no spreadsheet but plans/cluster.xlsx", problems[0].String())
+	}
+	for _, lock := range []string{"plans/.~lock.cluster.xlsx#", "plans/~$cluster.xlsx"} {
+		_, problems := Load(fstest.MapFS{lock: {}})
+		require.Len(t, problems, 3, "the tables are missing")
+		fsys := newWorkbook(t, nil)
+		fsys[lock] = &fstest.MapFile{Data: []byte("x")}
+		require.Equal(t, modelOf(t, nil), modelIn(t, fsys))
+	}
+	fsys := project(nil)
+	fsys["plans/orders.ods"] = &fstest.MapFile{}
+	require.Equal(t, modelOf(t, nil), modelIn(t, fsys))
+}
+
 func TestWorkbooksThatCannotBeRead(t *testing.T) {
 	good := newWorkbook(t, nil)[workbookFile].Data
 	for name, data := range map[string][]byte{
 		"empty": {}, "text": []byte("name;interface"), "cut off": good[:len(good)/2],
-		"of an old Excel":      append(bytes.Clone(oleMark), make([]byte, 4096)...),
-		"with a wrong archive": append([]byte("PK\x03\x04"), good[200:]...),
+		"of an old Excel":       append(bytes.Clone(oleMark), make([]byte, 4096)...),
+		"with a wrong archive":  append([]byte("PK\x03\x04"), good[200:]...),
+		"of OpenDocument":       zipOf(t, "mimetype", []byte("application/vnd.oasis.opendocument.spreadsheet")),
+		"that unpacks to a lot": zipOf(t, "[Content_Types].xml", make([]byte, workbookLimit+1)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, problems := Load(fstest.MapFS{workbookFile: {Data: data}})
@@ -245,36 +333,182 @@ func TestWorkbooksThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// What a cell shows by its format, as LibreOffice shows it; "" is a problem.
+func TestFormats(t *testing.T) {
+	for _, test := range []struct {
+		value  any
+		format string
+		want   string
+	}{
+		{1.31, "General", "1.31"}, {7, "@", "7"}, {1.1000000000000001, "General", "1.1"}, {12345678901, "General", "12345678901"},
+		{123456789012, "General", ""}, {1.0 / 3, "General", ""}, {1e-5, "General", ""}, {1.3, "0.00", "1.30"}, {0.125, "0.00", "0.13"},
+		{-0.001, "0.00", "0.00"}, {-2.5, "0", "-3"}, {12, "0000", "0012"}, {0.05, "0%", "5%"}, {7, "[$-409]0.00", "7.00"},
+		{46000.5, "yyyy\\-mm\\-dd", "2025-12-09"}, {46000.5, "[$-40C]yyyy-mm-dd hh:mm:ss", "2025-12-09 12:00:00"}, {59, "yyyy-mm-dd", ""},
+		{0.5, "hh:mm", ""}, {1, "#,##0", ""}, {1, `"rack-"0`, ""}, {1, "General;;;", ""}, {100000, "0.00E+00", ""},
+		{"x", "General", "x"}, {"x", "@", "x"}, {"x", "[$-407]@", "x"}, {"x", "0.00", "x"}, {"x", "0;-0;;@", "x"},
+		{"x", `_-* #,##0_-;-* #,##0_-;_-* "-"_-;_-@_-`, "x"}, {"x", `"rack-"@`, ""}, {"x", ";;;", ""},
+	} {
+		t.Run(fmt.Sprint(test.value, " in ", test.format), func(t *testing.T) {
+			p, problems := Load(newWorkbook(t, set(t, "hosts", "J3", test.value, test.format)))
+			if test.want == "" {
+				require.Len(t, problems, 1)
+				require.Equal(t, "plans/cluster.xlsx!hosts!J3", problems[0].Place())
+				require.Equal(t, "cell-number", problems[0].Code)
+				require.NotEmpty(t, problems[0].Hint)
+				return
+			}
+			require.Empty(t, problems)
+			require.Equal(t, test.want, p.Host("ulf").Own["rack"])
+		})
+	}
+}
+
+// Where dates count from 1904, the same number is another day.
+func TestDatesOfOldMacs(t *testing.T) {
+	fsys := newWorkbook(t, func(file *excelize.File) {
+		yes := true
+		require.NoError(t, file.SetWorkbookProps(&excelize.WorkbookPropsOptions{Date1904: &yes}))
+		set(t, "hosts", "J3", 44538, "yyyy-mm-dd")(file)
+	})
+	p, problems := Load(fsys)
+	require.Empty(t, problems)
+	require.Equal(t, "2025-12-09", p.Host("ulf").Own["rack"])
+}
+
+// partOf gives a part of a workbook's package.
+func partOf(t testing.TB, workbook fstest.MapFS, name string) string {
+	t.Helper()
+	data := workbook[workbookFile].Data
+	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	require.NoError(t, err)
+	text, err := fs.ReadFile(archive, name)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// withPart gives the workbook with another text in a part of its package.
+func withPart(t testing.TB, workbook fstest.MapFS, name, text string) fstest.MapFS {
+	t.Helper()
+	data := workbook[workbookFile].Data
+	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	require.NoError(t, err)
+	var changed bytes.Buffer
+	writer := zip.NewWriter(&changed)
+	for _, part := range archive.File {
+		if part.Name != name {
+			require.NoError(t, writer.Copy(part))
+		}
+	}
+	part, err := writer.Create(name)
+	require.NoError(t, err)
+	_, err = part.Write([]byte(text))
+	require.NoError(t, err)
+	require.NoError(t, writer.Close())
+	return fstest.MapFS{workbookFile: {Data: changed.Bytes()}}
+}
+
+const hostsPart = "xl/worksheets/sheet2.xml"
+
+// withRows gives the good workbook with more rows, as XML, at the end of the sheet hosts.
+func withRows(t testing.TB, rows string) fstest.MapFS {
+	good := newWorkbook(t, nil)
+	return withPart(t, good, hostsPart, strings.Replace(partOf(t, good, hostsPart), "</sheetData>", rows+"</sheetData>", 1))
+}
+
+// Sheets are formatted as far as they reach. What has no value costs neither time nor memory: with
+// excelize's own ways to look at a cell, 1,000 values in the last column took hours.
+func TestSheetsThatReachFar(t *testing.T) {
+	many := func(n int, format string) string {
+		var rows strings.Builder
+		for i := range n {
+			fmt.Fprintf(&rows, format, 100+i)
+		}
+		return rows.String()
+	}
+	want := modelOf(t, nil)
+	for name, rows := range map[string]string{
+		"a format in the last cell":       `<row r="1048576"><c r="XFD1048576" s="0"/></row>`,
+		"a comment in the last row":       `<row r="1048576"><c r="A1048576" t="inlineStr"><is><t># end</t></is></c></row>`,
+		"heights and formats of all rows": many(100_000, `<row r="%[1]d" ht="12"><c r="A%[1]d" s="0"/><c r="B%[1]d" s="0"/></row>`),
+		"formats in the last column":      many(1000, `<row r="%[1]d"><c r="XFD%[1]d" s="0"/></row>`),
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, want, modelIn(t, withRows(t, rows))) })
+	}
+	t.Run("merged down to the last cell", func(t *testing.T) {
+		good := newWorkbook(t, nil)
+		text := strings.Replace(partOf(t, good, hostsPart), "</sheetData>", `</sheetData><mergeCells><mergeCell ref="A10:XFD1048576"/></mergeCells>`, 1)
+		require.Equal(t, want, modelIn(t, withPart(t, good, hostsPart, text)))
+	})
+	t.Run("values in the last column", func(t *testing.T) {
+		_, problems := Load(withRows(t, many(1000, `<row r="%[1]d"><c r="XFD%[1]d"><v>1</v></c></row>`)))
+		require.Len(t, problems, 1000)
+		require.Equal(t, `plans/cluster.xlsx!hosts!XFD100: "1": the cell stands far beside the table`, problems[0].String())
+	})
+}
+
+// What no program writes is refused, before a row gets lost in it.
+func TestSheetsInDisorder(t *testing.T) {
+	for name, rows := range map[string]string{
+		"a row before the others": `<row r="1"><c r="A1"><v>1</v></c></row>`,
+		"a row behind the last":   `<row r="1048577"><c r="A1048577"><v>1</v></c></row>`,
+		"a cell twice":            `<row r="9"><c r="A9"><v>1</v></c><c r="A9"><v>2</v></c></row>`,
+		"a cell of another row":   `<row r="9"><c r="A10"><v>1</v></c></row>`,
+		"a cell without a row":    `<row r="9"><c r="A"><v>1</v></c></row>`,
+		"a row without a number":  `<row r="x"></row>`,
+		"an element not closed":   `<row r="9"><c></row>`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, problems := Load(withRows(t, rows))
+			require.Len(t, problems, 1, "%v", problems)
+			require.Equal(t, "xlsx-syntax", problems[0].Code)
+			require.Equal(t, "plans/cluster.xlsx!hosts", problems[0].File)
+			require.Contains(t, problems[0].Message, "the sheet cannot be read: ")
+		})
+	}
+}
+
+// What others write, and Excel itself, beside the plain sheet.
+func TestSheetsOfOtherPrograms(t *testing.T) {
+	want := modelOf(t, nil)
+	good := newWorkbook(t, nil)
+	changed := func(part, from, to string) fstest.MapFS {
+		text := partOf(t, good, part)
+		require.Contains(t, text, from)
+		return withPart(t, good, part, strings.ReplaceAll(text, from, to))
+	}
+	unnumbered := regexp.MustCompile(`<c r="J[2-9]"`).ReplaceAllString(partOf(t, good, hostsPart), "<c/><c/><c/><c/><c/><c")
+	unnumbered = regexp.MustCompile(`<(row|c) r="[A-Z]?[0-9]+"`).ReplaceAllString(unnumbered, "<$1")
+	for name, fsys := range map[string]fstest.MapFS{
+		"a button at row 99999999":       changed(hostsPart, "</sheetData>", `</sheetData><controls><from><row r="99999999">9</row><c r="?"/></from></controls>`),
+		"rows and cells without numbers": withPart(t, good, hostsPart, unnumbered),
+		"the strict form":                changed(hostsPart, "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://purl.oclc.org/ooxml/spreadsheetml/main"),
+		"absolute names of parts":        changed("xl/_rels/workbook.xml.rels", `Target="worksheets`, `Target="/xl/worksheets`),
+		"names of parts in another case": changed("xl/_rels/workbook.xml.rels", `Target="worksheets/sheet`, `Target="Worksheets/Sheet`),
+		"the reading of a text":          changed("xl/sharedStrings.xml", "</t></si>", "</t><rPh sb=\"0\" eb=\"1\"><t>reading</t></rPh></si>"),
+		"escaped line ends":              changed("xl/sharedStrings.xml", "</t></si>", "_x000D_\n</t></si>"),
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, want, modelIn(t, fsys)) })
+	}
+}
+
+// #REF! at the beginning of a row is no comment.
+func TestFormulaErrorsInWorkbooks(t *testing.T) {
+	_, problems := Load(withRows(t, `<row r="9"><c r="A9" t="e"><f>#REF!</f><v>#REF!</v></c><c r="B9" t="str"><f>B2</f><v>eno1</v></c></row>`))
+	require.Len(t, problems, 3, "and what else is missing: %v", problems)
+	require.Equal(t, `plans/cluster.xlsx!hosts!A9: name "#REF!": the cell shows an error`, problems[2].String())
+}
+
 // FuzzSheet: whatever a sheet's XML holds is a plan or problems, never a panic.
 func FuzzSheet(f *testing.F) {
-	good := newWorkbook(f, nil)[workbookFile].Data
-	archive, err := zip.NewReader(bytes.NewReader(good), int64(len(good)))
-	require.NoError(f, err)
-	parts := []string{"xl/worksheets/sheet2.xml", "xl/sharedStrings.xml", "xl/styles.xml", "xl/workbook.xml", "xl/_rels/workbook.xml.rels"}
+	good := newWorkbook(f, nil)
+	parts := []string{hostsPart, "xl/sharedStrings.xml", "xl/styles.xml", "xl/workbook.xml", "xl/_rels/workbook.xml.rels"}
 	for i, name := range parts {
-		part, err := archive.Open(name)
-		require.NoError(f, err)
-		text, err := io.ReadAll(part)
-		require.NoError(f, err)
-		f.Add(uint8(i), string(text))
+		f.Add(uint8(i), partOf(f, good, name))
 	}
 	f.Add(uint8(0), `<worksheet><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>name</t></is></c><c r="XFD1" t="e" s="9"><v>#N/A</v></c></row><row r="1048576"><c><f>1+A1</f></c></row></sheetData><mergeCells><mergeCell ref="A1:XFD1048576"/></mergeCells></worksheet>`)
 	f.Add(uint8(0), `<worksheet><sheetData><row r="1"><c r="A1" t="d"><v>2024</v></c><c r="A1" t="s"><v>-1</v></c><c t="b"><f>A1</f><v></v></c></row></sheetData></worksheet>`)
 	f.Fuzz(func(t *testing.T, which uint8, text string) {
-		name := parts[int(which)%len(parts)]
-		var data bytes.Buffer
-		writer := zip.NewWriter(&data)
-		for _, part := range archive.File {
-			if part.Name != name {
-				require.NoError(t, writer.Copy(part))
-			}
-		}
-		part, err := writer.Create(name)
-		require.NoError(t, err)
-		_, err = part.Write([]byte(text))
-		require.NoError(t, err)
-		require.NoError(t, writer.Close())
-		_, problems := Load(fstest.MapFS{workbookFile: {Data: data.Bytes()}})
+		_, problems := Load(withPart(t, good, parts[int(which)%len(parts)], text))
 		for _, problem := range problems {
 			require.NotEmpty(t, problem.Code)
 		}
@@ -362,7 +596,8 @@ func TestLibreOfficeShowsTheSame(t *testing.T) {
 		t.Skip("SKIP: LibreOffice is not on PATH (Debian: libreoffice-calc)")
 	}
 	cells := []string{"0012", "500123456789012345", "1e10", "2026-03-01", "3/4", "TRUE", "12:30", "5%", "1,000", "=1+1", "1.50", "$5",
-		"Jan 24", "52:54:00:12:34:56", "2026-03-01 12:30:00", "-7", "0.1", "=1/3", "='1'&\"x\"", "1-2-26", "10.100.100.200", "#x"}
+		"Jan 24", "52:54:00:12:34:56", "2026-03-01 12:30:00", "-7", "0.1", "=1/3", "='1'&\"x\"", "1-2-26", "10.100.100.200", "#x", "1E5", "24.11", "1.31", "00:1A:2B",
+		`="10.0.100."&ROW()`, "=NA()", `=""`, "=TRUE()", "0.00001", "12345678901", "_x0041_"}
 	hosts := "name,interface,ip,admin,bought\n"
 	for i, cell := range cells {
 		hosts += fmt.Sprintf("host-%d,eno1,10.0.100.%d,admin,\"%s\"\n", i, i+2, strings.ReplaceAll(cell, `"`, `""`))
@@ -393,8 +628,8 @@ func TestLibreOfficeShowsTheSame(t *testing.T) {
 			read = append(read, cell)
 		}
 	}
-	require.Subset(t, read, []string{"0012", "2026-03-01", "=1+1", "52:54:00:12:34:56", "-7", "10.100.100.200", "#x"}, "what is the same everywhere is read")
-	for _, cell := range []string{"500123456789012345", "3/4", "TRUE", "$5", "Jan 24", "12:30"} {
+	require.Subset(t, read, []string{"0012", "2026-03-01", "=1+1", "52:54:00:12:34:56", "-7", "10.100.100.200", "#x", "24.11", "1.31", "00:1A:2B", `="10.0.100."&ROW()`, "12345678901", "_x0041_"}, "what is the same everywhere is read")
+	for _, cell := range []string{"500123456789012345", "3/4", "TRUE", "$5", "Jan 24", "12:30", "1E5", "=NA()", "=TRUE()"} {
 		require.NotContains(t, read, cell, "LibreOffice shows %s", shown[slices.Index(cells, cell)+1][4])
 	}
 }

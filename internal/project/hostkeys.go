@@ -136,12 +136,12 @@ func AdoptHostKey(dir string, vault *secrets.Vault, host string, key hostkeys.Ke
 // hostKeys makes the keys of the hosts in the plan, as soon as it is the user's: nobody has the
 // machines of the starter tables.
 func (s *setup) hostKeys() error {
-	const tables = "plans/hosts.csv"
-	starter, err := s.starter(tables)
+	starter, err := s.starter(plan.HostsFile)
 	if err != nil {
 		return err
 	}
-	if present, err := os.ReadFile(filepath.Join(s.dir, tables)); err != nil || bytes.Equal(present, starter) {
+	present, err := os.ReadFile(filepath.Join(s.dir, plan.HostsFile))
+	if !s.exists(plan.WorkbookFile) && (err != nil || bytes.Equal(present, starter)) {
 		return nil
 	}
 	p, _ := plan.Load(os.DirFS(s.dir))

@@ -36,7 +36,7 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (*Moved, erro
 	p, _ := plan.Load(os.DirFS(dir)) // other mistakes in the tables do not matter here
 	from := p.Network.Secrets
 	if from.Kind == plan.SecretUnknown {
-		return nil, errors.New("plans/network.yaml does not tell where the secrets are kept: see `k3splan validate`")
+		return nil, errors.New("the plan does not tell where the secrets are kept: see `k3splan validate`")
 	}
 	network, err := newNetworkFile(dir, to)
 	if err != nil {
@@ -58,6 +58,9 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (*Moved, erro
 		return nil, err
 	}
 	moved.Foreign = slices.DeleteFunc(slices.Clone(moved.Names), secrets.IsOurs)
+	if network.workbook && p.Network.Secrets != to {
+		return moved, &workbookError{to}
+	}
 	if network.changed() {
 		// from here on the new place counts
 		if err := network.write(); err != nil {
@@ -97,18 +100,24 @@ func takeOver(source, target *secrets.Vault) (names []string, err error) {
 		return nil, err
 	}
 	contents := make(map[string][]byte, len(names))
+	store := map[string]func(string, []byte) error{}
 	for _, name := range names {
 		if contents[name], err = source.Read(name); err != nil {
 			return nil, err
 		}
 		if !slices.Contains(present, name) {
+			store[name] = target.Create
 			continue
 		}
 		other, err := target.Read(name)
 		if err != nil {
 			return nil, err
 		}
-		if !bytes.Equal(other, contents[name]) {
+		switch {
+		case bytes.Equal(other, contents[name]):
+		case len(other) == 0: // pass stores what it got of k3splan before that was killed
+			store[name] = target.Replace
+		default:
 			return nil, &conflictError{source.At(name), target.At(name)}
 		}
 	}
@@ -122,10 +131,10 @@ func takeOver(source, target *secrets.Vault) (names []string, err error) {
 		}
 	}()
 	for _, name := range names {
-		if slices.Contains(present, name) {
+		if store[name] == nil {
 			continue
 		}
-		if err := target.Create(name, contents[name]); err != nil {
+		if err := store[name](name, contents[name]); err != nil {
 			return nil, err
 		}
 		created = append(created, name)
@@ -152,14 +161,34 @@ func (e *conflictError) Hint() string {
 	return "remove the one that is wrong by hand: of a living cluster's tokens only one is right"
 }
 
+// workbookError says that everything is in the new place, but that nobody is told.
+type workbookError struct{ to plan.SecretStore }
+
+func (e *workbookError) Error() string {
+	return "all secrets are in the new place as well, but " + plan.WorkbookFile + " does not say so yet: only a spreadsheet program edits it without loss"
+}
+
+// Hint says how to go on.
+func (e *workbookError) Hint() string {
+	rows := "secrets: " + string(e.to.Kind)
+	if e.to.Kind == plan.SecretPass {
+		rows += " and pass_prefix: " + e.to.Prefix
+	}
+	return "write " + rows + " into its sheet network, key and value side by side, and call this again: it clears the old place"
+}
+
 // networkChange is an edit of network.yaml that was not written yet.
 type networkChange struct {
+	workbook      bool // there is no such file
 	file, path    string
 	before, after []byte
 	mode          fs.FileMode
 }
 
 func newNetworkFile(dir string, to plan.SecretStore) (*networkChange, error) {
+	if _, err := os.Stat(filepath.Join(dir, plan.WorkbookFile)); err == nil {
+		return &networkChange{workbook: true}, nil
+	}
 	c := &networkChange{file: "plans/network.yaml"}
 	path, err := filepath.EvalSymlinks(filepath.Join(dir, c.file))
 	if err != nil {

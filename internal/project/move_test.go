@@ -2,6 +2,7 @@ package project
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/xuri/excelize/v2"
 
 	"k3splan"
 	"k3splan/internal/plan"
@@ -229,4 +231,93 @@ func TestSetupUsesTheStore(t *testing.T) {
 	made, err = Setup(dir, k3splan.Files)
 	require.NoError(t, err)
 	require.Empty(t, made, "nor where it cannot be decrypted")
+}
+
+// Killed while pass waits for a secret, k3splan leaves an empty entry behind, which is no secret.
+func TestSecretsMoveOverAnEmptyEntry(t *testing.T) {
+	dir, contents := withSecrets(t)
+	secretstest.Pass(t)
+	secretstest.Run(t, "", "pass", "insert", "--multiline", inPass.Prefix+"/passwd")
+	_, err := MoveSecrets(dir, inPass, nil)
+	require.NoError(t, err)
+	requireSecrets(t, dir, inPass, contents)
+	requireSecrets(t, dir, inFiles, nil)
+}
+
+// saveWorkbook puts a workbook in place of the tables.
+func saveWorkbook(t *testing.T, dir string, network ...[]any) {
+	t.Helper()
+	file := excelize.NewFile()
+	defer file.Close()
+	network = append(network, []any{"netmask", 24}, []any{"gateway", "10.0.100.1"}, []any{"versions.nixos", "24.11"})
+	for sheet, rows := range map[string][][]any{
+		"hosts":   {{"name", "interface", "ip", "admin"}, {"olaf", "eno1", "10.0.100.2", "olaf"}},
+		"k3s":     {{"host", "name", "type", "ip"}},
+		"network": network,
+	} {
+		_, err := file.NewSheet(sheet)
+		require.NoError(t, err)
+		for i, row := range rows {
+			require.NoError(t, file.SetSheetRow(sheet, fmt.Sprintf("A%d", i+1), &row))
+		}
+	}
+	for _, table := range []string{plan.HostsFile, plan.K3sFile, "plans/network.yaml"} {
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, table)))
+	}
+	require.NoError(t, file.SaveAs(filepath.Join(dir, plan.WorkbookFile)))
+}
+
+// k3splan cannot write into a workbook: the secrets are copied, the user says so there, and the
+// second call removes them from the old place.
+func TestSecretsMoveBesideAWorkbook(t *testing.T) {
+	dir, contents := withSecrets(t)
+	secretstest.Pass(t)
+	saveWorkbook(t, dir)
+	workbook, err := os.ReadFile(filepath.Join(dir, plan.WorkbookFile))
+	require.NoError(t, err)
+
+	_, err = MoveSecrets(dir, inPass, nil)
+	require.ErrorContains(t, err, "plans/cluster.xlsx does not say so yet")
+	var hinted interface{ Hint() string }
+	require.ErrorAs(t, err, &hinted)
+	require.Contains(t, hinted.Hint(), "secrets: pass and pass_prefix: k3splan/rack into its sheet network")
+	requireSecrets(t, dir, inFiles, contents)
+	requireSecrets(t, dir, inPass, contents)
+	after, err := os.ReadFile(filepath.Join(dir, plan.WorkbookFile))
+	require.NoError(t, err)
+	require.Equal(t, workbook, after)
+
+	saveWorkbook(t, dir, []any{"secrets", "pass"}, []any{"pass_prefix", inPass.Prefix})
+	require.Equal(t, inPass, storeOf(t, dir))
+	moved, err := MoveSecrets(dir, inPass, nil)
+	require.NoError(t, err)
+	require.Len(t, moved.Names, len(contents))
+	requireSecrets(t, dir, inFiles, nil)
+	requireSecrets(t, dir, inPass, contents)
+}
+
+// The hosts of a workbook get their ssh keys, and there is nothing else to make.
+func TestSetupBesideAWorkbook(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "plans"), 0o755))
+	saveWorkbook(t, dir)
+	_, err := Setup(dir, k3splan.Files)
+	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(dir, "secrets/hosts/olaf_ed25519"))
+	for _, table := range []string{plan.HostsFile, plan.K3sFile, "plans/network.yaml", SchemaFile} {
+		require.NoFileExists(t, filepath.Join(dir, table))
+	}
+}
+
+func TestNixpkgsOfAWorkbookThatIsNotThere(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "plans"), 0o755))
+	saveWorkbook(t, dir)
+	file, err := excelize.OpenFile(filepath.Join(dir, plan.WorkbookFile))
+	require.NoError(t, err)
+	require.NoError(t, file.SetCellStr("network", "B3", "./nixpkgs"))
+	require.NoError(t, file.Save())
+	_, problems, err := Load(dir)
+	require.NoError(t, err)
+	require.Equal(t, "plans/cluster.xlsx!network!B3", problems[0].Place(), "%v", problems)
 }

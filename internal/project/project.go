@@ -180,8 +180,9 @@ func (p *Project) checkSourcePath() plan.Problems {
 	if info, err := os.Stat(filepath.Join(dir, "default.nix")); err == nil && info.Mode().IsRegular() {
 		return nil
 	}
+	file, line := p.Plan.Network.At("versions.nixos")
 	return plan.Problems{{
-		File: "plans/network.yaml", Column: "versions.nixos", Value: source.Location, Severity: plan.Error, Code: "version-invalid",
+		File: file, Line: line, Column: "versions.nixos", Value: source.Location, Severity: plan.Error, Code: "version-invalid",
 		Message: "there is no nixpkgs at this path", Hint: "the path is relative to the project and must lead to a folder with a default.nix",
 	}}
 }

@@ -101,7 +101,7 @@ func TestFilesOfAProject(t *testing.T) {
 		{"disks told twice", map[string]string{"partitioning/olaf.nix": "{ }", "hardware/olaf.nix": "{\n  fileSystems.\"/\" =\n    { device = \"x\"; };\n}"}, []string{"file-conflict hardware/olaf.nix:0"}},
 		{"another spelling of .nix", map[string]string{"nixConfigs/all.Nix": "{ }"}, []string{"file-orphan nixConfigs/all.Nix:0"}},
 		{"a type that is none leaves servers open", map[string]string{"plans/k3s.csv": strings.Replace(k3s, "init", "inti", 1), "nixConfigs/olaf-server.nix": "{ }"}, []string{"type-unknown plans/k3s.csv:2 type"}},
-		{"a nixpkgs that is not there", map[string]string{"plans/network.yaml": strings.Replace(network, "nixos-24.11", "../nixpkgs", 1)}, []string{"version-invalid plans/network.yaml:0 versions.nixos"}},
+		{"a nixpkgs that is not there", map[string]string{"plans/network.yaml": strings.Replace(network, "nixos-24.11", "../nixpkgs", 1)}, []string{"version-invalid plans/network.yaml:3 versions.nixos"}},
 		// pins
 		{"a lock of another branch", map[string]string{"plans/lock.json": lockOf("nixos-25.05")}, []string{"lock-stale plans/lock.json:1 nixpkgs.ref"}},
 		{"a lock of the branch", map[string]string{"plans/lock.json": lockOf("nixos-24.11")}, nil},

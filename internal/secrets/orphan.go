@@ -73,7 +73,7 @@ func (o *opening) findPlain() {
 	for _, name := range files {
 		if IsOurs(name) {
 			o.report(inSecrets(name), 0, finding{plan.Warning, codePlain,
-				"is in plain text and read by nothing: network.yaml says that secrets are kept by " + string(o.where.Kind),
+				"is in plain text and read by nothing: the plan says that secrets are kept by " + string(o.where.Kind),
 				fmt.Sprintf("`k3splan secrets move --to %s` takes it over, or removes it where it is the same", o.where.Kind)})
 		}
 	}

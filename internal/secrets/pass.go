@@ -150,5 +150,5 @@ type missingPass struct{}
 
 func (*missingPass) Error() string { return "pass is not on PATH" }
 func (*missingPass) Hint() string {
-	return "install it (on Debian: apt install pass), or keep the secrets elsewhere: `secrets: files` or `secrets: age` in plans/network.yaml"
+	return "install it (on Debian: apt install pass), or keep the secrets elsewhere: files or age instead of pass, by the key `secrets` of the network"
 }

@@ -44,7 +44,7 @@ const maxAny = 64 << 10
 // OpenVault looks at nothing yet. It fails if network.yaml does not tell where secrets are kept.
 func OpenVault(project string, where plan.SecretStore, ask Ask) (*Vault, error) {
 	if where.Kind == plan.SecretUnknown {
-		return nil, errors.New("plans/network.yaml does not tell where the secrets are kept: see `k3splan validate`")
+		return nil, errors.New("the plan does not tell where the secrets are kept: see `k3splan validate`")
 	}
 	return &Vault{where, newKeeper(folderOf(project), where, ask)}, nil
 }

@@ -301,8 +301,8 @@ this_machine() {
       refuse "this is another machine: no interface has the address $wanted, which the plan gives to $host" "it has: $(xargs <<< "$mac")"
   fi
   case $boot in
-    efi) is_efi || refuse "the machine was started in BIOS mode, and $host boots by EFI" "choose the stick's UEFI entry in the firmware's boot menu, or set boot = legacy in plans/hosts.csv" ;;
-    legacy) ! is_efi || refuse "the machine was started by EFI, and $host boots in BIOS mode" "choose the stick's other entry in the firmware's boot menu, or set boot = efi in plans/hosts.csv" ;;
+    efi) is_efi || refuse "the machine was started in BIOS mode, and $host boots by EFI" "choose the stick's UEFI entry in the firmware's boot menu, or set boot = legacy in the plan" ;;
+    legacy) ! is_efi || refuse "the machine was started by EFI, and $host boots in BIOS mode" "choose the stick's other entry in the firmware's boot menu, or set boot = efi in the plan" ;;
     *) fail "the image says boot \"$boot\"" ;;
   esac
 }
@@ -410,7 +410,7 @@ device_for() {
     /dev/disk/by-label/*)
       found=$(labelled "${1#/dev/disk/by-label/}")
       case $(count "$found") in
-        0) refuse "there is no file system labelled \"${1##*/}\": make one, or give the serial of a disk in plans/hosts.csv" "$(all_disks)" ;;
+        0) refuse "there is no file system labelled \"${1##*/}\": make one, or give the serial of a disk in the plan" "$(all_disks)" ;;
         1) printf '%s\n' "$found" ;;
         *) refuse "several file systems are labelled \"${1##*/}\": ${found//$'\n'/ }" ;;
       esac ;;

@@ -23,7 +23,7 @@ let
     if found.success then found.value
     else throw ''
       the plan asks for k3s ${wanted}, which nixpkgs (${network.versions.nixos}) does not have.
-      It has ${lib.concatMapStringsSep ", " versionOf available}: set versions.k3s in plans/network.yaml to one of these, or take another versions.nixos.
+      It has ${lib.concatMapStringsSep ", " versionOf available}: set versions.k3s to one of these, or take another versions.nixos.
     '';
 in
 {
@@ -46,6 +46,6 @@ in
   config.warnings =
     lib.optional ((k3s.server != null || k3s.agent != null) && isExact && package.version != wanted) ''
       the plan asks for k3s ${wanted}, nixpkgs (${network.versions.nixos}) has ${package.version}: servers run ${package.version}, agents ${wanted}.
-      Set versions.k3s in plans/network.yaml to ${package.version}, or to ${lib.concatStringsSep "." (lib.take 2 parts)} to let agents follow.
+      Set versions.k3s to ${package.version}, or to ${lib.concatStringsSep "." (lib.take 2 parts)} to let agents follow.
     '';
 }
