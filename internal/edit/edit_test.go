@@ -599,7 +599,7 @@ func TestAllProblemsOfAnAddition(t *testing.T) {
 	const long = "a-host-with-a-name-of-which-not-even-the-shortest-container-is-ok"
 	fsys[plan.HostsFile].Data = append(slices.Clone(fsys[plan.HostsFile].Data), long[:59]+",eno1,10.0.100.9,olaf,,,\nolaf-k3s,eno1,10.0.100.10,olaf,,,"...)
 	require.Equal(t, []string{
-		`plans/k3s.csv:8: ip "10.0.100.1": the address of the gateway / `,
+		`plans/k3s.csv:8: ip "10.0.100.1": the address of the gateway / the next free one is 10.0.100.26`,
 		`plans/k3s.csv:8: name "` + long[:59] + `-k3s-agent": not a host name: letters a-z, digits and inner hyphens, at most 63 / --name NAME gives it another one`,
 	}, told(fsys, func(e *Edit) error {
 		return e.AddContainer(plan.Agent, map[string]string{"host": long[:59], "ip": "10.0.100.1"})
