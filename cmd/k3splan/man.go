@@ -19,9 +19,8 @@ func (a *app) manCommand() *cobra.Command {
 be. man finds them in a folder man1 below one of its own (manpath shows those).`,
 		Example: "  k3splan man man1 && man ./man1/k3splan-add-host.1\n  k3splan man ~/.local/share/man/man1",
 		Args:    usageArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return nil, cobra.ShellCompDirectiveFilterDirs
-		},
+
+		ValidArgsFunction: onlyFolders,
 		RunE: func(command *cobra.Command, args []string) error {
 			dir := args[0]
 			if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/gobwas/glob"
-	"github.com/spf13/cobra"
 
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -112,18 +111,4 @@ func noSuch(what, name string, known []string, prefix string) error {
 		hint = fmt.Sprintf("did you mean %q?", prefix+nearest)
 	}
 	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no %s %q in the plan", what, name), hint: hint}
-}
-
-// completeHosts offers the names of hosts and tags to the shell.
-func (a *app) completeHosts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	dir, err := a.dir()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	p, _ := plan.Load(os.DirFS(dir))
-	words := p.HostNames()
-	for _, tag := range slices.Concat(p.Tags(), plan.RoleTags()) {
-		words = append(words, "@"+tag)
-	}
-	return words, cobra.ShellCompDirectiveNoFileComp
 }

@@ -25,6 +25,8 @@ func (a *app) setupCommand() *cobra.Command {
 overwritten. It is the only command that makes tokens for a k3s cluster.`,
 		Example: "  k3splan setup my-rack",
 		Args:    usageArgs(cobra.MaximumNArgs(1)),
+
+		ValidArgsFunction: onlyFolders,
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := "."
 			switch {

@@ -17,20 +17,14 @@ import (
 )
 
 func (a *app) tokenCommand() *cobra.Command {
-	command := &cobra.Command{
+	return groupOf(&cobra.Command{
 		Use:   "token",
 		Short: "The tokens by which servers and agents join the cluster",
 		Long: `A server token and an agent token are made by k3splan setup, once. k3s encrypts its datastore's
 bootstrap data with the server token, so it cannot simply be replaced in its file: rotate does it
 together with a running server.`,
 		Example: "  k3splan token rotate\n  k3splan token show --agent",
-		Args:    usageArgs(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			return usageError(errors.New("say what to do with the token: show, rotate, adopt or push"))
-		},
-	}
-	command.AddCommand(a.tokenShowCommand(), a.tokenRotateCommand(), a.tokenAdoptCommand(), a.tokenPushCommand())
-	return command
+	}, a.tokenShowCommand(), a.tokenRotateCommand(), a.tokenAdoptCommand(), a.tokenPushCommand())
 }
 
 func (a *app) tokenShowCommand() *cobra.Command {
