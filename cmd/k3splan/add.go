@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -159,8 +160,8 @@ are chosen as those of the other servers, unless --name and --ip tell them.`,
 	cells.text("ip", "its `ADDRESS`", nil)
 	cells.text("mac", "its `MAC` address", nil)
 	if role == plan.Agent {
-		cells.list("label", "labels", "a label `KEY=VALUE` of the node", nil)
-		cells.list("taint", "taints", "a taint `KEY=VALUE:EFFECT` of the node", nil)
+		cells.list("label", "labels", "a label `KEY=VALUE` of the node", a.completeValues(func(h *plan.Host) []string { return ofAgent(h).Labels }))
+		cells.list("taint", "taints", "a taint `KEY=VALUE:EFFECT` of the node", a.completeValues(func(h *plan.Host) []string { return ofAgent(h).Taints }))
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
@@ -172,3 +173,6 @@ are chosen as those of the other servers, unless --name and --ip tell them.`,
 	}
 	return command
 }
+
+// ofAgent gives the host's agent, or an empty one.
+func ofAgent(host *plan.Host) plan.Container { return *cmp.Or(host.Agent, &plan.Container{}) }

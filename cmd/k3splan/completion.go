@@ -49,7 +49,7 @@ k3splan. bash needs the package bash-completion for it.`,
 			if err != nil {
 				return err
 			}
-			_, err = a.stdout.WriteString(completeTagsInBash(script.String()))
+			_, err = a.stdout.WriteString(wordsOfBash.Replace(script.String()))
 			return err
 		},
 	}
@@ -58,13 +58,15 @@ k3splan. bash needs the package bash-completion for it.`,
 // onlyFolders offers folders.
 var onlyFolders = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
 
-// completeTagsInBash: an interactive bash takes the @ before a tag for the end of a word, and so
-// would never complete one. The script joins such words already at = and :.
-func completeTagsInBash(script string) string {
-	const special = "    __k3splan_handle_special_char \"$cur\" =\n"
-	script = strings.ReplaceAll(script, "init_completion -n =: ", "init_completion -n =:@ ")
-	return strings.Replace(script, special, special+strings.Replace(special, "=", "@", 1), 1)
-}
+// wordsOfBash mends cobra's script for bash. An interactive bash takes the @ before a tag for the end
+// of a word, and so would never complete one: the script joins such words already at = and :. And it
+// compares in bash's quoting, in which a comma has a backslash, that nobody types.
+var wordsOfBash = strings.NewReplacer(
+	"init_completion -n =: ", "init_completion -n =:@ ",
+	"    __k3splan_handle_special_char \"$cur\" =\n", "    __k3splan_handle_special_char \"$cur\" =\n    __k3splan_handle_special_char \"$cur\" @\n",
+	`[[ $comp == "$cur"* ]]`, `[[ ${comp//\\,/,} == "$cur"* ]]`,
+	`COMPREPLY[0]=$(printf "%q" "${COMPREPLY[0]%%$tab*}")`, `COMPREPLY[0]=$(printf "%q" "${COMPREPLY[0]%%$tab*}"); COMPREPLY[0]=${COMPREPLY[0]//\\,/,}`,
+)
 
 // describeFlags: what the shell shows of a flag is its usage without the quotes that name its value.
 func describeFlags(command *cobra.Command) {
@@ -87,9 +89,10 @@ func (a *app) planSoFar() *plan.Plan {
 }
 
 // completeHosts offers hosts and tags that are not named yet, also behind a comma.
-func (a *app) completeHosts(command *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *app) completeHosts(_ *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	p := a.planSoFar()
-	if p == nil || command.ArgsLenAtDash() < len(args) { // behind -- is Colmena's
+	// what stands behind -- is Colmena's; cobra does not tell here whether there was one
+	if p == nil || slices.Contains(os.Args[:len(os.Args)-1], "--") {
 		return nil, nothingElse
 	}
 	before := word[:strings.LastIndex(word, ",")+1]

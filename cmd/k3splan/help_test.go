@@ -225,6 +225,17 @@ func TestCompletion(t *testing.T) {
 		{"deploy o", []string{"olaf"}},
 		{"deploy @st", []string{"@storage"}},
 		{"build karl @k3s-", []string{"@k3s-agent", "@k3s-init", "@k3s-server"}},
+		{"deploy olaf,ul", []string{"olaf,ulf", "olaf,ulrich"}},
+		{"deploy olaf,ulf,ul", []string{"olaf,ulf,ulrich"}},
+		{"deploy ulf ul", []string{"ulrich"}}, // not what is named already
+		{"deploy -- o", []string{}},
+		{"deploy -p nowhere o", []string{}},
+		{"deploy --max-unavailable o", []string{}}, // no files
+		{"known-hosts scan ulf ul", []string{"ulrich"}},
+		{"boot-stick @st", []string{}},
+		{"kubeconfig --server ro", []string{"rolf-k3s-server"}},
+		{"ssh -l de", []string{"deploy"}},
+		{"secrets edit init", []string{"init-token"}},
 		{"add agent r", []string{"rolf"}}, // the one without an agent
 		{"remove agent ul", []string{"ulf", "ulf-k3s-agent"}},
 		{"remove host ka", []string{"karl"}},
@@ -235,6 +246,8 @@ func TestCompletion(t *testing.T) {
 		{"show host u", []string{"ulf", "ulrich"}},
 		{"show --format h", []string{"html"}},
 		{"diff --format m", []string{"markdown"}},
+		{"diff v1", []string{"v1.0"}},
+		{"add agent rolf --label d", []string{"disk=large"}},
 	} {
 		for shellName, script := range map[string]string{"bash": completeInBash, "fish": completeInFish, "zsh": completeInZsh} {
 			t.Run(shellName+" "+test.line, func(t *testing.T) {
@@ -275,8 +288,8 @@ done
 COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
 __start_k3splan 2>/dev/null
 case $1 in
-*@*) printf '@%s\n' "${COMPREPLY[@]% }" ;;
-*) printf '%s\n' "${COMPREPLY[@]% }" ;;
+*@*) for word in "${COMPREPLY[@]}"; do printf '@%s\n' "${word%% *}"; done ;;
+*) printf '%s\n' "${COMPREPLY[@]%% *}" ;;
 esac
 `
 
