@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -16,7 +18,9 @@ import (
 func (a *app) dir() (string, error) {
 	if a.projectDir != "" {
 		info, err := os.Stat(a.projectDir)
-		if err == nil && !info.IsDir() {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("there is no folder %s", a.projectDir)
+		} else if err == nil && !info.IsDir() {
 			err = fmt.Errorf("%s is not a folder", a.projectDir)
 		}
 		if err != nil {

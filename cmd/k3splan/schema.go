@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -33,3 +36,18 @@ names it:
 
 // schema is the one that this program knows.
 func schema() ([]byte, error) { return fs.ReadFile(k3splan.Files, project.SchemaFile) }
+
+// schemaIsOld tells whether a project's schema is not this program's.
+func schemaIsOld(present []byte) bool {
+	own, err := schema()
+	return err == nil && !bytes.Equal(present, own)
+}
+
+// renewSchema is the command with which a project gets the schema of this program.
+func renewSchema(dir string) string {
+	file := filepath.Join(dir, project.SchemaFile)
+	if here, err := os.Getwd(); err == nil && here == dir {
+		file = project.SchemaFile
+	}
+	return "k3splan schema > " + shellWord(file)
+}
