@@ -331,10 +331,10 @@ func examineRendered(p *project.Project, in string) []checkup {
 // examineSchema: an older k3splan's schema lets editors mark keys that are right.
 func examineSchema(dir string) []checkup {
 	c := checkup{Name: "schema", State: stateOK, Path: project.SchemaFile, Message: "of this k3splan"}
-	switch present, err := os.ReadFile(filepath.Join(dir, project.SchemaFile)); {
-	case err != nil:
+	switch {
+	case !fileExists(filepath.Join(dir, project.SchemaFile)):
 		return nil // not everybody has an editor that uses it
-	case schemaIsOld(present):
+	case !isStarter(dir, project.SchemaFile):
 		c.State, c.Message, c.Hint = stateNote, "of another k3splan", renewSchema(dir)
 	}
 	return []checkup{c}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,7 +23,7 @@ names it:
 		Example: "  k3splan schema > plans/network.schema.json",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			text, err := schema()
+			text, err := fs.ReadFile(k3splan.Files, project.SchemaFile)
 			if err != nil {
 				return err
 			}
@@ -34,19 +33,10 @@ names it:
 	}
 }
 
-// schema is the one that this program knows.
-func schema() ([]byte, error) { return fs.ReadFile(k3splan.Files, project.SchemaFile) }
-
-// schemaIsOld tells whether a project's schema is not this program's.
-func schemaIsOld(present []byte) bool {
-	own, err := schema()
-	return err == nil && !bytes.Equal(present, own)
-}
-
 // renewSchema is the command with which a project gets the schema of this program.
 func renewSchema(dir string) string {
 	file := filepath.Join(dir, project.SchemaFile)
-	if here, err := os.Getwd(); err == nil && here == dir {
+	if here, err := os.Getwd(); err == nil && (dir == "." || here == dir) {
 		file = project.SchemaFile
 	}
 	return "k3splan schema > " + shellWord(file)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,27 +65,34 @@ func (a *app) setup(dir string) error {
 	if len(made) == 0 {
 		a.say("nothing to make: the project is complete")
 	}
-	madeToken := slices.ContainsFunc(made, func(m project.Made) bool { return strings.Contains(m.File, string(secrets.InitToken)) })
-	if hadPlan && madeToken {
+	hasMade := func(part string) bool {
+		return slices.ContainsFunc(made, func(m project.Made) bool { return strings.Contains(m.File, part) })
+	}
+	if hadPlan && hasMade(string(secrets.InitToken)) {
 		a.say("\nThe token is new. If this plan's cluster lives already, its token belongs there instead: it is\n" +
 			"where the cluster was set up (`k3splan secrets show init-token`), and `k3splan secrets edit\n" +
 			"init-token --force` takes it.")
 	}
-	if slices.ContainsFunc(made, func(m project.Made) bool { return m.File == hostkeys.File }) {
+	if hasMade(hostkeys.File) {
 		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
 			"it with k3splan known-hosts scan HOST.")
 	}
-	if made := func(file string) bool {
-		return slices.ContainsFunc(made, func(m project.Made) bool { return m.File == file })
-	}; made(project.SchemaFile) && !made("plans/network.yaml") {
+	if hasMade(project.SchemaFile) && !hasMade("plans/network.yaml") {
 		a.say("\nEditors complete and check plans/network.yaml if it begins with the line\n" +
 			"# yaml-language-server: $schema=network.schema.json")
 	}
-	return a.sayLeft(dir)
+	return a.sayLeft(dir, hasMade(".csv") || isStarter(dir, plan.HostsFile))
+}
+
+// isStarter tells whether a file of the project is as setup writes it.
+func isStarter(dir, file string) bool {
+	present, err := os.ReadFile(filepath.Join(dir, file))
+	starter, errStarter := fs.ReadFile(k3splan.Files, file)
+	return err == nil && errStarter == nil && bytes.Equal(present, starter)
 }
 
 // sayLeft tells what only the user can supply.
-func (a *app) sayLeft(dir string) error {
+func (a *app) sayLeft(dir string, tables bool) error {
 	p, problems, err := project.Load(dir)
 	if err != nil {
 		return err
@@ -96,7 +105,9 @@ func (a *app) sayLeft(dir string) error {
 	has := func(code, file string) bool {
 		return slices.ContainsFunc(problems, func(p plan.Problem) bool { return p.Code == code && strings.Contains(p.File, file) })
 	}
-	steps = append(steps, "fill in the tables in "+filepath.Join(dir, "plans"))
+	if tables {
+		steps = append(steps, "fill in the tables in "+filepath.Join(dir, "plans"))
+	}
 	if has("secret-missing", "passwd") {
 		steps = append(steps, "set the admins' password:       k3splan passwd"+in)
 	}
@@ -108,6 +119,9 @@ func (a *app) sayLeft(dir string) error {
 	}
 	if slices.ContainsFunc(p.Plan.Hosts, func(h *plan.Host) bool { return !h.Target.Local && !p.HostKeys.Known(h.Name) }) {
 		steps = append(steps, "then make the hosts' ssh keys:  k3splan known-hosts make"+in)
+	}
+	if fileExists(filepath.Join(dir, project.SchemaFile)) && !isStarter(dir, project.SchemaFile) {
+		steps = append(steps, "renew the schema for editors:   "+renewSchema(dir))
 	}
 	steps = append(steps, "see whether all is well:        k3splan validate"+in)
 	a.say("\nWhat is left to do:")
