@@ -135,6 +135,9 @@ func (a *app) doctor(ctx context.Context, asJSON bool) error {
 	return nil
 }
 
+// longMessage is what would push a table's last column off the screen, in bytes.
+const longMessage = 60
+
 // printChecks prints a table, with the hints below their rows.
 func (a *app) printChecks(checks []checkup) error {
 	var table bytes.Buffer
@@ -144,7 +147,11 @@ func (a *app) printChecks(checks []checkup) error {
 		if len(c.NeededFor) > 0 {
 			purpose = "for " + strings.Join(c.NeededFor, ", ")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.State, c.Name, cmp.Or(c.Message, c.Version), purpose)
+		what := cmp.Or(c.Message, c.Version)
+		if len(what) > longMessage {
+			what = "see below"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.State, c.Name, what, purpose)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -155,6 +162,9 @@ func (a *app) printChecks(checks []checkup) error {
 		rest := strings.TrimRight(strings.TrimPrefix(line, string(c.State)), " ")
 		if _, err := fmt.Fprintln(a.stdout, a.paint(a.stdout, colours[c.State], string(c.State))+rest); err != nil {
 			return err
+		}
+		if len(c.Message) > longMessage {
+			fmt.Fprintf(a.stdout, "         %s\n", c.Message)
 		}
 		if c.Hint != "" {
 			fmt.Fprintf(a.stdout, "         %s %s\n", a.paint(a.stdout, cyan, "hint:"), c.Hint)

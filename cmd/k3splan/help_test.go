@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -33,8 +34,11 @@ func commands() []*cobra.Command {
 // arguments.
 var notRun = map[string]string{
 	"deploy": "reaches the hosts", "status": "reaches the hosts", "hardware": "reaches a host", "ssh": "reaches a host",
-	"kubeconfig": "reaches a server", "token": "reaches a server", "known-hosts": "reaches the hosts", "update": "asks the public sources",
-	"boot-stick": "builds an image and writes a device", "passwd": "asks at a terminal", "secrets": "may start an editor",
+	"kubeconfig": "reaches a server", "update": "asks the public sources",
+	"token rotate": "reaches a server", "token adopt": "reaches a server", "token push": "reaches the servers",
+	"known-hosts scan": "reaches a host", "known-hosts forget": "names a key that nobody has",
+	"boot-stick": "builds an image and writes a device", "passwd": "asks at a terminal",
+	"secrets edit": "starts an editor", "secrets move": "needs recipients, or pass", "secrets rekey": "needs recipients",
 }
 
 // Every command has an example, and every example works.
@@ -73,7 +77,8 @@ func whyNotRun(line string) string {
 	words := strings.Fields(line)
 	for i, word := range words {
 		if word == "k3splan" && i+1 < len(words) && !slices.Contains(words, "--stdin") {
-			if reason := notRun[words[i+1]]; reason != "" {
+			two := strings.Join(words[i+1:min(i+3, len(words))], " ")
+			if reason := cmp.Or(notRun[words[i+1]], notRun[two]); reason != "" {
 				return reason
 			}
 		}

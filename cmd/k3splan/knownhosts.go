@@ -95,7 +95,7 @@ With --renew a host gets a new key beside those by which it is known. Deploy it,
 old one (k3splan known-hosts forget).
 
 A machine that runs already has a key of its own: adopt that with k3splan known-hosts scan.`,
-		Example: "  k3splan known-hosts make\n  k3splan known-hosts make ulf '@rack-a'\n  k3splan known-hosts make --renew olaf",
+		Example: "  k3splan known-hosts make\n  k3splan known-hosts make ulf @storage\n  k3splan known-hosts make --renew olaf",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if renew && len(args) == 0 {
