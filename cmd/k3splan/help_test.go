@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -70,6 +71,27 @@ func TestExamples(t *testing.T) {
 			require.NotZero(t, ran)
 		})
 	}
+}
+
+// The README tells every command, and calls none that does not exist.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	require.NoError(t, err)
+	for _, command := range commands() {
+		if command.Parent() != nil && !command.Parent().HasParent() && command.Name() != "help" {
+			require.Regexp(t, "(?m)^\\| .*`"+regexp.QuoteMeta(command.Name())+"\\b.*\\|", string(text))
+		}
+	}
+	calls := 0
+	for _, pattern := range []string{"(?m)^(?:sudo )?(k3splan [a-z].*)$", "`(k3splan [a-z][^`]*)`"} {
+		for _, call := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1) {
+			if !strings.Contains(call[1], "--help") {
+				requireReadable(t, call[1])
+				calls++
+			}
+		}
+	}
+	require.Greater(t, calls, 10)
 }
 
 // whyNotRun says what keeps a line from being run here, or "".
