@@ -109,30 +109,42 @@ func unknownCommand(parent *cobra.Command, word string) error {
 			meant[name] = command.Name()
 		}
 	}
-	word = strings.ToLower(word)
-	known := slices.Sorted(maps.Keys(meant))
-	beginning := slices.IndexFunc(known, func(name string) bool { return strings.HasPrefix(name, word) })
-	switch nearest := plan.Nearest(word, known); {
-	case nearest != "":
-		wrong.hint = fmt.Sprintf("did you mean %q?", meant[nearest])
-	case beginning >= 0:
-		wrong.hint = fmt.Sprintf("did you mean %q?", meant[known[beginning]])
-	case parent.HasParent():
+	if near := nearestOrBegun(strings.ToLower(word), slices.Sorted(maps.Keys(meant))); near != "" {
+		wrong.hint = fmt.Sprintf("did you mean %q?", meant[near])
+	} else if parent.HasParent() {
 		wrong.hint = "the commands are: " + strings.Join(names, " ")
 	}
 	return wrong
+}
+
+// nearestOrBegun finds the name that is nearly the word, or begins with it; "" if there is none.
+func nearestOrBegun(word string, names []string) string {
+	if nearest := plan.Nearest(word, names); nearest != "" {
+		return nearest
+	}
+	if i := slices.IndexFunc(names, func(name string) bool { return strings.HasPrefix(name, word) }); i >= 0 {
+		return names[i]
+	}
+	return ""
 }
 
 // flagError is the error about a wrong flag, with the one that may be meant.
 func flagError(command *cobra.Command, err error) error {
 	wrong := &exitError{code: exitInvalid, err: err}
 	var unknown *pflag.NotExistError
-	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
-		var names []string
-		command.Flags().VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
-		if nearest := plan.Nearest(unknown.GetSpecifiedName(), names); nearest != "" {
-			wrong.hint = fmt.Sprintf("did you mean --%s?", nearest)
+	if !errors.As(err, &unknown) {
+		return wrong
+	}
+	var names []string
+	command.Flags().VisitAll(func(flag *pflag.Flag) {
+		if !flag.Hidden && unknown.GetSpecifiedShortnames() == "" {
+			names = append(names, flag.Name)
 		}
+	})
+	if near := nearestOrBegun(unknown.GetSpecifiedName(), names); near != "" {
+		wrong.hint = fmt.Sprintf("did you mean --%s?", near)
+	} else if strings.Contains(command.Use, "-- ARGS") {
+		wrong.hint = "hosts are named without a flag, and Colmena's own stand behind --: " + form(command)
 	}
 	return wrong
 }
