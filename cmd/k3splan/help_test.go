@@ -304,6 +304,23 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
+// A workbook is completed as tables are, and doctor finds nothing in it that only tables have.
+func TestCompletionOfAWorkbook(t *testing.T) {
+	tables, workbook := exampleProject(t), exampleProject(t)
+	intoWorkbook(t, workbook)
+	for _, line := range []string{"deploy ''", "remove server ''", "kubeconfig --server ''", "add host x --interface ''"} {
+		complete := func(project string) string {
+			out, err := shell(t, project, "k3splan __complete "+line).Output()
+			require.NoError(t, err)
+			return string(out)
+		}
+		require.Equal(t, complete(tables), complete(workbook), line)
+	}
+	out, err := shell(t, workbook, "k3splan doctor || true").Output()
+	require.NoError(t, err)
+	require.Regexp(t, `(?m)^ok +project +5 hosts +for`, string(out))
+}
+
 const bashCompletion = "/usr/share/bash-completion/bash_completion"
 
 // completeInBash does what an interactive bash does with the line: it takes the @ for the end of a
