@@ -136,7 +136,7 @@ func (a *app) doctor(ctx context.Context, asJSON bool) error {
 }
 
 // longMessage is what would push a table's last column off the screen, in bytes.
-const longMessage = 60
+const longMessage = 70
 
 // printChecks prints a table, with the hints below their rows.
 func (a *app) printChecks(checks []checkup) error {
