@@ -80,23 +80,20 @@ type tool struct {
 	version string // the argument with which it tells its version
 	needed  []string
 	oldest  string // the first version that will do
-	hint    string
 }
-
-const nixHint = "install Nix: https://nixos.org/download, or on Debian: apt install nix-bin"
 
 var tools = []tool{
 	// oldest: lib/minver.nix of the oldest nixpkgs that k3splan works with
-	{"nix-build", "--version", []string{"build", "deploy", "boot-stick"}, "2.3.17", nixHint},
-	{"colmena", "--version", []string{"build", "deploy"}, "", (&colmena.MissingError{Program: "colmena"}).Hint()},
-	{"nix-prefetch-url", "--version", []string{"update"}, "", nixHint},
-	{"git", "--version", []string{"update", "diff"}, "", "on Debian: apt install git"},
-	{"ssh", "-V", []string{"deploy", "status", "hardware", "ssh", "kubeconfig", "token"}, "", "on Debian: apt install openssh-client"},
-	{"lsblk", "--version", []string{"boot-stick"}, "2.27", "on Debian: apt install util-linux"}, // oldest: --json
+	{"nix-build", "--version", []string{"build", "deploy", "boot-stick"}, "2.3.17"},
+	{"colmena", "--version", []string{"build", "deploy"}, ""},
+	{"nix-prefetch-url", "--version", []string{"update"}, ""},
+	{"git", "--version", []string{"update", "diff"}, ""},
+	{"ssh", "-V", []string{"deploy", "status", "hardware", "ssh", "kubeconfig", "token"}, ""},
+	{"lsblk", "--version", []string{"boot-stick"}, "2.27"}, // oldest: --json
 }
 
 // passTool is needed where it keeps the secrets.
-var passTool = tool{"pass", "version", []string{"deploy", "boot-stick", "passwd", "secrets"}, "", "on Debian: apt install pass"}
+var passTool = tool{"pass", "version", []string{"deploy", "boot-stick", "passwd", "secrets"}, ""}
 
 // askTime is how long a program may take to tell its version.
 const askTime = 10 * time.Second
@@ -177,7 +174,7 @@ var versionNumber = regexp.MustCompile(`[0-9]+(?:\.[0-9]+)+[A-Za-z0-9.+_-]*`)
 
 // examine asks a program for its version: one that cannot tell it does not work.
 func examine(ctx context.Context, t tool) checkup {
-	c := checkup{Name: t.program, NeededFor: t.needed, Hint: t.hint}
+	c := checkup{Name: t.program, NeededFor: t.needed, Hint: (&colmena.MissingError{Program: t.program}).Hint()}
 	path, err := exec.LookPath(t.program)
 	if err != nil {
 		c.State, c.Message = stateMissing, "not on PATH"
