@@ -40,10 +40,27 @@ overwritten. It is the only command that makes tokens for a k3s cluster.`,
 				dir = args[0]
 			case a.projectDir != "":
 				dir = a.projectDir
+			default:
+				if err := refuseInside(); err != nil {
+					return err
+				}
 			}
 			return a.setup(dir)
 		},
 	}
+}
+
+// refuseInside: nobody wants a project in a folder of a project without saying so.
+func refuseInside() error {
+	here, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	if found, ok := project.Find(here); ok && found != here {
+		return &exitError{code: exitInvalid, err: fmt.Errorf("this is a folder of the project %s", found),
+			hint: fmt.Sprintf("to complete that: k3splan setup %s\nto make another one in this folder: k3splan setup .", shellWord(found))}
+	}
+	return nil
 }
 
 func (a *app) setup(dir string) error {

@@ -43,6 +43,8 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 		wrong := &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q", args[first])}
 		if nearest := plan.Nearest(args[first], command.ValidArgs); nearest != "" {
 			wrong.hint = fmt.Sprintf("did you mean %q?", nearest)
+		} else if len(command.ValidArgs) > 0 && first == 0 {
+			wrong.hint = "one of: " + strings.Join(command.ValidArgs, " ")
 		}
 		return wrong
 	}
