@@ -33,7 +33,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what is on this machine, and what is missing for which command",
+		Short: "Say what this machine has, and what it lacks for which command",
 		Long: `Looks for the programs that k3splan runs (Nix, Colmena, ssh, git and others), asks each for its
 version, and looks at the project: its problems, pins, ssh keys and rendered files. Nothing is
 changed, and no other machine is asked.

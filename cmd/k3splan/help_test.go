@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
@@ -70,6 +71,19 @@ func TestExamples(t *testing.T) {
 			}
 			require.NotZero(t, ran)
 		})
+	}
+}
+
+// Whatever a help says, it fits into the terminal; only examples must stay whole.
+func TestHelpFits(t *testing.T) {
+	for _, command := range commands() {
+		help := exec.Command("k3splan", append([]string{"help"}, strings.Fields(command.CommandPath())[1:]...)...)
+		help.Env = append(os.Environ(), "COLUMNS=80")
+		out, err := help.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		for line := range strings.Lines(strings.ReplaceAll(string(out), command.Example, "")) {
+			require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, "%s: %s", command.CommandPath(), line)
+		}
 	}
 }
 
@@ -246,7 +260,7 @@ func TestManPages(t *testing.T) {
 	format.Stdin = strings.NewReader(pages["k3splan-secrets.1"])
 	out, err := format.Output()
 	require.NoError(t, err)
-	require.Contains(t, string(out), "\n         age    files secrets/*.age, encrypted", "a table keeps its lines")
+	require.Contains(t, string(out), "\n         age    files secrets/*.age, encrypted to the", "a table keeps its lines")
 }
 
 // Each shell completes hosts, tags, containers and values, in its own way.

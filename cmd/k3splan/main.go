@@ -10,6 +10,7 @@ import (
 	"errors"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -86,7 +87,8 @@ it, and renders a NixOS hive that Colmena builds and deploys.`,
 	root.PersistentFlags().BoolVar(&a.noColor, "no-color", false, "print without colours, as with NO_COLOR in the environment")
 	_ = root.MarkPersistentFlagDirname("project") // the flag exists
 	root.SetFlagErrorFunc(flagError)
-	root.SetUsageTemplate(usageTemplate)
+	root.SetUsageTemplate(strings.ReplaceAll(usageTemplate, "WIDTH", strconv.Itoa(a.helpWidth())))
+	root.SetHelpFunc(a.help)
 	groupOf(root)
 	a.addCommands(root)
 	return root

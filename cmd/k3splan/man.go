@@ -204,55 +204,33 @@ func flagRows(flags *pflag.FlagSet) (rows [][2]string) {
 	return rows
 }
 
-// roffText sets paragraphs; indented lines stay as they are.
+// roffText sets a help text.
 func roffText(text string) string {
 	var out strings.Builder
-	var lines []string
-	indented := false
-	flush := func() {
+	for _, b := range blocksOf(text) {
 		switch {
-		case len(lines) == 0:
-		case indented:
-			fmt.Fprintf(&out, ".RS 2\n.EX\n%s\n.EE\n.RE\n", strings.Join(lines, "\n"))
-		default:
-			out.WriteString(paragraph(strings.Join(lines, " ")))
-		}
-		lines = nil
-	}
-	for line := range strings.SplitSeq(strings.Trim(text, "\n"), "\n") {
-		if isIndented := strings.HasPrefix(line, "  "); line == "" || isIndented != indented {
-			flush()
-			indented = isIndented
-		}
-		switch {
-		case line == "":
+		case len(b.lines) == 0:
 			out.WriteString(".PP\n")
-		case indented:
-			lines = append(lines, lineStart(roffWords(line[2:])))
+		case b.fixed:
+			out.WriteString(".RS 2\n.EX\n")
+			for _, line := range b.lines {
+				out.WriteString(lineStart(roffWords(line[2:])) + "\n")
+			}
+			out.WriteString(".EE\n.RE\n")
 		default:
-			lines = append(lines, line)
+			out.WriteString(paragraph(strings.Join(b.lines, " ")))
 		}
 	}
-	flush()
 	return out.String()
 }
 
 // paragraph sets a text to fill, in lines that are not long.
 func paragraph(text string) string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(roffWords(text)) {
-		switch {
-		case line == "":
-			line = lineStart(word)
-		case len(line)+1+len(word) > 78:
-			lines = append(lines, line)
-			line = lineStart(word)
-		default:
-			line += " " + word
-		}
+	lines := wrap(roffWords(text), 78)
+	for i := range lines {
+		lines[i] = lineStart(lines[i])
 	}
-	return strings.Join(append(lines, line), "\n") + "\n"
+	return strings.Join(lines, "\n") + "\n"
 }
 
 // lineStart: a line that begins with a dot would be a command.

@@ -37,9 +37,9 @@ func (a *app) secretsCommand() *cobra.Command {
 		Long: `The secrets are the k3s tokens, the admins' password hashes and the hosts' ssh keys. The key
 ` + "`secrets`" + ` in plans/network.yaml says how they are kept:
 
-  files  plain files in secrets/ that only you can read; never in git (the default)
-  age    files secrets/*.age, encrypted to the public keys (age1…, ssh-ed25519, ssh-rsa) in
-         secrets/recipients; these may be committed
+  files  plain files in secrets/ that only you can read; never in git (default)
+  age    files secrets/*.age, encrypted to the public keys (age1…, ssh-ed25519,
+         ssh-rsa) in secrets/recipients; these may be committed
   pass   entries of the program pass, below pass_prefix
 
 With age, the private key is looked for in ~/.config/age/, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa, or in

@@ -75,9 +75,12 @@ func (a *app) tokenRotateCommand() *cobra.Command {
 		Long: `Lets k3s itself rotate the server token on a running server (k3s token rotate): k3s makes the new one.
 k3splan then
 
-  - has the server log in with the new token, and only then replaces secrets/init-token;
-  - brings it to all hosts with a server, and to those with an agent that has no token of its own;
-  - keeps the old one in secrets/retired: restoring an older snapshot of etcd needs it.
+  - has the server log in with the new token, and only then replaces
+    secrets/init-token;
+  - brings it to all hosts with a server, and to those with an agent that has no
+    token of its own;
+  - keeps the old one in secrets/retired: restoring an older snapshot of etcd
+    needs it.
 
 Servers take the new token when they start again: the next deploy restarts them one after the other,
 or at once with --restart, each after the one before is ready. No token appears in an argument, in the environment or on the screen.`,

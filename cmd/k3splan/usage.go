@@ -3,11 +3,13 @@ package main
 // What a person types wrong is answered with what they may have meant.
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -181,6 +183,56 @@ func helpCommand() *cobra.Command {
 	}
 }
 
+// block is a paragraph of a help text, or lines that stay as they are because they are indented. One
+// without lines is an empty line.
+type block struct {
+	lines []string
+	fixed bool
+}
+
+func blocksOf(text string) (blocks []block) {
+	for line := range strings.SplitSeq(strings.Trim(text, "\n"), "\n") {
+		last := len(blocks) - 1
+		switch fixed := strings.HasPrefix(line, "  "); {
+		case line == "":
+			blocks = append(blocks, block{})
+		case last >= 0 && len(blocks[last].lines) > 0 && blocks[last].fixed == fixed:
+			blocks[last].lines = append(blocks[last].lines, line)
+		default:
+			blocks = append(blocks, block{[]string{line}, fixed})
+		}
+	}
+	return blocks
+}
+
+// wrap breaks a text into lines that are not longer than width, where it has blanks.
+func wrap(text string, width int) (lines []string) {
+	for _, word := range strings.Fields(text) {
+		if last := len(lines) - 1; last >= 0 && utf8.RuneCountInString(lines[last])+1+utf8.RuneCountInString(word) <= width {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
+		}
+	}
+	return lines
+}
+
+// helpWidth is as wide as the terminal, but not so wide that nobody likes to read it.
+func (a *app) helpWidth() int { return min(a.width(), 100) }
+
+// help prints a command's description, filled, and its usage.
+func (a *app) help(command *cobra.Command, _ []string) {
+	for _, b := range blocksOf(cmp.Or(command.Long, command.Short)) {
+		lines := b.lines
+		if !b.fixed {
+			lines = wrap(strings.Join(lines, " "), a.helpWidth())
+		}
+		fmt.Fprintln(a.stdout, strings.Join(lines, "\n"))
+	}
+	fmt.Fprintln(a.stdout)
+	_ = command.Usage() // prints
+}
+
 // usageTemplate is shown below a command's description.
 const usageTemplate = `Usage:
 {{- if not (index .Annotations "group")}}
@@ -203,11 +255,11 @@ Commands:{{range $all}}{{if .IsAvailableCommand}}
 {{- if .HasAvailableLocalFlags}}
 
 Flags:
-{{.LocalFlags.FlagUsagesWrapped 100 | trimTrailingWhitespaces}}{{end}}
+{{.LocalFlags.FlagUsagesWrapped WIDTH | trimTrailingWhitespaces}}{{end}}
 {{- if .HasAvailableInheritedFlags}}
 
 Global flags:
-{{.InheritedFlags.FlagUsagesWrapped 100 | trimTrailingWhitespaces}}{{end}}
+{{.InheritedFlags.FlagUsagesWrapped WIDTH | trimTrailingWhitespaces}}{{end}}
 {{- if .HasAvailableSubCommands}}
 
 "{{.CommandPath}} COMMAND --help" tells more about a command.{{end}}
