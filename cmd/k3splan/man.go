@@ -226,7 +226,7 @@ func roffText(text string) string {
 
 // paragraph sets a text to fill, in lines that are not long.
 func paragraph(text string) string {
-	lines := wrap(roffWords(text), 78)
+	lines := wrap(roffWords(text), 72)
 	for i := range lines {
 		lines[i] = lineStart(lines[i])
 	}
