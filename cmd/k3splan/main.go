@@ -30,6 +30,9 @@ func run(args []string) int {
 	}
 	command, err := root.ExecuteContextC(context.Background())
 	if err == nil {
+		err = a.noHelp
+	}
+	if err == nil {
 		return 0
 	}
 	return a.fail(command, err)
@@ -42,6 +45,8 @@ type app struct {
 
 	projectDir string // -p
 	noColor    bool   // --no-color
+
+	noHelp error // by help, which cobra lets give none
 
 	opened *secrets.Vault // by openVault
 }

@@ -222,6 +222,10 @@ func (a *app) helpWidth() int { return min(a.width(), 100) }
 
 // help prints a command's description, filled, and its usage.
 func (a *app) help(command *cobra.Command, _ []string) {
+	if words := command.Flags().Args(); command.Annotations[onlyGroup] != "" && len(words) > 0 {
+		a.noHelp = unknownCommand(command, words[0]) // k3splan deply --help
+		return
+	}
 	for _, b := range blocksOf(cmp.Or(command.Long, command.Short)) {
 		lines := b.lines
 		if !b.fixed {
