@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -11,7 +12,7 @@ import (
 )
 
 func (a *app) addCommand() *cobra.Command {
-	command := &cobra.Command{
+	return groupOf(&cobra.Command{
 		Use:   "add",
 		Short: "Add a host, a server or an agent to the tables",
 		Long: `Adds a row to plans/hosts.csv or plans/k3s.csv, in the style that the table has; everything else
@@ -19,11 +20,7 @@ keeps its bytes. What is left out is chosen: the address is the next free one of
 address_range in plans/network.yaml. Nothing is written unless the plan is valid with the change; what
 it means is told in the words of ` + "`k3splan diff`" + `.`,
 		Example: "  k3splan add host karl-2 --interface eno1 --admin karl\n  k3splan add server karl --dry-run\n  k3splan add agent rolf",
-		Args:    usageArgs(cobra.NoArgs),
-		RunE:    func(command *cobra.Command, _ []string) error { return command.Help() },
-	}
-	command.AddCommand(a.addHostCommand(), a.addContainerCommand(plan.Server), a.addContainerCommand(plan.Agent))
-	return command
+	}, a.addHostCommand(), a.addContainerCommand(plan.Server), a.addContainerCommand(plan.Agent))
 }
 
 // cellFlags are flags whose values become cells, by column.
@@ -55,19 +52,19 @@ func (a *app) newCellFlags(command *cobra.Command, own func(*plan.Host) []map[st
 
 func (f *cellFlags) text(column, usage string, complete cobra.CompletionFunc) {
 	f.cells[column] = f.command.Flags().String(column, "", usage)
-	if complete == nil {
-		complete = cobra.NoFileCompletions
-	}
-	_ = f.command.RegisterFlagCompletionFunc(column, complete) // fails for an unknown flag only
+	f.complete(column, complete)
 }
 
 // list is a flag that may be repeated; its values stand in one cell.
 func (f *cellFlags) list(flag, column, usage string, complete cobra.CompletionFunc) {
 	f.lists[column] = f.command.Flags().StringArray(flag, nil, usage+"; may be repeated")
-	if complete == nil {
-		complete = cobra.NoFileCompletions
+	f.complete(flag, complete)
+}
+
+func (f *cellFlags) complete(flag string, with cobra.CompletionFunc) {
+	if with != nil {
+		_ = f.command.RegisterFlagCompletionFunc(flag, with) // fails for an unknown flag only
 	}
-	_ = f.command.RegisterFlagCompletionFunc(flag, complete)
 }
 
 // values gives the cells that were given, and those that the command itself tells: column, value, and
@@ -112,17 +109,16 @@ other hosts, unless --ip names one.`,
 		Example: `  k3splan add host otto --interface eno1
   k3splan add host otto --interface eno1 --admin olaf --ip 10.0.100.40@otto.example --tag storage
   k3splan add host otto --interface eth0 --set slot=6 --dry-run`,
-		Args:              usageArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args: usageArgs(cobra.ExactArgs(1)),
 	}
 	cells := a.newCellFlags(command, func(h *plan.Host) []map[string]string { return []map[string]string{h.Own} })
-	cells.text("interface", "the network interface", a.completeValues(func(h *plan.Host) []string { return []string{h.Interface} }))
+	cells.text("interface", "the network `INTERFACE`", a.completeValues(func(h *plan.Host) []string { return []string{h.Interface} }))
 	cells.text("ip", "the address: `ADDRESS`, ADDRESS@TARGET or dhcp@TARGET", nil)
 	cells.text("admin", "the `LOGIN` of the person who looks after it", a.completeValues(func(h *plan.Host) []string { return []string{h.Admin} }))
-	cells.text("serial", "the serial of the disk to partition", nil)
-	cells.text("boot", "efi or legacy", cobra.FixedCompletions([]string{"efi", "legacy"}, cobra.ShellCompDirectiveNoFileComp))
-	cells.text("system", "x86_64-linux or aarch64-linux", cobra.FixedCompletions([]string{"x86_64-linux", "aarch64-linux"}, cobra.ShellCompDirectiveNoFileComp))
-	cells.text("mac", "the MAC address of the interface", nil)
+	cells.text("serial", "the `SERIAL` of the disk to partition", nil)
+	cells.text("boot", "how it boots: `efi|legacy`", cobra.FixedCompletions([]string{"efi", "legacy"}, cobra.ShellCompDirectiveNoFileComp))
+	cells.text("system", "its `SYSTEM`: x86_64-linux or aarch64-linux", cobra.FixedCompletions([]string{"x86_64-linux", "aarch64-linux"}, cobra.ShellCompDirectiveNoFileComp))
+	cells.text("mac", "the `MAC` address of the interface", nil)
 	cells.list("tag", "tags", "a `TAG` to select the host by", a.completeValues(func(h *plan.Host) []string { return h.Tags }))
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
@@ -146,13 +142,13 @@ func (a *app) addContainerCommand(role plan.Role) *cobra.Command {
 are chosen as those of the other servers, unless --name and --ip tell them.`,
 		Example:           "  k3splan add server karl\n  k3splan add server ulrich --name ulrich-etcd --ip 10.0.100.16 --dry-run",
 		Args:              usageArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completing(hostsWhere(func(h *plan.Host) bool { return h.Server == nil && !h.DHCP() })),
+		ValidArgsFunction: a.completeName(hostsWhere(func(h *plan.Host) bool { return h.Server == nil && !h.DHCP() })),
 	}
 	if role == plan.Agent {
 		command.Long = `Adds a k3s agent to a host. Name and address are chosen as those of the other agents, unless
 --name and --ip tell them.`
 		command.Example = "  k3splan add agent rolf\n  k3splan add agent ulrich --label disk=large --taint storage=only:NoSchedule"
-		command.ValidArgsFunction = a.completing(hostsWhere(func(h *plan.Host) bool { return h.Agent == nil && !h.DHCP() }))
+		command.ValidArgsFunction = a.completeName(hostsWhere(func(h *plan.Host) bool { return h.Agent == nil && !h.DHCP() }))
 	}
 	cells := a.newCellFlags(command, func(h *plan.Host) (own []map[string]string) {
 		for _, c := range h.Containers() {
@@ -160,12 +156,12 @@ are chosen as those of the other servers, unless --name and --ip tell them.`,
 		}
 		return own
 	})
-	cells.text("name", "the name of the "+kind, nil)
-	cells.text("ip", "its address", nil)
-	cells.text("mac", "its MAC address", nil)
+	cells.text("name", "the `NAME` of the "+kind, nil)
+	cells.text("ip", "its `ADDRESS`", nil)
+	cells.text("mac", "its `MAC` address", nil)
 	if role == plan.Agent {
-		cells.list("label", "labels", "a label `KEY=VALUE` of the node", nil)
-		cells.list("taint", "taints", "a taint `KEY=VALUE:EFFECT` of the node", nil)
+		cells.list("label", "labels", "a label `KEY=VALUE` of the node", a.completeValues(func(h *plan.Host) []string { return ofAgent(h).Labels }))
+		cells.list("taint", "taints", "a taint `KEY=VALUE:EFFECT` of the node", a.completeValues(func(h *plan.Host) []string { return ofAgent(h).Taints }))
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
@@ -177,3 +173,6 @@ are chosen as those of the other servers, unless --name and --ip tell them.`,
 	}
 	return command
 }
+
+// ofAgent gives the host's agent, or an empty one.
+func ofAgent(host *plan.Host) plan.Container { return *cmp.Or(host.Agent, &plan.Container{}) }

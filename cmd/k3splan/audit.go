@@ -24,6 +24,8 @@ mend each finding, and on standard error where it has looked. Nothing is changed
 Exit code 0 without findings, 1 with any.`,
 		Example: "  k3splan secrets audit\n  k3splan secrets audit --json | jq -r '.[].file'",
 		Args:    cobra.ArbitraryArgs,
+
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // files
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.audit(args, asJSON)
 		},

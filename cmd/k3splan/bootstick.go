@@ -103,19 +103,19 @@ k3splan needs no root but to write to the device, and never calls sudo itself.`,
 func (a *app) completeStick(command *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	switch len(args) {
 	case 0:
-		return a.completeHosts(command, args, word)
+		return a.completeHostNames(command, args, word)
 	case 1:
-		var words []string
+		var words []cobra.Completion
 		if machine, err := bootstick.Inspect(context.Background()); err == nil {
 			for _, disk := range machine.Disks() {
 				if len(disk.Refusals) == 0 {
-					words = append(words, disk.Path+"\t"+disk.Model+" "+bootstick.FormatSize(disk.Size))
+					words = append(words, cobra.CompletionWithDesc(disk.Path, strings.TrimSpace(disk.Model+" "+bootstick.FormatSize(disk.Size))))
 				}
 			}
 		}
-		return words, cobra.ShellCompDirectiveNoFileComp
+		return words, nothingElse
 	default:
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil, nothingElse
 	}
 }
 

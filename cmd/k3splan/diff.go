@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/colmena"
 	"k3splan/internal/diff"
 	"k3splan/internal/plan"
 )
@@ -34,10 +37,8 @@ code is 0 with and without changes.`,
   k3splan diff v1.0 --format markdown
   k3splan diff ../rack-of-last-year
   k3splan diff --json origin/main | jq -r '.[] | select(.risk == "refuse").sentence'`,
-		Args: usageArgs(cobra.MaximumNArgs(1)),
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return nil, cobra.ShellCompDirectiveFilterDirs
-		},
+		Args:              usageArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: a.completeRevisions,
 		RunE: func(command *cobra.Command, args []string) error {
 			if asJSON && format != "text" {
 				return usageError(fmt.Errorf("--json and --format %s exclude each other", format))
@@ -59,6 +60,17 @@ code is 0 with and without changes.`,
 	addFormat(command, &format, "text", "markdown")
 	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {object, action, name, field, from, to, hosts, restarts, risk, reason, hint, where, sentence}")
 	return command
+}
+
+// completeRevisions offers branches and tags; where none fits, the shell offers folders.
+func (a *app) completeRevisions(command *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	dir, err := a.dir()
+	if err != nil || len(args) > 0 {
+		return nil, nothingElse
+	}
+	names, _ := colmena.Output(command.Context(), colmena.Command{Program: "git", Stderr: io.Discard,
+		Args: []string{"-C", dir, "for-each-ref", "--sort=-creatordate", "--format=%(refname:short)\t%(subject)"}})
+	return strings.Split(strings.TrimSpace(names), "\n"), cobra.ShellCompDirectiveDefault
 }
 
 // changesSince compares with the revision or folder that is named, by default with HEAD.

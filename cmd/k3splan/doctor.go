@@ -19,8 +19,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	kversion "k8s.io/apimachinery/pkg/util/version"
 
+	"k3splan"
 	"k3splan/internal/colmena"
+	"k3splan/internal/hive"
+	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 )
@@ -29,12 +33,17 @@ func (a *app) doctorCommand() *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what is on this machine, and what is missing for which command",
+		Short: "Say what this machine has, and what it lacks for which command",
 		Long: `Looks for the programs that k3splan runs (Nix, Colmena, ssh, git and others), asks each for its
-version, and looks at the project. Nothing is changed, and no other machine is asked.
+version, and looks at the project: its problems, pins, ssh keys and rendered files. Nothing is
+changed, and no other machine is asked.
 
-Exit code 0 if nothing is missing that a command needs, else 1. What only some people use (age,
-pass) may be missing.`,
+  ok       as it should be
+  note     nothing fails, but look at it
+  missing  the commands that are named need it
+  broken   it is there, and does not work, or is too old
+
+The exit code is 0 if nothing is missing or broken, else 1.`,
 		Example: "  k3splan doctor || true\n  k3splan doctor --json | jq -r '.[] | select(.state != \"ok\") | .name'",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(command *cobra.Command, _ []string) error { return a.doctor(command.Context(), asJSON) },
@@ -48,10 +57,9 @@ type state string
 
 const (
 	stateOK      state = "ok"
+	stateNote    state = "note"
 	stateMissing state = "missing"
 	stateBroken  state = "broken"
-	// stateAbsent is missing, but not needed by everybody.
-	stateAbsent state = "absent"
 )
 
 // checkup is one row of doctor's table.
@@ -68,24 +76,24 @@ type checkup struct {
 
 // tool is a program that k3splan runs.
 type tool struct {
-	program  string
-	version  []string // the arguments with which it tells its version
-	needed   []string
-	optional bool
-	hint     string
+	program string
+	version string // the argument with which it tells its version
+	needed  []string
+	oldest  string // the first version that will do
 }
-
-const nixHint = "install Nix: https://nixos.org/download, or on Debian: apt install nix-bin"
 
 var tools = []tool{
-	{"nix-build", []string{"--version"}, []string{"build", "deploy", "boot-stick"}, false, nixHint},
-	{"nix-prefetch-url", []string{"--version"}, []string{"update"}, false, nixHint},
-	{"git", []string{"--version"}, []string{"update", "diff"}, false, "on Debian: apt install git"},
-	{"ssh", []string{"-V"}, []string{"deploy", "status", "hardware", "ssh", "kubeconfig"}, false, "on Debian: apt install openssh-client"},
-	{"lsblk", []string{"--version"}, []string{"boot-stick"}, false, "on Debian: apt install util-linux"},
-	{"age", []string{"--version"}, []string{"secrets"}, true, "only for secrets kept with age; on Debian: apt install age"},
-	{"pass", []string{"--version"}, []string{"secrets"}, true, "only for secrets kept with pass; on Debian: apt install pass"},
+	// oldest: lib/minver.nix of the oldest nixpkgs that k3splan works with
+	{"nix-build", "--version", []string{"build", "deploy", "boot-stick"}, "2.3.17"},
+	{"colmena", "--version", []string{"build", "deploy"}, ""},
+	{"nix-prefetch-url", "--version", []string{"update"}, ""},
+	{"git", "--version", []string{"update", "diff"}, ""},
+	{"ssh", "-V", []string{"deploy", "status", "hardware", "ssh", "kubeconfig", "token"}, ""},
+	{"lsblk", "--version", []string{"boot-stick"}, "2.27"}, // oldest: --json
 }
+
+// passTool is needed where it keeps the secrets.
+var passTool = tool{"pass", "version", []string{"deploy", "boot-stick", "passwd", "secrets"}, ""}
 
 // askTime is how long a program may take to tell its version.
 const askTime = 10 * time.Second
@@ -93,18 +101,17 @@ const askTime = 10 * time.Second
 func (a *app) doctor(ctx context.Context, asJSON bool) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	checks := make([]checkup, len(tools)+1)
-	var asked sync.WaitGroup
-	for i, t := range tools {
-		asked.Go(func() { checks[i] = examine(ctx, t) })
+	wanted := slices.Clone(tools)
+	if p := a.planSoFar(); p != nil && p.Network.Secrets.Kind == plan.SecretPass {
+		wanted = append(wanted, passTool)
 	}
-	asked.Go(func() { checks[len(tools)] = examineColmena(ctx) })
+	checks := make([]checkup, 1+len(wanted))
+	checks[0] = checkup{Name: "k3splan", State: stateOK, Version: version()}
+	var asked sync.WaitGroup
+	for i, t := range wanted {
+		asked.Go(func() { checks[1+i] = examine(ctx, t) })
+	}
 	asked.Wait()
-
-	checks = slices.Insert(checks, 0, checkup{Name: "k3splan", State: stateOK, Version: version()})
-	// Colmena beside Nix, from which it comes
-	last := len(checks) - 1
-	checks = slices.Insert(checks[:last], 2, checks[last])
 	checks = append(checks, a.examineProject(ctx)...)
 
 	if asJSON {
@@ -125,6 +132,9 @@ func (a *app) doctor(ctx context.Context, asJSON bool) error {
 	return nil
 }
 
+// longMessage is what would push a table's last column off the screen, in bytes.
+const longMessage = 70
+
 // printChecks prints a table, with the hints below their rows.
 func (a *app) printChecks(checks []checkup) error {
 	var table bytes.Buffer
@@ -134,17 +144,26 @@ func (a *app) printChecks(checks []checkup) error {
 		if len(c.NeededFor) > 0 {
 			purpose = "for " + strings.Join(c.NeededFor, ", ")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.State, c.Name, cmp.Or(c.Message, c.Version), purpose)
+		what := cmp.Or(c.Message, c.Version)
+		if len(what) > longMessage {
+			what = "see below"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.State, c.Name, what, purpose)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	colours := map[state]colour{stateOK: green, stateAbsent: yellow, stateMissing: red, stateBroken: red}
+	colours := map[state]colour{stateOK: green, stateNote: yellow, stateMissing: red, stateBroken: red}
 	for i, line := range strings.Split(strings.TrimSuffix(table.String(), "\n"), "\n") {
 		c := checks[i]
 		rest := strings.TrimRight(strings.TrimPrefix(line, string(c.State)), " ")
-		fmt.Fprintln(a.stdout, a.paint(a.stdout, colours[c.State], string(c.State))+rest)
-		if c.Hint != "" && c.State != stateOK {
+		if _, err := fmt.Fprintln(a.stdout, a.paint(a.stdout, colours[c.State], string(c.State))+rest); err != nil {
+			return err
+		}
+		if len(c.Message) > longMessage {
+			fmt.Fprintf(a.stdout, "         %s\n", c.Message)
+		}
+		if c.Hint != "" {
 			fmt.Fprintf(a.stdout, "         %s %s\n", a.paint(a.stdout, cyan, "hint:"), c.Hint)
 		}
 	}
@@ -155,50 +174,53 @@ var versionNumber = regexp.MustCompile(`[0-9]+(?:\.[0-9]+)+[A-Za-z0-9.+_-]*`)
 
 // examine asks a program for its version: one that cannot tell it does not work.
 func examine(ctx context.Context, t tool) checkup {
-	c := checkup{Name: t.program, NeededFor: t.needed, Hint: t.hint}
+	c := checkup{Name: t.program, NeededFor: t.needed, Hint: (&colmena.MissingError{Program: t.program}).Hint()}
 	path, err := exec.LookPath(t.program)
 	if err != nil {
 		c.State, c.Message = stateMissing, "not on PATH"
-		if t.optional {
-			c.State = stateAbsent
+		if _, err := exec.LookPath("nix-build"); err == nil && t.program == "colmena" {
+			c.State, c.Message, c.Hint = stateOK, "from the pinned nixpkgs", ""
 		}
 		return c
 	}
-	c.Path, c.State = path, stateOK
+	c.Path = path
 	var said bytes.Buffer // ssh tells its version there
-	out, err := colmena.Output(ctx, colmena.Command{Program: path, Args: t.version, Stderr: &said})
-	if err != nil {
-		c.State, c.Message = stateBroken, firstLine(said.String()+"\n"+err.Error())
-		return c
+	out, err := colmena.Output(ctx, colmena.Command{Program: path, Args: []string{t.version}, Stderr: &said})
+	c.Version = cmp.Or(versionNumber.FindString(out+said.String()), firstLine(out+said.String()))
+	switch {
+	case err != nil:
+		c.State, c.Version, c.Message = stateBroken, "", firstLine(said.String()+"\n"+err.Error())
+	case olderThan(c.Version, t.oldest):
+		c.State, c.Message = stateBroken, fmt.Sprintf("%s is too old: %s is needed", c.Version, t.oldest)
+	default:
+		c.State, c.Hint = stateOK, ""
 	}
-	c.Version, c.Hint = cmp.Or(versionNumber.FindString(out+said.String()), firstLine(out+said.String())), ""
 	return c
 }
+
+// olderThan compares versions by their numbers; one that is not known is not older.
+func olderThan(present, oldest string) bool {
+	p, err := kversion.ParseGeneric(leadingNumbers.FindString(present))
+	o, errOldest := kversion.ParseGeneric(oldest)
+	return err == nil && errOldest == nil && p.LessThan(o)
+}
+
+var leadingNumbers = regexp.MustCompile(`^[0-9]+(\.[0-9]+)+`)
 
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	return line
 }
 
-// examineColmena: without it on PATH, k3splan takes that of the pinned nixpkgs.
-func examineColmena(ctx context.Context) checkup {
-	c := examine(ctx, tool{program: "colmena", version: []string{"--version"}, needed: []string{"build", "deploy"},
-		hint: (&colmena.MissingError{Program: "colmena"}).Hint()})
-	if c.State != stateMissing {
-		return c
-	}
-	if _, err := exec.LookPath("nix-build"); err == nil {
-		c.State, c.Message, c.Hint = stateOK, "from the pinned nixpkgs", ""
-	}
-	return c
-}
+// toMachines are the commands that need a plan without errors.
+var toMachines = []string{"render", "build", "deploy", "boot-stick"}
 
 // examineProject looks at the project, if there is one, and at what it needs beyond the programs.
 func (a *app) examineProject(ctx context.Context) []checkup {
-	c := checkup{Name: "project"}
+	c := checkup{Name: "project", State: stateOK, NeededFor: toMachines}
 	dir, err := a.dir()
 	if err != nil {
-		c.State, c.Message, c.Hint = stateAbsent, "none here", "k3splan setup DIR makes one; -p DIR names one"
+		c.State, c.Message, c.Hint = stateNote, "none here", "k3splan setup DIR makes one; -p DIR names one"
 		if a.projectDir != "" {
 			c.State, c.Message = stateBroken, err.Error()
 		}
@@ -210,33 +232,129 @@ func (a *app) examineProject(ctx context.Context) []checkup {
 		c.State, c.Message = stateBroken, err.Error()
 		return []checkup{c}
 	}
-	c.State = stateOK
-	c.Message = fmt.Sprintf("%s, %s", count(len(p.Plan.Hosts), "host"), count(len(problems)-problems.Errors(), "warning"))
-	if n := problems.Errors(); n > 0 {
-		c.State, c.Message, c.Hint = stateBroken, count(n, "error")+" in the plan", "k3splan validate shows them"
+	in := "" // for commands that are to be called
+	if a.projectDir != "" {
+		in = " -p " + shellWord(a.projectDir)
 	}
-	checks := append([]checkup{c}, examineSchema(dir)...)
+	errs := problems.Errors()
+	c.Message = count(len(p.Plan.Hosts), "host")
+	switch {
+	case errs > 0:
+		c.State, c.Message = stateBroken, fmt.Sprintf("%s in %s", count(errs, "error"), filesIn(problems))
+	case len(problems) > 0:
+		c.State, c.Message = stateNote, fmt.Sprintf("%s, %s in %s", c.Message, count(len(problems), "warning"), filesIn(problems))
+	}
+	if c.State != stateOK {
+		c.Hint = "k3splan validate" + in
+	}
+	checks := []checkup{c}
+	checks = append(checks, examinePins(p, in)...)
+	checks = append(checks, examineHostKeys(p, in)...)
+	if errs == 0 {
+		checks = append(checks, examineRendered(p, in)...)
+	}
+	checks = append(checks, examineSchema(dir)...)
 	return append(checks, examineBuilders(ctx, p.Plan)...)
+}
+
+// filesIn names the files that have the worst of the problems.
+func filesIn(problems plan.Problems) string {
+	worst := plan.Warning
+	if problems.Errors() > 0 {
+		worst = plan.Error
+	}
+	var files []string
+	for _, p := range problems {
+		if p.Severity == worst && !slices.Contains(files, p.File) {
+			files = append(files, p.File)
+		}
+	}
+	if len(files) > 3 {
+		files = append(files[:3], "…")
+	}
+	return strings.Join(files, ", ")
+}
+
+// examinePins: only update moves a pin, so what is not pinned stays so.
+func examinePins(p *project.Project, in string) (checks []checkup) {
+	sources := []plan.Source{p.Plan.Network.Versions.NixOS}
+	if p.NeedsDisko() {
+		sources = append(sources, p.Plan.Network.Versions.Disko)
+	}
+	for _, source := range sources {
+		if source.IsZero() {
+			continue // a problem of the plan
+		}
+		c := checkup{Name: string(source.Kind), State: stateOK, Message: source.String(), NeededFor: []string{"build", "deploy", "boot-stick"}}
+		switch {
+		case p.Lock.Origin(source).Missing != "":
+			c.State, c.Message, c.Hint = stateMissing, fmt.Sprintf("%s is not pinned in %s", source, pins.File), "k3splan update"+in
+		case source.NeedsLock():
+			c.Message += ", pinned"
+		}
+		checks = append(checks, c)
+	}
+	return checks
+}
+
+// examineHostKeys: no connection is made to a machine whose key is unknown.
+func examineHostKeys(p *project.Project, in string) []checkup {
+	if len(p.Plan.Hosts) == 0 {
+		return nil
+	}
+	var unknown []string
+	for _, host := range p.Plan.Hosts {
+		if !host.Target.Local && !p.HostKeys.Known(host.Name) {
+			unknown = append(unknown, host.Name)
+		}
+	}
+	c := checkup{Name: "host keys", State: stateOK, Message: "known of all hosts", NeededFor: []string{"deploy", "status", "ssh"}}
+	if len(unknown) > 0 {
+		c.State, c.Message = stateMissing, "unknown of "+strings.Join(unknown, ", ")
+		c.Hint = fmt.Sprintf("k3splan known-hosts make%s for new machines, k3splan known-hosts scan%[1]s HOST for one that runs", in)
+	}
+	return []checkup{c}
+}
+
+// examineRendered compares generated/, if it is there. build and deploy render anew by themselves.
+func examineRendered(p *project.Project, in string) []checkup {
+	if !fileExists(filepath.Join(p.Dir, hive.Dir)) {
+		return nil
+	}
+	c := checkup{Name: hive.Dir + "/", State: stateOK, Message: "as the plan says"}
+	tree, err := hive.Render(p, k3splan.Files)
+	diff := ""
+	if err == nil {
+		diff, err = tree.Diff(p.Dir)
+	}
+	if err != nil {
+		c.State, c.Message = stateBroken, err.Error()
+	} else if diff != "" {
+		c.State, c.Message, c.Hint = stateNote, "was rendered from another plan", "k3splan render"+in
+	}
+	return []checkup{c}
 }
 
 // examineSchema: an older k3splan's schema lets editors mark keys that are right.
 func examineSchema(dir string) []checkup {
-	present, err := os.ReadFile(filepath.Join(dir, project.SchemaFile))
-	if err != nil {
-		return nil // not everybody has an editor that uses it
-	}
 	c := checkup{Name: "schema", State: stateOK, Path: project.SchemaFile, Message: "of this k3splan"}
-	if own, err := schema(); err != nil || !bytes.Equal(present, own) {
-		c.State, c.Message, c.Hint = stateAbsent, project.SchemaFile+" is of another k3splan", "k3splan schema > "+project.SchemaFile
+	switch {
+	case !fileExists(filepath.Join(dir, project.SchemaFile)):
+		return nil // not everybody has an editor that uses it
+	case !isStarter(dir, project.SchemaFile):
+		c.State, c.Message, c.Hint = stateNote, "of another k3splan", renewSchema(dir)
 	}
 	return []checkup{c}
 }
 
 // examineBuilders looks for somebody who builds for each platform of the plan.
 func examineBuilders(ctx context.Context, p *plan.Plan) (checks []checkup) {
-	own, err := colmena.Output(ctx, colmena.Command{Program: "nix-instantiate", Args: []string{"--eval", "-E", "builtins.currentSystem"}, Stderr: io.Discard})
-	if err != nil {
-		return nil // told as missing Nix
+	own, err := colmena.Output(ctx, colmena.Command{Program: "nix-instantiate", Args: []string{"--eval", "-E", "builtins.currentSystem"}})
+	if missing := (*colmena.MissingError)(nil); errors.As(err, &missing) {
+		return nil // told already
+	} else if err != nil {
+		return []checkup{{Name: "nix", State: stateBroken, Message: firstLine(err.Error()), NeededFor: []string{"build", "deploy", "boot-stick"},
+			Hint: "nix-instantiate --eval -E builtins.currentSystem, to see more; is Nix's daemon running?"}}
 	}
 	builds := []string{strings.Trim(strings.TrimSpace(own), `"`)}
 	builds = append(builds, foreignBuilders(ctx)...)

@@ -229,18 +229,6 @@ func (e *editing) command(text string) string {
 	return text
 }
 
-// completing offers names of the plan for the first argument.
-func (a *app) completing(names func(*plan.Plan) []string) cobra.CompletionFunc {
-	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		dir, err := a.dir()
-		if err != nil || len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		p, _ := plan.Load(os.DirFS(dir))
-		return names(p), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
 // completeValues offers what the plan's hosts have already, for the value of a flag.
 func (a *app) completeValues(of func(*plan.Host) []string, more ...string) cobra.CompletionFunc {
 	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

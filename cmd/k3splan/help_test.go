@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
@@ -33,8 +36,11 @@ func commands() []*cobra.Command {
 // arguments.
 var notRun = map[string]string{
 	"deploy": "reaches the hosts", "status": "reaches the hosts", "hardware": "reaches a host", "ssh": "reaches a host",
-	"kubeconfig": "reaches a server", "token": "reaches a server", "known-hosts": "reaches the hosts", "update": "asks the public sources",
-	"boot-stick": "builds an image and writes a device", "passwd": "asks at a terminal", "secrets": "may start an editor",
+	"kubeconfig": "reaches a server", "update": "asks the public sources",
+	"token rotate": "reaches a server", "token adopt": "reaches a server", "token push": "reaches the servers",
+	"known-hosts scan": "reaches a host", "known-hosts forget": "names a key that nobody has",
+	"boot-stick": "builds an image and writes a device", "passwd": "asks at a terminal",
+	"secrets edit": "starts an editor", "secrets move": "needs recipients, or pass", "secrets rekey": "needs recipients",
 }
 
 // Every command has an example, and every example works.
@@ -68,12 +74,47 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// Whatever a help says, it fits into the terminal; only examples must stay whole.
+func TestHelpFits(t *testing.T) {
+	for _, command := range commands() {
+		help := exec.Command("k3splan", append([]string{"help"}, strings.Fields(command.CommandPath())[1:]...)...)
+		help.Env = append(os.Environ(), "COLUMNS=80")
+		out, err := help.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		for line := range strings.Lines(strings.ReplaceAll(string(out), command.Example, "")) {
+			require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, "%s: %s", command.CommandPath(), line)
+		}
+	}
+}
+
+// The README tells every command, and calls none that does not exist.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	require.NoError(t, err)
+	for _, command := range commands() {
+		if command.Parent() != nil && !command.Parent().HasParent() && command.Name() != "help" {
+			require.Regexp(t, "(?m)^\\| .*`"+regexp.QuoteMeta(command.Name())+"\\b.*\\|", string(text))
+		}
+	}
+	calls := 0
+	for _, pattern := range []string{"(?m)^(?:sudo )?(k3splan [a-z].*)$", "`(k3splan [a-z][^`]*)`"} {
+		for _, call := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1) {
+			if !strings.Contains(call[1], "--help") {
+				requireReadable(t, call[1])
+				calls++
+			}
+		}
+	}
+	require.Greater(t, calls, 10)
+}
+
 // whyNotRun says what keeps a line from being run here, or "".
 func whyNotRun(line string) string {
 	words := strings.Fields(line)
 	for i, word := range words {
 		if word == "k3splan" && i+1 < len(words) && !slices.Contains(words, "--stdin") {
-			if reason := notRun[words[i+1]]; reason != "" {
+			two := strings.Join(words[i+1:min(i+3, len(words))], " ")
+			if reason := cmp.Or(notRun[words[i+1]], notRun[two]); reason != "" {
 				return reason
 			}
 		}
@@ -197,22 +238,29 @@ func TestManPages(t *testing.T) {
 	pages := write()
 	require.Equal(t, pages, write())
 	for _, command := range commands() {
-		if command.Name() == "help" {
-			continue // which man itself is
-		}
 		page := pages[strings.ReplaceAll(command.CommandPath(), " ", "-")+".1"]
-		require.Contains(t, page, ".SH EXAMPLE", command.CommandPath())
+		for _, section := range []string{"NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES", "SEE ALSO"} {
+			require.Contains(t, page, "\n.SH "+section+"\n", command.CommandPath())
+		}
 	}
+	require.Contains(t, pages["k3splan.1"], "\n.SH FILES\n")
+	require.Contains(t, pages["k3splan-status.1"], "exit code is 1 if a host is not well")
+	require.NotContains(t, pages["k3splan-status.1"], ".SH EXIT STATUS") // it has others
 	if _, err := exec.LookPath("mandoc"); err != nil {
 		t.Skip("SKIP: mandoc is not on PATH (Debian: mandoc); the pages were not formatted")
 	}
 	for name, page := range pages {
-		format := exec.Command("mandoc", "-Tutf8", "-Werror")
-		format.Stdin = strings.NewReader(page)
-		out, err := format.CombinedOutput()
+		lint := exec.Command("mandoc", "-Tlint")
+		lint.Stdin = strings.NewReader(page)
+		out, err := lint.CombinedOutput()
 		require.NoError(t, err, "%s: %s", name, out)
-		require.NotEmpty(t, out, name)
+		require.Empty(t, string(out), name)
 	}
+	format := exec.Command("mandoc", "-Tutf8", "-O", "width=110")
+	format.Stdin = strings.NewReader(pages["k3splan-secrets.1"])
+	out, err := format.Output()
+	require.NoError(t, err)
+	require.Contains(t, string(out), "\n         age    files secrets/*.age, encrypted to the", "a table keeps its lines")
 }
 
 // Each shell completes hosts, tags, containers and values, in its own way.
@@ -225,6 +273,17 @@ func TestCompletion(t *testing.T) {
 		{"deploy o", []string{"olaf"}},
 		{"deploy @st", []string{"@storage"}},
 		{"build karl @k3s-", []string{"@k3s-agent", "@k3s-init", "@k3s-server"}},
+		{"deploy olaf,ul", []string{"olaf,ulf", "olaf,ulrich"}},
+		{"deploy olaf,ulf,ul", []string{"olaf,ulf,ulrich"}},
+		{"deploy ulf ul", []string{"ulrich"}}, // not what is named already
+		{"deploy -- o", []string{}},
+		{"deploy -p nowhere o", []string{}},
+		{"deploy --max-unavailable o", []string{}}, // no files
+		{"known-hosts scan ulf ul", []string{"ulrich"}},
+		{"boot-stick @st", []string{}},
+		{"kubeconfig --server ro", []string{"rolf-k3s-server"}},
+		{"ssh -l de", []string{"deploy"}},
+		{"secrets edit init", []string{"init-token"}},
 		{"add agent r", []string{"rolf"}}, // the one without an agent
 		{"remove agent ul", []string{"ulf", "ulf-k3s-agent"}},
 		{"remove host ka", []string{"karl"}},
@@ -235,6 +294,8 @@ func TestCompletion(t *testing.T) {
 		{"show host u", []string{"ulf", "ulrich"}},
 		{"show --format h", []string{"html"}},
 		{"diff --format m", []string{"markdown"}},
+		{"diff v1", []string{"v1.0"}},
+		{"add agent rolf --label d", []string{"disk=large"}},
 	} {
 		for shellName, script := range map[string]string{"bash": completeInBash, "fish": completeInFish, "zsh": completeInZsh} {
 			t.Run(shellName+" "+test.line, func(t *testing.T) {
@@ -257,6 +318,23 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
+// A workbook is completed as tables are, and doctor finds nothing in it that only tables have.
+func TestCompletionOfAWorkbook(t *testing.T) {
+	tables, workbook := exampleProject(t), exampleProject(t)
+	intoWorkbook(t, workbook)
+	for _, line := range []string{"deploy ''", "remove server ''", "kubeconfig --server ''", "add host x --interface ''"} {
+		complete := func(project string) string {
+			out, err := shell(t, project, "k3splan __complete "+line).Output()
+			require.NoError(t, err)
+			return string(out)
+		}
+		require.Equal(t, complete(tables), complete(workbook), line)
+	}
+	out, err := shell(t, workbook, "k3splan doctor || true").Output()
+	require.NoError(t, err)
+	require.Regexp(t, `(?m)^ok +project +5 hosts +for`, string(out))
+}
+
 const bashCompletion = "/usr/share/bash-completion/bash_completion"
 
 // completeInBash does what an interactive bash does with the line: it takes the @ for the end of a
@@ -275,8 +353,8 @@ done
 COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
 __start_k3splan 2>/dev/null
 case $1 in
-*@*) printf '@%s\n' "${COMPREPLY[@]% }" ;;
-*) printf '%s\n' "${COMPREPLY[@]% }" ;;
+*@*) for word in "${COMPREPLY[@]}"; do printf '@%s\n' "${word%% *}"; done ;;
+*) printf '%s\n' "${COMPREPLY[@]%% *}" ;;
 esac
 `
 

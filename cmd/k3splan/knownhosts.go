@@ -95,7 +95,7 @@ With --renew a host gets a new key beside those by which it is known. Deploy it,
 old one (k3splan known-hosts forget).
 
 A machine that runs already has a key of its own: adopt that with k3splan known-hosts scan.`,
-		Example: "  k3splan known-hosts make\n  k3splan known-hosts make ulf '@rack-a'\n  k3splan known-hosts make --renew olaf",
+		Example: "  k3splan known-hosts make\n  k3splan known-hosts make ulf @storage\n  k3splan known-hosts make --renew olaf",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if renew && len(args) == 0 {
@@ -178,7 +178,7 @@ keeps its own.`,
 			}
 			return nil
 		},
-		ValidArgsFunction: a.completeHosts,
+		ValidArgsFunction: a.completeEachHost,
 	}
 	command.Flags().StringVar(&fingerprint, "fingerprint", "", "adopt the key if it has this `FINGERPRINT`, without asking")
 	command.Flags().BoolVar(&yes, "yes", false, "adopt whatever key the machine shows, without asking")
@@ -298,8 +298,26 @@ that k3splan brings to the machine cannot be forgotten.`,
 			}
 			return m.forget(host, args[1:])
 		},
-		ValidArgsFunction: a.completeHostNames,
+		ValidArgsFunction: func(command *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return a.completeHostNames(command, args, word)
+			}
+			return a.fingerprints(args[0]), nothingElse
+		},
 	}
+}
+
+// fingerprints are those of the keys by which a host is known.
+func (a *app) fingerprints(host string) (words []cobra.Completion) {
+	dir, err := a.dir()
+	if err != nil {
+		return nil
+	}
+	keys, _ := hostkeys.Read(os.DirFS(dir), nil, true)
+	for _, key := range keys.Of(strings.ToLower(host)) {
+		words = append(words, cobra.CompletionWithDesc(key.Fingerprint(), key.Type()))
+	}
+	return words
 }
 
 // ownFingerprint is that of the key that k3splan brings to a host; "" if it brings none.

@@ -50,6 +50,7 @@ stay as they are.`,
 	flags.StringVar(&o.name, "name", "", "the cluster's `NAME` in the file")
 	flags.StringVar(&o.address, "address", "", "reach the API at `HOST[:PORT]` instead of the server's own address")
 	flags.BoolVar(&o.force, "force", false, "replace a file that has other clusters in it")
+	_ = command.MarkFlagFilename("output") // the flags exist
 	_ = command.RegisterFlagCompletionFunc("server", a.completeServers)
 	return command
 }

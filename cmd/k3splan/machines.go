@@ -7,8 +7,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"k3splan/internal/colmena"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
@@ -95,19 +93,6 @@ func (m *machines) servers(name string) ([]*plan.Container, error) {
 		known = append(known, server.Name)
 	}
 	return nil, noSuch("server", name, known, "")
-}
-
-// completeServers offers the names of the k3s servers.
-func (a *app) completeServers(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	m, err := a.machines()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, server := range m.plan.Servers() {
-		names = append(names, server.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // prepare lets ssh know the machines. What it gives is to be closed.

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"os"
 	"runtime/debug"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +25,13 @@ func run(args []string) int {
 	a.sweep()
 	root := a.root()
 	root.SetArgs(args)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		describeFlags(root)
+	}
 	command, err := root.ExecuteContextC(context.Background())
+	if err == nil {
+		err = a.noHelp
+	}
 	if err == nil {
 		return 0
 	}
@@ -37,6 +45,8 @@ type app struct {
 
 	projectDir string // -p
 	noColor    bool   // --no-color
+
+	noHelp error // by help, which cobra lets give none
 
 	opened *secrets.Vault // by openVault
 }
@@ -62,12 +72,10 @@ it, and renders a NixOS hive that Colmena builds and deploys.`,
 		Example: `  k3splan setup my-rack && cd my-rack
   k3splan validate
   k3splan deploy`,
-		Version:            version(),
-		SilenceUsage:       true,
-		SilenceErrors:      true,
-		DisableSuggestions: true, // fail gives them as a hint
-
-		SuggestionsMinimumDistance: 2,
+		Version:           version(),
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{DefaultShellCompDirective: &nothingElse},
 		PersistentPreRunE: func(command *cobra.Command, _ []string) error {
 			// -p "$UNSET" must not mean the project that happens to be here
 			if command.Flags().Changed("project") && a.projectDir == "" {
@@ -82,19 +90,46 @@ it, and renders a NixOS hive that Colmena builds and deploys.`,
 	root.SetErr(a.stderr)
 	root.PersistentFlags().StringVarP(&a.projectDir, "project", "p", "", "the project's `DIR` (default: the nearest folder upwards that holds plans/)")
 	root.PersistentFlags().BoolVar(&a.noColor, "no-color", false, "print without colours, as with NO_COLOR in the environment")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
-	root.AddCommand(
-		a.setupCommand(), a.validateCommand(), a.configurationCommand(), a.renderCommand(),
-		a.buildCommand(), a.deployCommand(), a.passwdCommand(), a.updateCommand(),
-		a.showCommand(), a.diffCommand(),
-		a.bootStickCommand(),
-		a.statusCommand(), a.hardwareCommand(),
-		a.secretsCommand(),
-		a.sshCommand(), a.sshConfigCommand(), a.knownHostsCommand(), a.tokenCommand(), a.kubeconfigCommand(),
-		a.addCommand(), a.removeCommand(), a.renameCommand(), a.schemaCommand(), a.manCommand(), a.doctorCommand(),
-	)
-	finishCommands(root)
+	_ = root.MarkPersistentFlagDirname("project") // the flag exists
+	root.SetFlagErrorFunc(flagError)
+	root.SetUsageTemplate(strings.ReplaceAll(usageTemplate, "WIDTH", strconv.Itoa(a.helpWidth())))
+	root.SetHelpFunc(a.help)
+	groupOf(root)
+	a.addCommands(root)
 	return root
+}
+
+// addCommands adds the commands in the order in which one needs them.
+func (a *app) addCommands(root *cobra.Command) {
+	cobra.EnableCommandSorting = false
+	help := helpCommand()
+	root.SetHelpCommand(help)
+	for _, group := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"The plan", []*cobra.Command{
+			a.setupCommand(), a.validateCommand(), a.showCommand(), a.diffCommand(), a.addCommand(), a.removeCommand(), a.renameCommand(), a.configurationCommand(),
+		}},
+		{"Installing and deploying", []*cobra.Command{
+			a.updateCommand(), a.renderCommand(), a.buildCommand(), a.deployCommand(), a.bootStickCommand(), a.hardwareCommand(),
+		}},
+		{"The running rack", []*cobra.Command{
+			a.statusCommand(), a.sshCommand(), a.sshConfigCommand(), a.kubeconfigCommand(),
+		}},
+		{"Secrets and keys", []*cobra.Command{
+			a.passwdCommand(), a.secretsCommand(), a.tokenCommand(), a.knownHostsCommand(),
+		}},
+		{"k3splan itself", []*cobra.Command{
+			a.doctorCommand(), a.schemaCommand(), a.manCommand(), a.completionCommand(), help,
+		}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title + ":"})
+		for _, command := range group.commands {
+			command.GroupID = group.title
+			root.AddCommand(command)
+		}
+	}
 }
 
 // version is the module's, set when it is installed by version, else the commit.

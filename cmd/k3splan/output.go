@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -46,26 +45,10 @@ func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 func (e *exitError) Hint() string  { return e.hint }
 
-// usageError is a wrong call: nothing was done.
-func usageError(err error) error { return &exitError{code: exitInvalid, err: err} }
-
-// usageArgs makes the errors of a positional-argument check usage errors.
-func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError(err)
-		}
-		return nil
-	}
-}
-
 // invalid says that the project is not in order; its problems were printed.
 func invalid() error {
 	return &exitError{code: exitInvalid, err: errors.New("the plan is not valid"), quiet: true}
 }
-
-// unknownCommand is an error for which cobra has no type.
-var unknownCommand = regexp.MustCompile(`^unknown command "([^"]*)"`)
 
 // fail prints an error and gives the exit code.
 func (a *app) fail(command *cobra.Command, err error) int {
@@ -76,11 +59,6 @@ func (a *app) fail(command *cobra.Command, err error) int {
 			return exit.code
 		}
 		code = exit.code
-	} else if m := unknownCommand.FindStringSubmatch(err.Error()); m != nil {
-		code = exitInvalid
-		if near := command.Root().SuggestionsFor(m[1]); len(near) > 0 {
-			hint = fmt.Sprintf("did you mean %q?", near[0])
-		}
 	}
 	fmt.Fprintf(a.stderr, "%s %v\n", a.paint(a.stderr, red, "k3splan: error:"), err)
 	var hinted interface{ Hint() string }

@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
 )
 
@@ -45,16 +43,6 @@ A hash that you have already (sha512-crypt, yescrypt, bcrypt) can be pasted by `
 	command.Flags().BoolVar(&fromStdin, "stdin", false, "read the password from standard input, one line")
 	command.Flags().BoolVar(&all, "all", false, "set it for the hosts that have a password of their own, too")
 	return command
-}
-
-// completeHostNames offers the names of hosts, once.
-func (a *app) completeHostNames(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	dir, err := a.dir()
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	p, _ := plan.Load(os.DirFS(dir))
-	return p.HostNames(), cobra.ShellCompDirectiveNoFileComp
 }
 
 func (a *app) passwd(host string, all, fromStdin bool) error {

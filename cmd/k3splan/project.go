@@ -1,13 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/gobwas/glob"
-	"github.com/spf13/cobra"
 
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -16,14 +18,7 @@ import (
 // dir is the project's folder: -p, or the nearest one upwards that holds plans/.
 func (a *app) dir() (string, error) {
 	if a.projectDir != "" {
-		info, err := os.Stat(a.projectDir)
-		if err == nil && !info.IsDir() {
-			err = fmt.Errorf("%s is not a folder", a.projectDir)
-		}
-		if err != nil {
-			return "", &exitError{code: exitInvalid, err: err, hint: "k3splan setup DIR makes a project"}
-		}
-		return a.projectDir, nil
+		return a.projectDir, checkProject(a.projectDir)
 	}
 	here, err := os.Getwd()
 	if err != nil {
@@ -35,6 +30,35 @@ func (a *app) dir() (string, error) {
 			hint: "k3splan setup DIR makes one; -p DIR names one"}
 	}
 	return dir, nil
+}
+
+// checkProject tells what is wrong with a folder that was named as the project.
+func checkProject(dir string) error {
+	wrong := &exitError{code: exitInvalid, hint: "k3splan setup DIR makes a project"}
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		wrong.err = fmt.Errorf("there is no folder %s", dir)
+		return wrong
+	case err != nil:
+		wrong.err = err
+		return wrong
+	case !info.IsDir():
+		wrong.err = fmt.Errorf("%s is not a folder", dir)
+		return wrong
+	}
+	absolute, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	found, _ := project.Find(absolute)
+	if found == absolute {
+		return nil
+	}
+	wrong.err = fmt.Errorf("%s is no project: it holds no folder plans", dir)
+	if found != "" {
+		wrong.hint = "did you mean -p " + shellWord(found) + "?"
+	}
+	return wrong
 }
 
 // load reads the whole project. Its problems are printed; with an error among them it fails.
@@ -112,18 +136,4 @@ func noSuch(what, name string, known []string, prefix string) error {
 		hint = fmt.Sprintf("did you mean %q?", prefix+nearest)
 	}
 	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no %s %q in the plan", what, name), hint: hint}
-}
-
-// completeHosts offers the names of hosts and tags to the shell.
-func (a *app) completeHosts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	dir, err := a.dir()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	p, _ := plan.Load(os.DirFS(dir))
-	words := p.HostNames()
-	for _, tag := range slices.Concat(p.Tags(), plan.RoleTags()) {
-		words = append(words, "@"+tag)
-	}
-	return words, cobra.ShellCompDirectiveNoFileComp
 }

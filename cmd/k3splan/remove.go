@@ -8,18 +8,14 @@ import (
 )
 
 func (a *app) removeCommand() *cobra.Command {
-	command := &cobra.Command{
+	return groupOf(&cobra.Command{
 		Use:   "remove",
 		Short: "Remove a host, a server or an agent from the tables",
 		Long: `Deletes rows of plans/hosts.csv and plans/k3s.csv; everything else keeps its bytes. The change is
 shown and asked about, and nothing is written unless the plan is valid with it. Your own files and
 secrets that are named after a host stay; they are named, to be deleted by you.`,
 		Example: "  k3splan remove agent ulf --yes\n  k3splan remove host karl --dry-run",
-		Args:    usageArgs(cobra.NoArgs),
-		RunE:    func(command *cobra.Command, _ []string) error { return command.Help() },
-	}
-	command.AddCommand(a.removeHostCommand(), a.removeContainerCommand(plan.Server), a.removeContainerCommand(plan.Agent))
-	return command
+	}, a.removeHostCommand(), a.removeContainerCommand(plan.Server), a.removeContainerCommand(plan.Agent))
 }
 
 func (a *app) removeHostCommand() *cobra.Command {
@@ -30,7 +26,7 @@ func (a *app) removeHostCommand() *cobra.Command {
 		Long:              `Deletes the machine's row in plans/hosts.csv, and those of its server and agent in plans/k3s.csv.`,
 		Example:           "  k3splan remove host karl --yes\n  k3splan remove host ulrich --dry-run",
 		Args:              usageArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completing((*plan.Plan).HostNames),
+		ValidArgsFunction: a.completeHostNames,
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
@@ -51,7 +47,7 @@ is removed there, too; deploy shows how. The init server can go only as the last
 one be of type "init" first.`,
 		Example: "  k3splan remove server rolf --yes\n  k3splan remove server rolf-k3s-server --dry-run",
 		Args:    usageArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completing(func(p *plan.Plan) []string {
+		ValidArgsFunction: a.completeName(func(p *plan.Plan) []string {
 			return containerNames(p.Servers())
 		}),
 	}
@@ -59,7 +55,7 @@ one be of type "init" first.`,
 		command.Long = `Deletes the agent's row in plans/k3s.csv. A cluster that lives keeps the node until it is deleted
 there, too: kubectl delete node NAME.`
 		command.Example = "  k3splan remove agent ulf --yes\n  k3splan remove agent ulf-k3s-agent --dry-run"
-		command.ValidArgsFunction = a.completing(func(p *plan.Plan) []string { return containerNames(p.Agents()) })
+		command.ValidArgsFunction = a.completeName(func(p *plan.Plan) []string { return containerNames(p.Agents()) })
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {

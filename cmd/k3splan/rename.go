@@ -23,7 +23,7 @@ The containers of a host keep their own names, because those mean something to a
 they are renamed by themselves. Where else the old name stands in your files is told, not changed.`,
 		Example:           "  k3splan rename karl carl\n  k3splan rename karl-k3s-agent karl-worker --dry-run",
 		Args:              usageArgs(cobra.ExactArgs(2)),
-		ValidArgsFunction: a.completing(namesOf),
+		ValidArgsFunction: a.completeName(namesOf),
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +23,7 @@ names it:
 		Example: "  k3splan schema > plans/network.schema.json",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			text, err := schema()
+			text, err := fs.ReadFile(k3splan.Files, project.SchemaFile)
 			if err != nil {
 				return err
 			}
@@ -31,5 +33,11 @@ names it:
 	}
 }
 
-// schema is the one that this program knows.
-func schema() ([]byte, error) { return fs.ReadFile(k3splan.Files, project.SchemaFile) }
+// renewSchema is the command with which a project gets the schema of this program.
+func renewSchema(dir string) string {
+	file := filepath.Join(dir, project.SchemaFile)
+	if here, err := os.Getwd(); err == nil && (dir == "." || here == dir) {
+		file = project.SchemaFile
+	}
+	return "k3splan schema > " + shellWord(file)
+}

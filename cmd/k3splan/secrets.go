@@ -31,27 +31,23 @@ const (
 )
 
 func (a *app) secretsCommand() *cobra.Command {
-	command := &cobra.Command{
+	return groupOf(&cobra.Command{
 		Use:   "secrets",
 		Short: "Keep the secrets: list, show, edit, move, audit",
 		Long: `The secrets are the k3s tokens, the admins' password hashes and the hosts' ssh keys. The key
 ` + "`secrets`" + ` in plans/network.yaml says how they are kept:
 
-  files  plain files in secrets/ that only you can read; never in git (the default)
-  age    files secrets/*.age, encrypted to the public keys (age1…, ssh-ed25519, ssh-rsa) in
-         secrets/recipients; these may be committed
+  files  plain files in secrets/ that only you can read; never in git (default)
+  age    files secrets/*.age, encrypted to the public keys (age1…, ssh-ed25519,
+         ssh-rsa) in secrets/recipients; these may be committed
   pass   entries of the program pass, below pass_prefix
 
 With age, the private key is looked for in ~/.config/age/, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa, or in
 the files that K3SPLAN_IDENTITY names. Decrypted secrets are in memory only, or in a folder of the
 runtime directory for you alone, which is removed in the end, and at the next start after a crash.`,
 		Example: "  k3splan secrets list\n  k3splan secrets move --to age\n  k3splan secrets audit",
-		Args:    usageArgs(cobra.NoArgs),
-		RunE:    func(command *cobra.Command, _ []string) error { return command.Help() },
-	}
-	command.AddCommand(a.secretsListCommand(), a.secretsShowCommand(), a.secretsEditCommand(),
+	}, a.secretsListCommand(), a.secretsShowCommand(), a.secretsEditCommand(),
 		a.secretsMoveCommand(), a.secretsRekeyCommand(), a.secretsAuditCommand())
-	return command
 }
 
 // vault opens the project's secrets; ask may be nil.
@@ -241,15 +237,15 @@ func noSuchSecret(name string, names []string) error {
 	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no secret %q", name), hint: hint}
 }
 
-func (a *app) completeSecrets(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+func (a *app) completeSecrets(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var words []cobra.Completion
+	if _, vault, err := a.vault(nil); err == nil && len(args) == 0 {
+		names, _ := vault.List()
+		for _, name := range names {
+			words = append(words, cobra.CompletionWithDesc(name, kindOf(name)))
+		}
 	}
-	var names []string
-	if _, vault, err := a.vault(nil); err == nil {
-		names, _ = vault.List()
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return words, nothingElse
 }
 
 func (a *app) secretsEditCommand() *cobra.Command {
@@ -371,9 +367,9 @@ age needs secrets/recipients, pass a --prefix for the entries of this cluster.`,
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(*cobra.Command, []string) error { return a.moveSecrets(plan.SecretKind(to), prefix) },
 	}
-	command.Flags().StringVar(&to, "to", "", "the back end: files, age or pass")
-	command.Flags().StringVar(&prefix, "prefix", "", "the folder of the entries in pass (default: that in network.yaml)")
-	_ = command.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(plan.SecretKinds(), cobra.ShellCompDirectiveNoFileComp))
+	command.Flags().StringVar(&to, "to", "", "the back end: `files|age|pass`")
+	command.Flags().StringVar(&prefix, "prefix", "", "the `FOLDER` of the entries in pass (default: that in network.yaml)")
+	_ = command.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(plan.SecretKinds(), nothingElse))
 	return command
 }
 

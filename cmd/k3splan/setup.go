@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +27,8 @@ func (a *app) setupCommand() *cobra.Command {
 overwritten. It is the only command that makes tokens for a k3s cluster.`,
 		Example: "  k3splan setup my-rack",
 		Args:    usageArgs(cobra.MaximumNArgs(1)),
+
+		ValidArgsFunction: onlyFolders,
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := "."
 			switch {
@@ -36,10 +40,27 @@ overwritten. It is the only command that makes tokens for a k3s cluster.`,
 				dir = args[0]
 			case a.projectDir != "":
 				dir = a.projectDir
+			default:
+				if err := refuseInside(); err != nil {
+					return err
+				}
 			}
 			return a.setup(dir)
 		},
 	}
+}
+
+// refuseInside: nobody wants a project in a folder of a project without saying so.
+func refuseInside() error {
+	here, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	if found, ok := project.Find(here); ok && found != here {
+		return &exitError{code: exitInvalid, err: fmt.Errorf("this is a folder of the project %s", found),
+			hint: fmt.Sprintf("to complete that: k3splan setup %s\nto make another one in this folder: k3splan setup .", shellWord(found))}
+	}
+	return nil
 }
 
 func (a *app) setup(dir string) error {
@@ -61,27 +82,34 @@ func (a *app) setup(dir string) error {
 	if len(made) == 0 {
 		a.say("nothing to make: the project is complete")
 	}
-	madeToken := slices.ContainsFunc(made, func(m project.Made) bool { return strings.Contains(m.File, string(secrets.InitToken)) })
-	if hadPlan && madeToken {
+	hasMade := func(part string) bool {
+		return slices.ContainsFunc(made, func(m project.Made) bool { return strings.Contains(m.File, part) })
+	}
+	if hadPlan && hasMade(string(secrets.InitToken)) {
 		a.say("\nThe token is new. If this plan's cluster lives already, its token belongs there instead: it is\n" +
 			"where the cluster was set up (`k3splan secrets show init-token`), and `k3splan secrets edit\n" +
 			"init-token --force` takes it.")
 	}
-	if slices.ContainsFunc(made, func(m project.Made) bool { return m.File == hostkeys.File }) {
+	if hasMade(hostkeys.File) {
 		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
 			"it with k3splan known-hosts scan HOST.")
 	}
-	if made := func(file string) bool {
-		return slices.ContainsFunc(made, func(m project.Made) bool { return m.File == file })
-	}; made(project.SchemaFile) && !made("plans/network.yaml") {
+	if hasMade(project.SchemaFile) && !hasMade("plans/network.yaml") {
 		a.say("\nEditors complete and check plans/network.yaml if it begins with the line\n" +
 			"# yaml-language-server: $schema=network.schema.json")
 	}
-	return a.sayLeft(dir)
+	return a.sayLeft(dir, hasMade(".csv") || isStarter(dir, plan.HostsFile))
+}
+
+// isStarter tells whether a file of the project is as setup writes it.
+func isStarter(dir, file string) bool {
+	present, err := os.ReadFile(filepath.Join(dir, file))
+	starter, errStarter := fs.ReadFile(k3splan.Files, file)
+	return err == nil && errStarter == nil && bytes.Equal(present, starter)
 }
 
 // sayLeft tells what only the user can supply.
-func (a *app) sayLeft(dir string) error {
+func (a *app) sayLeft(dir string, tables bool) error {
 	p, problems, err := project.Load(dir)
 	if err != nil {
 		return err
@@ -94,7 +122,9 @@ func (a *app) sayLeft(dir string) error {
 	has := func(code, file string) bool {
 		return slices.ContainsFunc(problems, func(p plan.Problem) bool { return p.Code == code && strings.Contains(p.File, file) })
 	}
-	steps = append(steps, "fill in the tables in "+filepath.Join(dir, "plans"))
+	if tables {
+		steps = append(steps, "fill in the tables in "+filepath.Join(dir, "plans"))
+	}
 	if has("secret-missing", "passwd") {
 		steps = append(steps, "set the admins' password:       k3splan passwd"+in)
 	}
@@ -106,6 +136,9 @@ func (a *app) sayLeft(dir string) error {
 	}
 	if slices.ContainsFunc(p.Plan.Hosts, func(h *plan.Host) bool { return !h.Target.Local && !p.HostKeys.Known(h.Name) }) {
 		steps = append(steps, "then make the hosts' ssh keys:  k3splan known-hosts make"+in)
+	}
+	if fileExists(filepath.Join(dir, project.SchemaFile)) && !isStarter(dir, project.SchemaFile) {
+		steps = append(steps, "renew the schema for editors:   "+renewSchema(dir))
 	}
 	steps = append(steps, "see whether all is well:        k3splan validate"+in)
 	a.say("\nWhat is left to do:")

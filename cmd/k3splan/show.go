@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -188,7 +187,7 @@ func (a *app) showHostCommand() *cobra.Command {
 ("plans/hosts.csv:3"), or "default" where the tables leave it to k3splan, and the files of the project
 that have a part in it.`,
 		Example:           "  k3splan show host olaf\n  k3splan show host olaf --json | jq -r '.[] | select(.field == \"ip\").from'",
-		Args:              usageArgs(exactlyOneHost),
+		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeHostNames,
 		RunE: func(_ *cobra.Command, args []string) error {
 			p, problems, err := a.look()
@@ -215,13 +214,6 @@ that have a part in it.`,
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {of, field, value, from}")
 	return command
-}
-
-func exactlyOneHost(_ *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return errors.New("the name of one host is needed")
-	}
-	return nil
 }
 
 // concerns tells whether a problem is one of the host's rows.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/colmena"
+	"k3splan/internal/plan"
 	"k3splan/internal/sshconf"
 )
 
@@ -33,6 +34,7 @@ the command, or 255 if there was no connection.`,
 	}
 	command.Flags().SetInterspersed(false)
 	command.Flags().StringVarP(&user, "user", "l", "", "log in as `USER` (default: the host's admin)")
+	_ = command.RegisterFlagCompletionFunc("user", a.completeValues(func(h *plan.Host) []string { return []string{h.Admin} }, deployUser))
 	command.Flags().BoolVarP(&terminal, "tty", "t", false, "give the command a terminal, for example for sudo to ask on")
 	return command
 }

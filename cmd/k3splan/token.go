@@ -17,20 +17,14 @@ import (
 )
 
 func (a *app) tokenCommand() *cobra.Command {
-	command := &cobra.Command{
+	return groupOf(&cobra.Command{
 		Use:   "token",
 		Short: "The tokens by which servers and agents join the cluster",
 		Long: `A server token and an agent token are made by k3splan setup, once. k3s encrypts its datastore's
 bootstrap data with the server token, so it cannot simply be replaced in its file: rotate does it
 together with a running server.`,
 		Example: "  k3splan token rotate\n  k3splan token show --agent",
-		Args:    usageArgs(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			return usageError(errors.New("say what to do with the token: show, rotate, adopt or push"))
-		},
-	}
-	command.AddCommand(a.tokenShowCommand(), a.tokenRotateCommand(), a.tokenAdoptCommand(), a.tokenPushCommand())
-	return command
+	}, a.tokenShowCommand(), a.tokenRotateCommand(), a.tokenAdoptCommand(), a.tokenPushCommand())
 }
 
 func (a *app) tokenShowCommand() *cobra.Command {
@@ -81,9 +75,12 @@ func (a *app) tokenRotateCommand() *cobra.Command {
 		Long: `Lets k3s itself rotate the server token on a running server (k3s token rotate): k3s makes the new one.
 k3splan then
 
-  - has the server log in with the new token, and only then replaces secrets/init-token;
-  - brings it to all hosts with a server, and to those with an agent that has no token of its own;
-  - keeps the old one in secrets/retired: restoring an older snapshot of etcd needs it.
+  - has the server log in with the new token, and only then replaces
+    secrets/init-token;
+  - brings it to all hosts with a server, and to those with an agent that has no
+    token of its own;
+  - keeps the old one in secrets/retired: restoring an older snapshot of etcd
+    needs it.
 
 Servers take the new token when they start again: the next deploy restarts them one after the other,
 or at once with --restart, each after the one before is ready. No token appears in an argument, in the environment or on the screen.`,

@@ -2,6 +2,7 @@ package colmena
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -204,9 +205,12 @@ func (e *MissingError) Hint() string {
 	case strings.HasPrefix(e.Program, "nix"):
 		return "install Nix: https://nixos.org/download, or on Debian: apt install nix-bin"
 	default:
-		return "install " + e.Program
+		return fmt.Sprintf("install %s; on Debian: apt install %s", e.Program, cmp.Or(debianPackages[e.Program], e.Program))
 	}
 }
+
+// debianPackages have another name than the program that is in them.
+var debianPackages = map[string]string{"ssh": "openssh-client", "lsblk": "util-linux"}
 
 // tail keeps the end of what is written to it.
 type tail struct{ data []byte }

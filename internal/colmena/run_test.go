@@ -105,7 +105,8 @@ func TestRunMissing(t *testing.T) {
 	for program, hint := range map[string]string{
 		"colmena":          "https://colmena.cli.rs",
 		"nix-prefetch-url": "apt install nix-bin",
-		"git":              "install git",
+		"git":              "install git; on Debian: apt install git",
+		"ssh":              "install ssh; on Debian: apt install openssh-client",
 	} {
 		var missing *MissingError
 		err := Run(context.Background(), Command{Program: program})

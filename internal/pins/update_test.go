@@ -295,7 +295,7 @@ func TestUpdateFails(t *testing.T) {
 		{name: "no network", source: "https://127.0.0.1:1/me/nixpkgs#master",
 			says: "asking https://127.0.0.1:1/me/nixpkgs: git failed", hint: "is there a network?"},
 		{name: "no git", source: r.url() + "#master", setup: func(t *testing.T) { t.Setenv("PATH", t.TempDir()) },
-			says: "git is not on PATH", hint: "install git"},
+			says: "git is not on PATH", hint: "install git; on Debian: apt install git"},
 		{name: "no Nix", source: r.url() + "#master", setup: func(t *testing.T) {
 			bin := t.TempDir()
 			git, err := exec.LookPath("git")

@@ -1,0 +1,270 @@
+package main
+
+// What a person types wrong is answered with what they may have meant.
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"k3splan/internal/plan"
+)
+
+// usageError is a wrong call: nothing was done.
+func usageError(err error) error { return &exitError{code: exitInvalid, err: err} }
+
+// usageArgs makes the errors of a positional-argument check usage errors, in the words of the
+// command's usage line.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(command *cobra.Command, args []string) error {
+		if check(command, args) == nil {
+			return nil
+		}
+		needed := neededArgs(command)
+		switch missing := needed[min(len(args), len(needed)):]; len(missing) {
+		case 0:
+		case 1:
+			return &exitError{code: exitInvalid, err: fmt.Errorf("%s is missing", missing[0]), hint: form(command)}
+		default:
+			return &exitError{code: exitInvalid, err: fmt.Errorf("%s are missing", strings.Join(missing, " and ")), hint: form(command)}
+		}
+		first := len(args) - 1 // of those that are too many
+		for first > 0 && check(command, args[:first]) != nil {
+			first--
+		}
+		if command.HasAvailableSubCommands() {
+			return unknownCommand(command, args[first])
+		}
+		wrong := &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q", args[first])}
+		if nearest := plan.Nearest(args[first], command.ValidArgs); nearest != "" {
+			wrong.hint = fmt.Sprintf("did you mean %q?", nearest)
+		} else if len(command.ValidArgs) > 0 && first == 0 {
+			wrong.hint = "one of: " + strings.Join(command.ValidArgs, " ")
+		}
+		return wrong
+	}
+}
+
+// neededArgs are the names of the arguments that a command cannot do without.
+func neededArgs(command *cobra.Command) []string {
+	var needed []string
+	for _, word := range strings.Fields(command.Use)[1:] {
+		if strings.HasPrefix(word, "[") || strings.HasPrefix(word, "-") {
+			break
+		}
+		needed = append(needed, strings.TrimSuffix(word, "…"))
+	}
+	return needed
+}
+
+// form is how a command is called.
+func form(command *cobra.Command) string {
+	return strings.TrimSuffix(command.CommandPath(), command.Name()) + command.Use
+}
+
+// onlyGroup marks commands that do nothing themselves.
+const onlyGroup = "group"
+
+// groupOf is a command that only holds others: alone it shows its help.
+func groupOf(command *cobra.Command, children ...*cobra.Command) *cobra.Command {
+	command.Args = usageArgs(cobra.NoArgs)
+	command.RunE = func(command *cobra.Command, _ []string) error { return command.Help() }
+	command.Annotations = map[string]string{onlyGroup: "yes"}
+	command.AddCommand(children...)
+	return command
+}
+
+// otherNames are what other programs call that which a command does.
+var otherNames = map[string][]string{
+	"k3splan setup":         {"init", "new", "create"},
+	"k3splan validate":      {"check", "lint", "verify"},
+	"k3splan show":          {"list", "ls", "hosts", "tree"},
+	"k3splan configuration": {"config", "print", "dump"},
+	"k3splan diff":          {"compare", "changes"},
+	"k3splan remove":        {"rm", "delete", "del"},
+	"k3splan rename":        {"mv"},
+	"k3splan update":        {"upgrade", "pin", "lock"},
+	"k3splan render":        {"generate", "gen", "template"},
+	"k3splan deploy":        {"apply", "switch", "up", "plan"},
+	"k3splan boot-stick":    {"stick", "iso", "image", "usb", "installer"},
+	"k3splan status":        {"health", "ping"},
+	"k3splan ssh":           {"login", "shell", "exec", "run"},
+	"k3splan kubeconfig":    {"kubectl"},
+	"k3splan passwd":        {"password"},
+	"k3splan known-hosts":   {"keys", "hostkeys", "fingerprints"},
+	"k3splan doctor":        {"checkhealth", "info"},
+}
+
+// unknownCommand is the error about a word that is no command, with the one that may be meant.
+func unknownCommand(parent *cobra.Command, word string) error {
+	wrong := &exitError{code: exitInvalid, err: fmt.Errorf("unknown command %q for %q", word, parent.CommandPath()), hint: parent.CommandPath() + " --help"}
+	meant := map[string]string{} // by all names
+	var names []string
+	for _, command := range parent.Commands() {
+		names = append(names, command.Name())
+		for _, name := range append(otherNames[command.CommandPath()], command.Name()) {
+			meant[name] = command.Name()
+		}
+	}
+	if near := nearestOrBegun(strings.ToLower(word), slices.Sorted(maps.Keys(meant))); near != "" {
+		wrong.hint = fmt.Sprintf("did you mean %q?", meant[near])
+	} else if parent.HasParent() {
+		wrong.hint = "the commands are: " + strings.Join(names, " ")
+	}
+	return wrong
+}
+
+// nearestOrBegun finds the name that is nearly the word, or begins with it; "" if there is none.
+func nearestOrBegun(word string, names []string) string {
+	if nearest := plan.Nearest(word, names); nearest != "" {
+		return nearest
+	}
+	if i := slices.IndexFunc(names, func(name string) bool { return strings.HasPrefix(name, word) }); i >= 0 {
+		return names[i]
+	}
+	return ""
+}
+
+// flagError is the error about a wrong flag, with the one that may be meant.
+func flagError(command *cobra.Command, err error) error {
+	wrong := &exitError{code: exitInvalid, err: err}
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return wrong
+	}
+	var names []string
+	command.Flags().VisitAll(func(flag *pflag.Flag) {
+		if !flag.Hidden && unknown.GetSpecifiedShortnames() == "" {
+			names = append(names, flag.Name)
+		}
+	})
+	if near := nearestOrBegun(unknown.GetSpecifiedName(), names); near != "" {
+		wrong.hint = fmt.Sprintf("did you mean --%s?", near)
+	} else if strings.Contains(command.Use, "-- ARGS") {
+		wrong.hint = "hosts are named without a flag, and Colmena's own stand behind --: " + form(command)
+	}
+	return wrong
+}
+
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Show the help of a command",
+		Example: "  k3splan help add host",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(command *cobra.Command, args []string) error {
+			found, rest, err := command.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return unknownCommand(found, rest[0])
+			}
+			found.InitDefaultHelpFlag()
+			found.InitDefaultVersionFlag()
+			return found.Help()
+		},
+		ValidArgsFunction: func(command *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			var words []cobra.Completion
+			if found, rest, err := command.Root().Find(args); err == nil && len(rest) == 0 {
+				for _, child := range found.Commands() {
+					words = append(words, cobra.CompletionWithDesc(child.Name(), child.Short))
+				}
+			}
+			return words, nothingElse
+		},
+	}
+}
+
+// block is a paragraph of a help text, or lines that stay as they are because they are indented. One
+// without lines is an empty line.
+type block struct {
+	lines []string
+	fixed bool
+}
+
+func blocksOf(text string) (blocks []block) {
+	for line := range strings.SplitSeq(strings.Trim(text, "\n"), "\n") {
+		last := len(blocks) - 1
+		switch fixed := strings.HasPrefix(line, "  "); {
+		case line == "":
+			blocks = append(blocks, block{})
+		case last >= 0 && len(blocks[last].lines) > 0 && blocks[last].fixed == fixed:
+			blocks[last].lines = append(blocks[last].lines, line)
+		default:
+			blocks = append(blocks, block{[]string{line}, fixed})
+		}
+	}
+	return blocks
+}
+
+// wrap breaks a text into lines that are not longer than width, where it has blanks.
+func wrap(text string, width int) (lines []string) {
+	for _, word := range strings.Fields(text) {
+		if last := len(lines) - 1; last >= 0 && utf8.RuneCountInString(lines[last])+1+utf8.RuneCountInString(word) <= width {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
+		}
+	}
+	return lines
+}
+
+// helpWidth is as wide as the terminal, but not so wide that nobody likes to read it.
+func (a *app) helpWidth() int { return min(a.width(), 100) }
+
+// help prints a command's description, filled, and its usage.
+func (a *app) help(command *cobra.Command, _ []string) {
+	if words := command.Flags().Args(); command.Annotations[onlyGroup] != "" && len(words) > 0 {
+		a.noHelp = unknownCommand(command, words[0]) // k3splan deply --help
+		return
+	}
+	for _, b := range blocksOf(cmp.Or(command.Long, command.Short)) {
+		lines := b.lines
+		if !b.fixed {
+			lines = wrap(strings.Join(lines, " "), a.helpWidth())
+		}
+		fmt.Fprintln(a.stdout, strings.Join(lines, "\n"))
+	}
+	fmt.Fprintln(a.stdout)
+	_ = command.Usage() // prints
+}
+
+// usageTemplate is shown below a command's description.
+const usageTemplate = `Usage:
+{{- if not (index .Annotations "group")}}
+  {{.UseLine}}{{end}}
+{{- if .HasAvailableSubCommands}}
+  {{.CommandPath}} COMMAND{{end}}
+{{- if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}
+{{- if .HasAvailableSubCommands}}{{$all := .Commands}}
+{{- range $group := .Groups}}
+
+{{.Title}}{{range $all}}{{if eq .GroupID $group.ID}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}
+{{- if not .Groups}}
+
+Commands:{{range $all}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{end}}
+{{- if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsagesWrapped WIDTH | trimTrailingWhitespaces}}{{end}}
+{{- if .HasAvailableInheritedFlags}}
+
+Global flags:
+{{.InheritedFlags.FlagUsagesWrapped WIDTH | trimTrailingWhitespaces}}{{end}}
+{{- if .HasAvailableSubCommands}}
+
+"{{.CommandPath}} COMMAND --help" tells more about a command.{{end}}
+`
