@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/xuri/excelize/v2"
 
 	"k3splan/internal/diff"
+	"k3splan/internal/plan"
 	"k3splan/internal/rollout"
 )
 
@@ -182,6 +184,30 @@ func TestRackInABox(t *testing.T) {
 			require.Equal(t, []string{"/etc/hosts: +egon"}, r.results[host].Reasons)
 		}
 		require.Empty(t, b.events())
+		well(t)
+	})
+
+	scenario("the tables become a workbook: nothing changes; then a cell does", func(t *testing.T) {
+		tables := t.TempDir()
+		require.NoError(t, os.CopyFS(tables, os.DirFS(filepath.Join(b.project(), "plans"))))
+		intoWorkbook(t, b.project())
+		well(t)
+		workbook := filepath.Join(b.project(), plan.WorkbookFile)
+		file, err := excelize.OpenFile(workbook)
+		require.NoError(t, err)
+		require.NoError(t, file.SetCellStr("hosts", "E5", "41"))
+		require.NoError(t, file.Save())
+		require.NoError(t, file.Close())
+		r := b.deploy()
+		require.Equal(t, "deployed", r.status()["karl"], r.stderr)
+		require.Equal(t, []string{"plans/cluster.xlsx!hosts!E5 host karl: slot 40 → 41"}, r.results["karl"].Reasons)
+		require.Equal(t, []string{"karl"}, b.evaluated())
+
+		require.NoError(t, os.Remove(workbook))
+		for _, name := range []string{"hosts.csv", "k3s.csv", "network.yaml"} {
+			require.NoError(t, os.Rename(filepath.Join(tables, name), filepath.Join(b.project(), "plans", name)))
+		}
+		require.Equal(t, []string{"plans/hosts.csv:5 host karl: slot 41 → 40"}, b.deploy().results["karl"].Reasons)
 		well(t)
 	})
 

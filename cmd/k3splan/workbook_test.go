@@ -3,14 +3,17 @@ package main
 import (
 	"encoding/csv"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"github.com/xuri/excelize/v2"
+	"gopkg.in/yaml.v3"
 
 	"k3splan/internal/plan"
 )
@@ -38,15 +41,34 @@ func intoWorkbook(t *testing.T, project string) {
 		require.NoError(t, os.Remove(name))
 	}
 	require.NoError(t, file.SetSheetName("Sheet1", "network"))
-	for i, row := range [][]any{
-		{"netmask", 24}, {"gateway", "10.0.100.1"}, {"nameservers", "9.9.9.9", "1.1.1.1"}, {"domain", "rack.home.arpa"},
-		{"timezone", "Europe/Berlin"}, {"tls_san", "k3s.rack.home.arpa"}, {"versions.nixos", "nixos-24.11"}, {"versions.k3s", 1.31},
-	} {
+	network := filepath.Join(project, "plans", "network.yaml")
+	text, err := os.ReadFile(network)
+	require.NoError(t, err)
+	var keys map[string]any
+	require.NoError(t, yaml.Unmarshal(text, &keys))
+	var rows [][]any
+	add := func(key string, value any) {
+		list, isList := value.([]any)
+		if !isList {
+			list = []any{value}
+		}
+		rows = append(rows, append([]any{key}, list...))
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		inner, isMap := keys[key].(map[string]any)
+		if !isMap {
+			add(key, keys[key])
+		}
+		for _, name := range slices.Sorted(maps.Keys(inner)) {
+			add(key+"."+name, inner[name])
+		}
+	}
+	for i, row := range rows {
 		cell, err := excelize.CoordinatesToCellName(1, i+1)
 		require.NoError(t, err)
 		require.NoError(t, file.SetSheetRow("network", cell, &row))
 	}
-	require.NoError(t, os.Remove(filepath.Join(project, "plans", "network.yaml")))
+	require.NoError(t, os.Remove(network))
 	require.NoError(t, file.SaveAs(filepath.Join(project, plan.WorkbookFile)))
 }
 
