@@ -328,6 +328,8 @@ type ran struct {
 	stdout, stderr string
 	results        map[string]rollout.Result
 	seconds        float64
+	// cpu is the processor time of the deploying machine alone, in seconds.
+	cpu float64
 }
 
 // leak looks for the project's secrets in what was said, in the logs and in what is rendered, and gives
@@ -385,7 +387,8 @@ func (b *box) finish(cmd *exec.Cmd, s streams) ran {
 	b.t.Helper()
 	start := time.Now()
 	_ = cmd.Wait()
-	r := ran{code: cmd.ProcessState.ExitCode(), stdout: s.stdout.String(), stderr: s.stderr.String(), seconds: time.Since(start).Seconds(), results: map[string]rollout.Result{}}
+	r := ran{code: cmd.ProcessState.ExitCode(), stdout: s.stdout.String(), stderr: s.stderr.String(), seconds: time.Since(start).Seconds(), results: map[string]rollout.Result{},
+		cpu: (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()}
 	require.Empty(b.t, b.leak(r.stdout+r.stderr))
 	var parsed struct{ Results []rollout.Result }
 	if json.Unmarshal(s.stdout.Bytes(), &parsed) == nil {
