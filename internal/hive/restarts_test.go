@@ -1,0 +1,98 @@
+package hive_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/diff"
+	"k3splan/internal/plan"
+)
+
+// What "k3splan diff" says of restarts is what NixOS would do: systemd restarts a container whose
+// unit is another, and an agent with its network.
+func TestDiffTellsWhatRestarts(t *testing.T) {
+	// a host of each kind: an agent, the init server with an agent, a server
+	hosts := []string{"karl", "olaf", "rolf"}
+	const units = `lib.mapAttrs (_: n: lib.mapAttrs (_: u: u.text)
+		(lib.filterAttrs (name: _: builtins.match "(container@|podman-.+-k3s-agent|k3splan-agent-network).*service" name != null) n.config.systemd.units))
+		(lib.getAttrs [ "karl" "olaf" "rolf" ] nodes)`
+	// NixOS 20.09, which is evaluated here, starts podman from there; 24.11 by its own path
+	systemPath := regexp.MustCompile(`/nix/store/[^/]+-system-path`)
+	type found map[string]map[string]string
+	of := func(changed map[string]string) (*plan.Plan, found) {
+		p, problems := plan.Load(os.DirFS(copyExample(t, "rack", changed)))
+		require.Zero(t, problems.Errors(), "%v", problems)
+		all := found{}
+		for host, units := range evaluate(t, units, rendered(t, "rack", changed)).(map[string]any) {
+			all[host] = map[string]string{}
+			for name, text := range units.(map[string]any) {
+				all[host][name] = systemPath.ReplaceAllString(text.(string), "")
+			}
+		}
+		return p, all
+	}
+	before, was := of(nil)
+	for _, test := range [][3]string{
+		{"hosts.csv", "storage,4", "storage,9"},
+		{"hosts.csv", "storage,4", "backup,4"},
+		{"hosts.csv", "10.0.100.2,olaf,", "10.0.100.2,alice,"},
+		{"hosts.csv", "olaf,eno1,", "olaf,eno9,"},
+		{"hosts.csv", "karl,enP4p65s0,", "karl,eno9,"},
+		{"hosts.csv", "10.0.100.2,", "10.0.100.42,"},
+		{"hosts.csv", "10.0.100.2,", "10.0.100.2@10.9.9.9:2222,"},
+		{"k3s.csv", "10.0.100.12", "10.0.100.42"},
+		{"k3s.csv", "10.0.100.14", "10.0.100.44"},
+		{"k3s.csv", "10.0.100.22", "10.0.100.52"},
+		{"k3s.csv", "disk=large", "disk=small"},
+		{"k3s.csv", "storage=only:PreferNoSchedule", ""},
+		{"network.yaml", "255.255.255.0", "255.255.254.0"},
+		{"network.yaml", "gateway: 10.0.100.1", "gateway: 10.0.100.254"},
+		{"network.yaml", "[9.9.9.9, 1.1.1.1]", "[9.9.9.9]"},
+		{"network.yaml", "rack.home.arpa\n", "other.home.arpa\n"},
+		{"network.yaml", "Europe/Berlin", "Europe/Oslo"},
+		{"network.yaml", "[k3s.rack.home.arpa]", "[]"},
+		{"network.yaml", "gateway:", "pod_cidr: 10.52.0.0/16\ngateway:"},
+		{"network.yaml", "gateway:", "service_cidr: 10.53.0.0/16\ngateway:"},
+		{"network.yaml", `"1.31"`, "v1.31.99+k3s1"},
+	} {
+		t.Run(test[1]+" → "+test[2], func(t *testing.T) {
+			file := "plans/" + test[0]
+			text, err := os.ReadFile(filepath.Join(exampleRoot, "rack", file))
+			require.NoError(t, err)
+			require.Contains(t, string(text), test[1])
+			now, is := of(map[string]string{file: strings.Replace(string(text), test[1], test[2], 1)})
+			var told, restarted []string
+			for _, change := range diff.Compare(before, now) {
+				told = append(told, change.Restarts...)
+			}
+			told = slices.DeleteFunc(told, func(container string) bool {
+				host, _, _ := strings.Cut(container, "-")
+				return !slices.Contains(hosts, host)
+			})
+			for _, name := range hosts {
+				host := now.Host(name)
+				for _, c := range host.Containers() {
+					units := []string{"container@" + c.Name + ".service"}
+					if c.Role == plan.Agent {
+						units = []string{"podman-" + c.Name + ".service", "k3splan-agent-network.service"}
+					}
+					for _, unit := range units {
+						require.NotEmpty(t, was[host.Name][unit], unit)
+						if was[host.Name][unit] != is[host.Name][unit] {
+							restarted = append(restarted, c.Name)
+						}
+					}
+				}
+			}
+			slices.Sort(told)
+			slices.Sort(restarted)
+			require.Equal(t, slices.Compact(restarted), slices.Compact(told))
+		})
+	}
+}
