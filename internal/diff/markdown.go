@@ -25,7 +25,7 @@ func (cs Changes) Markdown() string {
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", risk, escapeMarkdown(change.Sentence), escapeMarkdown(strings.Join(change.Hosts, ", ")))
 			if change.Hint != "" {
-				hints = append(hints, fmt.Sprintf("- %s: %s\n", escapeMarkdown(change.Name), strings.ReplaceAll(escapeMarkdown(change.Hint), "\n", "\n  ")))
+				hints = append(hints, fmt.Sprintf("- %s: %s\n", escapeMarkdown(change.Name), strings.ReplaceAll(escapeMarkdown(change.Hint), "\n", "\\\n  ")))
 			}
 		}
 	}
