@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,7 @@ host's lines in plans/known_hosts.
 The containers of a host keep their own names, because those mean something to a cluster that lives;
 they are renamed by themselves. Where else the old name stands in your files is told, not changed.`,
 		Example:           "  k3splan rename karl carl\n  k3splan rename karl-k3s-agent karl-worker --dry-run",
-		Args:              usageArgs(cobra.ExactArgs(2)),
+		Args:              renameArgs,
 		ValidArgsFunction: a.completeName(namesOf),
 	}
 	e.flags(command)
@@ -30,6 +31,15 @@ they are renamed by themselves. Where else the old name stands in your files is 
 		return e.run(func(tables *edit.Edit) error { return tables.Rename(args[0], args[1]) }, e.thenDeploy)
 	}
 	return command
+}
+
+// renameArgs also knows who calls it in the way of add and remove.
+func renameArgs(command *cobra.Command, args []string) error {
+	if len(args) == 3 && slices.Contains([]string{"host", "server", "agent"}, args[0]) {
+		return &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q: a name says which it is", args[0]),
+			hint: fmt.Sprintf("%s %s %s", command.CommandPath(), args[1], args[2])}
+	}
+	return usageArgs(cobra.ExactArgs(2))(command, args)
 }
 
 // namesOf are the names of all hosts and containers.
