@@ -115,14 +115,19 @@ func unknownCommand(parent *cobra.Command, word string) error {
 	}
 	if near := nearestOrBegun(strings.ToLower(word), slices.Sorted(maps.Keys(meant))); near != "" {
 		wrong.hint = fmt.Sprintf("did you mean %q?", meant[near])
+	} else if word == "version" {
+		wrong.hint = parent.Root().Name() + " --version"
 	} else if parent.HasParent() {
 		wrong.hint = "the commands are: " + strings.Join(names, " ")
 	}
 	return wrong
 }
 
-// nearestOrBegun finds the name that is nearly the word, or begins with it; "" if there is none.
+// nearestOrBegun finds the name that is the word, nearly the word, or begins with it; "" if there is none.
 func nearestOrBegun(word string, names []string) string {
+	if slices.Contains(names, word) {
+		return word
+	}
 	if nearest := plan.Nearest(word, names); nearest != "" {
 		return nearest
 	}
