@@ -151,12 +151,16 @@ func withCode(code int, err error) error {
 // printChanges prints a line for each change, and what is to be done besides below it.
 func (a *app) printChanges(changes diff.Changes) {
 	colours := map[diff.Risk]colour{diff.Refuse: red, diff.Ask: yellow, diff.Restart: cyan}
-	for _, change := range changes {
+	for i, change := range changes {
 		label := fmt.Sprintf("%-7s", change.Risk)
 		if c, ok := colours[change.Risk]; ok {
 			label = a.paint(a.stdout, c, label)
 		}
-		fmt.Fprintf(a.stdout, "%s  %s\n%s", label, change.Sentence, a.hints(a.stdout, "         ", change.Hint))
+		hint := change.Hint
+		if i+1 < len(changes) && changes[i+1].Hint == hint {
+			hint = "" // once, below the last that it is about
+		}
+		fmt.Fprintf(a.stdout, "%s  %s\n%s", label, change.Sentence, a.hints(a.stdout, "         ", hint))
 	}
 	switch len(changes) {
 	case 0:
