@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -31,15 +30,6 @@ they are renamed by themselves. Where else the old name stands in your files is 
 		return e.run(func(tables *edit.Edit) error { return tables.Rename(args[0], args[1]) }, e.thenDeploy)
 	}
 	return command
-}
-
-// renameArgs also knows who calls it in the way of add and remove.
-func renameArgs(command *cobra.Command, args []string) error {
-	if len(args) == 3 && slices.Contains([]string{"host", "server", "agent"}, args[0]) {
-		return &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q: a name says which it is", args[0]),
-			hint: fmt.Sprintf("%s %s %s", command.CommandPath(), args[1], args[2])}
-	}
-	return usageArgs(cobra.ExactArgs(2))(command, args)
 }
 
 // namesOf are the names of all hosts and containers.

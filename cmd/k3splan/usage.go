@@ -52,6 +52,15 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// renameArgs checks the arguments of rename, and knows who calls it in the way of add and remove.
+func renameArgs(command *cobra.Command, args []string) error {
+	if len(args) == 3 && slices.Contains([]string{"host", "server", "agent"}, args[0]) {
+		return &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q: a name says which it is", args[0]),
+			hint: fmt.Sprintf("%s %s %s", command.CommandPath(), args[1], args[2])}
+	}
+	return usageArgs(cobra.ExactArgs(2))(command, args)
+}
+
 // neededArgs are the names of the arguments that a command cannot do without.
 func neededArgs(command *cobra.Command) []string {
 	var needed []string
