@@ -280,7 +280,7 @@ func (a *app) checkHost(host string) error {
 	}
 	p, _ := plan.Load(os.DirFS(dir))
 	if p.Host(host) == nil {
-		return noSuch("host", host, p.HostNames(), "")
+		return noHost(p, host)
 	}
 	return nil
 }

@@ -31,8 +31,9 @@ says what differs in meaning, with the risk that it has for a cluster that runs:
   ask      may go wrong or leaves something behind: deploy asks
   refuse   a living cluster does not stand it, or not without further steps
 
-The order of rows and columns, the case of letters, separators and comments are no change. The exit
-code is 0 with and without changes.`,
+The order of rows and columns, the case of letters, separators and comments are no change. Only the
+tables are compared: what your snippets, manifests, options of k3s and pins change is told by
+` + "`k3splan deploy --dry-run`" + `. The exit code is 0 with and without changes.`,
 		Example: `  k3splan diff
   k3splan diff v1.0 --format markdown
   k3splan diff ../rack-of-last-year
@@ -86,6 +87,9 @@ func (a *app) changesSince(ctx context.Context, args []string) (diff.Changes, er
 	rev := "HEAD"
 	if len(args) > 0 {
 		rev = args[0]
+	}
+	if rev == "" { // an unset variable of a script
+		return nil, usageError(errors.New("an empty name is no revision and no folder"))
 	}
 	fsys, prefix, err := otherTables(ctx, dir, rev, len(args) > 0)
 	if err != nil {
@@ -147,12 +151,16 @@ func withCode(code int, err error) error {
 // printChanges prints a line for each change, and what is to be done besides below it.
 func (a *app) printChanges(changes diff.Changes) {
 	colours := map[diff.Risk]colour{diff.Refuse: red, diff.Ask: yellow, diff.Restart: cyan}
-	for _, change := range changes {
+	for i, change := range changes {
 		label := fmt.Sprintf("%-7s", change.Risk)
 		if c, ok := colours[change.Risk]; ok {
 			label = a.paint(a.stdout, c, label)
 		}
-		fmt.Fprintf(a.stdout, "%s  %s\n%s", label, change.Sentence, a.hints(a.stdout, "         ", change.Hint))
+		hint := change.Hint
+		if i+1 < len(changes) && changes[i+1].Hint == hint {
+			hint = "" // once, below the last that it is about
+		}
+		fmt.Fprintf(a.stdout, "%s  %s\n%s", label, change.Sentence, a.hints(a.stdout, "         ", hint))
 	}
 	switch len(changes) {
 	case 0:

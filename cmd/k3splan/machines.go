@@ -54,7 +54,7 @@ func (m *machines) host(name string) (*plan.Host, error) {
 	if m.problems.Errors() > 0 {
 		m.app.printProblems(m.app.stderr, m.problems)
 	}
-	return nil, noSuch("host", name, m.plan.HostNames(), "")
+	return nil, noHost(m.plan, name)
 }
 
 // hosts resolves names, tags and patterns; none mean all hosts.

@@ -51,7 +51,7 @@ func (a *app) passwd(host string, all, fromStdin bool) error {
 		return err
 	}
 	if host != "" && p.Host(host) == nil {
-		return noSuch("host", host, p.HostNames(), "")
+		return noHost(p, host)
 	}
 	present, err := vault.List()
 	if err != nil {

@@ -127,6 +127,21 @@ func selectInto(chosen map[string]bool, p *plan.Plan, pattern string) error {
 	if isTag {
 		return noSuch("tag", name, slices.Concat(p.Tags(), plan.RoleTags()), "@")
 	}
+	return noHost(p, name)
+}
+
+// noHost is the error about a name that no host has; a container's leads to its host.
+func noHost(p *plan.Plan, name string) error {
+	for _, c := range slices.Concat(p.Servers(), p.Agents()) {
+		if strings.EqualFold(c.Name, name) {
+			kind := "server"
+			if !c.IsServer() {
+				kind = "agent"
+			}
+			return &exitError{code: exitInvalid, err: fmt.Errorf("%q is no host, but the %s of one", c.Name, kind),
+				hint: fmt.Sprintf("did you mean its host, %q?", c.Host.Name)}
+		}
+	}
 	return noSuch("host", name, p.HostNames(), "")
 }
 

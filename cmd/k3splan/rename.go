@@ -22,7 +22,7 @@ host's lines in plans/known_hosts.
 The containers of a host keep their own names, because those mean something to a cluster that lives;
 they are renamed by themselves. Where else the old name stands in your files is told, not changed.`,
 		Example:           "  k3splan rename karl carl\n  k3splan rename karl-k3s-agent karl-worker --dry-run",
-		Args:              usageArgs(cobra.ExactArgs(2)),
+		Args:              renameArgs,
 		ValidArgsFunction: a.completeName(namesOf),
 	}
 	e.flags(command)

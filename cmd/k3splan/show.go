@@ -196,7 +196,7 @@ that have a part in it.`,
 			}
 			host := p.Plan.Host(strings.ToLower(args[0]))
 			if host == nil {
-				return noSuch("host", args[0], p.Plan.HostNames(), "")
+				return noHost(p.Plan, args[0])
 			}
 			details := show.Details(p.Plan, host, filesOf(p, host))
 			if asJSON {

@@ -52,6 +52,15 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// renameArgs checks the arguments of rename, and knows who calls it in the way of add and remove.
+func renameArgs(command *cobra.Command, args []string) error {
+	if len(args) == 3 && slices.Contains([]string{"host", "server", "agent"}, args[0]) {
+		return &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q: a name says which it is", args[0]),
+			hint: fmt.Sprintf("%s %s %s", command.CommandPath(), args[1], args[2])}
+	}
+	return usageArgs(cobra.ExactArgs(2))(command, args)
+}
+
 // neededArgs are the names of the arguments that a command cannot do without.
 func neededArgs(command *cobra.Command) []string {
 	var needed []string
@@ -115,14 +124,19 @@ func unknownCommand(parent *cobra.Command, word string) error {
 	}
 	if near := nearestOrBegun(strings.ToLower(word), slices.Sorted(maps.Keys(meant))); near != "" {
 		wrong.hint = fmt.Sprintf("did you mean %q?", meant[near])
+	} else if word == "version" {
+		wrong.hint = parent.Root().Name() + " --version"
 	} else if parent.HasParent() {
 		wrong.hint = "the commands are: " + strings.Join(names, " ")
 	}
 	return wrong
 }
 
-// nearestOrBegun finds the name that is nearly the word, or begins with it; "" if there is none.
+// nearestOrBegun finds the name that is the word, nearly the word, or begins with it; "" if there is none.
 func nearestOrBegun(word string, names []string) string {
+	if slices.Contains(names, word) {
+		return word
+	}
 	if nearest := plan.Nearest(word, names); nearest != "" {
 		return nearest
 	}

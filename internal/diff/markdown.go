@@ -2,6 +2,7 @@ package diff
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -25,7 +26,10 @@ func (cs Changes) Markdown() string {
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", risk, escapeMarkdown(change.Sentence), escapeMarkdown(strings.Join(change.Hosts, ", ")))
 			if change.Hint != "" {
-				hints = append(hints, fmt.Sprintf("- %s: %s\n", escapeMarkdown(change.Name), strings.ReplaceAll(escapeMarkdown(change.Hint), "\n", "\n  ")))
+				hint := fmt.Sprintf("- %s: %s\n", escapeMarkdown(change.Name), strings.ReplaceAll(escapeMarkdown(change.Hint), "\n", "\\\n  "))
+				if !slices.Contains(hints, hint) {
+					hints = append(hints, hint)
+				}
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -96,11 +97,13 @@ func TestMarkdown(t *testing.T) {
 
 To be done besides:
 
-- ulf-k3s-server: on olaf: nixos-container run olaf-k3s-server -- etcdctl member list
-  on olaf: nixos-container run olaf-k3s-server -- etcdctl member remove ID of ulf-k3s-server
-  on ulf: nixos-container stop ulf-k3s-server; rm -r /var/lib/nixos-containers/ulf-k3s-server/var/lib/rancher/k3s/server/{db,tls,cred}
+- ulf-k3s-server: on olaf: nixos-container run olaf-k3s-server -- etcdctl member list\
+  on olaf: nixos-container run olaf-k3s-server -- etcdctl member remove ID of ulf-k3s-server\
+  on ulf: nixos-container stop ulf-k3s-server; rm -r /var/lib/nixos-containers/ulf-k3s-server/var/lib/rancher/k3s/server/{db,tls,cred}\
   k3splan deploy --force
 - ulrich: have a console at hand; with 10.0.100.36\@10.0.100.6 as its ip the host is still reached by the old address
 `, Compare(rack.plan(t), now.plan(t)).Markdown())
+	labels := rack.edited(t, "k3s", "disk=large", "disk=small")
+	require.Equal(t, 1, strings.Count(Compare(rack.plan(t), labels.plan(t)).Markdown(), "k3s gives labels"), "of two changes")
 	require.Equal(t, "### The plan means the same as before\n", Changes{}.Markdown())
 }

@@ -301,6 +301,9 @@ func TestProblemsInBrowser(t *testing.T) {
 	require.Contains(t, in(".k3-fact .k3-problem title"), "nine")
 	run(t, ctx, chromedp.SendKeys(chromedp.CSS("#search"), "problem"))
 	require.ElementsMatch(t, []string{"ulf", "rolf", "karl", "karl-agent"}, ask[[]string](t, ctx, visibleNames))
+	run(t, ctx, chromedp.SendKeys(chromedp.CSS("#search"), kb.Escape), chromedp.SendKeys(chromedp.CSS("#search"), "not in the Subnet"))
+	require.Equal(t, []string{"karl-agent"}, ask[[]string](t, ctx, visibleNames), "by what a problem says")
+	run(t, ctx, chromedp.SendKeys(chromedp.CSS("#search"), kb.Escape), chromedp.SendKeys(chromedp.CSS("#search"), "problem"))
 	// sorted, each row takes its problems along
 	run(t, ctx, chromedp.Click(`//th/button[text()="Name"]`))
 	require.Equal(t, []string{"karl", "karl-agent", "rolf", "ulf"}, ask[[]string](t, ctx, visibleNames))

@@ -470,18 +470,26 @@ func (h Host) searchText() string {
 	for _, c := range h.Containers {
 		words = append(words, c.searchText())
 	}
-	if len(h.AllProblems()) > 0 {
-		words = append(words, "problem")
-	}
+	words = append(words, problemWords(h.AllProblems())...)
 	return strings.ToLower(joined(" ", words...))
 }
 
 func (c Container) searchText() string {
 	words := slices.Concat([]string{c.Name, c.What(), c.MAC, c.AddressText()}, c.Labels, c.Taints, ownWords(c.Own))
-	if len(c.Problems) > 0 {
-		words = append(words, "problem")
-	}
+	words = append(words, problemWords(c.Problems)...)
 	return strings.ToLower(joined(" ", words...))
+}
+
+// problemWords find a problem by what it says, and all of them by one word.
+func problemWords(problems plan.Problems) []string {
+	if len(problems) == 0 {
+		return nil
+	}
+	words := []string{"problem"}
+	for _, p := range problems {
+		words = append(words, string(p.Severity), p.Message)
+	}
+	return words
 }
 
 func ownWords(own map[string]string) []string {
