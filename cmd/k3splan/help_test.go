@@ -74,6 +74,17 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// The pages of one program are the same on every machine, however many processors it has.
+func TestManPagesTellNoMachine(t *testing.T) {
+	for _, command := range commands() {
+		if parallel := command.Flags().Lookup("parallel"); parallel != nil {
+			require.Equal(t, "0", parallel.DefValue)
+			return
+		}
+	}
+	t.Fatal("no command has --parallel")
+}
+
 // Whatever a help says, it fits into the terminal; only examples must stay whole.
 func TestHelpFits(t *testing.T) {
 	for _, command := range commands() {
