@@ -353,7 +353,7 @@ func TestRackInABox(t *testing.T) {
 		}, time.Minute, 20*time.Millisecond)
 		second := b.deploy()
 		require.Equal(t, 1, second.code)
-		require.Regexp(t, "the project is being deployed by process [0-9]+ of ", second.stderr)
+		require.Regexp(t, "the project is in use by process [0-9]+ of ", second.stderr)
 		r := b.finish(cmd, s)
 		require.Zero(t, r.code, r.stderr)
 		require.Equal(t, []string{"ulrich"}, b.evaluated())

@@ -181,7 +181,7 @@ keeps its own.`,
 		ValidArgsFunction: a.completeEachHost,
 	}
 	command.Flags().StringVar(&fingerprint, "fingerprint", "", "adopt the key if it has this `FINGERPRINT`, without asking")
-	command.Flags().BoolVar(&yes, "yes", false, "adopt whatever key the machine shows, without asking")
+	command.Flags().BoolVarP(&yes, "yes", "y", false, "adopt whatever key the machine shows, without asking")
 	return command
 }
 
