@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -230,11 +231,7 @@ func (a *app) noSecret(vault *secrets.Vault, name string, err error) error {
 }
 
 func noSuchSecret(name string, names []string) error {
-	hint := "k3splan secrets list"
-	if nearest := plan.Nearest(name, names); nearest != "" {
-		hint = fmt.Sprintf("did you mean %q?", nearest)
-	}
-	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no secret %q", name), hint: hint}
+	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no secret %q", name), hint: cmp.Or(plan.DidYouMean(name, names), "k3splan secrets list")}
 }
 
 func (a *app) completeSecrets(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {

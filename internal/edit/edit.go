@@ -277,10 +277,8 @@ func (e *Edit) noHost(name string) error {
 
 // noSuch refuses a name that is not among those that there are.
 func noSuch(message, name, what string, names []string) error {
-	hint := ""
-	if nearest := plan.Nearest(name, names); nearest != "" {
-		hint = fmt.Sprintf("did you mean %q?", nearest)
-	} else if len(names) > 0 {
+	hint := plan.DidYouMean(name, names)
+	if hint == "" && len(names) > 0 {
 		hint = fmt.Sprintf("the %s are: %s", what, strings.Join(names, " "))
 	}
 	return refuse(message, hint)

@@ -278,7 +278,7 @@ func (l *loader) readAddress(r row, host *Host, cell string) {
 		var wrong *finding
 		if host.Address, wrong = parseAddress(address); wrong != nil {
 			if nearest := Nearest(address, dhcpWords); nearest != "" {
-				wrong.hint = didYouMean(address, dhcpWords)
+				wrong.hint = DidYouMean(address, dhcpWords)
 			} else if target, _ := parseTarget(address); !hasTarget && (target.Local || target.Port != 0) {
 				wrong.hint = fmt.Sprintf("where to deploy to stands behind an @: ADDRESS@%s", address)
 			}
@@ -313,7 +313,7 @@ func (l *loader) readBoot(r row, host *Host, cells hostCells) {
 	default:
 		hint := map[string]string{"uefi": `write "efi"`, "bios": `write "legacy"`, "mbr": `write "legacy"`}[cells.Boot]
 		if hint == "" {
-			hint = cmp.Or(didYouMean(cells.Boot, []string{"efi", "legacy"}), "efi or legacy; an empty cell means efi")
+			hint = cmp.Or(DidYouMean(cells.Boot, []string{"efi", "legacy"}), "efi or legacy; an empty cell means efi")
 		}
 		r.fail("boot", r.raw("boot"), "boot-unknown", "k3splan knows no such way to boot", hint)
 	}
@@ -326,7 +326,7 @@ func (l *loader) readBoot(r row, host *Host, cells hostCells) {
 			hint = fmt.Sprintf("write %q", hint)
 		}
 		r.fail("system", r.raw("system"), "system-unknown", "k3splan supports no such system",
-			cmp.Or(hint, didYouMean(host.System, systems), strings.Join(systems, " or ")))
+			cmp.Or(hint, DidYouMean(host.System, systems), strings.Join(systems, " or ")))
 	}
 }
 
@@ -403,7 +403,7 @@ func (l *loader) readContainer(r row, cells containerCells, own []string) *Conta
 		var known bool
 		if c.Role, known = roles[cells.Type]; !known {
 			words := []string{"init", "server", "agent"}
-			hint := cmp.Or(didYouMean(cells.Type, words), "init, server or agent")
+			hint := cmp.Or(DidYouMean(cells.Type, words), "init, server or agent")
 			if meant := roleSynonyms[cells.Type]; meant != "" {
 				hint = fmt.Sprintf("did you mean %q?", meant)
 			}
@@ -451,7 +451,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 		if l.hosts.complete {
 			hint := ""
 			if l.unknownHosts++; l.unknownHosts <= maxHints {
-				hint = didYouMean(hostName, l.plan.HostNames())
+				hint = DidYouMean(hostName, l.plan.HostNames())
 			}
 			r.fail("host", r.raw("host"), "host-unknown", "there is no such host in "+l.hosts.file,
 				cmp.Or(hint, "add it there, or correct the name"))

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -64,10 +65,7 @@ func (r *networkReader) readSecretStore() {
 		store.Kind = kind
 	default:
 		store.Kind = SecretUnknown
-		hint := "files, age or pass"
-		if nearest := Nearest(string(kind), SecretKinds()); nearest != "" {
-			hint = fmt.Sprintf("did you mean %q?", nearest)
-		}
+		hint := cmp.Or(DidYouMean(string(kind), SecretKinds()), "files, age or pass")
 		r.fail(secretsKey, r.keys[secretsKey], &finding{"value-invalid", "secrets are not kept in this way", hint})
 	}
 	prefix, given := r.text(passPrefixKey)

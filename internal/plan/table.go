@@ -508,7 +508,7 @@ func (t *table) takeHeader(header record) bool {
 		}
 		if nearest := Nearest(column, t.known()); nearest != "" && !seen[nearest] {
 			t.report(Warning, header.line, column, header.cells[i], "column-suspicious", "k3splan does not know this column and takes it for one of your own",
-				didYouMean(column, t.known()))
+				DidYouMean(column, t.known()))
 		}
 	}
 	return !slices.ContainsFunc(t.problems, func(p Problem) bool { return p.Code == "column-duplicate" })

@@ -2,6 +2,7 @@ package project
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -159,10 +160,7 @@ func checkK3sFolder(fsys fs.FS) plan.Problems {
 		if slices.Contains(known, name) || strings.HasPrefix(name, ".") {
 			continue
 		}
-		hint := "server.yaml and agent.yaml are read"
-		if nearest := plan.Nearest(strings.ToLower(name), known); nearest != "" {
-			hint = fmt.Sprintf("did you mean %q?", nearest)
-		}
+		hint := cmp.Or(plan.DidYouMean(strings.ToLower(name), known), "server.yaml and agent.yaml are read")
 		problems = append(problems, plan.Problem{
 			File: path.Join(k3sDir, name), Severity: plan.Warning, Code: "file-orphan", Message: "k3splan does not read this file", Hint: hint,
 		})
