@@ -495,7 +495,7 @@ func untouched(err error) error {
 	if errors.As(err, &failure) || !errors.As(err, &hinted) {
 		return err
 	}
-	return &exitError{code: exitInvalid, err: err, hint: hinted.Hint()}
+	return usageError(err)
 }
 
 // stickProgress shows progress: in one line that changes on a terminal, as a line for every tenth

@@ -110,9 +110,9 @@ func TestRackInABox(t *testing.T) {
 
 	scenario("without a terminal what is to be confirmed stops", func(t *testing.T) {
 		r := b.k3splan("deploy")
-		require.Equal(t, 1, r.code)
+		require.Equal(t, 2, r.code)
 		require.Contains(t, r.stderr, "macvlan")
-		require.Contains(t, r.stderr, "--yes confirms")
+		require.Contains(t, r.stderr, "--yes answers in advance")
 		require.Empty(t, b.evaluated())
 	})
 

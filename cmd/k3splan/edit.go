@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"k3splan/internal/diff"
 	"k3splan/internal/edit"
@@ -80,7 +78,7 @@ func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *
 	if !e.dryRun {
 		e.warnOpen(dir, tables)
 		if err := tables.Write(dir); err != nil {
-			return withCode(exitFailed, err)
+			return err
 		}
 		result.Written = true
 	}
@@ -131,7 +129,7 @@ func (e *editing) refused(err error, already plan.Problems) error {
 			e.app.say("the plan has these problems already:")
 			e.app.printProblems(e.app.stderr, already)
 		}
-		return withCode(exitInvalid, err)
+		return usageError(err)
 	}
 	return err
 }
@@ -161,18 +159,13 @@ func (e *editing) show(result edited) {
 }
 
 func (e *editing) confirm() error {
-	if !e.asks || e.yes || e.dryRun {
+	switch {
+	case !e.asks || e.dryRun:
 		return nil
+	case e.asJSON && !e.yes:
+		return nobodyToAsk() // nothing was shown
 	}
-	if e.asJSON || !term.IsTerminal(int(e.app.stdin.Fd())) {
-		return &exitError{code: exitInvalid, err: errors.New("nothing was written: there is nobody to ask whether this is right"), hint: "--yes answers in advance"}
-	}
-	fmt.Fprint(e.app.stderr, "Write this? [y/N] ")
-	answer, _ := bufio.NewReader(e.app.stdin).ReadString('\n')
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return &exitError{code: exitFailed, err: errors.New("nothing was written")}
-	}
-	return nil
+	return e.app.confirm("write this?", e.yes)
 }
 
 // warnOpen tells that a table is open in LibreOffice, which would write its own state over ours.

@@ -105,11 +105,10 @@ func (m *machines) prepare(hosts ...*plan.Host) (*sshconf.Config, error) {
 
 // refuseUnknown refuses hosts that nobody could tell from impostors: nothing was done yet.
 func refuseUnknown(hosts []*plan.Host, keys hostkeys.Keys) error {
-	err := sshconf.CheckKnown(hosts, keys)
-	if unknown := (*sshconf.UnknownKeyError)(nil); errors.As(err, &unknown) {
-		return &exitError{code: exitInvalid, err: err, hint: unknown.Hint()}
+	if err := sshconf.CheckKnown(hosts, keys); err != nil {
+		return usageError(err)
 	}
-	return err
+	return nil
 }
 
 // root runs commands as root on machines and gives what they print.

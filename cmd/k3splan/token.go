@@ -261,9 +261,9 @@ func (a *app) rotateToken(o rotation) (err error) {
 	}
 	if !o.yes {
 		a.say("%s lets the cluster take a new server token. Servers that are down now cannot start again\nbefore they get it (k3splan token push).", c.container.Name)
-		if err := a.consent("Rotate the token? Type yes: "); err != nil {
-			return err
-		}
+	}
+	if err := a.consent("rotate the token?", o.yes); err != nil {
+		return err
 	}
 	kept, err := c.vault.Retire(string(secrets.InitToken), time.Now())
 	if err != nil {
@@ -345,10 +345,8 @@ func (a *app) adoptToken(o rotation) (err error) {
 			a.say("%s is the token of the cluster already", c.initToken())
 			return nil
 		}
-		if !o.yes {
-			if err := a.consent(c.initToken() + " is another token than that of " + c.container.Name + ". Replace it? Type yes: "); err != nil {
-				return err
-			}
+		if err := a.consent(c.initToken()+" is another token than that of "+c.container.Name+": replace it?", o.yes); err != nil {
+			return err
 		}
 		kept, err := c.vault.Retire(string(secrets.InitToken), time.Now())
 		if err != nil {
