@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -220,32 +219,4 @@ func (e *editing) command(text string) string {
 		text += " -p " + shellWord(dir)
 	}
 	return text
-}
-
-// completeValues offers what the plan's hosts have already, for the value of a flag.
-func (a *app) completeValues(of func(*plan.Host) []string, more ...string) cobra.CompletionFunc {
-	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		values := slices.Clone(more)
-		if dir, err := a.dir(); err == nil {
-			p, _ := plan.Load(os.DirFS(dir))
-			for _, host := range p.Hosts {
-				values = append(values, of(host)...)
-			}
-		}
-		slices.Sort(values)
-		return slices.Compact(values), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// hostsWhere gives the names of the hosts of which something is true.
-func hostsWhere(condition func(*plan.Host) bool) func(*plan.Plan) []string {
-	return func(p *plan.Plan) []string {
-		var names []string
-		for _, host := range p.Hosts {
-			if condition(host) {
-				names = append(names, host.Name)
-			}
-		}
-		return names
-	}
 }

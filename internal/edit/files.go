@@ -156,7 +156,7 @@ func (e *Edit) Aftermath(now *plan.Plan) Aftermath {
 			}
 		}
 		if host := e.plan.Host(name); host != nil {
-			kept := slices.DeleteFunc(names(host.Containers()), func(c string) bool { return !strings.Contains(c, name) })
+			kept := slices.DeleteFunc(plan.Names(host.Containers()), func(c string) bool { return !strings.Contains(c, name) })
 			a.Kept = append(a.Kept, without(kept, gone)...)
 		}
 	}
@@ -184,7 +184,7 @@ func without(list, other []string) []string {
 
 // namesOf are the names after which files can be named: of hosts, containers, and tags ("@storage").
 func namesOf(p *plan.Plan) []string {
-	all := slices.Concat(p.HostNames(), names(p.Servers()), names(p.Agents()))
+	all := append(p.HostNames(), plan.Names(p.Containers())...)
 	for _, tag := range p.Tags() {
 		all = append(all, "@"+tag)
 	}

@@ -43,7 +43,6 @@ type Network struct {
 	// Secrets is where the secrets are kept. It is no part of the Model: no machine needs to know.
 	Secrets SecretStore
 
-	gatewayLine int
 	// places are where the keys stand (see Where)
 	places map[string]Problem
 }
