@@ -24,6 +24,7 @@ import (
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/shell"
 	"k3splan/internal/stickdata"
 )
 
@@ -241,7 +242,7 @@ func (a *app) bootStick(o stickOptions) error {
 		}
 		image := colmena.Image{File: filepath.Join(filepath.Dir(hiveFile), "installer.nix"), Host: host.Name, Netinstall: o.netinstall, Legacy: o.legacy}
 		if o.dryRun {
-			a.say("would build: nix-build %s", strings.Join(shellWords(colmena.BuildImage(image, "RESULT")), " "))
+			a.say("would build: nix-build %s", shell.Words(colmena.BuildImage(image, "RESULT")...))
 		} else {
 			built, discard, err := a.buildImage(ctx, image)
 			if err != nil {
@@ -542,12 +543,4 @@ func progressLine(p bootstick.Progress) string {
 		line += fmt.Sprintf("  %s left", p.Remaining.Round(time.Second))
 	}
 	return line
-}
-
-func shellWords(words []string) []string {
-	quoted := make([]string, len(words))
-	for i, word := range words {
-		quoted[i] = shellWord(word)
-	}
-	return quoted
 }

@@ -27,6 +27,7 @@ import (
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/shell"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -234,7 +235,7 @@ func (a *app) examineProject(ctx context.Context) []checkup {
 	}
 	in := "" // for commands that are to be called
 	if a.projectDir != "" {
-		in = " -p " + shellWord(a.projectDir)
+		in = " -p " + shell.Word(a.projectDir)
 	}
 	errs := problems.Errors()
 	c.Message = count(len(p.Plan.Hosts), "host")

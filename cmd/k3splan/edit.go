@@ -14,6 +14,7 @@ import (
 	"k3splan/internal/edit"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
+	"k3splan/internal/shell"
 )
 
 // editing is what add, remove and rename have in common.
@@ -216,7 +217,7 @@ func (e *editing) thenInstall(name string) func(string, *plan.Plan) []string {
 func (e *editing) command(text string) string {
 	text = "k3splan " + text
 	if dir := e.app.projectDir; dir != "" {
-		text += " -p " + shellWord(dir)
+		text += " -p " + shell.Word(dir)
 	}
 	return text
 }

@@ -13,6 +13,7 @@ import (
 
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/shell"
 )
 
 // dir is the project's folder: -p, or the nearest one upwards that holds plans/.
@@ -56,7 +57,7 @@ func checkProject(dir string) error {
 	}
 	wrong.err = fmt.Errorf("%s is no project: it holds no folder plans", dir)
 	if found != "" {
-		wrong.hint = "did you mean -p " + shellWord(found) + "?"
+		wrong.hint = "did you mean -p " + shell.Word(found) + "?"
 	}
 	return wrong
 }

@@ -17,6 +17,7 @@ import (
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/secrets"
+	"k3splan/internal/shell"
 )
 
 func (a *app) setupCommand() *cobra.Command {
@@ -58,7 +59,7 @@ func refuseInside() error {
 	}
 	if found, ok := project.Find(here); ok && found != here {
 		return &exitError{code: exitInvalid, err: fmt.Errorf("this is a folder of the project %s", found),
-			hint: fmt.Sprintf("to complete that: k3splan setup %s\nto make another one in this folder: k3splan setup .", shellWord(found))}
+			hint: fmt.Sprintf("to complete that: k3splan setup %s\nto make another one in this folder: k3splan setup .", shell.Word(found))}
 	}
 	return nil
 }
@@ -116,7 +117,7 @@ func (a *app) sayLeft(dir string, tables bool) error {
 	}
 	in := ""
 	if dir != "." {
-		in = " -p " + shellWord(dir)
+		in = " -p " + shell.Word(dir)
 	}
 	var steps []string
 	has := func(code, file string) bool {
@@ -129,7 +130,7 @@ func (a *app) sayLeft(dir string, tables bool) error {
 		steps = append(steps, "set the admins' password:       k3splan passwd"+in)
 	}
 	if has("ssh-key-missing", "") {
-		steps = append(steps, "bring your ssh key:             cp ~/.ssh/id_ed25519.pub "+shellWord(filepath.Join(dir, "secrets", "all.pub")))
+		steps = append(steps, "bring your ssh key:             cp ~/.ssh/id_ed25519.pub "+shell.Word(filepath.Join(dir, "secrets", "all.pub")))
 	}
 	if p.Plan.Network.Versions.NixOS.NeedsLock() && !fileExists(filepath.Join(dir, "plans", "lock.json")) {
 		steps = append(steps, "pin nixpkgs:                    k3splan update"+in)
@@ -151,12 +152,4 @@ func (a *app) sayLeft(dir string, tables bool) error {
 func fileExists(name string) bool {
 	_, err := os.Stat(name)
 	return err == nil
-}
-
-// shellWord quotes a path so that it can be pasted into a shell.
-func shellWord(text string) string {
-	if strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+~") == "" {
-		return text
-	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
