@@ -27,7 +27,6 @@ import (
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
-	"k3splan/internal/shell"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -233,10 +232,7 @@ func (a *app) examineProject(ctx context.Context) []checkup {
 		c.State, c.Message = stateBroken, err.Error()
 		return []checkup{c}
 	}
-	in := "" // for commands that are to be called
-	if a.projectDir != "" {
-		in = " -p " + shell.Word(a.projectDir)
-	}
+	in := inProject(a.projectDir)
 	errs := problems.Errors()
 	c.Message = count(len(p.Plan.Hosts), "host")
 	switch {

@@ -14,7 +14,6 @@ import (
 	"k3splan/internal/edit"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
-	"k3splan/internal/shell"
 )
 
 // editing is what add, remove and rename have in common.
@@ -215,9 +214,5 @@ func (e *editing) thenInstall(name string) func(string, *plan.Plan) []string {
 
 // command is a command of k3splan for this project, to be pasted into a shell.
 func (e *editing) command(text string) string {
-	text = "k3splan " + text
-	if dir := e.app.projectDir; dir != "" {
-		text += " -p " + shell.Word(dir)
-	}
-	return text
+	return "k3splan " + text + inProject(e.app.projectDir)
 }

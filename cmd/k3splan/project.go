@@ -57,9 +57,22 @@ func checkProject(dir string) error {
 	}
 	wrong.err = fmt.Errorf("%s is no project: it holds no folder plans", dir)
 	if found != "" {
-		wrong.hint = "did you mean -p " + shell.Word(found) + "?"
+		wrong.hint = "did you mean" + inProject(found) + "?"
 	}
 	return wrong
+}
+
+// inProject is what a command that is to be pasted needs to find the project in a folder.
+func inProject(dir string) string {
+	if dir == "" || dir == "." {
+		return ""
+	}
+	return " -p " + shell.Word(dir)
+}
+
+func fileExists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // load reads the whole project. Its problems are printed; with an error among them it fails.

@@ -115,10 +115,7 @@ func (a *app) sayLeft(dir string, tables bool) error {
 	if err != nil {
 		return err
 	}
-	in := ""
-	if dir != "." {
-		in = " -p " + shell.Word(dir)
-	}
+	in := inProject(dir)
 	var steps []string
 	has := func(code, file string) bool {
 		return slices.ContainsFunc(problems, func(p plan.Problem) bool { return p.Code == code && strings.Contains(p.File, file) })
@@ -147,9 +144,4 @@ func (a *app) sayLeft(dir string, tables bool) error {
 		a.say("  - %s", step)
 	}
 	return nil
-}
-
-func fileExists(name string) bool {
-	_, err := os.Stat(name)
-	return err == nil
 }
