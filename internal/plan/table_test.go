@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"k3splan/internal/plan/plantest"
 	"slices"
 	"strings"
 	"testing"
@@ -144,27 +145,13 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// rack gives the tables of n hosts, every third with a server, the others with an agent.
+// rack gives the tables of n hosts.
 func rack(n int) fstest.MapFS {
-	var hosts, k3s strings.Builder
-	hosts.WriteString("name,interface,ip,admin,serial,tags,rack\n")
-	k3s.WriteString("host,name,type,ip,labels\n")
-	address := func(i int) string { return fmt.Sprintf("10.%d.%d.%d", 64+i>>16, i>>8&255, i&255) }
-	for i := range n {
-		fmt.Fprintf(&hosts, "host-%d,eno1,%s,admin,serial-%d,a b,rack %d\n", i, address(2*i+2), i, i/40)
-		role := "agent"
-		if i == 0 {
-			role = "init"
-		} else if i%3 == 0 {
-			role = "server"
-		}
-		fmt.Fprintf(&k3s, "host-%d,container-%d,%s,%s,\n", i, i, role, address(2*i+3))
+	fsys := fstest.MapFS{}
+	for file, text := range plantest.Rack(n) {
+		fsys[file] = &fstest.MapFile{Data: []byte(text)}
 	}
-	return fstest.MapFS{
-		hostsFile:   {Data: []byte(hosts.String())},
-		k3sFile:     {Data: []byte(k3s.String())},
-		networkFile: {Data: []byte("netmask: 10\ngateway: 10.127.255.254\npod_cidr: 10.128.0.0/16\nservice_cidr: 10.129.0.0/16\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n")},
-	}
+	return fsys
 }
 
 func BenchmarkLoad(b *testing.B) {
