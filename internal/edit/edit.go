@@ -1,3 +1,6 @@
+// Package edit changes the CSV tables of a project in place: rows are added, removed and renamed,
+// and everything else keeps its bytes, with comments, order, separators, quotes, line ends and
+// encoding.
 package edit
 
 import (
@@ -261,17 +264,4 @@ func setAll(t *table, column, old, new string) error {
 		}
 	}
 	return nil
-}
-
-func (e *Edit) noHost(name string) error {
-	return noSuch(fmt.Sprintf("there is no host %q in the plan", name), name, "hosts", e.plan.HostNames())
-}
-
-// noSuch refuses a name that is not among those that there are.
-func noSuch(message, name, what string, names []string) error {
-	hint := plan.DidYouMean(name, names)
-	if hint == "" && len(names) > 0 {
-		hint = fmt.Sprintf("the %s are: %s", what, strings.Join(names, " "))
-	}
-	return refuse(message, hint)
 }

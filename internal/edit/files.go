@@ -15,6 +15,23 @@ import (
 	"k3splan/internal/secrets"
 )
 
+// overlay is a project in which some files have another content.
+type overlay struct {
+	fs.FS
+	files map[string][]byte
+}
+
+// ReadFile gives the other content.
+func (o overlay) ReadFile(name string) ([]byte, error) {
+	if data, ok := o.files[name]; ok {
+		return data, nil
+	}
+	if o.FS == nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return fs.ReadFile(o.FS, name)
+}
+
 // nixFolders hold the user's Nix files, named NAME.nix.
 var nixFolders = []string{"nixConfigs", "partitioning", "hardware"}
 

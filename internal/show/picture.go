@@ -341,8 +341,8 @@ type panel struct {
 	keys []string
 }
 
-// panels draws the facts about the whole; the first one is the gateway. It gives where they end.
-func (v *View) panels(x, y, width int) (groups []group, bottom int) {
+// about is what the panels say of the whole; the first one is the gateway.
+func (v *View) about() []panel {
 	n := v.Network
 	panels := []panel{
 		{"gateway", []string{n.Gateway, prefixed("DNS ", strings.Join(n.Nameservers, " "))}, []string{"gateway", "netmask", "nameservers"}},
@@ -360,9 +360,14 @@ func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 		}
 		panels = append(panels, panel{"free addresses", []string{fmt.Sprintf("%d of %d", v.Free.Number, v.Free.Of), next}, []string{"address_range"}})
 	}
+	return panels
+}
+
+// panels draws the facts about the whole, the gateway first. It gives where they end.
+func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 	const height = 2*pad + 3*lineStep
 	left, right := x, x+width
-	for i, p := range panels {
+	for i, p := range v.about() {
 		problems := slices.DeleteFunc(slices.Clone(v.Problems), func(problem plan.Problem) bool {
 			return !inNetwork(problem) || !slices.Contains(p.keys, problem.Column)
 		})
