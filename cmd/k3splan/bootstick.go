@@ -94,7 +94,7 @@ k3splan needs no root but to write to the device, and never calls sudo itself.`,
 	flags.BoolVar(&o.wipe, "wipe", false, "the stick may erase a disk that is not blank, once")
 	flags.BoolVar(&o.noSecrets, "no-secrets", false, "leave the secrets out; k3splan deploy brings them")
 	flags.StringVar(&o.force, "force-device", "", "write to a device that is no USB stick: its `NAME` as --list shows it")
-	flags.BoolVar(&o.yes, "yes", false, "do not ask; for removable USB devices only")
+	flags.BoolVar(&o.yes, "yes", false, "do not ask; for removable USB devices only, and without a short form, as it erases")
 	_ = command.MarkFlagFilename("output", "iso") // the flags exist
 	_ = command.MarkFlagFilename("image", "iso")
 	return command

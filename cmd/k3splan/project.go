@@ -146,13 +146,9 @@ func selectInto(chosen map[string]bool, p *plan.Plan, pattern string) error {
 
 // noHost is the error about a name that no host has; a container's leads to its host.
 func noHost(p *plan.Plan, name string) error {
-	for _, c := range slices.Concat(p.Servers(), p.Agents()) {
+	for _, c := range p.Containers() {
 		if strings.EqualFold(c.Name, name) {
-			kind := "server"
-			if !c.IsServer() {
-				kind = "agent"
-			}
-			return &exitError{code: exitInvalid, err: fmt.Errorf("%q is no host, but the %s of one", c.Name, kind),
+			return &exitError{code: exitInvalid, err: fmt.Errorf("%q is no host, but the %s of one", c.Name, c.Role.What()),
 				hint: fmt.Sprintf("did you mean its host, %q?", c.Host.Name)}
 		}
 	}
