@@ -95,7 +95,7 @@ func (a *app) setup(dir string) error {
 		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
 			"it with k3splan known-hosts scan HOST.")
 	}
-	if hasMade(project.SchemaFile) && !hasMade("plans/network.yaml") {
+	if hasMade(project.SchemaFile) && !hasMade(plan.NetworkFile) {
 		a.say("\nEditors complete and check plans/network.yaml if it begins with the line\n" +
 			"# yaml-language-server: $schema=network.schema.json")
 	}

@@ -112,7 +112,7 @@ func (a *app) look() (*project.Project, plan.Problems, error) {
 // ofTables gives the problems of the tables, without those of secrets, snippets and pins.
 func ofTables(problems plan.Problems) plan.Problems {
 	return slices.DeleteFunc(slices.Clone(problems), func(p plan.Problem) bool {
-		return !strings.HasPrefix(p.File, "plans/") || p.File == "plans/lock.json"
+		return !strings.HasPrefix(p.File, "plans/") || p.File == pins.File
 	})
 }
 

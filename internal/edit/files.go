@@ -216,7 +216,7 @@ type mention struct {
 }
 
 // mentionFolders hold text in which people write names of machines.
-var mentionFolders = slices.Concat(nixFolders, []string{"k3s", "manifests", "plans/network.yaml", "plans/versions.yaml", hostkeys.File})
+var mentionFolders = slices.Concat(nixFolders, []string{"k3s", "manifests", plan.NetworkFile, plan.VersionsFile, hostkeys.File})
 
 // mentions finds the lines in the user's own texts, as they are after the change, where a name stands.
 func (e *Edit) mentions(name string) []mention {

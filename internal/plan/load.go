@@ -11,17 +11,17 @@ import (
 	"github.com/gocarina/gocsv"
 )
 
-// The tables, relative to the project.
+// The files of a plan, relative to the project. VersionsFile is where versions may stand instead of in
+// NetworkFile, as the ancestor had them.
 const (
-	HostsFile = "plans/hosts.csv"
-	K3sFile   = "plans/k3s.csv"
-
-	hostsFile = HostsFile
-	k3sFile   = K3sFile
+	HostsFile    = "plans/hosts.csv"
+	K3sFile      = "plans/k3s.csv"
+	NetworkFile  = "plans/network.yaml"
+	VersionsFile = "plans/versions.yaml"
 )
 
 var hostsSchema = schema{
-	file:     hostsFile,
+	file:     HostsFile,
 	sheet:    "hosts",
 	required: []string{"name", "interface", "ip", "admin"},
 	optional: []string{"serial", "boot", "system", "tags", "mac"},
@@ -34,7 +34,7 @@ var hostsSchema = schema{
 }
 
 var k3sSchema = schema{
-	file:     k3sFile,
+	file:     K3sFile,
 	sheet:    "k3s",
 	required: []string{"host", "name", "type", "ip"},
 	optional: []string{"mac", "labels", "taints"},
@@ -107,11 +107,11 @@ type tables struct {
 }
 
 func readTables(fsys fs.FS) (tables, Problems) {
-	if _, err := fs.Stat(fsys, workbookFile); err == nil {
+	if _, err := fs.Stat(fsys, WorkbookFile); err == nil {
 		return readWorkbook(fsys)
 	}
 	if file := otherWorkbook(fsys); file != "" {
-		return noTables(file, "file-missing", "k3splan reads no spreadsheet but "+workbookFile, "save it as "+workbookFile+" (Office Open XML, Excel 2007-365)")
+		return noTables(file, "file-missing", "k3splan reads no spreadsheet but "+WorkbookFile, "save it as "+WorkbookFile+" (Office Open XML, Excel 2007-365)")
 	}
 	return tables{readTable(fsys, hostsSchema), readTable(fsys, k3sSchema), readNetworkFiles(fsys)}, nil
 }

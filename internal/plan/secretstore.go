@@ -94,7 +94,7 @@ func SetSecretStore(text []byte, store SecretStore) ([]byte, error) {
 		changed, err = setYAMLKey(changed, passPrefixKey, store.Prefix)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be edited: %w", networkFile, err)
+		return nil, fmt.Errorf("%s cannot be edited: %w", NetworkFile, err)
 	}
 	return changed, nil
 }

@@ -188,7 +188,7 @@ func newNetworkFile(dir string, to plan.SecretStore) (*networkChange, error) {
 	if _, err := os.Stat(filepath.Join(dir, plan.WorkbookFile)); err == nil {
 		return &networkChange{workbook: true}, nil
 	}
-	c := &networkChange{file: "plans/network.yaml"}
+	c := &networkChange{file: plan.NetworkFile}
 	path, err := filepath.EvalSymlinks(filepath.Join(dir, c.file))
 	if err != nil {
 		return nil, err
