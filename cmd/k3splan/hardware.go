@@ -46,6 +46,9 @@ labels define them. Before a file is replaced the difference is shown and asked 
 					failures = append(failures, fmt.Errorf("%s: %w", host.Name, err))
 				}
 			}
+			if len(failures) > 0 && len(failures) < len(hosts) {
+				return &exitError{code: exitFailed, err: errors.Join(failures...)} // 2 would mean that nothing was changed
+			}
 			return errors.Join(failures...)
 		},
 	}
