@@ -24,6 +24,7 @@ import (
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/shell"
 	"k3splan/internal/stickdata"
 )
 
@@ -93,7 +94,7 @@ k3splan needs no root but to write to the device, and never calls sudo itself.`,
 	flags.BoolVar(&o.wipe, "wipe", false, "the stick may erase a disk that is not blank, once")
 	flags.BoolVar(&o.noSecrets, "no-secrets", false, "leave the secrets out; k3splan deploy brings them")
 	flags.StringVar(&o.force, "force-device", "", "write to a device that is no USB stick: its `NAME` as --list shows it")
-	flags.BoolVar(&o.yes, "yes", false, "do not ask; for removable USB devices only")
+	flags.BoolVar(&o.yes, "yes", false, "do not ask; for removable USB devices only, and without a short form, as it erases")
 	_ = command.MarkFlagFilename("output", "iso") // the flags exist
 	_ = command.MarkFlagFilename("image", "iso")
 	return command
@@ -241,7 +242,7 @@ func (a *app) bootStick(o stickOptions) error {
 		}
 		image := colmena.Image{File: filepath.Join(filepath.Dir(hiveFile), "installer.nix"), Host: host.Name, Netinstall: o.netinstall, Legacy: o.legacy}
 		if o.dryRun {
-			a.say("would build: nix-build %s", strings.Join(shellWords(colmena.BuildImage(image, "RESULT")), " "))
+			a.say("would build: nix-build %s", shell.Words(colmena.BuildImage(image, "RESULT")...))
 		} else {
 			built, discard, err := a.buildImage(ctx, image)
 			if err != nil {
@@ -495,7 +496,7 @@ func untouched(err error) error {
 	if errors.As(err, &failure) || !errors.As(err, &hinted) {
 		return err
 	}
-	return &exitError{code: exitInvalid, err: err, hint: hinted.Hint()}
+	return usageError(err)
 }
 
 // stickProgress shows progress: in one line that changes on a terminal, as a line for every tenth
@@ -542,12 +543,4 @@ func progressLine(p bootstick.Progress) string {
 		line += fmt.Sprintf("  %s left", p.Remaining.Round(time.Second))
 	}
 	return line
-}
-
-func shellWords(words []string) []string {
-	quoted := make([]string, len(words))
-	for i, word := range words {
-		quoted[i] = shellWord(word)
-	}
-	return quoted
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/shell"
 	"k3splan/internal/stickdata"
 )
 
@@ -95,10 +96,10 @@ func (s *stickTest) typing(code int, answer string, args ...string) string {
 	s.t.Helper()
 	link := filepath.Join(s.t.TempDir(), "k3splan")
 	require.NoError(s.t, os.Symlink(os.Args[0], link))
-	words := []string{shellWord(link)}
+	words := []string{link}
 	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
 	defer cancel()
-	command := exec.CommandContext(ctx, "script", "--quiet", "--return", "--command", strings.Join(append(words, shellWords(args)...), " "), "/dev/null")
+	command := exec.CommandContext(ctx, "script", "--quiet", "--return", "--command", shell.Words(append(words, args...)...), "/dev/null")
 	command.WaitDelay = time.Second
 	in, err := command.StdinPipe()
 	require.NoError(s.t, err)

@@ -110,9 +110,9 @@ func TestRackInABox(t *testing.T) {
 
 	scenario("without a terminal what is to be confirmed stops", func(t *testing.T) {
 		r := b.k3splan("deploy")
-		require.Equal(t, 1, r.code)
+		require.Equal(t, 2, r.code)
 		require.Contains(t, r.stderr, "macvlan")
-		require.Contains(t, r.stderr, "--yes confirms")
+		require.Contains(t, r.stderr, "--yes answers in advance")
 		require.Empty(t, b.evaluated())
 	})
 
@@ -353,7 +353,7 @@ func TestRackInABox(t *testing.T) {
 		}, time.Minute, 20*time.Millisecond)
 		second := b.deploy()
 		require.Equal(t, 1, second.code)
-		require.Regexp(t, "the project is being deployed by process [0-9]+ of ", second.stderr)
+		require.Regexp(t, "the project is in use by process [0-9]+ of ", second.stderr)
 		r := b.finish(cmd, s)
 		require.Zero(t, r.code, r.stderr)
 		require.Equal(t, []string{"ulrich"}, b.evaluated())
@@ -570,7 +570,7 @@ func TestRackInABox(t *testing.T) {
 		require.Contains(t, r.stderr, "up to date")
 		b.edit("hardware/karl.nix", "nvme", "ahci")
 		r = b.k3splan("hardware", "karl")
-		require.Equal(t, 1, r.code)
+		require.Equal(t, 2, r.code, "there is nobody to ask")
 		require.Contains(t, r.stdout, "-  boot.initrd.availableKernelModules = [ \"ahci\" ];")
 		require.Contains(t, b.read("project/hardware/karl.nix"), "ahci", "nothing is replaced without an answer")
 		require.Zero(t, b.k3splan("hardware", "--yes", "karl").code)

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,7 +32,6 @@ type box struct {
 	// nixpkgs is a tarball for the real Colmena, or empty.
 	nixpkgs string
 
-	mutex sync.Mutex
 	hosts map[string]*boxHost
 }
 
@@ -201,9 +199,6 @@ func killNamespace(netns string) {
 		time.Sleep(20 * time.Millisecond)
 	}
 }
-
-// host gives a host that was added.
-func (b *box) host(name string) *boxHost { return b.hosts[name] }
 
 // add makes a machine that runs "NixOS": it has a deploy user and a system that k3splan did not make.
 func (b *box) add(name, ip string) {

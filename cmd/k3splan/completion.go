@@ -135,15 +135,34 @@ func (a *app) completeEachHost(command *cobra.Command, args []string, word strin
 
 // completeServers offers the k3s servers.
 func (a *app) completeServers(command *cobra.Command, _ []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	return a.completeName(func(p *plan.Plan) []string { return ownNames(p.Servers()) })(command, nil, word)
+	return a.completeName(func(p *plan.Plan) []string { return plan.Names(p.Servers()) })(command, nil, word)
 }
 
-func ownNames(containers []*plan.Container) []string {
-	var names []string
-	for _, container := range containers {
-		names = append(names, container.Name)
+// completeValues offers what the plan's hosts have already, for the value of a flag.
+func (a *app) completeValues(of func(*plan.Host) []string, more ...string) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		values := slices.Clone(more)
+		if p := a.planSoFar(); p != nil {
+			for _, host := range p.Hosts {
+				values = append(values, of(host)...)
+			}
+		}
+		slices.Sort(values)
+		return slices.Compact(values), nothingElse
 	}
-	return names
+}
+
+// hostsWhere gives the names of the hosts of which something is true.
+func hostsWhere(condition func(*plan.Host) bool) func(*plan.Plan) []string {
+	return func(p *plan.Plan) []string {
+		var names []string
+		for _, host := range p.Hosts {
+			if condition(host) {
+				names = append(names, host.Name)
+			}
+		}
+		return names
+	}
 }
 
 // tagsOf are the tags and roles that any host has, as they are written.
@@ -172,22 +191,14 @@ func described(p *plan.Plan, name string) cobra.Completion {
 			words[0] = host.Address.String()
 		}
 		for _, container := range host.Containers() {
-			words = append(words, role(container))
+			words = append(words, container.Role.What())
 		}
 		return cobra.CompletionWithDesc(name, strings.Join(append(words, host.Tags...), ", "))
 	}
-	for _, container := range slices.Concat(p.Servers(), p.Agents()) {
+	for _, container := range p.Containers() {
 		if container.Name == name {
-			return cobra.CompletionWithDesc(name, fmt.Sprintf("%s on %s", role(container), container.Host.Name))
+			return cobra.CompletionWithDesc(name, fmt.Sprintf("%s on %s", container.Role.What(), container.Host.Name))
 		}
 	}
 	return name
-}
-
-// role is what a container is, in the words of the tables.
-func role(container *plan.Container) string {
-	if container.Role == plan.Init {
-		return "init server"
-	}
-	return string(container.Role)
 }

@@ -71,7 +71,7 @@ generated/ is removed after success, and stays after a failure. Colmena's output
 nothing is compared, no gate waits, no receipt is written.`,
 		Example: `  k3splan deploy --dry-run
   k3splan deploy
-  k3splan deploy karl '@rack-a' -- --verbose
+  k3splan deploy karl '@storage' -- --verbose
   k3splan deploy --as root karl          # a NixOS that k3splan has not met yet`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.completeHosts,
@@ -94,7 +94,7 @@ nothing is compared, no gate waits, no receipt is written.`,
 	flags.DurationVar(&options.gatePause, "gate-pause", 2*time.Second, "how long a gate waits before it asks again")
 	_ = flags.MarkHidden("gate-pause")
 	flags.StringVar(&options.unavailable, "max-unavailable", "1", "how many `HOSTS` with agents may be away at once: a number or a per cent")
-	flags.IntVar(&options.parallel, "parallel", parallelByDefault(), "how many hosts are deployed at once where nothing of the cluster stops")
+	flags.IntVar(&options.parallel, "parallel", 0, "how many hosts are deployed at once where nothing of the cluster stops (default: as many as this machine has processors, 2 to 10)")
 	flags.StringVar(&options.as, "as", "", "log in as `USER`, root or one with sudo without password: for hosts that have no user deploy yet")
 	flags.BoolVar(&options.asJSON, "json", false, "print what became of each host as JSON")
 	return command
@@ -167,6 +167,9 @@ func (a *app) deploy(command *cobra.Command, args []string, options deployOption
 	patterns, d.extra = splitArgs(command, args)
 	if d.as != "" && len(patterns) == 0 {
 		return usageError(errors.New("--as needs the names of the hosts that it is for"))
+	}
+	if !command.Flags().Changed("parallel") {
+		d.parallel = parallelByDefault()
 	}
 	if d.parallel < 1 || d.gateTimeout <= 0 {
 		return usageError(errors.New("--parallel and --gate-timeout must be above zero"))
@@ -614,8 +617,7 @@ func requirePins(p *project.Project) error {
 func (a *app) findColmena(file string) (program string, err error) {
 	program, err = colmena.Find(context.Background(), filepath.Join(filepath.Dir(file), "sources.nix"), a.stderr)
 	if missing := (*colmena.MissingError)(nil); errors.As(err, &missing) {
-		return "", &exitError{code: exitFailed, err: fmt.Errorf("%w; the hive is rendered at %s", err, file),
-			hint: "install Nix (https://nixos.org/download) or Colmena (nix-env -iA nixpkgs.colmena)"}
+		return "", fmt.Errorf("%w; the hive is rendered at %s", err, file)
 	}
 	return program, err
 }

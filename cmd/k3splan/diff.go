@@ -41,9 +41,6 @@ tables are compared: what your snippets, manifests, options of k3s and pins chan
 		Args:              usageArgs(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: a.completeRevisions,
 		RunE: func(command *cobra.Command, args []string) error {
-			if asJSON && format != "text" {
-				return usageError(fmt.Errorf("--json and --format %s exclude each other", format))
-			}
 			changes, err := a.changesSince(command.Context(), args)
 			switch {
 			case err != nil:
@@ -133,19 +130,9 @@ func otherTables(ctx context.Context, dir, name string, maybeFolder bool) (fsys 
 		return nil, "", &exitError{code: exitInvalid, err: fmt.Errorf("%q is no revision of the project, and no folder with plans/ in it", name),
 			hint: "git log --oneline -- plans shows the revisions"}
 	case err != nil:
-		return nil, "", withCode(exitInvalid, err)
+		return nil, "", usageError(err)
 	}
 	return fsys, name + ":", nil
-}
-
-// withCode gives an error its exit code and keeps its hint.
-func withCode(code int, err error) error {
-	hint := ""
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		hint = hinted.Hint()
-	}
-	return &exitError{code: code, err: err, hint: hint}
 }
 
 // printChanges prints a line for each change, and what is to be done besides below it.

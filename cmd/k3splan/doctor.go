@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -232,10 +229,7 @@ func (a *app) examineProject(ctx context.Context) []checkup {
 		c.State, c.Message = stateBroken, err.Error()
 		return []checkup{c}
 	}
-	in := "" // for commands that are to be called
-	if a.projectDir != "" {
-		in = " -p " + shellWord(a.projectDir)
-	}
+	in := inProject(a.projectDir)
 	errs := problems.Errors()
 	c.Message = count(len(p.Plan.Hosts), "host")
 	switch {
@@ -349,15 +343,13 @@ func examineSchema(dir string) []checkup {
 
 // examineBuilders looks for somebody who builds for each platform of the plan.
 func examineBuilders(ctx context.Context, p *plan.Plan) (checks []checkup) {
-	own, err := colmena.Output(ctx, colmena.Command{Program: "nix-instantiate", Args: []string{"--eval", "-E", "builtins.currentSystem"}})
+	builds, err := colmena.Platforms(ctx)
 	if missing := (*colmena.MissingError)(nil); errors.As(err, &missing) {
 		return nil // told already
 	} else if err != nil {
 		return []checkup{{Name: "nix", State: stateBroken, Message: firstLine(err.Error()), NeededFor: []string{"build", "deploy", "boot-stick"},
 			Hint: "nix-instantiate --eval -E builtins.currentSystem, to see more; is Nix's daemon running?"}}
 	}
-	builds := []string{strings.Trim(strings.TrimSpace(own), `"`)}
-	builds = append(builds, foreignBuilders(ctx)...)
 	seen := map[string]bool{}
 	for _, host := range p.Hosts {
 		if seen[host.System] {
@@ -372,40 +364,4 @@ func examineBuilders(ctx context.Context, p *plan.Plan) (checks []checkup) {
 		checks = append(checks, c)
 	}
 	return checks
-}
-
-// foreignBuilders are the platforms for which Nix builds beside the machine's own, by emulation or
-// on other machines.
-func foreignBuilders(ctx context.Context) []string {
-	type setting struct{ Value json.RawMessage }
-	var settings map[string]setting
-	for _, ask := range [][]string{{"config", "show", "--json"}, {"show-config", "--json"}} {
-		out, err := colmena.Output(ctx, colmena.Command{Program: "nix",
-			Args: append([]string{"--extra-experimental-features", "nix-command"}, ask...), Stderr: io.Discard})
-		if err == nil && json.Unmarshal([]byte(out), &settings) == nil {
-			break
-		}
-	}
-	var platforms []string
-	_ = json.Unmarshal(settings["extra-platforms"].Value, &platforms) // none of them, if it is not there
-	var builders string
-	_ = json.Unmarshal(settings["builders"].Value, &builders)
-	for _, line := range strings.FieldsFunc(builders, func(c rune) bool { return c == '\n' || c == ';' }) {
-		line = strings.TrimSpace(line)
-		if file, found := strings.CutPrefix(line, "@"); found {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				continue
-			}
-			line = string(text)
-		}
-		for machine := range strings.Lines(line) {
-			// STORE PLATFORM,PLATFORM …
-			if words := strings.Fields(machine); len(words) > 1 && !strings.HasPrefix(words[0], "#") {
-				platforms = append(platforms, strings.Split(words[1], ",")...)
-			}
-		}
-	}
-	slices.Sort(platforms)
-	return slices.Compact(platforms)
 }

@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"k3splan/internal/diff"
 	"k3splan/internal/edit"
@@ -80,7 +77,7 @@ func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *
 	if !e.dryRun {
 		e.warnOpen(dir, tables)
 		if err := tables.Write(dir); err != nil {
-			return withCode(exitFailed, err)
+			return err
 		}
 		result.Written = true
 	}
@@ -131,7 +128,7 @@ func (e *editing) refused(err error, already plan.Problems) error {
 			e.app.say("the plan has these problems already:")
 			e.app.printProblems(e.app.stderr, already)
 		}
-		return withCode(exitInvalid, err)
+		return usageError(err)
 	}
 	return err
 }
@@ -161,18 +158,13 @@ func (e *editing) show(result edited) {
 }
 
 func (e *editing) confirm() error {
-	if !e.asks || e.yes || e.dryRun {
+	switch {
+	case !e.asks || e.dryRun:
 		return nil
+	case e.asJSON && !e.yes:
+		return nobodyToAsk() // nothing was shown
 	}
-	if e.asJSON || !term.IsTerminal(int(e.app.stdin.Fd())) {
-		return &exitError{code: exitInvalid, err: errors.New("nothing was written: there is nobody to ask whether this is right"), hint: "--yes answers in advance"}
-	}
-	fmt.Fprint(e.app.stderr, "Write this? [y/N] ")
-	answer, _ := bufio.NewReader(e.app.stdin).ReadString('\n')
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return &exitError{code: exitFailed, err: errors.New("nothing was written")}
-	}
-	return nil
+	return e.app.confirm("write this?", e.yes)
 }
 
 // warnOpen tells that a table is open in LibreOffice, which would write its own state over ours.
@@ -222,37 +214,5 @@ func (e *editing) thenInstall(name string) func(string, *plan.Plan) []string {
 
 // command is a command of k3splan for this project, to be pasted into a shell.
 func (e *editing) command(text string) string {
-	text = "k3splan " + text
-	if dir := e.app.projectDir; dir != "" {
-		text += " -p " + shellWord(dir)
-	}
-	return text
-}
-
-// completeValues offers what the plan's hosts have already, for the value of a flag.
-func (a *app) completeValues(of func(*plan.Host) []string, more ...string) cobra.CompletionFunc {
-	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		values := slices.Clone(more)
-		if dir, err := a.dir(); err == nil {
-			p, _ := plan.Load(os.DirFS(dir))
-			for _, host := range p.Hosts {
-				values = append(values, of(host)...)
-			}
-		}
-		slices.Sort(values)
-		return slices.Compact(values), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// hostsWhere gives the names of the hosts of which something is true.
-func hostsWhere(condition func(*plan.Host) bool) func(*plan.Plan) []string {
-	return func(p *plan.Plan) []string {
-		var names []string
-		for _, host := range p.Hosts {
-			if condition(host) {
-				names = append(names, host.Name)
-			}
-		}
-		return names
-	}
+	return "k3splan " + text + inProject(e.app.projectDir)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"github.com/aymanbagabas/go-udiff"
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"k3splan/internal/colmena"
 	"k3splan/internal/plan"
@@ -47,6 +45,9 @@ labels define them. Before a file is replaced the difference is shown and asked 
 				if err := a.hardware(p, host, as, yes); err != nil {
 					failures = append(failures, fmt.Errorf("%s: %w", host.Name, err))
 				}
+			}
+			if len(failures) > 0 && len(failures) < len(hosts) {
+				return &exitError{code: exitFailed, err: errors.Join(failures...)} // 2 would mean that nothing was changed
 			}
 			return errors.Join(failures...)
 		},
@@ -108,21 +109,5 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	a.say("wrote %s", name)
-	return nil
-}
-
-// confirm asks a question on the terminal.
-func (a *app) confirm(question string, yes bool) error {
-	if yes {
-		return nil
-	}
-	if !term.IsTerminal(int(a.stdin.Fd())) {
-		return &exitError{code: exitFailed, err: errors.New("this is to be confirmed, and there is no terminal to ask on; nothing was changed"), hint: "--yes confirms"}
-	}
-	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(a.stdin).ReadString('\n')
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return &exitError{code: exitFailed, err: errors.New("not confirmed; nothing was changed")}
-	}
 	return nil
 }

@@ -66,12 +66,23 @@ func TestExamples(t *testing.T) {
 					requireReadable(t, script)
 					continue
 				}
-				out, err := shell(t, project, script).CombinedOutput()
+				out, err := inShell(t, project, script).CombinedOutput()
 				require.NoError(t, err, "%s\n%s", line, out)
 			}
 			require.NotZero(t, ran)
 		})
 	}
+}
+
+// The pages of one program are the same on every machine, however many processors it has.
+func TestManPagesTellNoMachine(t *testing.T) {
+	for _, command := range commands() {
+		if parallel := command.Flags().Lookup("parallel"); parallel != nil {
+			require.Equal(t, "0", parallel.DefValue)
+			return
+		}
+	}
+	t.Fatal("no command has --parallel")
 }
 
 // Whatever a help says, it fits into the terminal; only examples must stay whole.
@@ -132,20 +143,20 @@ func exampleProject(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "rack")
 	require.NoError(t, os.CopyFS(dir, os.DirFS(filepath.Join("..", "..", "examples", "rack"))))
-	out, err := shell(t, dir, "cd "+dir+" && k3splan setup").CombinedOutput()
+	out, err := inShell(t, dir, "cd "+dir+" && k3splan setup").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets", "all.pub"), []byte(testKey), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets", "passwd"), []byte(testHash), 0o600))
 	if _, err := exec.LookPath("git"); err == nil {
-		out, err := shell(t, dir, "cd "+dir+" && git init -q && git add . && git -c user.name=t -c user.email=t@example.org commit -qm rack && git tag v1.0 && git update-ref refs/remotes/origin/main HEAD").CombinedOutput()
+		out, err := inShell(t, dir, "cd "+dir+" && git init -q && git add . && git -c user.name=t -c user.email=t@example.org commit -qm rack && git tag v1.0 && git update-ref refs/remotes/origin/main HEAD").CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}
 	return dir
 }
 
-// shell runs a script in a fresh copy of a project, with stand-ins for programs that would reach
+// inShell runs a script in a fresh copy of a project, with stand-ins for programs that would reach
 // out: colmena succeeds, pass shows a password.
-func shell(t *testing.T, project, script string) *exec.Cmd {
+func inShell(t *testing.T, project, script string) *exec.Cmd {
 	t.Helper()
 	home := t.TempDir()
 	bin := filepath.Join(home, "bin")
@@ -307,7 +318,7 @@ func TestCompletion(t *testing.T) {
 				}
 				file := filepath.Join(t.TempDir(), "complete")
 				require.NoError(t, os.WriteFile(file, []byte(script), 0o600))
-				run := shell(t, project, shellName+" "+file+" 'k3splan "+test.line+"'")
+				run := inShell(t, project, shellName+" "+file+" 'k3splan "+test.line+"'")
 				out, err := run.Output()
 				require.NoError(t, err)
 				got := strings.Fields(string(out))
@@ -324,13 +335,13 @@ func TestCompletionOfAWorkbook(t *testing.T) {
 	intoWorkbook(t, workbook)
 	for _, line := range []string{"deploy ''", "remove server ''", "kubeconfig --server ''", "add host x --interface ''"} {
 		complete := func(project string) string {
-			out, err := shell(t, project, "k3splan __complete "+line).Output()
+			out, err := inShell(t, project, "k3splan __complete "+line).Output()
 			require.NoError(t, err)
 			return string(out)
 		}
 		require.Equal(t, complete(tables), complete(workbook), line)
 	}
-	out, err := shell(t, workbook, "k3splan doctor || true").Output()
+	out, err := inShell(t, workbook, "k3splan doctor || true").Output()
 	require.NoError(t, err)
 	require.Regexp(t, `(?m)^ok +project +5 hosts +for`, string(out))
 }

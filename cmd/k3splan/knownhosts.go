@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/term"
 
 	"k3splan/internal/colmena"
 	"k3splan/internal/hostkeys"
@@ -181,7 +179,7 @@ keeps its own.`,
 		ValidArgsFunction: a.completeEachHost,
 	}
 	command.Flags().StringVar(&fingerprint, "fingerprint", "", "adopt the key if it has this `FINGERPRINT`, without asking")
-	command.Flags().BoolVar(&yes, "yes", false, "adopt whatever key the machine shows, without asking")
+	command.Flags().BoolVarP(&yes, "yes", "y", false, "adopt whatever key the machine shows, without asking")
 	return command
 }
 
@@ -210,8 +208,8 @@ func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 		if fingerprint != key.Fingerprint() && "SHA256:"+fingerprint != key.Fingerprint() {
 			return fmt.Errorf("%s has another key than %s; nothing was changed", host.Name, fingerprint)
 		}
-	case !yes:
-		if err := a.consent("Is this the machine's own fingerprint? Type yes: "); err != nil {
+	default:
+		if err := a.consent("is this the machine's own fingerprint?", yes); err != nil {
 			return err
 		}
 	}
@@ -227,19 +225,6 @@ func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 		a.say("the key that k3splan had made is in %s now", vault.At(kept))
 	}
 	a.say("%s is known by it in %s, which belongs in git", host.Name, hostkeys.File)
-	return nil
-}
-
-// consent asks on the terminal; only "yes" is consent.
-func (a *app) consent(question string) error {
-	if !term.IsTerminal(int(a.stdin.Fd())) {
-		return &exitError{code: exitInvalid, err: errors.New("there is no terminal to ask on; nothing was changed"), hint: "--yes answers in advance"}
-	}
-	fmt.Fprint(a.stderr, question)
-	answer, err := bufio.NewReader(a.stdin).ReadString('\n')
-	if err != nil || strings.TrimSpace(answer) != "yes" {
-		return errors.New("not confirmed; nothing was changed")
-	}
 	return nil
 }
 

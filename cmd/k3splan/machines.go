@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"k3splan/internal/colmena"
@@ -69,30 +70,24 @@ func (m *machines) hosts(patterns []string) ([]*plan.Host, error) {
 	return selectHosts(m.plan, patterns)
 }
 
-// server finds a k3s server by its own name or its host's; "" means all, the init server first.
+// servers finds a k3s server by its own name or its host's; "" means all, the init server first.
 func (m *machines) servers(name string) ([]*plan.Container, error) {
 	servers := m.plan.Servers()
 	if len(servers) == 0 {
 		return nil, &exitError{code: exitInvalid, err: errors.New("the plan has no k3s server"), hint: m.plan.Tables.K3s + " lists them"}
 	}
 	if name == "" {
-		if init := m.plan.InitServer(); init != nil {
-			for i, server := range servers {
-				if server == init {
-					servers[0], servers[i] = servers[i], servers[0]
-				}
-			}
+		if i := slices.Index(servers, m.plan.InitServer()); i > 0 {
+			servers = slices.Concat(servers[i:i+1], servers[:i], servers[i+1:])
 		}
 		return servers, nil
 	}
-	var known []string
 	for _, server := range servers {
 		if name := strings.ToLower(name); name == server.Name || name == server.Host.Name {
 			return []*plan.Container{server}, nil
 		}
-		known = append(known, server.Name)
 	}
-	return nil, noSuch("server", name, known, "")
+	return nil, noSuch("server", name, plan.Names(servers), "")
 }
 
 // prepare lets ssh know the machines. What it gives is to be closed.
@@ -105,11 +100,10 @@ func (m *machines) prepare(hosts ...*plan.Host) (*sshconf.Config, error) {
 
 // refuseUnknown refuses hosts that nobody could tell from impostors: nothing was done yet.
 func refuseUnknown(hosts []*plan.Host, keys hostkeys.Keys) error {
-	err := sshconf.CheckKnown(hosts, keys)
-	if unknown := (*sshconf.UnknownKeyError)(nil); errors.As(err, &unknown) {
-		return &exitError{code: exitInvalid, err: err, hint: unknown.Hint()}
+	if err := sshconf.CheckKnown(hosts, keys); err != nil {
+		return usageError(err)
 	}
-	return err
+	return nil
 }
 
 // root runs commands as root on machines and gives what they print.

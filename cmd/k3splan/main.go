@@ -141,10 +141,22 @@ func version() string {
 	if info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" {
-			return "devel " + setting.Value[:min(12, len(setting.Value))]
-		}
+	if revision := buildSetting("vcs.revision"); revision != "" {
+		return "devel " + revision[:min(12, len(revision))]
 	}
 	return "devel"
+}
+
+// buildSetting is what go build has noted of the commit, "" where it could not.
+func buildSetting(key string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == key {
+			return setting.Value
+		}
+	}
+	return ""
 }

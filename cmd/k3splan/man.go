@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -46,17 +45,11 @@ be. man finds them in a folder man1 below one of its own (manpath shows those).`
 
 // buildTime is when the program's commit was made: the pages of one program are the same every day.
 func buildTime() time.Time {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, setting := range info.Settings {
-			if setting.Key != "vcs.time" {
-				continue
-			}
-			if t, err := time.Parse(time.RFC3339, setting.Value); err == nil {
-				return t.UTC()
-			}
-		}
+	t, err := time.Parse(time.RFC3339, buildSetting("vcs.time"))
+	if err != nil {
+		t = time.Unix(0, 0)
 	}
-	return time.Unix(0, 0).UTC()
+	return t.UTC()
 }
 
 // withChildren are a command and all below it.
@@ -105,17 +98,34 @@ var (
 // manPage gives the page of a command in the macros of man(7).
 func manPage(command *cobra.Command, date string) string {
 	var p strings.Builder
-	section := func(title string) { fmt.Fprintf(&p, ".SH %s\n", title) }
-	list := func(title string, rows [][2]string) {
-		section(title)
-		for _, row := range rows {
-			fmt.Fprintf(&p, ".TP\n\\fB%s\\fP\n%s", roffWords(row[0]), paragraph(row[1]))
+	section := func(title, text string) {
+		if text != "" {
+			fmt.Fprintf(&p, ".SH %s\n%s", title, text)
 		}
 	}
 	fmt.Fprintf(&p, ".TH %s 1 %s \"k3splan\" \"k3splan\"\n", roffWords(strings.ToUpper(pageName(command))), date)
-	section("NAME")
-	p.WriteString(paragraph(pageName(command) + " - " + command.Short))
-	section("SYNOPSIS")
+	section("NAME", paragraph(pageName(command)+" - "+command.Short))
+	section("SYNOPSIS", synopsis(command))
+	section("DESCRIPTION", roffText(cmp.Or(command.Long, command.Short)))
+	section("COMMANDS", subcommands(command))
+	command.InitDefaultHelpFlag()
+	command.InitDefaultVersionFlag()
+	section("OPTIONS", roffList(flagRows(command.LocalFlags()), bold))
+	section("GLOBAL OPTIONS", roffList(flagRows(command.InheritedFlags()), bold))
+	if !strings.Contains(strings.ToLower(command.Long), "exit code") { // else it has others
+		section("EXIT STATUS", roffList(exitStatus, bold))
+	}
+	if !command.HasParent() {
+		section("ENVIRONMENT", roffList(environment, bold))
+		section("FILES", "Of a project, in its folder:\n"+roffList(projectFiles, italic))
+	}
+	section("EXAMPLES", roffText(command.Example))
+	section("SEE ALSO", strings.Join(seeAlso(command), ",\n")+"\n")
+	return p.String()
+}
+
+// synopsis are the forms in which a command is called.
+func synopsis(command *cobra.Command) string {
 	_, arguments, _ := strings.Cut(command.Use, " ")
 	forms := []string{strings.TrimSpace(arguments + " [flags]")}
 	if command.HasSubCommands() {
@@ -125,62 +135,51 @@ func manPage(command *cobra.Command, date string) string {
 		forms = forms[1:]
 	}
 	for i, form := range forms {
-		forms[i] = fmt.Sprintf("\\fB%s\\fP %s\n", roffWords(command.CommandPath()), roffWords(form))
+		forms[i] = bold(command.CommandPath()) + " " + roffWords(form) + "\n"
 	}
-	p.WriteString(strings.Join(forms, ".br\n"))
-	section("DESCRIPTION")
-	p.WriteString(roffText(cmp.Or(command.Long, command.Short)))
-	if children := command.Commands(); len(children) > 0 {
-		section("COMMANDS")
-		group := ""
-		for _, child := range children {
-			if child.GroupID != group {
-				group = child.GroupID
-				fmt.Fprintf(&p, ".SS %s\n", roffWords(group))
-			}
-			fmt.Fprintf(&p, ".TP\n\\fB%s\\fP(1)\n%s", roffWords(pageName(child)), paragraph(child.Short))
+	return strings.Join(forms, ".br\n")
+}
+
+// subcommands are what is below a command, in their groups.
+func subcommands(command *cobra.Command) string {
+	var p strings.Builder
+	group := ""
+	for _, child := range command.Commands() {
+		if child.GroupID != group {
+			group = child.GroupID
+			fmt.Fprintf(&p, ".SS %s\n", roffWords(group))
 		}
+		fmt.Fprintf(&p, ".TP\n%s(1)\n%s", bold(pageName(child)), paragraph(child.Short))
 	}
-	command.InitDefaultHelpFlag()
-	command.InitDefaultVersionFlag()
-	if rows := flagRows(command.LocalFlags()); len(rows) > 0 {
-		list("OPTIONS", rows)
-	}
-	if rows := flagRows(command.InheritedFlags()); len(rows) > 0 {
-		list("GLOBAL OPTIONS", rows)
-	}
-	if !strings.Contains(strings.ToLower(command.Long), "exit code") { // else it has others
-		list("EXIT STATUS", exitStatus)
-	}
-	if !command.HasParent() {
-		list("ENVIRONMENT", environment)
-		section("FILES")
-		p.WriteString("Of a project, in its folder:\n")
-		for _, row := range projectFiles {
-			fmt.Fprintf(&p, ".TP\n\\fI%s\\fP\n%s", roffWords(row[0]), paragraph(row[1]))
-		}
-	}
-	section("EXAMPLES")
-	p.WriteString(roffText(command.Example))
-	section("SEE ALSO")
-	var related []string
-	if parent := command.Parent(); parent != nil {
-		related = append(related, pageName(parent))
-		for _, sibling := range parent.Commands() {
-			if sibling != command && sibling.GroupID == command.GroupID {
-				related = append(related, pageName(sibling))
-			}
-		}
-	}
-	for i, page := range related {
-		related[i] = fmt.Sprintf(`\fB%s\fP(1)`, roffWords(page))
-	}
-	if !command.HasParent() {
-		related = []string{`\fBcolmena\fP(1)`, `\fBnix\-build\fP(1)`, `\fBssh_config\fP(5)`}
-	}
-	p.WriteString(strings.Join(related, ",\n") + "\n")
 	return p.String()
 }
+
+// seeAlso are the pages of the command above, and of those beside it that have a similar purpose.
+func seeAlso(command *cobra.Command) []string {
+	parent := command.Parent()
+	if parent == nil {
+		return []string{bold("colmena") + "(1)", bold("nix-build") + "(1)", bold("ssh_config") + "(5)"}
+	}
+	related := []string{bold(pageName(parent)) + "(1)"}
+	for _, sibling := range parent.Commands() {
+		if sibling != command && sibling.GroupID == command.GroupID {
+			related = append(related, bold(pageName(sibling))+"(1)")
+		}
+	}
+	return related
+}
+
+// roffList sets terms and what they mean.
+func roffList(rows [][2]string, style func(string) string) string {
+	var p strings.Builder
+	for _, row := range rows {
+		fmt.Fprintf(&p, ".TP\n%s\n%s", style(row[0]), paragraph(row[1]))
+	}
+	return p.String()
+}
+
+func bold(text string) string   { return `\fB` + roffWords(text) + `\fP` }
+func italic(text string) string { return `\fI` + roffWords(text) + `\fP` }
 
 // flagRows are flags with their usage.
 func flagRows(flags *pflag.FlagSet) (rows [][2]string) {

@@ -1,22 +1,15 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/base64"
-	"encoding/pem"
 	"fmt"
-	"math/big"
+	"k3splan/internal/kubeconfig/kubeconfigtest"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -178,86 +171,17 @@ func waitFor(ts *testscript.TestScript, address string) {
 	ts.Fatalf("nothing listens at %s", address)
 }
 
-// kubeAPI is the program `kubeapi ADDRESS DIR`: it makes a CA and an administrator's certificate,
-// writes the kubeconfig that k3s would write to DIR/k3s.yaml, and serves /version at the address to
-// whoever has a certificate of that CA.
+// kubeAPI is the program `kubeapi ADDRESS DIR`: it makes a cluster's CA, writes the kubeconfig that k3s
+// would write to DIR/k3s.yaml, and serves /version at the address to whoever has a certificate of that CA.
 func kubeAPI() {
 	address, dir := os.Args[1], os.Args[2]
-	ca, caKey := certificate("ca", nil, nil, nil)
-	server, serverKey := certificate("server", ca, caKey, net.ParseIP(strings.Split(address, ":")[0]))
-	admin, adminKey := certificate("admin", ca, caKey, nil)
-	data := func(pem []byte) string { return base64.StdEncoding.EncodeToString(pem) }
-	config := fmt.Sprintf(`apiVersion: v1
-clusters:
-- cluster:
-    certificate-authority-data: %s
-    server: https://127.0.0.1:6443
-  name: default
-contexts:
-- context:
-    cluster: default
-    user: default
-  name: default
-current-context: default
-kind: Config
-preferences: {}
-users:
-- name: default
-  user:
-    client-certificate-data: %s
-    client-key-data: %s
-`, data(certPEM(ca)), data(certPEM(admin)), data(keyPEM(adminKey)))
-	must(os.WriteFile(filepath.Join(dir, "k3s.yaml"), []byte(config), 0o644))
-	pool := x509.NewCertPool()
-	pool.AddCert(ca)
-	listener, err := tls.Listen("tcp", address, &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{server.Raw}, PrivateKey: serverKey}},
-		ClientAuth:   tls.VerifyClientCertIfGiven, ClientCAs: pool,
-	})
+	ca := kubeconfigtest.NewAuthority()
+	must(os.WriteFile(filepath.Join(dir, "k3s.yaml"), []byte(ca.K3sYAML("6443")), 0o644))
+	host, _, err := net.SplitHostPort(address)
 	must(err)
-	must(http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case len(r.TLS.PeerCertificates) == 0:
-			http.Error(w, `{"kind":"Status","code":401}`, http.StatusUnauthorized)
-		case r.URL.Path == "/version":
-			fmt.Fprint(w, `{"major":"1","minor":"31","gitVersion":"v1.31.14+k3s1"}`)
-		default:
-			http.NotFound(w, r)
-		}
-	})))
-}
-
-func certificate(name string, parent *x509.Certificate, parentKey *ecdsa.PrivateKey, ip net.IP) (*x509.Certificate, *ecdsa.PrivateKey) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	listener, err := tls.Listen("tcp", address, ca.TLS(&x509.Certificate{IPAddresses: []net.IP{net.ParseIP(host)}}))
 	must(err)
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	must(err)
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: parent == nil,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	if ip != nil {
-		template.IPAddresses = []net.IP{ip}
-	}
-	if parent == nil {
-		parent, parentKey = template, key
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
-	must(err)
-	made, err := x509.ParseCertificate(raw)
-	must(err)
-	return made, key
-}
-
-func certPEM(c *x509.Certificate) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
-}
-
-func keyPEM(k *ecdsa.PrivateKey) []byte {
-	raw, err := x509.MarshalECPrivateKey(k)
-	must(err)
-	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})
+	must(http.Serve(listener, http.HandlerFunc(kubeconfigtest.Answer)))
 }
 
 func must(err error) {

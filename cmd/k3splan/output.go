@@ -43,7 +43,23 @@ type exitError struct {
 
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
-func (e *exitError) Hint() string  { return e.hint }
+
+// Hint is the error's own, or else that of the one that it wraps.
+func (e *exitError) Hint() string {
+	if e.hint != "" {
+		return e.hint
+	}
+	return hintOf(e.err)
+}
+
+// hintOf is the hint of the first error of a chain that has one, or "".
+func hintOf(err error) string {
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		return hinted.Hint()
+	}
+	return ""
+}
 
 // invalid says that the project is not in order; its problems were printed.
 func invalid() error {
@@ -52,7 +68,7 @@ func invalid() error {
 
 // fail prints an error and gives the exit code.
 func (a *app) fail(command *cobra.Command, err error) int {
-	code, hint := exitFailed, ""
+	code, hint := exitFailed, hintOf(err)
 	var exit *exitError
 	if errors.As(err, &exit) {
 		if exit.quiet {
@@ -61,10 +77,6 @@ func (a *app) fail(command *cobra.Command, err error) int {
 		code = exit.code
 	}
 	fmt.Fprintf(a.stderr, "%s %v\n", a.paint(a.stderr, red, "k3splan: error:"), err)
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		hint = hinted.Hint()
-	}
 	if hint == "" && code == exitInvalid {
 		hint = command.CommandPath() + " --help"
 	}

@@ -13,6 +13,7 @@ import (
 
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/shell"
 )
 
 // dir is the project's folder: -p, or the nearest one upwards that holds plans/.
@@ -56,9 +57,22 @@ func checkProject(dir string) error {
 	}
 	wrong.err = fmt.Errorf("%s is no project: it holds no folder plans", dir)
 	if found != "" {
-		wrong.hint = "did you mean -p " + shellWord(found) + "?"
+		wrong.hint = "did you mean" + inProject(found) + "?"
 	}
 	return wrong
+}
+
+// inProject is what a command that is to be pasted needs to find the project in a folder.
+func inProject(dir string) string {
+	if dir == "" || dir == "." {
+		return ""
+	}
+	return " -p " + shell.Word(dir)
+}
+
+func fileExists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // load reads the whole project. Its problems are printed; with an error among them it fails.
@@ -132,13 +146,9 @@ func selectInto(chosen map[string]bool, p *plan.Plan, pattern string) error {
 
 // noHost is the error about a name that no host has; a container's leads to its host.
 func noHost(p *plan.Plan, name string) error {
-	for _, c := range slices.Concat(p.Servers(), p.Agents()) {
+	for _, c := range p.Containers() {
 		if strings.EqualFold(c.Name, name) {
-			kind := "server"
-			if !c.IsServer() {
-				kind = "agent"
-			}
-			return &exitError{code: exitInvalid, err: fmt.Errorf("%q is no host, but the %s of one", c.Name, kind),
+			return &exitError{code: exitInvalid, err: fmt.Errorf("%q is no host, but the %s of one", c.Name, c.Role.What()),
 				hint: fmt.Sprintf("did you mean its host, %q?", c.Host.Name)}
 		}
 	}

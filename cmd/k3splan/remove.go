@@ -59,7 +59,7 @@ there, too: kubectl delete node NAME.`
 	}
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
-		return e.run(func(tables *edit.Edit) error { return tables.RemoveContainer(args[0], role == plan.Agent) }, e.thenDeploy)
+		return e.run(func(tables *edit.Edit) error { return tables.RemoveContainer(role, args[0]) }, e.thenDeploy)
 	}
 	return command
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"slices"
-
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/edit"
@@ -33,10 +31,4 @@ they are renamed by themselves. Where else the old name stands in your files is 
 }
 
 // namesOf are the names of all hosts and containers.
-func namesOf(p *plan.Plan) []string {
-	names := p.HostNames()
-	for _, c := range slices.Concat(p.Servers(), p.Agents()) {
-		names = append(names, c.Name)
-	}
-	return names
-}
+func namesOf(p *plan.Plan) []string { return append(p.HostNames(), plan.Names(p.Containers())...) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -69,7 +70,7 @@ func interruptible() (ctx context.Context, stop func()) {
 	return ctx, func() { signal.Stop(signals); cancel(context.Canceled) }
 }
 
-// lockProject lets one deployment run at a time.
+// lockProject lets one command at a time change the hosts.
 func lockProject(dir string) (unlock func(), err error) {
 	own := filepath.Join(dir, ownDir)
 	if err := os.MkdirAll(own, 0o700); err != nil {
@@ -87,7 +88,7 @@ func lockProject(dir string) (unlock func(), err error) {
 		if who == "" {
 			who = "another k3splan"
 		}
-		return nil, &exitError{code: exitFailed, err: fmt.Errorf("the project is being deployed by %s", who), hint: "wait until it has ended"}
+		return nil, &exitError{code: exitFailed, err: fmt.Errorf("the project is in use by %s", who), hint: "wait until it has ended"}
 	}
 	host, _ := os.Hostname()
 	who := fmt.Sprintf("process %d of %s on %s, since %s\n", os.Getpid(), userName(), host, time.Now().Format("15:04:05"))
@@ -139,6 +140,11 @@ func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.H
 	for _, host := range asked {
 		if s.secrets[host.Name], err = fingerprint.ReadSecrets(ctx, p.Dir, hive.Secrets(p, host), read); err != nil {
 			return nil, err
+		}
+	}
+	if slices.ContainsFunc(asked, func(h *plan.Host) bool { return !h.Target.Local }) {
+		if _, err := exec.LookPath("ssh"); err != nil {
+			return nil, &colmena.MissingError{Program: "ssh"} // else each host would not answer
 		}
 	}
 	s.situation = rollout.Situation{Plan: p.Plan, Work: map[string]rollout.Work{}}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,26 +113,6 @@ func (a *app) asker() secrets.Ask {
 	}
 }
 
-// kindOf tells what a secret is.
-func kindOf(name string) string {
-	switch host, isPassword := strings.CutSuffix(strings.ToLower(name), "passwd"); {
-	case name == string(secrets.InitToken):
-		return "token of the servers"
-	case name == string(secrets.AgentToken):
-		return "token of the agents"
-	case isPassword && host == "":
-		return "password hash of all hosts that have none of their own"
-	case isPassword && !strings.Contains(name, "/"):
-		return "password hash of " + strings.TrimSuffix(host, "_")
-	case strings.HasPrefix(name, secrets.HostKeys+"/"):
-		return "ssh host key"
-	case strings.HasPrefix(name, secrets.Retired+"/"):
-		return "was replaced, and is kept in case that somebody needs it"
-	default:
-		return "yours: k3splan does not use it"
-	}
-}
-
 func (a *app) secretsListCommand() *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
@@ -156,7 +137,7 @@ func (a *app) secretsListCommand() *cobra.Command {
 			}
 			entries := []entry{}
 			for _, name := range names {
-				entries = append(entries, entry{name, vault.At(name), kindOf(name)})
+				entries = append(entries, entry{name, vault.At(name), secrets.Describe(name)})
 			}
 			if asJSON {
 				return printJSON(a.stdout, entries)
@@ -230,11 +211,7 @@ func (a *app) noSecret(vault *secrets.Vault, name string, err error) error {
 }
 
 func noSuchSecret(name string, names []string) error {
-	hint := "k3splan secrets list"
-	if nearest := plan.Nearest(name, names); nearest != "" {
-		hint = fmt.Sprintf("did you mean %q?", nearest)
-	}
-	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no secret %q", name), hint: hint}
+	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no secret %q", name), hint: cmp.Or(plan.DidYouMean(name, names), "k3splan secrets list")}
 }
 
 func (a *app) completeSecrets(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -242,7 +219,7 @@ func (a *app) completeSecrets(_ *cobra.Command, args []string, _ string) ([]cobr
 	if _, vault, err := a.vault(nil); err == nil && len(args) == 0 {
 		names, _ := vault.List()
 		for _, name := range names {
-			words = append(words, cobra.CompletionWithDesc(name, kindOf(name)))
+			words = append(words, cobra.CompletionWithDesc(name, secrets.Describe(name)))
 		}
 	}
 	return words, nothingElse

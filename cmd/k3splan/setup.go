@@ -17,6 +17,7 @@ import (
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/secrets"
+	"k3splan/internal/shell"
 )
 
 func (a *app) setupCommand() *cobra.Command {
@@ -58,7 +59,7 @@ func refuseInside() error {
 	}
 	if found, ok := project.Find(here); ok && found != here {
 		return &exitError{code: exitInvalid, err: fmt.Errorf("this is a folder of the project %s", found),
-			hint: fmt.Sprintf("to complete that: k3splan setup %s\nto make another one in this folder: k3splan setup .", shellWord(found))}
+			hint: fmt.Sprintf("to complete that: k3splan setup %s\nto make another one in this folder: k3splan setup .", shell.Word(found))}
 	}
 	return nil
 }
@@ -94,7 +95,7 @@ func (a *app) setup(dir string) error {
 		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
 			"it with k3splan known-hosts scan HOST.")
 	}
-	if hasMade(project.SchemaFile) && !hasMade("plans/network.yaml") {
+	if hasMade(project.SchemaFile) && !hasMade(plan.NetworkFile) {
 		a.say("\nEditors complete and check plans/network.yaml if it begins with the line\n" +
 			"# yaml-language-server: $schema=network.schema.json")
 	}
@@ -114,10 +115,7 @@ func (a *app) sayLeft(dir string, tables bool) error {
 	if err != nil {
 		return err
 	}
-	in := ""
-	if dir != "." {
-		in = " -p " + shellWord(dir)
-	}
+	in := inProject(dir)
 	var steps []string
 	has := func(code, file string) bool {
 		return slices.ContainsFunc(problems, func(p plan.Problem) bool { return p.Code == code && strings.Contains(p.File, file) })
@@ -129,7 +127,7 @@ func (a *app) sayLeft(dir string, tables bool) error {
 		steps = append(steps, "set the admins' password:       k3splan passwd"+in)
 	}
 	if has("ssh-key-missing", "") {
-		steps = append(steps, "bring your ssh key:             cp ~/.ssh/id_ed25519.pub "+shellWord(filepath.Join(dir, "secrets", "all.pub")))
+		steps = append(steps, "bring your ssh key:             cp ~/.ssh/id_ed25519.pub "+shell.Word(filepath.Join(dir, "secrets", "all.pub")))
 	}
 	if p.Plan.Network.Versions.NixOS.NeedsLock() && !fileExists(filepath.Join(dir, "plans", "lock.json")) {
 		steps = append(steps, "pin nixpkgs:                    k3splan update"+in)
@@ -146,17 +144,4 @@ func (a *app) sayLeft(dir string, tables bool) error {
 		a.say("  - %s", step)
 	}
 	return nil
-}
-
-func fileExists(name string) bool {
-	_, err := os.Stat(name)
-	return err == nil
-}
-
-// shellWord quotes a path so that it can be pasted into a shell.
-func shellWord(text string) string {
-	if strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+~") == "" {
-		return text
-	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }

@@ -38,9 +38,6 @@ A plan with errors is drawn as far as it can be understood, but not as JSON; the
   k3splan show host olaf`,
 		Args: noHostNamed,
 		RunE: func(*cobra.Command, []string) error {
-			if asJSON && format != "table" {
-				return usageError(fmt.Errorf("--json and --format %s exclude each other", format))
-			}
 			return a.show(format, asJSON)
 		},
 	}
@@ -60,25 +57,6 @@ func noHostNamed(_ *cobra.Command, args []string) error {
 		hint = fmt.Sprintf("did you mean %q?", "k3splan show "+nearest)
 	}
 	return &exitError{code: exitInvalid, err: fmt.Errorf("there is nothing called %q to show", args[0]), hint: hint}
-}
-
-// addFormat gives a command the flag --format with its choices; the first one is the default.
-func addFormat(command *cobra.Command, format *string, choices ...string) {
-	words := strings.Join(choices[:len(choices)-1], ", ") + " or " + choices[len(choices)-1]
-	command.Flags().StringVar(format, "format", choices[0], "print as `FORM`: "+words)
-	if err := command.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // the flag is the one above
-	}
-	command.PreRunE = func(*cobra.Command, []string) error {
-		if slices.Contains(choices, *format) {
-			return nil
-		}
-		hint := "the forms are: " + strings.Join(choices, " ")
-		if nearest := plan.Nearest(*format, choices); nearest != "" {
-			hint = fmt.Sprintf("did you mean %q?", nearest)
-		}
-		return &exitError{code: exitInvalid, err: fmt.Errorf("there is no form %q", *format), hint: hint}
-	}
 }
 
 func (a *app) show(format string, asJSON bool) error {
@@ -134,7 +112,7 @@ func (a *app) look() (*project.Project, plan.Problems, error) {
 // ofTables gives the problems of the tables, without those of secrets, snippets and pins.
 func ofTables(problems plan.Problems) plan.Problems {
 	return slices.DeleteFunc(slices.Clone(problems), func(p plan.Problem) bool {
-		return !strings.HasPrefix(p.File, "plans/") || p.File == "plans/lock.json"
+		return !strings.HasPrefix(p.File, "plans/") || p.File == pins.File
 	})
 }
 
@@ -154,9 +132,6 @@ other by. Of a plan with errors there is the table only.`,
 		Example: "  k3splan show addresses\n  k3splan show addresses --format hosts > hosts.txt\n  k3splan show addresses --format markdown",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			if asJSON && format != "table" {
-				return usageError(fmt.Errorf("--json and --format %s exclude each other", format))
-			}
 			return a.draw(format == "table" && !asJSON, func(view *show.View) error {
 				if asJSON {
 					return printJSON(a.stdout, struct {

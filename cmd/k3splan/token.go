@@ -123,7 +123,7 @@ that a running server takes.`,
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, c.conf.Close()) }()
+			defer func() { err = errors.Join(err, c.close()) }()
 			content, err := c.ownToken()
 			if err != nil {
 				return err
@@ -141,16 +141,17 @@ type rotation struct {
 
 func (o *rotation) flags(a *app, command *cobra.Command) {
 	command.Flags().StringVar(&o.server, "server", "", "ask the server `NAME`, or the one on this host (default: the init server, else any)")
-	command.Flags().BoolVar(&o.yes, "yes", false, "do not ask")
+	command.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	_ = command.RegisterFlagCompletionFunc("server", a.completeServers)
 }
 
 // cluster is the living one, seen through one of its servers.
 type cluster struct {
 	*machines
-	conf  *sshconf.Config
-	root  root
-	vault *secrets.Vault
+	unlock func() // the project
+	conf   *sshconf.Config
+	root   root
+	vault  *secrets.Vault
 	// server is the one that answered, via its container row.
 	server    k3s.Server
 	container *plan.Container
@@ -158,7 +159,8 @@ type cluster struct {
 	token, password string
 }
 
-// openCluster finds a server that tells its token. All servers' hosts must be known.
+// openCluster finds a server that tells its token. All servers' hosts must be known. What it gives is
+// to be closed.
 func (a *app) openCluster(name string) (_ *cluster, err error) {
 	m, err := a.machines()
 	if err != nil {
@@ -176,7 +178,12 @@ func (a *app) openCluster(name string) (_ *cluster, err error) {
 	if c.vault, err = m.vault(); err != nil {
 		return nil, err
 	}
+	// a deploy meanwhile would bring the old token, or half of the new one
+	if c.unlock, err = lockProject(m.dir); err != nil {
+		return nil, err
+	}
 	if c.conf, err = m.prepare(hosts...); err != nil {
+		c.unlock()
 		return nil, err
 	}
 	c.root = root{c.conf}
@@ -194,9 +201,14 @@ func (a *app) openCluster(name string) (_ *cluster, err error) {
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(failed, c.conf.Close())
+		return nil, errors.Join(failed, c.close())
 	}
 	return c, nil
+}
+
+func (c *cluster) close() error {
+	defer c.unlock()
+	return c.conf.Close()
 }
 
 func (c *cluster) at(server *plan.Container) k3s.Server {
@@ -242,22 +254,16 @@ func (a *app) rotateToken(o rotation) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.conf.Close()) }()
-	// a deploy meanwhile would bring the old token, or half of the new one
-	unlock, err := lockProject(c.dir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
+	defer func() { err = errors.Join(err, c.close()) }()
 	content, err := c.ownToken()
 	if err != nil {
 		return err
 	}
 	if !o.yes {
 		a.say("%s lets the cluster take a new server token. Servers that are down now cannot start again\nbefore they get it (k3splan token push).", c.container.Name)
-		if err := a.consent("Rotate the token? Type yes: "); err != nil {
-			return err
-		}
+	}
+	if err := a.consent("rotate the token?", o.yes); err != nil {
+		return err
 	}
 	kept, err := c.vault.Retire(string(secrets.InitToken), time.Now())
 	if err != nil {
@@ -327,7 +333,7 @@ func (a *app) adoptToken(o rotation) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.conf.Close()) }()
+	defer func() { err = errors.Join(err, c.close()) }()
 	present, err := c.vault.Read(string(secrets.InitToken))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -339,10 +345,8 @@ func (a *app) adoptToken(o rotation) (err error) {
 			a.say("%s is the token of the cluster already", c.initToken())
 			return nil
 		}
-		if !o.yes {
-			if err := a.consent(c.initToken() + " is another token than that of " + c.container.Name + ". Replace it? Type yes: "); err != nil {
-				return err
-			}
+		if err := a.consent(c.initToken()+" is another token than that of "+c.container.Name+": replace it?", o.yes); err != nil {
+			return err
 		}
 		kept, err := c.vault.Retire(string(secrets.InitToken), time.Now())
 		if err != nil {

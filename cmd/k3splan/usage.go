@@ -17,7 +17,7 @@ import (
 	"k3splan/internal/plan"
 )
 
-// usageError is a wrong call: nothing was done.
+// usageError is a wrong call: nothing was done. A hint that err has is kept.
 func usageError(err error) error { return &exitError{code: exitInvalid, err: err} }
 
 // usageArgs makes the errors of a positional-argument check usage errors, in the words of the
@@ -42,10 +42,8 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 		if command.HasAvailableSubCommands() {
 			return unknownCommand(command, args[first])
 		}
-		wrong := &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q", args[first])}
-		if nearest := plan.Nearest(args[first], command.ValidArgs); nearest != "" {
-			wrong.hint = fmt.Sprintf("did you mean %q?", nearest)
-		} else if len(command.ValidArgs) > 0 && first == 0 {
+		wrong := &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q", args[first]), hint: plan.DidYouMean(args[first], command.ValidArgs)}
+		if wrong.hint == "" && len(command.ValidArgs) > 0 && first == 0 {
 			wrong.hint = "one of: " + strings.Join(command.ValidArgs, " ")
 		}
 		return wrong
@@ -144,6 +142,26 @@ func nearestOrBegun(word string, names []string) string {
 		return names[i]
 	}
 	return ""
+}
+
+// addFormat gives a command the flag --format with its choices; the first one is the default, and the only
+// one beside --json.
+func addFormat(command *cobra.Command, format *string, choices ...string) {
+	words := strings.Join(choices[:len(choices)-1], ", ") + " or " + choices[len(choices)-1]
+	command.Flags().StringVar(format, "format", choices[0], "print as `FORM`: "+words)
+	if err := command.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(choices, nothingElse)); err != nil {
+		panic(err) // the flag is the one above
+	}
+	command.PreRunE = func(*cobra.Command, []string) error {
+		switch asJSON, _ := command.Flags().GetBool("json"); {
+		case !slices.Contains(choices, *format):
+			hint := cmp.Or(plan.DidYouMean(*format, choices), "the forms are: "+strings.Join(choices, " "))
+			return &exitError{code: exitInvalid, err: fmt.Errorf("there is no form %q", *format), hint: hint}
+		case asJSON && *format != choices[0]:
+			return usageError(fmt.Errorf("--json and --format %s exclude each other", *format))
+		}
+		return nil
+	}
 }
 
 // flagError is the error about a wrong flag, with the one that may be meant.

@@ -77,7 +77,7 @@ func TestWorkbookProject(t *testing.T) {
 	tables, workbook := exampleProject(t), exampleProject(t)
 	intoWorkbook(t, workbook)
 	rendered := func(project string) map[string]string {
-		command := shell(t, project, "k3splan setup; k3splan validate --strict; k3splan render")
+		command := inShell(t, project, "k3splan setup; k3splan validate --strict; k3splan render")
 		out, err := command.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		require.NotContains(t, string(out), "hosts.csv", "setup makes no tables beside a workbook")
@@ -108,11 +108,11 @@ func TestWorkbookProblems(t *testing.T) {
 	require.NoError(t, file.Save())
 	require.NoError(t, file.Close())
 
-	out, err := shell(t, project, "k3splan validate").Output()
+	out, err := inShell(t, project, "k3splan validate").Output()
 	require.Error(t, err)
 	require.Equal(t, "plans/cluster.xlsx!k3s!C5: type \"agnet\": there is no such type\n  hint: did you mean \"agent\"?\n", string(out))
 
-	out, err = shell(t, project, "k3splan validate --json").Output()
+	out, err = inShell(t, project, "k3splan validate --json").Output()
 	require.Error(t, err)
 	var problems []map[string]any
 	require.NoError(t, json.Unmarshal(out, &problems))
@@ -122,7 +122,7 @@ func TestWorkbookProblems(t *testing.T) {
 
 	// both forms at once
 	require.NoError(t, os.WriteFile(filepath.Join(project, plan.HostsFile), []byte("name,interface,ip,admin\n"), 0o600))
-	out, err = shell(t, project, "k3splan validate").Output()
+	out, err = inShell(t, project, "k3splan validate").Output()
 	require.Error(t, err)
 	require.Equal(t, "plans/cluster.xlsx: the plan stands here and in plans/hosts.csv\n  hint: keep the one that holds: the workbook, or the other files\n", string(out))
 }
@@ -136,7 +136,7 @@ func TestWorkbookShownAndCompared(t *testing.T) {
 	}
 	intoWorkbook(t, project)
 	run := func(script string) string {
-		out, err := shell(t, project, script).CombinedOutput()
+		out, err := inShell(t, project, script).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		return string(out)
 	}
@@ -165,7 +165,7 @@ func TestWorkbookShownAndCompared(t *testing.T) {
 	require.NoError(t, file.SetCellStr("hosts", "C6", "10.0.100"))
 	require.NoError(t, file.SaveAs(name))
 	require.NoError(t, file.Close())
-	out, err := shell(t, project, "git add plans && git -c user.name=t -c user.email=t@example.org commit -qm wrong && mv good.xlsx plans/cluster.xlsx && k3splan diff").CombinedOutput()
+	out, err := inShell(t, project, "git add plans && git -c user.name=t -c user.email=t@example.org commit -qm wrong && mv good.xlsx plans/cluster.xlsx && k3splan diff").CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(out), `HEAD:plans/cluster.xlsx!hosts!C6: ip "10.0.100": not an IPv4 address`)
 }

@@ -2,7 +2,7 @@ package bootstick
 
 import (
 	"fmt"
-	"regexp"
+	"k3splan/internal/shell"
 	"slices"
 	"strings"
 	"unicode"
@@ -38,16 +38,8 @@ func printable(text string) string {
 	}, strings.ToValidUTF8(text, "?"))
 }
 
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=-]+$`)
-
 // shellWord quotes a word for a command that a person is told to type.
-func shellWord(word string) string {
-	word = printable(word)
-	if plainWord.MatchString(word) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
+func shellWord(word string) string { return shell.Word(printable(word)) }
 
 func shellWords(words []string) string {
 	sorted := slices.Compact(slices.Sorted(slices.Values(words)))

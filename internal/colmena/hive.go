@@ -1,6 +1,7 @@
 package colmena
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -28,6 +29,30 @@ var pathLiteral = regexp.MustCompile(`^(/[A-Za-z0-9._+-]+)+$`)
 // removes it. Colmena's --keep-result then has no effect that lasts, as it puts its links beside the
 // hive that it is given.
 func OpenHive(file string) (*Hive, error) {
+	return hiveAt(file, false, nil)
+}
+
+// PrivateHive gives the hive in file under a path in a folder of its own, where Colmena can put the
+// links of ApplyOne. users are login names by host that replace the hive's. Close removes it.
+func PrivateHive(file string, users map[string]string) (*Hive, error) {
+	return hiveAt(file, true, users)
+}
+
+// asUser lets Colmena log in as somebody else: it has no option for that.
+const asUser = `args:
+let
+  hive = import (/. + builtins.readFile ./path) args;
+  users = builtins.fromJSON (builtins.readFile ./users.json);
+  override = host: user: { lib, ... }: {
+    imports = [ hive.${host} ];
+    deployment.targetUser = lib.mkForce user;
+  };
+in
+hive // builtins.mapAttrs override users
+`
+
+// hiveAt makes a folder if it has to, or if it is wanted in any case.
+func hiveAt(file string, private bool, users map[string]string) (*Hive, error) {
 	real, err := filepath.Abs(file)
 	if err != nil {
 		return nil, fmt.Errorf("finding the hive: %w", err)
@@ -40,19 +65,24 @@ func OpenHive(file string) (*Hive, error) {
 	if err != nil {
 		return nil, err
 	}
-	if pathLiteral.MatchString(real) {
+	if !private && pathLiteral.MatchString(real) {
 		return &Hive{File: real, Env: env}, nil
+	}
+	// the path comes from a file of its own: so it need not be quoted
+	files := map[string]string{"hive.nix": "import (/. + builtins.readFile ./path)\n", "path": real}
+	if len(users) > 0 {
+		list, err := json.Marshal(users)
+		if err != nil {
+			return nil, err
+		}
+		files["hive.nix"], files["users.json"] = asUser, string(list)
 	}
 	folder, err := os.MkdirTemp(temp, "k3splan-hive-")
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for the hive: %w", err)
 	}
 	h := &Hive{File: filepath.Join(folder, "hive.nix"), Env: env, folder: folder}
-	for name, text := range map[string]string{
-		// the path comes from a file of its own: so it need not be quoted
-		"hive.nix": "import (/. + builtins.readFile ./path)\n",
-		"path":     real,
-	} {
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
 			return nil, errors.Join(fmt.Errorf("writing the hive: %w", err), h.Close())
 		}
@@ -60,7 +90,7 @@ func OpenHive(file string) (*Hive, error) {
 	return h, nil
 }
 
-// Close removes what OpenHive made.
+// Close removes what OpenHive or PrivateHive made.
 func (h *Hive) Close() error {
 	if h.folder == "" {
 		return nil
@@ -69,6 +99,16 @@ func (h *Hive) Close() error {
 		return fmt.Errorf("removing the temporary hive: %w", err)
 	}
 	return nil
+}
+
+// Result gives the store path of the system that ApplyOne has built for a host, or "" if it built
+// none.
+func (h *Hive) Result(host string) string {
+	path, err := os.Readlink(filepath.Join(filepath.Dir(h.File), ".gcroots", "node-"+host))
+	if err != nil {
+		return ""
+	}
+	return path
 }
 
 // tempFolder gives a folder for temporary files whose path Nix can read, and the environment with

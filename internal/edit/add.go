@@ -1,6 +1,7 @@
 package edit
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -153,10 +154,7 @@ func (e *Edit) add(t *table, after record, cells, hints map[string]string) (err 
 	for _, column := range slices.Sorted(maps.Keys(cells)) {
 		value := cells[column]
 		if value != "" && !t.has(column) {
-			hint := fmt.Sprintf("add it to the header and a separator to each row, or leave out %q", value)
-			if nearest := plan.Nearest(column, t.Columns); nearest != "" {
-				hint = fmt.Sprintf("did you mean %q?", nearest)
-			}
+			hint := cmp.Or(plan.DidYouMean(column, t.Columns), fmt.Sprintf("add it to the header and a separator to each row, or leave out %q", value))
 			e.found = append(e.found, plan.Problem{File: t.File, Line: t.Records[0].Line, Column: column, Severity: plan.Error,
 				Code: "column-missing", Message: "the table has no such column", Hint: hint})
 		}

@@ -1,3 +1,6 @@
+// Package edit changes the CSV tables of a project in place: rows are added, removed and renamed,
+// and everything else keeps its bytes, with comments, order, separators, quotes, line ends and
+// encoding.
 package edit
 
 import (
@@ -159,7 +162,7 @@ func (e *Edit) mayGo(gone ...*plan.Container) error {
 		return nil
 	}
 	left := func(all []*plan.Container) string {
-		return strings.Join(names(slices.DeleteFunc(all, func(c *plan.Container) bool { return slices.Contains(gone, c) })), " ")
+		return strings.Join(plan.Names(slices.DeleteFunc(all, func(c *plan.Container) bool { return slices.Contains(gone, c) })), " ")
 	}
 	if servers := left(e.plan.Servers()); servers != "" {
 		return refuse(fmt.Sprintf("%q is the init server, and others would be left without one: %s", gone[i].Name, servers),
@@ -169,14 +172,6 @@ func (e *Edit) mayGo(gone ...*plan.Container) error {
 		return refuse(fmt.Sprintf("%q is the last server, and agents would be left without one: %s", gone[i].Name, agents), "remove them first: k3splan remove agent NAME")
 	}
 	return nil
-}
-
-func names(containers []*plan.Container) []string {
-	names := make([]string, len(containers))
-	for i, c := range containers {
-		names[i] = c.Name
-	}
-	return names
 }
 
 func removeAll(t *table, column, value string) error {
@@ -189,11 +184,11 @@ func removeAll(t *table, column, value string) error {
 }
 
 // RemoveContainer removes the server or agent of a host, named by the host or by itself.
-func (e *Edit) RemoveContainer(name string, agent bool) error {
+func (e *Edit) RemoveContainer(role plan.Role, name string) error {
 	name = strings.ToLower(name)
-	kind, all := "server", e.plan.Servers()
-	if agent {
-		kind, all = "agent", e.plan.Agents()
+	all := e.plan.Servers()
+	if role == plan.Agent {
+		all = e.plan.Agents()
 	}
 	for _, c := range all {
 		if name == c.Name || name == c.Host.Name {
@@ -204,11 +199,11 @@ func (e *Edit) RemoveContainer(name string, agent bool) error {
 	}
 	for _, r := range e.k3s.rows() {
 		isAgent := e.k3s.cell(r, "type") == string(plan.Agent)
-		if isAgent == agent && (name == e.k3s.cell(r, "host") || name == e.k3s.cell(r, "name")) {
+		if isAgent == (role == plan.Agent) && (name == e.k3s.cell(r, "host") || name == e.k3s.cell(r, "name")) {
 			return e.k3s.remove(r)
 		}
 	}
-	return noSuch(fmt.Sprintf("there is no %s of the name %q, and no host of the name with one", kind, name), name, kind+"s", names(all))
+	return noSuch(fmt.Sprintf("there is no %s of the name %q, and no host of the name with one", role, name), name, string(role)+"s", plan.Names(all))
 }
 
 // Rename gives a host, a server or an agent another name, wherever the tables tell it, and has the
@@ -220,7 +215,7 @@ func (e *Edit) Rename(old, new string) error {
 	isContainer := len(e.k3s.find("name", old)) > 0
 	switch place := e.placeOf(new); {
 	case !isHost && !isContainer:
-		all := slices.Concat(e.plan.HostNames(), names(e.plan.Servers()), names(e.plan.Agents()))
+		all := append(e.plan.HostNames(), plan.Names(e.plan.Containers())...)
 		return noSuch(fmt.Sprintf("there is no host, server or agent %q in the plan", old), old, "names", all)
 	case old == new:
 		return refuse("the old and the new name are the same", "")
@@ -254,7 +249,7 @@ func (e *Edit) placeOf(name string) string {
 	if host := e.plan.Host(name); host != nil {
 		return host.Place
 	}
-	for _, c := range slices.Concat(e.plan.Servers(), e.plan.Agents()) {
+	for _, c := range e.plan.Containers() {
 		if c.Name == name {
 			return c.Place
 		}
@@ -269,19 +264,4 @@ func setAll(t *table, column, old, new string) error {
 		}
 	}
 	return nil
-}
-
-func (e *Edit) noHost(name string) error {
-	return noSuch(fmt.Sprintf("there is no host %q in the plan", name), name, "hosts", e.plan.HostNames())
-}
-
-// noSuch refuses a name that is not among those that there are.
-func noSuch(message, name, what string, names []string) error {
-	hint := ""
-	if nearest := plan.Nearest(name, names); nearest != "" {
-		hint = fmt.Sprintf("did you mean %q?", nearest)
-	} else if len(names) > 0 {
-		hint = fmt.Sprintf("the %s are: %s", what, strings.Join(names, " "))
-	}
-	return refuse(message, hint)
 }

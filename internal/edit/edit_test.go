@@ -233,7 +233,7 @@ func TestAddAndRemove(t *testing.T) {
 			})
 			requireAdded(t, before, load(t, with))
 			requireOneInsertion(t, fsys, with)
-			requireSame(t, fsys, change(t, with, func(e *Edit) error { return e.RemoveContainer(host.Name, role == plan.Agent) }))
+			requireSame(t, fsys, change(t, with, func(e *Edit) error { return e.RemoveContainer(role, host.Name) }))
 		default:
 			with := change(t, fsys, addHost)
 			with = change(t, with, func(e *Edit) error { return e.AddContainer(plan.Server, map[string]string{"host": "new"}) })
@@ -242,7 +242,7 @@ func TestAddAndRemove(t *testing.T) {
 			})
 			require.Equal(t, []string{"a=b", "c=D"}, load(t, with).Host("new").Agent.Labels)
 			if init := load(t, with).InitServer(); init.Host.Name == "new" { // the last server goes after the agents
-				with = change(t, with, func(e *Edit) error { return e.RemoveContainer("new", true) })
+				with = change(t, with, func(e *Edit) error { return e.RemoveContainer(plan.Agent, "new") })
 			}
 			requireSame(t, fsys, change(t, with, func(e *Edit) error { return e.RemoveHost("new") }))
 		}
@@ -322,16 +322,16 @@ func TestRemove(t *testing.T) {
 		switch kind := rapid.SampledFrom([]string{"host", "server", "agent"}).Draw(t, "kind"); {
 		case kind == "server" && host.Server != nil:
 			gone = []string{host.Server.Name}
-			err = e.RemoveContainer(host.Server.Name, false)
+			err = e.RemoveContainer(plan.Server, host.Server.Name)
 		case kind == "agent" && host.Agent != nil:
 			gone = []string{host.Agent.Name}
-			err = e.RemoveContainer(host.Name, true)
+			err = e.RemoveContainer(plan.Agent, host.Name)
 		default:
-			gone = append([]string{host.Name}, names(host.Containers())...)
+			gone = append([]string{host.Name}, plan.Names(host.Containers())...)
 			err = e.RemoveHost(host.Name)
 		}
 		if init := before.InitServer(); init != nil && slices.Contains(gone, init.Name) {
-			left := without(names(slices.Concat(before.Servers(), before.Agents())), gone)
+			left := without(plan.Names(before.Containers()), gone)
 			require.Equal(t, len(left) > 0, err != nil)
 			if err != nil {
 				require.ErrorAs(t, err, new(*Refused))
@@ -520,7 +520,7 @@ func TestRefused(t *testing.T) {
 		{"line break", "line break", "", func(e *Edit) error {
 			return e.AddHost(map[string]string{"name": "x", "interface": "eno1", "slot": "a\nb"})
 		}},
-		{"no agent there", `no agent of the name "rolf"`, "the agents are: karl-k3s-agent olaf-k3s-agent ulf-k3s-agent", func(e *Edit) error { return e.RemoveContainer("rolf", true) }},
+		{"no agent there", `no agent of the name "rolf"`, "the agents are: karl-k3s-agent olaf-k3s-agent ulf-k3s-agent", func(e *Edit) error { return e.RemoveContainer(plan.Agent, "rolf") }},
 		{"chosen name taken", `the name "rolf-k3s-agent" is taken (plans/k3s.csv:4)`, "--name NAME", func(e *Edit) error {
 			e.plan.Host("rolf").Server.Name = "rolf-k3s-agent"
 			return e.AddContainer(plan.Agent, map[string]string{"host": "rolf"})
@@ -532,7 +532,7 @@ func TestRefused(t *testing.T) {
 			return e.AddContainer(plan.Agent, map[string]string{"host": "rolf"})
 		}},
 		{"init server with others left", `"olaf-k3s-server" is the init server, and others would be left without one: rolf-k3s-server ulf-k3s-server`, `type "init" for it`,
-			func(e *Edit) error { return e.RemoveContainer("olaf", false) }},
+			func(e *Edit) error { return e.RemoveContainer(plan.Server, "olaf") }},
 		{"host of the init server", `"olaf-k3s-server" is the init server`, "take over first", func(e *Edit) error { return e.RemoveHost("olaf") }},
 		{"no such name", `no host, server or agent "karl-k3s-agnet"`, `did you mean "karl-k3s-agent"?`, func(e *Edit) error { return e.Rename("karl-k3s-agnet", "x") }},
 		{"name taken", `the name "ulf-k3s-agent" is taken (plans/k3s.csv:6)`, "unique", func(e *Edit) error { return e.Rename("karl", "Ulf-k3s-agent") }},
@@ -619,7 +619,7 @@ func TestPlanThatIsWrongAlready(t *testing.T) {
 	fsys[plan.HostsFile] = &fstest.MapFile{Data: []byte(strings.ReplaceAll(string(fsys[plan.HostsFile].Data), "enP4p65s0", "eno 1"))}
 	for _, edit := range []func(*Edit) error{
 		func(e *Edit) error { return e.AddHost(map[string]string{"name": "otto", "interface": "eno1"}) },
-		func(e *Edit) error { return e.RemoveContainer("ulf", true) },
+		func(e *Edit) error { return e.RemoveContainer(plan.Agent, "ulf") },
 		func(e *Edit) error { return e.Rename("olaf", "otto") },
 	} {
 		e, err := Open(fsys)
@@ -645,7 +645,7 @@ func TestPlanThatIsWrongAlready(t *testing.T) {
 	require.ErrorAs(t, err, &invalid)
 	require.True(t, invalid.Already)
 
-	fsys = change(t, rack(t), func(e *Edit) error { return e.RemoveContainer("rolf", false) }) // with a warning
+	fsys = change(t, rack(t), func(e *Edit) error { return e.RemoveContainer(plan.Server, "rolf") }) // with a warning
 	e, err = Open(fsys)
 	require.NoError(t, err)
 	require.NoError(t, e.Rename("karl", "all"))

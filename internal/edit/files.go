@@ -15,6 +15,23 @@ import (
 	"k3splan/internal/secrets"
 )
 
+// overlay is a project in which some files have another content.
+type overlay struct {
+	fs.FS
+	files map[string][]byte
+}
+
+// ReadFile gives the other content.
+func (o overlay) ReadFile(name string) ([]byte, error) {
+	if data, ok := o.files[name]; ok {
+		return data, nil
+	}
+	if o.FS == nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return fs.ReadFile(o.FS, name)
+}
+
 // nixFolders hold the user's Nix files, named NAME.nix.
 var nixFolders = []string{"nixConfigs", "partitioning", "hardware"}
 
@@ -156,7 +173,7 @@ func (e *Edit) Aftermath(now *plan.Plan) Aftermath {
 			}
 		}
 		if host := e.plan.Host(name); host != nil {
-			kept := slices.DeleteFunc(names(host.Containers()), func(c string) bool { return !strings.Contains(c, name) })
+			kept := slices.DeleteFunc(plan.Names(host.Containers()), func(c string) bool { return !strings.Contains(c, name) })
 			a.Kept = append(a.Kept, without(kept, gone)...)
 		}
 	}
@@ -184,7 +201,7 @@ func without(list, other []string) []string {
 
 // namesOf are the names after which files can be named: of hosts, containers, and tags ("@storage").
 func namesOf(p *plan.Plan) []string {
-	all := slices.Concat(p.HostNames(), names(p.Servers()), names(p.Agents()))
+	all := append(p.HostNames(), plan.Names(p.Containers())...)
 	for _, tag := range p.Tags() {
 		all = append(all, "@"+tag)
 	}
@@ -199,7 +216,7 @@ type mention struct {
 }
 
 // mentionFolders hold text in which people write names of machines.
-var mentionFolders = slices.Concat(nixFolders, []string{"k3s", "manifests", "plans/network.yaml", "plans/versions.yaml", hostkeys.File})
+var mentionFolders = slices.Concat(nixFolders, []string{"k3s", "manifests", plan.NetworkFile, plan.VersionsFile, hostkeys.File})
 
 // mentions finds the lines in the user's own texts, as they are after the change, where a name stands.
 func (e *Edit) mentions(name string) []mention {

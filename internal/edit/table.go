@@ -2,7 +2,6 @@ package edit
 
 import (
 	"bytes"
-	"fmt"
 	"io/fs"
 	"maps"
 	"regexp"
@@ -341,39 +340,3 @@ func (t *table) widthsOf(column int) (w widths, ok bool) {
 	w.padded = padded[w.least]
 	return w, len(t.records) > 1
 }
-
-// overlay is a project in which some files have another content.
-type overlay struct {
-	fs.FS
-	files map[string][]byte
-}
-
-// ReadFile gives the other content.
-func (o overlay) ReadFile(name string) ([]byte, error) {
-	if data, ok := o.files[name]; ok {
-		return data, nil
-	}
-	if o.FS == nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-	}
-	return fs.ReadFile(o.FS, name)
-}
-
-// Invalid says that a plan has errors.
-type Invalid struct {
-	Problems plan.Problems
-	// Already tells that the change makes none of the errors: they are there without it.
-	Already bool
-}
-
-func (e *Invalid) Error() string { return fmt.Sprintf("the plan has %d errors", e.Problems.Errors()) }
-
-// Refused says why a change is not made.
-type Refused struct{ message, hint string }
-
-func (e *Refused) Error() string { return e.message }
-
-// Hint says what to do instead, or is empty.
-func (e *Refused) Hint() string { return e.hint }
-
-func refuse(message, hint string) error { return &Refused{message, hint} }

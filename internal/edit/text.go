@@ -1,6 +1,3 @@
-// Package edit changes the CSV tables of a project in place: rows are added, removed and renamed,
-// and everything else keeps its bytes, with comments, order, separators, quotes, line ends and
-// encoding.
 package edit
 
 import (

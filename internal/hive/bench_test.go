@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"k3splan"
 	"k3splan/internal/hive"
+	"k3splan/internal/plan/plantest"
 	"k3splan/internal/project"
 )
 
@@ -18,25 +18,9 @@ import (
 func bigProject(b *testing.B, n int) string {
 	b.Helper()
 	dir := b.TempDir()
-	var hosts, k3s strings.Builder
-	hosts.WriteString("name,interface,ip,admin,serial,tags,rack\n")
-	k3s.WriteString("host,name,type,ip,labels\n")
-	address := func(i int) string { return fmt.Sprintf("10.%d.%d.%d", 64+i>>16, i>>8&255, i&255) }
-	for i := range n {
-		fmt.Fprintf(&hosts, "host-%d,eno1,%s,admin,serial-%d,a b,rack %d\n", i, address(2*i+2), i, i/40)
-		role := "agent"
-		if i == 0 {
-			role = "init"
-		} else if i%3 == 0 {
-			role = "server"
-		}
-		fmt.Fprintf(&k3s, "host-%d,container-%d,%s,%s,\n", i, i, role, address(2*i+3))
-	}
-	for file, content := range map[string]string{
-		"plans/hosts.csv": hosts.String(), "plans/k3s.csv": k3s.String(),
-		"plans/network.yaml": "netmask: 10\ngateway: 10.127.255.254\npod_cidr: 10.128.0.0/16\nservice_cidr: 10.129.0.0/16\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n",
-		"secrets/all.pub":    aliceKey + "\n", "secrets/passwd": poisonHash + "\n",
-	} {
+	files := plantest.Rack(n)
+	files["secrets/all.pub"], files["secrets/passwd"] = aliceKey+"\n", poisonHash+"\n"
+	for file, content := range files {
 		name := filepath.Join(dir, file)
 		require.NoError(b, os.MkdirAll(filepath.Dir(name), 0o700))
 		require.NoError(b, os.WriteFile(name, []byte(content), 0o600))

@@ -10,6 +10,7 @@ package hostkeys
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -111,11 +112,7 @@ func Read(fsys fs.FS, hosts []string, partial bool) (Keys, plan.Problems) {
 		case message != "":
 			report(row, plan.Error, codeInvalid, "", message, hint)
 		case !known[host] && !partial:
-			hint := "remove the line"
-			if nearest := plan.Nearest(host, hosts); nearest != "" {
-				hint = fmt.Sprintf("did you mean %q?", nearest)
-			}
-			report(row, plan.Warning, codeOrphan, host, "belongs to no host of the plan", hint)
+			report(row, plan.Warning, codeOrphan, host, "belongs to no host of the plan", cmp.Or(plan.DidYouMean(host, hosts), "remove the line"))
 		case !slices.ContainsFunc(keys.byHost[host], key.equal):
 			keys.byHost[host] = append(keys.byHost[host], key)
 		}

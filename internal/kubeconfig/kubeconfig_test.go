@@ -2,16 +2,10 @@ package kubeconfig
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/pem"
 	"fmt"
-	"math/big"
+	"k3splan/internal/kubeconfig/kubeconfigtest"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,103 +18,17 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 )
 
-// authority is the CA of a cluster.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newAuthority(t testing.TB) authority {
-	certificate, key := sign(t, nil, &x509.Certificate{IsCA: true})
-	return authority{certificate, key}
-}
-
-func sign(t testing.TB, by *authority, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: "test"}
-	template.BasicConstraintsValid = true
-	template.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	if template.NotAfter.IsZero() {
-		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	}
-	parent, parentKey := template, key
-	if by != nil {
-		parent, parentKey = by.certificate, by.key
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
-	require.NoError(t, err)
-	certificate, err := x509.ParseCertificate(raw)
-	require.NoError(t, err)
-	return certificate, key
-}
-
-func (a authority) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
-}
-
-// admin gives certificate and key of an administrator.
-func (a authority) admin(t testing.TB) (certificate, key []byte) {
-	signed, private := sign(t, &a, &x509.Certificate{})
-	raw, err := x509.MarshalECPrivateKey(private)
-	require.NoError(t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed.Raw}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})
-}
-
-// k3sYAML is the file as k3s writes it on a server, here for an API at port.
-func (a authority) k3sYAML(t testing.TB, port string) string {
-	certificate, key := a.admin(t)
-	text := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf(`apiVersion: v1
-clusters:
-- cluster:
-    certificate-authority-data: %s
-    server: https://127.0.0.1:%s
-  name: default
-contexts:
-- context:
-    cluster: default
-    user: default
-  name: default
-current-context: default
-kind: Config
-preferences: {}
-users:
-- name: default
-  user:
-    client-certificate-data: %s
-    client-key-data: %s
-`, text(a.pem()), port, text(certificate), text(key))
-}
-
 // serve answers as the API of a cluster does, to whoever has a certificate of its CA.
-func (a authority) serve(t *testing.T, template *x509.Certificate, handler http.HandlerFunc) (port string) {
+func serve(t *testing.T, ca kubeconfigtest.Authority, template *x509.Certificate, handler http.HandlerFunc) (port string) {
 	t.Helper()
 	if template == nil {
 		template = &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	}
-	certificate, key := sign(t, &a, template)
-	pool := x509.NewCertPool()
-	pool.AddCert(a.certificate)
 	if handler == nil {
-		handler = func(w http.ResponseWriter, r *http.Request) {
-			switch {
-			case len(r.TLS.PeerCertificates) == 0:
-				http.Error(w, `{"kind":"Status","status":"Failure","code":401}`, http.StatusUnauthorized)
-			case r.URL.Path == "/version":
-				fmt.Fprint(w, `{"major":"1","minor":"31","gitVersion":"v1.31.14+k3s1"}`)
-			default:
-				http.NotFound(w, r)
-			}
-		}
+		handler = kubeconfigtest.Answer
 	}
 	server := httptest.NewUnstartedServer(handler)
-	server.TLS = &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{certificate.Raw}, PrivateKey: key}},
-		ClientAuth:   tls.VerifyClientCertIfGiven, ClientCAs: pool,
-	}
+	server.TLS = ca.TLS(template)
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
@@ -129,7 +37,7 @@ func (a authority) serve(t *testing.T, template *x509.Certificate, handler http.
 }
 
 func TestTheServerIsTried(t *testing.T) {
-	ours, theirs := newAuthority(t), newAuthority(t)
+	ours, theirs := kubeconfigtest.NewAuthority(), kubeconfigtest.NewAuthority()
 	expired := &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}
 	answer := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status); fmt.Fprint(w, body) }
@@ -139,19 +47,19 @@ func TestTheServerIsTried(t *testing.T) {
 		address string
 		want    string // in the error
 	}{
-		"ours":           {port: ours.serve(t, nil, nil)},
-		"another CA":     {port: theirs.serve(t, nil, nil), want: "certificate of another cluster"},
-		"another name":   {port: ours.serve(t, &x509.Certificate{DNSNames: []string{"x"}}, nil), want: "127.0.0.1"},
-		"expired":        {port: ours.serve(t, expired, nil), want: "expired"},
+		"ours":           {port: serve(t, ours, nil, nil)},
+		"another CA":     {port: serve(t, theirs, nil, nil), want: "certificate of another cluster"},
+		"another name":   {port: serve(t, ours, &x509.Certificate{DNSNames: []string{"x"}}, nil), want: "127.0.0.1"},
+		"expired":        {port: serve(t, ours, expired, nil), want: "expired"},
 		"nobody":         {port: "1", want: "connection refused"},
-		"no admin":       {port: ours.serve(t, nil, answer(401, "")), want: "does not take its certificate"},
-		"forbidden":      {port: ours.serve(t, nil, answer(403, "")), want: "does not take its certificate"},
-		"broken":         {port: ours.serve(t, nil, answer(500, "")), want: "500"},
-		"no API":         {port: ours.serve(t, nil, answer(200, "<html>")), want: "not the API"},
-		"no API, though": {port: ours.serve(t, nil, answer(200, "{}")), want: "not the API"},
+		"no admin":       {port: serve(t, ours, nil, answer(401, "")), want: "does not take its certificate"},
+		"forbidden":      {port: serve(t, ours, nil, answer(403, "")), want: "does not take its certificate"},
+		"broken":         {port: serve(t, ours, nil, answer(500, "")), want: "500"},
+		"no API":         {port: serve(t, ours, nil, answer(200, "<html>")), want: "not the API"},
+		"no API, though": {port: serve(t, ours, nil, answer(200, "{}")), want: "not the API"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			config, err := FromK3s([]byte(ours.k3sYAML(t, test.port)), "rack", "127.0.0.1")
+			config, err := FromK3s([]byte(ours.K3sYAML(test.port)), "rack", "127.0.0.1")
 			require.NoError(t, err)
 			version, err := config.Check(context.Background())
 			if test.want == "" {
@@ -170,8 +78,8 @@ func TestTheServerIsTried(t *testing.T) {
 }
 
 func TestFromK3s(t *testing.T) {
-	ca := newAuthority(t)
-	good := ca.k3sYAML(t, "6443")
+	ca := kubeconfigtest.NewAuthority()
+	good := ca.K3sYAML("6443")
 	config, err := FromK3s([]byte(good), "rack", "10.0.100.12")
 	require.NoError(t, err)
 	require.Equal(t, "https://10.0.100.12:6443", config.Server)
@@ -188,7 +96,7 @@ func TestFromK3s(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, clientcmd.Validate(*loaded))
 	require.Equal(t, "rack", loaded.CurrentContext)
-	require.Equal(t, ca.pem(), loaded.Clusters["rack"].CertificateAuthorityData)
+	require.Equal(t, ca.PEM(), loaded.Clusters["rack"].CertificateAuthorityData)
 	require.Equal(t, config.Key, loaded.AuthInfos["rack"].ClientKeyData)
 	require.Equal(t, config.Certificate, loaded.AuthInfos["rack"].ClientCertificateData)
 	require.Equal(t, &api.Context{Cluster: "rack", AuthInfo: "rack"}, stripped(loaded.Contexts["rack"]))
@@ -254,8 +162,8 @@ current-context: prod
 
 // Everything of the user's has the meaning that it had, for client-go as well, and our entries are in.
 func TestMerge(t *testing.T) {
-	ca := newAuthority(t)
-	config, err := FromK3s([]byte(ca.k3sYAML(t, "6443")), "rack", "10.0.100.12")
+	ca := kubeconfigtest.NewAuthority()
+	config, err := FromK3s([]byte(ca.K3sYAML("6443")), "rack", "10.0.100.12")
 	require.NoError(t, err)
 	never := func(string) bool { return false }
 	for name, present := range map[string]string{
@@ -300,10 +208,10 @@ func TestMerge(t *testing.T) {
 }
 
 func TestMergeReplacesOnlyOurs(t *testing.T) {
-	ca, next := newAuthority(t), newAuthority(t)
-	old, err := FromK3s([]byte(ca.k3sYAML(t, "6443")), "rack", "10.0.100.12")
+	ca, next := kubeconfigtest.NewAuthority(), kubeconfigtest.NewAuthority()
+	old, err := FromK3s([]byte(ca.K3sYAML("6443")), "rack", "10.0.100.12")
 	require.NoError(t, err)
-	config, err := FromK3s([]byte(next.k3sYAML(t, "6443")), "rack", "10.0.100.13")
+	config, err := FromK3s([]byte(next.K3sYAML("6443")), "rack", "10.0.100.13")
 	require.NoError(t, err)
 	present, err := old.Merge([]byte(usersFile), func(string) bool { return false })
 	require.NoError(t, err)
@@ -311,7 +219,7 @@ func TestMergeReplacesOnlyOurs(t *testing.T) {
 	require.NoError(t, err)
 	loaded, err := clientcmd.Load(merged)
 	require.NoError(t, err)
-	require.Equal(t, next.pem(), loaded.Clusters["rack"].CertificateAuthorityData)
+	require.Equal(t, next.PEM(), loaded.Clusters["rack"].CertificateAuthorityData)
 	require.Equal(t, config.Key, loaded.AuthInfos["rack"].ClientKeyData)
 	require.Len(t, loaded.Clusters, 3)
 	require.Len(t, loaded.AuthInfos, 3)
@@ -331,8 +239,8 @@ func TestMergeReplacesOnlyOurs(t *testing.T) {
 }
 
 func TestOthers(t *testing.T) {
-	ca := newAuthority(t)
-	config, err := FromK3s([]byte(ca.k3sYAML(t, "6443")), "rack", "10.0.100.12")
+	ca := kubeconfigtest.NewAuthority()
+	config, err := FromK3s([]byte(ca.K3sYAML("6443")), "rack", "10.0.100.12")
 	require.NoError(t, err)
 	own, err := config.YAML()
 	require.NoError(t, err)

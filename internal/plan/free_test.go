@@ -11,7 +11,7 @@ import (
 )
 
 func tablesOf(hosts, k3s, network string) fstest.MapFS {
-	return fstest.MapFS{hostsFile: {Data: []byte(hosts)}, k3sFile: {Data: []byte(k3s)}, networkFile: {Data: []byte(network)}}
+	return fstest.MapFS{HostsFile: {Data: []byte(hosts)}, K3sFile: {Data: []byte(k3s)}, NetworkFile: {Data: []byte(network)}}
 }
 
 // Free tells the same as asking for each address of the range.

@@ -13,18 +13,18 @@ func TestFromModel(t *testing.T) {
 	for name, project := range map[string]fstest.MapFS{
 		"all": project(nil),
 		"hosts of every kind": {
-			hostsFile: {Data: []byte("name,interface,ip,admin,boot,system,mac,serial,tags,MAC address,name of owner\n" +
+			HostsFile: {Data: []byte("name,interface,ip,admin,boot,system,mac,serial,tags,MAC address,name of owner\n" +
 				"olaf,eno1,10.0.0.2@olaf.example.org:2222,olaf,legacy,aarch64-linux,52:54:00:12:34:56,S3R,b a,x,\"null, or\"\n" +
 				"ulf,eno1,dhcp@10.9.9.9,ulf,,,,,,,\n" + "here,eno1,10.0.0.3@local,me,,,,,,,\n")},
-			k3sFile: {Data: []byte("host,name,type,ip,mac,labels,taints,type of box\n" +
+			K3sFile: {Data: []byte("host,name,type,ip,mac,labels,taints,type of box\n" +
 				"olaf,olaf-s,init,10.0.0.12,52:54:00:12:34:57,,,\n" + "here,here-a,agent,10.0.0.13,,a=b c=,k=v:NoSchedule d:NoExecute,large\n")},
-			networkFile: {Data: []byte("gateway: 10.0.0.1\nnetmask: 24\ntls_san: [b.example.org, a.example.org]\ndomain: example.org\n" +
+			NetworkFile: {Data: []byte("gateway: 10.0.0.1\nnetmask: 24\ntls_san: [b.example.org, a.example.org]\ndomain: example.org\n" +
 				"timezone: Europe/Oslo\nversions: {nixos: ../nixpkgs, k3s: v1.31.14+k3s1, disko: https://example.org/disko.git#v1}\n")},
 		},
 		"no k3s": {
-			hostsFile:   {Data: []byte("name,interface,ip,admin\nolaf,eno1,10.0.0.2,olaf\n")},
-			k3sFile:     {Data: []byte("host,name,type,ip\n")},
-			networkFile: {Data: []byte("gateway: 10.0.0.1\nnetmask: 24\nversions: {nixos: <nixpkgs>}\n")},
+			HostsFile:   {Data: []byte("name,interface,ip,admin\nolaf,eno1,10.0.0.2,olaf\n")},
+			K3sFile:     {Data: []byte("host,name,type,ip\n")},
+			NetworkFile: {Data: []byte("gateway: 10.0.0.1\nnetmask: 24\nversions: {nixos: <nixpkgs>}\n")},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

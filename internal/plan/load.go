@@ -11,17 +11,17 @@ import (
 	"github.com/gocarina/gocsv"
 )
 
-// The tables, relative to the project.
+// The files of a plan, relative to the project. VersionsFile is where versions may stand instead of in
+// NetworkFile, as the ancestor had them.
 const (
-	HostsFile = "plans/hosts.csv"
-	K3sFile   = "plans/k3s.csv"
-
-	hostsFile = HostsFile
-	k3sFile   = K3sFile
+	HostsFile    = "plans/hosts.csv"
+	K3sFile      = "plans/k3s.csv"
+	NetworkFile  = "plans/network.yaml"
+	VersionsFile = "plans/versions.yaml"
 )
 
 var hostsSchema = schema{
-	file:     hostsFile,
+	file:     HostsFile,
 	sheet:    "hosts",
 	required: []string{"name", "interface", "ip", "admin"},
 	optional: []string{"serial", "boot", "system", "tags", "mac"},
@@ -34,7 +34,7 @@ var hostsSchema = schema{
 }
 
 var k3sSchema = schema{
-	file:     k3sFile,
+	file:     K3sFile,
 	sheet:    "k3s",
 	required: []string{"host", "name", "type", "ip"},
 	optional: []string{"mac", "labels", "taints"},
@@ -107,11 +107,11 @@ type tables struct {
 }
 
 func readTables(fsys fs.FS) (tables, Problems) {
-	if _, err := fs.Stat(fsys, workbookFile); err == nil {
+	if _, err := fs.Stat(fsys, WorkbookFile); err == nil {
 		return readWorkbook(fsys)
 	}
 	if file := otherWorkbook(fsys); file != "" {
-		return noTables(file, "file-missing", "k3splan reads no spreadsheet but "+workbookFile, "save it as "+workbookFile+" (Office Open XML, Excel 2007-365)")
+		return noTables(file, "file-missing", "k3splan reads no spreadsheet but "+WorkbookFile, "save it as "+WorkbookFile+" (Office Open XML, Excel 2007-365)")
 	}
 	return tables{readTable(fsys, hostsSchema), readTable(fsys, k3sSchema), readNetworkFiles(fsys)}, nil
 }
@@ -278,7 +278,7 @@ func (l *loader) readAddress(r row, host *Host, cell string) {
 		var wrong *finding
 		if host.Address, wrong = parseAddress(address); wrong != nil {
 			if nearest := Nearest(address, dhcpWords); nearest != "" {
-				wrong.hint = didYouMean(address, dhcpWords)
+				wrong.hint = DidYouMean(address, dhcpWords)
 			} else if target, _ := parseTarget(address); !hasTarget && (target.Local || target.Port != 0) {
 				wrong.hint = fmt.Sprintf("where to deploy to stands behind an @: ADDRESS@%s", address)
 			}
@@ -313,7 +313,7 @@ func (l *loader) readBoot(r row, host *Host, cells hostCells) {
 	default:
 		hint := map[string]string{"uefi": `write "efi"`, "bios": `write "legacy"`, "mbr": `write "legacy"`}[cells.Boot]
 		if hint == "" {
-			hint = cmp.Or(didYouMean(cells.Boot, []string{"efi", "legacy"}), "efi or legacy; an empty cell means efi")
+			hint = cmp.Or(DidYouMean(cells.Boot, []string{"efi", "legacy"}), "efi or legacy; an empty cell means efi")
 		}
 		r.fail("boot", r.raw("boot"), "boot-unknown", "k3splan knows no such way to boot", hint)
 	}
@@ -326,7 +326,7 @@ func (l *loader) readBoot(r row, host *Host, cells hostCells) {
 			hint = fmt.Sprintf("write %q", hint)
 		}
 		r.fail("system", r.raw("system"), "system-unknown", "k3splan supports no such system",
-			cmp.Or(hint, didYouMean(host.System, systems), strings.Join(systems, " or ")))
+			cmp.Or(hint, DidYouMean(host.System, systems), strings.Join(systems, " or ")))
 	}
 }
 
@@ -403,7 +403,7 @@ func (l *loader) readContainer(r row, cells containerCells, own []string) *Conta
 		var known bool
 		if c.Role, known = roles[cells.Type]; !known {
 			words := []string{"init", "server", "agent"}
-			hint := cmp.Or(didYouMean(cells.Type, words), "init, server or agent")
+			hint := cmp.Or(DidYouMean(cells.Type, words), "init, server or agent")
 			if meant := roleSynonyms[cells.Type]; meant != "" {
 				hint = fmt.Sprintf("did you mean %q?", meant)
 			}
@@ -451,7 +451,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 		if l.hosts.complete {
 			hint := ""
 			if l.unknownHosts++; l.unknownHosts <= maxHints {
-				hint = didYouMean(hostName, l.plan.HostNames())
+				hint = DidYouMean(hostName, l.plan.HostNames())
 			}
 			r.fail("host", r.raw("host"), "host-unknown", "there is no such host in "+l.hosts.file,
 				cmp.Or(hint, "add it there, or correct the name"))

@@ -30,7 +30,7 @@ versions:
 )
 
 func project(changed map[string]string) fstest.MapFS {
-	files := map[string]string{hostsFile: goodHosts, k3sFile: goodK3s, networkFile: goodNetwork}
+	files := map[string]string{HostsFile: goodHosts, K3sFile: goodK3s, NetworkFile: goodNetwork}
 	for file, content := range changed {
 		files[file] = content
 	}
@@ -70,7 +70,7 @@ func TestGoodPlanHasNoProblems(t *testing.T) {
 
 // Each mistake gives the problem that names it, at its place, and no other.
 func TestProblems(t *testing.T) {
-	const h, k, n = hostsFile, k3sFile, networkFile
+	const h, k, n = HostsFile, K3sFile, NetworkFile
 	for _, test := range []struct {
 		name           string
 		file, old, new string // new replaces the file if old is empty
@@ -217,30 +217,30 @@ func TestProblemsAcrossFiles(t *testing.T) {
 		want  []string
 	}{
 		{"mac of a host", map[string]string{
-			hostsFile: swap(t, goodHosts, "ulf,,,,,,a2", "ulf,,,,,52-54-00-12-34-56,a2"),
-			k3sFile:   swap(t, goodK3s, "10.0.100.25,", "10.0.100.25,52:54:00:12:34:56"),
+			HostsFile: swap(t, goodHosts, "ulf,,,,,,a2", "ulf,,,,,52-54-00-12-34-56,a2"),
+			K3sFile:   swap(t, goodK3s, "10.0.100.25,", "10.0.100.25,52:54:00:12:34:56"),
 		}, []string{"mac-duplicate k3s.csv:4 mac"}},
 		{"containers need a static address", map[string]string{
-			hostsFile: swap(t, goodHosts, "10.0.100.5", "dhcp@karl.example"),
+			HostsFile: swap(t, goodHosts, "10.0.100.5", "dhcp@karl.example"),
 		}, []string{"dhcp-with-containers k3s.csv:4 host"}},
 		{"serial twice", map[string]string{
-			hostsFile: swap(t, swap(t, goodHosts, "2,olaf,", "2,olaf,ABC"), "3,ulf,", "3,ulf,abc"),
+			HostsFile: swap(t, swap(t, goodHosts, "2,olaf,", "2,olaf,ABC"), "3,ulf,", "3,ulf,abc"),
 		}, []string{"serial-duplicate hosts.csv:3 serial"}},
 		{"two local hosts", map[string]string{
-			hostsFile: swap(t, swap(t, goodHosts, "10.0.100.2", "10.0.100.2@local"), "10.0.100.3", "10.0.100.3@self"),
+			HostsFile: swap(t, swap(t, goodHosts, "10.0.100.2", "10.0.100.2@local"), "10.0.100.3", "10.0.100.3@self"),
 		}, []string{"target-duplicate hosts.csv:3 ip"}},
 		{"versions in both files", map[string]string{
-			versionsFile: "nixos: nixos-24.11\n",
+			VersionsFile: "nixos: nixos-24.11\n",
 		}, []string{"key-duplicate versions.yaml:1 versions.nixos"}},
 		{"a lost row decides nothing else", map[string]string{
-			hostsFile: swap(t, goodHosts, "olaf,eno1,10.0.100.2", "olaf"),
+			HostsFile: swap(t, goodHosts, "olaf,eno1,10.0.100.2", "olaf"),
 		}, []string{"row-length hosts.csv:2"}},
 		{"an unknown type may have been the init server", map[string]string{
-			k3sFile: swap(t, goodK3s, ",init,", ",intl,"),
+			K3sFile: swap(t, goodK3s, ",init,", ",intl,"),
 		}, []string{"type-unknown k3s.csv:2 type"}},
 		{"a wrong gateway leaves the subnet open", map[string]string{
-			networkFile: swap(t, goodNetwork, "10.0.100.1", "10.0.100"),
-			hostsFile:   swap(t, goodHosts, "10.0.100.5", "10.7.7.7"),
+			NetworkFile: swap(t, goodNetwork, "10.0.100.1", "10.0.100"),
+			HostsFile:   swap(t, goodHosts, "10.0.100.5", "10.7.7.7"),
 		}, []string{"gateway-invalid network.yaml:2 gateway"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -253,9 +253,9 @@ func TestProblemsAcrossFiles(t *testing.T) {
 // Several mistakes at once are all reported, sorted by file and line.
 func TestAllProblemsInOneRun(t *testing.T) {
 	_, problems := Load(project(map[string]string{
-		hostsFile:   swap(t, swap(t, goodHosts, "enP4p65s0", "bad/if"), "10.0.100.5", "10.0.100.2"),
-		k3sFile:     swap(t, swap(t, goodK3s, "karl,karl-agent", "krl,karl-agent"), "olaf-agent,agent", "olaf-agent,agnet"),
-		networkFile: swap(t, goodNetwork, "nixos-24.11", "nixos-20.09"),
+		HostsFile:   swap(t, swap(t, goodHosts, "enP4p65s0", "bad/if"), "10.0.100.5", "10.0.100.2"),
+		K3sFile:     swap(t, swap(t, goodK3s, "karl,karl-agent", "krl,karl-agent"), "olaf-agent,agent", "olaf-agent,agnet"),
+		NetworkFile: swap(t, goodNetwork, "nixos-24.11", "nixos-20.09"),
 	}))
 	require.Equal(t, []string{
 		"interface-invalid hosts.csv:3 interface",
@@ -268,7 +268,7 @@ func TestAllProblemsInOneRun(t *testing.T) {
 
 // A login in a URL is a secret.
 func TestAPasswordInAURLIsNotShown(t *testing.T) {
-	_, problems := Load(project(map[string]string{networkFile: swap(t, goodNetwork, "nixos-24.11", "https://olaf:hunter2@example.org/x.tar.gz")}))
+	_, problems := Load(project(map[string]string{NetworkFile: swap(t, goodNetwork, "nixos-24.11", "https://olaf:hunter2@example.org/x.tar.gz")}))
 	require.Equal(t, []string{"version-invalid network.yaml:4 versions.nixos"}, brief(problems))
 	require.NotContains(t, fmt.Sprintf("%+v", problems), "hunter2")
 }
@@ -279,14 +279,14 @@ func TestHints(t *testing.T) {
 		require.Len(t, problems, 1, "%v", problems)
 		return problems[0].Hint
 	}
-	require.Equal(t, `did you mean "karl"?`, hintOf(map[string]string{k3sFile: swap(t, goodK3s, "karl,", "krl,")}))
-	require.Equal(t, `did you mean "agent"?`, hintOf(map[string]string{k3sFile: swap(t, goodK3s, "agent,10.0.100.25", "agnet,10.0.100.25")}))
-	require.Equal(t, `did you mean "gateway"?`, hintOf(map[string]string{networkFile: swap(t, goodNetwork, "gateway", "gatway")}))
+	require.Equal(t, `did you mean "karl"?`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "karl,", "krl,")}))
+	require.Equal(t, `did you mean "agent"?`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "agent,10.0.100.25", "agnet,10.0.100.25")}))
+	require.Equal(t, `did you mean "gateway"?`, hintOf(map[string]string{NetworkFile: swap(t, goodNetwork, "gateway", "gatway")}))
 	require.Equal(t, `did you mean "versions.nixos"?`, hintOf(map[string]string{
-		networkFile: swap(t, goodNetwork, "versions:\n  nixos: nixos-24.11\n", "nixos: nixos-24.11\nversions:\n")}))
-	require.Equal(t, `did you mean "server"?`, hintOf(map[string]string{k3sFile: swap(t, goodK3s, "agent,10.0.100.25,,disk=large", "master,10.0.100.25,,")}))
-	require.Equal(t, "it holds the character U+200B", hintOf(map[string]string{hostsFile: swap(t, goodHosts, "10.0.100.3", "10.0\u200b.100.3")}))
-	require.Equal(t, `where to deploy to stands behind an @: ADDRESS@local`, hintOf(map[string]string{hostsFile: swap(t, goodHosts, "10.0.100.3", "local")}))
-	require.Equal(t, `"karl-agent" would do`, hintOf(map[string]string{k3sFile: swap(t, goodK3s, "karl-agent", "karl_agent")}))
-	require.Equal(t, `rename the column "hostname" to "name"`, hintOf(map[string]string{hostsFile: swap(t, goodHosts, "name,", "hostname,")}))
+		NetworkFile: swap(t, goodNetwork, "versions:\n  nixos: nixos-24.11\n", "nixos: nixos-24.11\nversions:\n")}))
+	require.Equal(t, `did you mean "server"?`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "agent,10.0.100.25,,disk=large", "master,10.0.100.25,,")}))
+	require.Equal(t, "it holds the character U+200B", hintOf(map[string]string{HostsFile: swap(t, goodHosts, "10.0.100.3", "10.0\u200b.100.3")}))
+	require.Equal(t, `where to deploy to stands behind an @: ADDRESS@local`, hintOf(map[string]string{HostsFile: swap(t, goodHosts, "10.0.100.3", "local")}))
+	require.Equal(t, `"karl-agent" would do`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "karl-agent", "karl_agent")}))
+	require.Equal(t, `rename the column "hostname" to "name"`, hintOf(map[string]string{HostsFile: swap(t, goodHosts, "name,", "hostname,")}))
 }

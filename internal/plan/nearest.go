@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/agnivade/levenshtein"
@@ -47,10 +48,10 @@ func sameLetters(a, b string) bool {
 	return slices.Equal(x, y)
 }
 
-// didYouMean is the hint for an unknown name, or "" if nothing is near.
-func didYouMean(name string, candidates []string) string {
+// DidYouMean is the hint for an unknown name, or "" if nothing is near.
+func DidYouMean(name string, candidates []string) string {
 	if nearest := Nearest(name, candidates); nearest != "" {
-		return `did you mean "` + nearest + `"?`
+		return fmt.Sprintf("did you mean %q?", nearest)
 	}
 	return ""
 }

@@ -18,11 +18,6 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-const (
-	networkFile  = "plans/network.yaml"
-	versionsFile = "plans/versions.yaml"
-)
-
 // Network is what all hosts share: network.yaml.
 type Network struct {
 	// Subnet is the LAN that hosts and containers are in; Gateway lies in it.
@@ -43,7 +38,6 @@ type Network struct {
 	// Secrets is where the secrets are kept. It is no part of the Model: no machine needs to know.
 	Secrets SecretStore
 
-	gatewayLine int
 	// places are where the keys stand (see Where)
 	places map[string]Problem
 }
@@ -365,11 +359,11 @@ func noNetwork(file string, problems ...Problem) *networkReader {
 
 // readNetworkFiles reads network.yaml and, where it exists, versions.yaml.
 func readNetworkFiles(fsys fs.FS) *networkReader {
-	data, problem := readFile(fsys, networkFile)
+	data, problem := readFile(fsys, NetworkFile)
 	if problem != nil {
-		return noNetwork(networkFile, *problem)
+		return noNetwork(NetworkFile, *problem)
 	}
-	r := &networkReader{document: readDocument(networkFile, data, networkKeys)}
+	r := &networkReader{document: readDocument(NetworkFile, data, networkKeys)}
 	r.versions = r.document
 	r.mergeVersions(fsys)
 	return r
@@ -398,7 +392,7 @@ func (r *networkReader) problems() Problems {
 
 // mergeVersions takes in versions.yaml, where the keys may stand below `versions` or alone.
 func (r *networkReader) mergeVersions(fsys fs.FS) {
-	data, problem := readFile(fsys, versionsFile)
+	data, problem := readFile(fsys, VersionsFile)
 	if problem != nil {
 		if problem.Code != "file-missing" {
 			r.document.problems = append(r.document.problems, *problem)
@@ -409,7 +403,7 @@ func (r *networkReader) mergeVersions(fsys fs.FS) {
 	for _, key := range versionKeys {
 		alone = append(alone, strings.TrimPrefix(key, "versions."))
 	}
-	d := readDocument(versionsFile, data, slices.Concat(versionKeys, alone))
+	d := readDocument(VersionsFile, data, slices.Concat(versionKeys, alone))
 	for _, key := range versionKeys {
 		short := strings.TrimPrefix(key, "versions.")
 		node := d.keys[key]

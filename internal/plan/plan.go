@@ -102,6 +102,14 @@ const (
 	Agent  Role = "agent"
 )
 
+// What is the role in words: "init server", "server" or "agent".
+func (r Role) What() string {
+	if r == Init {
+		return "init server"
+	}
+	return string(r)
+}
+
 // Container is one row of k3s.csv: a k3s server in a nixos-container, or an agent in podman.
 type Container struct {
 	Host    *Host
@@ -145,6 +153,18 @@ func (p *Plan) Servers() []*Container {
 // Agents are all k3s agents, sorted by their hosts' names.
 func (p *Plan) Agents() []*Container {
 	return p.containers(func(h *Host) *Container { return h.Agent })
+}
+
+// Containers are all k3s servers, and then all agents.
+func (p *Plan) Containers() []*Container { return slices.Concat(p.Servers(), p.Agents()) }
+
+// Names are the names of containers.
+func Names(containers []*Container) []string {
+	names := make([]string, len(containers))
+	for i, c := range containers {
+		names[i] = c.Name
+	}
+	return names
 }
 
 func (p *Plan) containers(of func(*Host) *Container) []*Container {

@@ -67,7 +67,7 @@ func (p Problem) String() string {
 // Place is where the problem is: "plans/hosts.csv:3", or "plans/cluster.xlsx!k3s!C5", which tells
 // the row by itself.
 func (p Problem) Place() string {
-	if p.Line == 0 || strings.Contains(p.File, workbookFile+"!") {
+	if p.Line == 0 || strings.Contains(p.File, WorkbookFile+"!") {
 		return p.File
 	}
 	return fmt.Sprintf("%s:%d", p.File, p.Line)
@@ -75,9 +75,9 @@ func (p Problem) Place() string {
 
 // withoutCell is File without the cell of a workbook, whose row is Line: C10 comes after C9.
 func (p Problem) withoutCell() string {
-	if before, sheet, ok := strings.Cut(p.File, workbookFile+"!"); ok {
+	if before, sheet, ok := strings.Cut(p.File, WorkbookFile+"!"); ok {
 		sheet, _, _ = strings.Cut(sheet, "!")
-		return before + workbookFile + "!" + sheet
+		return before + WorkbookFile + "!" + sheet
 	}
 	return p.File
 }

@@ -26,7 +26,7 @@ type RawRecord struct {
 // edited: they are given instead.
 func ReadRaw(fsys fs.FS, file string) (RawTable, Problems) {
 	s := hostsSchema
-	if file == k3sFile {
+	if file == K3sFile {
 		s = k3sSchema
 	}
 	t := &table{schema: s}
@@ -48,7 +48,3 @@ func ReadRaw(fsys fs.FS, file string) (RawTable, Problems) {
 
 // TrimCell takes the white space off that surrounds a cell, and what cannot be seen.
 func TrimCell(text string) string { return strings.TrimFunc(text, isBlank) }
-
-// IsQuotedComment tells whether a record of a CSV table, its cells trimmed, is a comment that a
-// spreadsheet program has put into quotes. Such records are not among [RawTable.Records].
-func IsQuotedComment(cells []string) bool { return isQuotedComment(cells) }

@@ -41,7 +41,7 @@ func TestTablesAndWorkbooksMeanTheSame(t *testing.T) {
 		hosts := append(table("hosts", "name", "interface", "ip", "admin", "tags", "note"), []string{"rolf", "eno1", "10.0.100.9", "rolf", "", ""})
 		k3s := table("k3s", "host", "name", "type", "ip", "labels")
 
-		files := fstest.MapFS{networkFile: {Data: []byte("netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n")}}
+		files := fstest.MapFS{NetworkFile: {Data: []byte("netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n")}}
 		file := excelize.NewFile()
 		defer file.Close()
 		for sheet, rows := range map[string][][]string{"hosts": hosts, "k3s": k3s,
@@ -80,6 +80,6 @@ func TestTablesAndWorkbooksMeanTheSame(t *testing.T) {
 			}
 			return lines
 		}
-		require.Equal(t, meaning(files), meaning(fstest.MapFS{workbookFile: {Data: data.Bytes()}}))
+		require.Equal(t, meaning(files), meaning(fstest.MapFS{WorkbookFile: {Data: data.Bytes()}}))
 	})
 }

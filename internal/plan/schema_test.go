@@ -89,7 +89,7 @@ func TestSchemaAcceptsOurFiles(t *testing.T) {
 	uncommented := strings.NewReplacer("# domain", "domain", "# timezone", "timezone", "# address_range", "address_range", "# disko:", "disko:",
 		"# pod_cidr", "pod_cidr", "# service_cidr", "service_cidr", "# tls_san", "tls_san").Replace(string(text))
 	require.NoError(t, checkSchema(t, schema, uncommented))
-	_, problems := Load(project(map[string]string{networkFile: uncommented}))
+	_, problems := Load(project(map[string]string{NetworkFile: uncommented}))
 	require.Empty(t, problems)
 }
 
@@ -125,7 +125,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"[]",
 	} {
 		require.Error(t, checkSchema(t, schema, wrong), wrong)
-		_, problems := Load(project(map[string]string{networkFile: wrong}))
+		_, problems := Load(project(map[string]string{NetworkFile: wrong}))
 		require.NotZero(t, problems.Errors(), "the reader refuses it as well: %s", wrong)
 	}
 }
@@ -192,8 +192,8 @@ func TestSchemaRefusesNothingThatIsRight(t *testing.T) {
 // it then.
 func requireAgreement(t *testing.T, schema *jsonschema.Schema, text string) (right bool) {
 	t.Helper()
-	_, problems := Load(project(map[string]string{networkFile: text}))
-	problems = slices.DeleteFunc(problems, func(p Problem) bool { return p.File != networkFile })
+	_, problems := Load(project(map[string]string{NetworkFile: text}))
+	problems = slices.DeleteFunc(problems, func(p Problem) bool { return p.File != NetworkFile })
 	if problems.Errors() > 0 {
 		return false
 	}
@@ -212,7 +212,7 @@ func TestSchemaAgreesWithTheReaderInAllFixtures(t *testing.T) {
 			archive, err := txtar.ParseFile(script)
 			require.NoError(t, err)
 			for _, file := range archive.Files {
-				if !strings.HasSuffix(file.Name, networkFile) {
+				if !strings.HasSuffix(file.Name, NetworkFile) {
 					continue
 				}
 				if requireAgreement(t, schema, string(file.Data)) {

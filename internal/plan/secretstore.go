@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -64,10 +65,7 @@ func (r *networkReader) readSecretStore() {
 		store.Kind = kind
 	default:
 		store.Kind = SecretUnknown
-		hint := "files, age or pass"
-		if nearest := Nearest(string(kind), SecretKinds()); nearest != "" {
-			hint = fmt.Sprintf("did you mean %q?", nearest)
-		}
+		hint := cmp.Or(DidYouMean(string(kind), SecretKinds()), "files, age or pass")
 		r.fail(secretsKey, r.keys[secretsKey], &finding{"value-invalid", "secrets are not kept in this way", hint})
 	}
 	prefix, given := r.text(passPrefixKey)
@@ -96,7 +94,7 @@ func SetSecretStore(text []byte, store SecretStore) ([]byte, error) {
 		changed, err = setYAMLKey(changed, passPrefixKey, store.Prefix)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be edited: %w", networkFile, err)
+		return nil, fmt.Errorf("%s cannot be edited: %w", NetworkFile, err)
 	}
 	return changed, nil
 }

@@ -36,7 +36,7 @@ func TestWhereSecretsAreKept(t *testing.T) {
 		"an empty part":         {"secrets: pass\npass_prefix: a//b\n", SecretStore{Kind: SecretUnknown}, "value-invalid", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			reader := readNetworkFiles(fstest.MapFS{networkFile: {Data: []byte(plainNetwork + test.more)}})
+			reader := readNetworkFiles(fstest.MapFS{NetworkFile: {Data: []byte(plainNetwork + test.more)}})
 			network := reader.read(false)
 			problems := reader.problems()
 			require.Equal(t, test.want, network.Secrets)
@@ -52,7 +52,7 @@ func TestWhereSecretsAreKept(t *testing.T) {
 		})
 	}
 	for _, text := range []string{"", "\tx", "- a\n"} {
-		reader := readNetworkFiles(fstest.MapFS{networkFile: {Data: []byte(text)}})
+		reader := readNetworkFiles(fstest.MapFS{NetworkFile: {Data: []byte(text)}})
 		network := reader.read(false)
 		if text == "" {
 			require.Equal(t, SecretFiles, network.Secrets.Kind)
@@ -66,7 +66,7 @@ func TestWhereSecretsAreKept(t *testing.T) {
 }
 
 func TestTheModelDoesNotTellWhereSecretsAre(t *testing.T) {
-	p, _ := Load(fstest.MapFS{networkFile: {Data: []byte(plainNetwork + "secrets: pass\npass_prefix: k3splan/my-rack\n")}})
+	p, _ := Load(fstest.MapFS{NetworkFile: {Data: []byte(plainNetwork + "secrets: pass\npass_prefix: k3splan/my-rack\n")}})
 	require.Equal(t, SecretPass, p.Network.Secrets.Kind)
 	text, err := yaml.Marshal(p.Model())
 	require.NoError(t, err)

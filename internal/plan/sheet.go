@@ -389,7 +389,6 @@ func (w *workbook) format(style int) string {
 var (
 	plainFormat = regexp.MustCompile(`^#*(0+)(?:\.(0+))?(%?)$`)
 	isoFormat   = regexp.MustCompile(`^yyyy-mm-dd(?:([t ])hh:mm(:ss)?)?$`)
-	plainNumber = regexp.MustCompile(`^-?[0-9]+(?:\.[0-9]+)?$`)
 )
 
 // generalDigits is what Excel shows of a number in a cell without a format, before it rounds it;

@@ -307,16 +307,17 @@ func (t *table) split(data []byte) (records []record, complete bool) {
 			cells[i] = strings.TrimFunc(cells[i], isBlank)
 			empty = empty && cells[i] == ""
 		}
-		if !empty && !isQuotedComment(cells) {
+		if !empty && !IsQuotedComment(cells) {
 			line, _ := reader.FieldPos(0)
 			records = append(records, record{line: line, cells: cells})
 		}
 	}
 }
 
-// isQuotedComment knows a comment that a spreadsheet program has put into quotes because there is a
-// separator or a quote in it. A cell such as "#5" beside others is the user's own data.
-func isQuotedComment(cells []string) bool {
+// IsQuotedComment tells whether a record of a CSV table, its cells trimmed, is a comment that a
+// spreadsheet program has put into quotes because there is a separator or a quote in it. A cell such as
+// "#5" beside others is the user's own data. Such records are not among [RawTable.Records].
+func IsQuotedComment(cells []string) bool {
 	return strings.HasPrefix(cells[0], "# ") ||
 		strings.HasPrefix(cells[0], "#") && !slices.ContainsFunc(cells[1:], func(cell string) bool { return cell != "" })
 }
@@ -382,7 +383,7 @@ func (t *table) findSeparator(data []byte) rune {
 					known++
 				}
 			}
-			if empty || isQuotedComment(cells) {
+			if empty || IsQuotedComment(cells) {
 				continue
 			}
 			if known > most {
@@ -508,7 +509,7 @@ func (t *table) takeHeader(header record) bool {
 		}
 		if nearest := Nearest(column, t.known()); nearest != "" && !seen[nearest] {
 			t.report(Warning, header.line, column, header.cells[i], "column-suspicious", "k3splan does not know this column and takes it for one of your own",
-				didYouMean(column, t.known()))
+				DidYouMean(column, t.known()))
 		}
 	}
 	return !slices.ContainsFunc(t.problems, func(p Problem) bool { return p.Code == "column-duplicate" })

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"k3splan/internal/plan/plantest"
 	"slices"
 	"strings"
 	"testing"
@@ -40,32 +41,32 @@ func TestTablesThatMeanTheSame(t *testing.T) {
 		return strings.Join(lines, "\n")
 	}
 	for name, files := range map[string]map[string]string{
-		"rows in another order":       {hostsFile: reversed(goodHosts), k3sFile: reversed(goodK3s)},
-		"columns in another order":    {k3sFile: "type,taints,labels,ip,host,name,mac\ninit,,,10.0.100.12,olaf,olaf-server,\nagent,,,10.0.100.22,olaf,olaf-agent,\nagent,,disk=large,10.0.100.25,karl,karl-agent,\n"},
-		"semicolons":                  {hostsFile: strings.ReplaceAll(goodHosts, ",", ";")},
-		"tabs, with empty cells":      {hostsFile: strings.ReplaceAll(goodHosts, ",", "\t"), k3sFile: strings.ReplaceAll(goodK3s, ",", "\t")},
-		"Excel's line":                {hostsFile: "sep=;\r\n" + strings.ReplaceAll(goodHosts, ",", ";")},
-		"byte-order mark":             {hostsFile: "\ufeff" + goodHosts, networkFile: "\ufeff" + goodNetwork},
-		"UTF-16":                      {hostsFile: utf16LE(goodHosts), k3sFile: utf16LE(strings.ReplaceAll(goodK3s, ",", "\t"))},
-		"CRLF":                        {hostsFile: strings.ReplaceAll(goodHosts, "\n", "\r\n"), networkFile: strings.ReplaceAll(goodNetwork, "\n", "\r\n")},
-		"CR":                          {hostsFile: strings.ReplaceAll(goodHosts, "\n", "\r")},
-		"capitals":                    {hostsFile: strings.Replace(strings.Replace(goodHosts, "olaf", "Olaf", 2), "name,interface", "NAME,Interface", 1)},
-		"blanks around cells":         {k3sFile: strings.ReplaceAll(goodK3s, ",", " ,\t")},
-		"quotes with blanks":          {k3sFile: strings.ReplaceAll(goodK3s, "olaf-agent,agent,", ` "olaf-agent"  , "agent" ,`)},
-		"quotes with blanks and tabs": {k3sFile: strings.ReplaceAll(strings.ReplaceAll(goodK3s, ",", "\t"), "olaf-agent\t", ` "olaf-agent" `+"\t")},
-		"comments and blank lines":    {hostsFile: "# my hosts, all of them; \"here\"\n\n" + strings.Replace(goodHosts, "ulf,", "\n# ulf\n\t \nulf,", 1)},
-		"comments in quotes":          {hostsFile: "\"# all of \"\"my\"\" hosts, by name\",,,\n" + strings.ReplaceAll(goodHosts, "\nulf", "\n\"# ulf, a big one\",,,,,,,,,\nulf")},
-		"invisible characters":        {hostsFile: "# hosts\n\ufeff" + strings.ReplaceAll(goodHosts, ",", "\u200b,\u00a0"), k3sFile: strings.ReplaceAll(goodK3s, "name", "name\u200b")},
-		"nameservers empty":           {networkFile: goodNetwork + "nameservers: ['']\n"},
-		"rows of empty cells":         {hostsFile: ",,,\n" + goodHosts + ",,,,,,,,,\n,,,,,,,,,\n"},
-		"surplus separators":          {k3sFile: strings.ReplaceAll(goodK3s, "\n", ",,\n")},
-		"no newline at the end":       {hostsFile: strings.TrimSpace(goodHosts)},
-		"init under another name":     {k3sFile: strings.Replace(goodK3s, ",init,", ",Init_Server,", 1)},
-		"netmask with slash":          {networkFile: strings.Replace(goodNetwork, "24", "/24", 1)},
-		"netmask in full":             {networkFile: strings.Replace(goodNetwork, "24", "255.255.255.0", 1)},
-		"versions in their own file":  {networkFile: "netmask: 24\ngateway: 10.0.100.1\n", versionsFile: "nixos: nixos-24.11\nk3s: 1.31\n"},
-		"versions below versions":     {networkFile: "netmask: 24\ngateway: 10.0.100.1\n", versionsFile: "versions:\n  nixos: '24.11'\n  k3s: 1.31\n"},
-		"target written out":          {hostsFile: strings.Replace(goodHosts, "10.0.100.3", "10.0.100.3 @ 10.0.100.3", 1)},
+		"rows in another order":       {HostsFile: reversed(goodHosts), K3sFile: reversed(goodK3s)},
+		"columns in another order":    {K3sFile: "type,taints,labels,ip,host,name,mac\ninit,,,10.0.100.12,olaf,olaf-server,\nagent,,,10.0.100.22,olaf,olaf-agent,\nagent,,disk=large,10.0.100.25,karl,karl-agent,\n"},
+		"semicolons":                  {HostsFile: strings.ReplaceAll(goodHosts, ",", ";")},
+		"tabs, with empty cells":      {HostsFile: strings.ReplaceAll(goodHosts, ",", "\t"), K3sFile: strings.ReplaceAll(goodK3s, ",", "\t")},
+		"Excel's line":                {HostsFile: "sep=;\r\n" + strings.ReplaceAll(goodHosts, ",", ";")},
+		"byte-order mark":             {HostsFile: "\ufeff" + goodHosts, NetworkFile: "\ufeff" + goodNetwork},
+		"UTF-16":                      {HostsFile: utf16LE(goodHosts), K3sFile: utf16LE(strings.ReplaceAll(goodK3s, ",", "\t"))},
+		"CRLF":                        {HostsFile: strings.ReplaceAll(goodHosts, "\n", "\r\n"), NetworkFile: strings.ReplaceAll(goodNetwork, "\n", "\r\n")},
+		"CR":                          {HostsFile: strings.ReplaceAll(goodHosts, "\n", "\r")},
+		"capitals":                    {HostsFile: strings.Replace(strings.Replace(goodHosts, "olaf", "Olaf", 2), "name,interface", "NAME,Interface", 1)},
+		"blanks around cells":         {K3sFile: strings.ReplaceAll(goodK3s, ",", " ,\t")},
+		"quotes with blanks":          {K3sFile: strings.ReplaceAll(goodK3s, "olaf-agent,agent,", ` "olaf-agent"  , "agent" ,`)},
+		"quotes with blanks and tabs": {K3sFile: strings.ReplaceAll(strings.ReplaceAll(goodK3s, ",", "\t"), "olaf-agent\t", ` "olaf-agent" `+"\t")},
+		"comments and blank lines":    {HostsFile: "# my hosts, all of them; \"here\"\n\n" + strings.Replace(goodHosts, "ulf,", "\n# ulf\n\t \nulf,", 1)},
+		"comments in quotes":          {HostsFile: "\"# all of \"\"my\"\" hosts, by name\",,,\n" + strings.ReplaceAll(goodHosts, "\nulf", "\n\"# ulf, a big one\",,,,,,,,,\nulf")},
+		"invisible characters":        {HostsFile: "# hosts\n\ufeff" + strings.ReplaceAll(goodHosts, ",", "\u200b,\u00a0"), K3sFile: strings.ReplaceAll(goodK3s, "name", "name\u200b")},
+		"nameservers empty":           {NetworkFile: goodNetwork + "nameservers: ['']\n"},
+		"rows of empty cells":         {HostsFile: ",,,\n" + goodHosts + ",,,,,,,,,\n,,,,,,,,,\n"},
+		"surplus separators":          {K3sFile: strings.ReplaceAll(goodK3s, "\n", ",,\n")},
+		"no newline at the end":       {HostsFile: strings.TrimSpace(goodHosts)},
+		"init under another name":     {K3sFile: strings.Replace(goodK3s, ",init,", ",Init_Server,", 1)},
+		"netmask with slash":          {NetworkFile: strings.Replace(goodNetwork, "24", "/24", 1)},
+		"netmask in full":             {NetworkFile: strings.Replace(goodNetwork, "24", "255.255.255.0", 1)},
+		"versions in their own file":  {NetworkFile: "netmask: 24\ngateway: 10.0.100.1\n", VersionsFile: "nixos: nixos-24.11\nk3s: 1.31\n"},
+		"versions below versions":     {NetworkFile: "netmask: 24\ngateway: 10.0.100.1\n", VersionsFile: "versions:\n  nixos: '24.11'\n  k3s: 1.31\n"},
+		"target written out":          {HostsFile: strings.Replace(goodHosts, "10.0.100.3", "10.0.100.3 @ 10.0.100.3", 1)},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, want, modelOf(t, files)) })
 	}
@@ -79,7 +80,7 @@ func TestLinesOfProblems(t *testing.T) {
 		"ulf,eno1,10.0.100.3,ulf,\n" +
 		"karl,eno1,nonsense,karl,\n"
 	for _, variant := range []string{hosts, strings.ReplaceAll(hosts, "\n", "\r\n"), "\ufeff" + hosts, "sep=,\n" + strings.TrimPrefix(hosts, "# a comment\n")} {
-		_, problems := Load(project(map[string]string{hostsFile: variant, k3sFile: "host,name,type,ip\n"}))
+		_, problems := Load(project(map[string]string{HostsFile: variant, K3sFile: "host,name,type,ip\n"}))
 		require.Equal(t, []string{"address-invalid hosts.csv:8 ip"}, brief(problems), "%v", problems)
 	}
 }
@@ -87,7 +88,7 @@ func TestLinesOfProblems(t *testing.T) {
 func TestOwnColumnsAreData(t *testing.T) {
 	hosts := "name,interface,ip,admin,note,\"odd, name\"\n" +
 		"olaf,eno1,10.0.100.2,olaf,\"Two\nlines, ${x} '' \"\"quoted\"\" \\ $$\",\n"
-	p, problems := Load(project(map[string]string{hostsFile: hosts, k3sFile: "host,name,type,ip,Zone\nolaf,s,init,10.0.100.12, North \n"}))
+	p, problems := Load(project(map[string]string{HostsFile: hosts, K3sFile: "host,name,type,ip,Zone\nolaf,s,init,10.0.100.12, North \n"}))
 	require.Empty(t, problems)
 	olaf := p.Host("olaf")
 	require.Equal(t, map[string]string{"note": "two\nlines, ${x} '' \"quoted\" \\ $$", "odd, name": ""}, olaf.Own)
@@ -108,8 +109,8 @@ func TestAddressesAndTargets(t *testing.T) {
 	} {
 		t.Run(cell, func(t *testing.T) {
 			p, problems := Load(project(map[string]string{
-				hostsFile: "name,interface,ip,admin\nolaf,eno1," + cell + ",olaf\n",
-				k3sFile:   "host,name,type,ip\n",
+				HostsFile: "name,interface,ip,admin\nolaf,eno1," + cell + ",olaf\n",
+				K3sFile:   "host,name,type,ip\n",
 			}))
 			require.Empty(t, problems)
 			olaf := p.Host("olaf")
@@ -125,7 +126,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("sep=;\nname;\"interface\" ;ip;admin\na; \"b\nc\" ;;", "a,b\n\"", "- 1")
 	f.Fuzz(func(t *testing.T, hosts, k3s, network string) {
 		p, problems := Load(fstest.MapFS{
-			hostsFile: {Data: []byte(hosts)}, k3sFile: {Data: []byte(k3s)}, networkFile: {Data: []byte(network)},
+			HostsFile: {Data: []byte(hosts)}, K3sFile: {Data: []byte(k3s)}, NetworkFile: {Data: []byte(network)},
 		})
 		for _, problem := range problems {
 			require.NotEmpty(t, problem.Code)
@@ -144,27 +145,13 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// rack gives the tables of n hosts, every third with a server, the others with an agent.
+// rack gives the tables of n hosts.
 func rack(n int) fstest.MapFS {
-	var hosts, k3s strings.Builder
-	hosts.WriteString("name,interface,ip,admin,serial,tags,rack\n")
-	k3s.WriteString("host,name,type,ip,labels\n")
-	address := func(i int) string { return fmt.Sprintf("10.%d.%d.%d", 64+i>>16, i>>8&255, i&255) }
-	for i := range n {
-		fmt.Fprintf(&hosts, "host-%d,eno1,%s,admin,serial-%d,a b,rack %d\n", i, address(2*i+2), i, i/40)
-		role := "agent"
-		if i == 0 {
-			role = "init"
-		} else if i%3 == 0 {
-			role = "server"
-		}
-		fmt.Fprintf(&k3s, "host-%d,container-%d,%s,%s,\n", i, i, role, address(2*i+3))
+	fsys := fstest.MapFS{}
+	for file, text := range plantest.Rack(n) {
+		fsys[file] = &fstest.MapFile{Data: []byte(text)}
 	}
-	return fstest.MapFS{
-		hostsFile:   {Data: []byte(hosts.String())},
-		k3sFile:     {Data: []byte(k3s.String())},
-		networkFile: {Data: []byte("netmask: 10\ngateway: 10.127.255.254\npod_cidr: 10.128.0.0/16\nservice_cidr: 10.129.0.0/16\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n")},
-	}
+	return fsys
 }
 
 func BenchmarkLoad(b *testing.B) {

@@ -11,10 +11,10 @@ import (
 
 func TestWhereValuesComeFrom(t *testing.T) {
 	p, problems := Load(fstest.MapFS{
-		hostsFile:    {Data: []byte("# a comment\nname,interface,ip,admin,boot,rack\n\nulf,eno1,10.0.0.3,ulf,,a1\nolaf,eno1,10.0.0.2,olaf,legacy,\n")},
-		k3sFile:      {Data: []byte("name,host,type,ip\nolaf-server,olaf,init,10.0.0.12\n")},
-		networkFile:  {Data: []byte("gateway: 10.0.0.1\nnetmask: 24\nnameservers:\n  - 9.9.9.9\n")},
-		versionsFile: {Data: []byte("nixos: nixos-24.11\nk3s: \"1.31\"\n")},
+		HostsFile:    {Data: []byte("# a comment\nname,interface,ip,admin,boot,rack\n\nulf,eno1,10.0.0.3,ulf,,a1\nolaf,eno1,10.0.0.2,olaf,legacy,\n")},
+		K3sFile:      {Data: []byte("name,host,type,ip\nolaf-server,olaf,init,10.0.0.12\n")},
+		NetworkFile:  {Data: []byte("gateway: 10.0.0.1\nnetmask: 24\nnameservers:\n  - 9.9.9.9\n")},
+		VersionsFile: {Data: []byte("nixos: nixos-24.11\nk3s: \"1.31\"\n")},
 	})
 	require.Empty(t, problems)
 	for _, c := range []struct{ got, want string }{
@@ -33,10 +33,10 @@ func TestWhereValuesComeFrom(t *testing.T) {
 		require.Equal(t, c.want, c.got)
 	}
 	at := func(file string, line int) Problem { return Problem{File: file, Line: line} }
-	require.True(t, p.Host("ulf").Concerns(at(hostsFile, 4)))
-	require.False(t, p.Host("ulf").Concerns(at(hostsFile, 5)))
-	require.False(t, p.Host("ulf").Concerns(at(k3sFile, 4)))
-	require.True(t, p.Host("olaf").Server.Concerns(at(k3sFile, 2)))
+	require.True(t, p.Host("ulf").Concerns(at(HostsFile, 4)))
+	require.False(t, p.Host("ulf").Concerns(at(HostsFile, 5)))
+	require.False(t, p.Host("ulf").Concerns(at(K3sFile, 4)))
+	require.True(t, p.Host("olaf").Server.Concerns(at(K3sFile, 2)))
 	require.False(t, new(Host).Concerns(Problem{}))
 	require.Empty(t, new(Host).Where("ip"))
 }
@@ -63,9 +63,9 @@ func TestWhereValuesOfAWorkbookComeFrom(t *testing.T) {
 // A value that is wrong is none, neither the default nor what Go calls it.
 func TestWrongValuesOfTheNetwork(t *testing.T) {
 	p, problems := Load(fstest.MapFS{
-		hostsFile:   {Data: []byte("name,interface,ip,admin\nulf,eno1,10.0.0.3,ulf\n")},
-		k3sFile:     {Data: []byte("name,host,type,ip\n")},
-		networkFile: {Data: []byte("gateway: x\nnetmask: 24\nnameservers: [nine]\npod_cidr: y\nservice_cidr: z\nversions: {nixos: nixos-24.11}\n")},
+		HostsFile:   {Data: []byte("name,interface,ip,admin\nulf,eno1,10.0.0.3,ulf\n")},
+		K3sFile:     {Data: []byte("name,host,type,ip\n")},
+		NetworkFile: {Data: []byte("gateway: x\nnetmask: 24\nnameservers: [nine]\npod_cidr: y\nservice_cidr: z\nversions: {nixos: nixos-24.11}\n")},
 	})
 	require.Equal(t, 4, problems.Errors(), "%v", problems)
 	m := p.Model().Network

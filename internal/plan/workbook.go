@@ -19,7 +19,6 @@ import (
 const WorkbookFile = "plans/cluster.xlsx"
 
 const (
-	workbookFile = WorkbookFile
 	networkSheet = "network"
 	// workbookLimit is the size of an unpacked workbook, in bytes, from which on it is taken for
 	// a mistake: 10,000 hosts have a few megabytes.
@@ -40,7 +39,7 @@ func noTables(file, code, message, hint string) (tables, Problems) {
 	return tables{
 		hosts:   &table{schema: hostsSchema},
 		k3s:     &table{schema: k3sSchema},
-		network: noNetwork(workbookFile + "!" + networkSheet),
+		network: noNetwork(WorkbookFile + "!" + networkSheet),
 	}, Problems{{File: file, Severity: Error, Code: code, Message: message, Hint: hint}}
 }
 
@@ -48,22 +47,22 @@ func noTables(file, code, message, hint string) (tables, Problems) {
 // are there as well, nobody can know which of them holds.
 func readWorkbook(fsys fs.FS) (tables, Problems) {
 	var others []string
-	for _, file := range []string{hostsFile, k3sFile, networkFile, versionsFile} {
+	for _, file := range []string{HostsFile, K3sFile, NetworkFile, VersionsFile} {
 		if _, err := fs.Stat(fsys, file); err == nil {
 			others = append(others, file)
 		}
 	}
 	if len(others) > 0 {
-		return noTables(workbookFile, "plan-duplicate", "the plan stands here and in "+strings.Join(others, ", "),
+		return noTables(WorkbookFile, "plan-duplicate", "the plan stands here and in "+strings.Join(others, ", "),
 			"keep the one that holds: the workbook, or the other files")
 	}
-	data, problem := readFile(fsys, workbookFile)
+	data, problem := readFile(fsys, WorkbookFile)
 	if problem != nil {
-		return noTables(workbookFile, problem.Code, problem.Message, problem.Hint)
+		return noTables(WorkbookFile, problem.Code, problem.Message, problem.Hint)
 	}
 	w, wrong := openWorkbook(data)
 	if wrong != nil {
-		return noTables(workbookFile, wrong.code, wrong.message, wrong.hint)
+		return noTables(WorkbookFile, wrong.code, wrong.message, wrong.hint)
 	}
 	defer w.file.Close()
 	return tables{w.table(hostsSchema), w.table(k3sSchema), w.network()}, nil
@@ -71,7 +70,7 @@ func readWorkbook(fsys fs.FS) (tables, Problems) {
 
 // otherWorkbook finds a spreadsheet in plans/ that nobody reads, for people who have no tables there.
 func otherWorkbook(fsys fs.FS) string {
-	for _, file := range []string{hostsFile, k3sFile, networkFile} {
+	for _, file := range []string{HostsFile, K3sFile, NetworkFile} {
 		if _, err := fs.Stat(fsys, file); err == nil {
 			return ""
 		}
@@ -151,7 +150,7 @@ func (w *workbook) sheet(name string) (string, *finding) {
 
 // table reads a sheet as readTable reads a file.
 func (w *workbook) table(s schema) *table {
-	s.file = workbookFile + "!" + s.sheet
+	s.file = WorkbookFile + "!" + s.sheet
 	t := &table{schema: s, inSheet: true, lost: map[string]bool{}}
 	records, wrong := w.records(s.sheet)
 	if wrong != nil {
@@ -198,7 +197,7 @@ func (w *workbook) tells(cell sheetCell, sheet string) bool {
 // in one cell separated by blanks or commas. A first row may name the columns "key" and "value";
 // then other columns hold notes.
 func (w *workbook) network() *networkReader {
-	file := workbookFile + "!" + networkSheet
+	file := WorkbookFile + "!" + networkSheet
 	records, wrong := w.records(networkSheet)
 	if wrong != nil {
 		return noNetwork(file, Problem{File: file, Severity: Error, Code: wrong.code, Message: wrong.message, Hint: wrong.hint})

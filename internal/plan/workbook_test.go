@@ -54,7 +54,7 @@ func newWorkbook(t testing.TB, change func(*excelize.File)) fstest.MapFS {
 	}
 	var data bytes.Buffer
 	require.NoError(t, file.Write(&data))
-	return fstest.MapFS{workbookFile: {Data: data.Bytes()}}
+	return fstest.MapFS{WorkbookFile: {Data: data.Bytes()}}
 }
 
 // set writes a cell with a number format, "" for none.
@@ -208,7 +208,7 @@ func TestProblemsInWorkbooks(t *testing.T) {
 			_, problems := Load(newWorkbook(t, test.change))
 			got := []string{}
 			for _, p := range problems {
-				got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s", p.Code, strings.TrimPrefix(p.File, workbookFile+"!"), p.Column)))
+				got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s", p.Code, strings.TrimPrefix(p.File, WorkbookFile+"!"), p.Column)))
 				require.NotEmpty(t, p.Message)
 			}
 			require.Equal(t, test.want, got, "%v", problems)
@@ -307,7 +307,7 @@ func TestWorkbooksUnderOtherNames(t *testing.T) {
 }
 
 func TestWorkbooksThatCannotBeRead(t *testing.T) {
-	good := newWorkbook(t, nil)[workbookFile].Data
+	good := newWorkbook(t, nil)[WorkbookFile].Data
 	for name, data := range map[string][]byte{
 		"empty": {}, "text": []byte("name;interface"), "cut off": good[:len(good)/2],
 		"of an old Excel":       append(bytes.Clone(oleMark), make([]byte, 4096)...),
@@ -316,10 +316,10 @@ func TestWorkbooksThatCannotBeRead(t *testing.T) {
 		"that unpacks to a lot": zipOf(t, "[Content_Types].xml", make([]byte, workbookLimit+1)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, problems := Load(fstest.MapFS{workbookFile: {Data: data}})
+			_, problems := Load(fstest.MapFS{WorkbookFile: {Data: data}})
 			require.Len(t, problems, 1)
 			require.Equal(t, "xlsx-syntax", problems[0].Code)
-			require.Equal(t, workbookFile, problems[0].File)
+			require.Equal(t, WorkbookFile, problems[0].File)
 		})
 	}
 	t.Run("protected", func(t *testing.T) {
@@ -327,7 +327,7 @@ func TestWorkbooksThatCannotBeRead(t *testing.T) {
 		defer file.Close()
 		var data bytes.Buffer
 		require.NoError(t, file.Write(&data, excelize.Options{Password: "x"}))
-		_, problems := Load(fstest.MapFS{workbookFile: {Data: data.Bytes()}})
+		_, problems := Load(fstest.MapFS{WorkbookFile: {Data: data.Bytes()}})
 		require.Len(t, problems, 1)
 		require.Contains(t, problems[0].Message, "protected by a password")
 	})
@@ -378,7 +378,7 @@ func TestDatesOfOldMacs(t *testing.T) {
 // partOf gives a part of a workbook's package.
 func partOf(t testing.TB, workbook fstest.MapFS, name string) string {
 	t.Helper()
-	data := workbook[workbookFile].Data
+	data := workbook[WorkbookFile].Data
 	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	require.NoError(t, err)
 	text, err := fs.ReadFile(archive, name)
@@ -389,7 +389,7 @@ func partOf(t testing.TB, workbook fstest.MapFS, name string) string {
 // withPart gives the workbook with another text in a part of its package.
 func withPart(t testing.TB, workbook fstest.MapFS, name, text string) fstest.MapFS {
 	t.Helper()
-	data := workbook[workbookFile].Data
+	data := workbook[WorkbookFile].Data
 	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	require.NoError(t, err)
 	var changed bytes.Buffer
@@ -404,7 +404,7 @@ func withPart(t testing.TB, workbook fstest.MapFS, name, text string) fstest.Map
 	_, err = part.Write([]byte(text))
 	require.NoError(t, err)
 	require.NoError(t, writer.Close())
-	return fstest.MapFS{workbookFile: {Data: changed.Bytes()}}
+	return fstest.MapFS{WorkbookFile: {Data: changed.Bytes()}}
 }
 
 const hostsPart = "xl/worksheets/sheet2.xml"
@@ -534,7 +534,7 @@ func rackInWorkbook(t testing.TB, n int) fstest.MapFS {
 	t.Helper()
 	file := excelize.NewFile()
 	defer file.Close()
-	for sheet, name := range map[string]string{"hosts": hostsFile, "k3s": k3sFile} {
+	for sheet, name := range map[string]string{"hosts": HostsFile, "k3s": K3sFile} {
 		_, err := file.NewSheet(sheet)
 		require.NoError(t, err)
 		rows, err := csv.NewReader(bytes.NewReader(rack(n)[name].Data)).ReadAll()
@@ -557,7 +557,7 @@ func rackInWorkbook(t testing.TB, n int) fstest.MapFS {
 	}
 	var data bytes.Buffer
 	require.NoError(t, file.Write(&data))
-	return fstest.MapFS{workbookFile: {Data: data.Bytes()}}
+	return fstest.MapFS{WorkbookFile: {Data: data.Bytes()}}
 }
 
 // What LibreOffice makes of the CSV tables, opening them and saving them as the sheets of one
@@ -580,7 +580,7 @@ func TestLibreOffice(t *testing.T) {
 					require.NoError(t, err)
 					tables[name] = string(data)
 				}
-				got, problems := Load(fstest.MapFS{workbookFile: {Data: saveAsWorkbook(t, office, tables, specialNumbers)}})
+				got, problems := Load(fstest.MapFS{WorkbookFile: {Data: saveAsWorkbook(t, office, tables, specialNumbers)}})
 				require.Empty(t, problems)
 				require.Equal(t, want.Model(), got.Model())
 			})
@@ -614,7 +614,7 @@ func TestLibreOfficeShowsTheSame(t *testing.T) {
 	shown, err := csv.NewReader(file).ReadAll()
 	require.NoError(t, err)
 
-	p, problems := Load(fstest.MapFS{workbookFile: {Data: data}})
+	p, problems := Load(fstest.MapFS{WorkbookFile: {Data: data}})
 	told := map[int]bool{}
 	for _, problem := range problems {
 		require.Equal(t, "bought", problem.Column)

@@ -2,6 +2,7 @@ package project
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -78,19 +79,11 @@ func readK3sConfig(fsys fs.FS, name string) (K3sConfig, plan.Problems) {
 		written, node := top.Content[i].Value, top.Content[i+1]
 		key := strings.TrimSuffix(strings.TrimLeft(written, "-"), "+")
 		line := top.Content[i].Line
-		switch {
-		case len(key) < 2:
-			// k3s reads t as token, s as server, …
-			report(line, written, "key-reserved", "k3s takes it for the short form of an option", "write the option's long name")
+		if message, hint := refuseKey(name, key); message != "" {
+			report(line, written, "key-reserved", message, hint)
 			continue
-		case slices.Contains(secretKeys, key):
-			report(line, written, "key-reserved", "a secret would be readable for everyone in the Nix store",
-				"bring it to the machines as a file")
-			continue
-		case slices.Contains(plannedKeys[name], key):
-			report(line, written, "key-reserved", "the plan decides this option", "take it out")
-			continue
-		case config[key] != nil:
+		}
+		if config[key] != nil {
 			report(line, written, "key-duplicate", "the key is given twice", "write one list")
 			continue
 		}
@@ -110,6 +103,20 @@ func readK3sConfig(fsys fs.FS, name string) (K3sConfig, plan.Problems) {
 		config[key] = value
 	}
 	return config, problems
+}
+
+// refuseKey tells why an option of k3s has no place in the file of this name; without a message it has.
+func refuseKey(name, key string) (message, hint string) {
+	switch {
+	case len(key) < 2:
+		// k3s reads t as token, s as server, …
+		return "k3s takes it for the short form of an option", "write the option's long name"
+	case slices.Contains(secretKeys, key):
+		return "a secret would be readable for everyone in the Nix store", "bring it to the machines as a file"
+	case slices.Contains(plannedKeys[name], key):
+		return "the plan decides this option", "take it out"
+	}
+	return "", ""
 }
 
 func scalarOrList(node *yaml.Node) (any, error) {
@@ -159,10 +166,7 @@ func checkK3sFolder(fsys fs.FS) plan.Problems {
 		if slices.Contains(known, name) || strings.HasPrefix(name, ".") {
 			continue
 		}
-		hint := "server.yaml and agent.yaml are read"
-		if nearest := plan.Nearest(strings.ToLower(name), known); nearest != "" {
-			hint = fmt.Sprintf("did you mean %q?", nearest)
-		}
+		hint := cmp.Or(plan.DidYouMean(strings.ToLower(name), known), "server.yaml and agent.yaml are read")
 		problems = append(problems, plan.Problem{
 			File: path.Join(k3sDir, name), Severity: plan.Warning, Code: "file-orphan", Message: "k3splan does not read this file", Hint: hint,
 		})

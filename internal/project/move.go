@@ -32,18 +32,17 @@ type Moved struct {
 // about in plain files.
 //
 // A secret that is in both places, and not the same, stops it: only a person knows which is right.
-func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (*Moved, error) {
+func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved, err error) {
 	p, _ := plan.Load(os.DirFS(dir)) // other mistakes in the tables do not matter here
 	from := p.Network.Secrets
 	if from.Kind == plan.SecretUnknown {
 		return nil, errors.New("the plan does not tell where the secrets are kept: see `k3splan validate`")
 	}
-	network, err := newNetworkFile(dir, to)
-	if err != nil {
-		return nil, err
-	}
+	network := &networkChange{} // none, if the plan says so already, be it by default
 	if from == to {
 		from = otherFiles(to)
+	} else if network, err = newNetworkFile(dir, to); err != nil {
+		return nil, err
 	}
 	source, err := secrets.OpenVault(dir, from, ask)
 	if err != nil {
@@ -53,12 +52,12 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (*Moved, erro
 	if err != nil {
 		return nil, err
 	}
-	moved := &Moved{}
+	moved = &Moved{}
 	if moved.Names, err = takeOver(source, target); err != nil {
 		return nil, err
 	}
 	moved.Foreign = slices.DeleteFunc(slices.Clone(moved.Names), secrets.IsOurs)
-	if network.workbook && p.Network.Secrets != to {
+	if network.workbook {
 		return moved, &workbookError{to}
 	}
 	if network.changed() {
@@ -189,7 +188,7 @@ func newNetworkFile(dir string, to plan.SecretStore) (*networkChange, error) {
 	if _, err := os.Stat(filepath.Join(dir, plan.WorkbookFile)); err == nil {
 		return &networkChange{workbook: true}, nil
 	}
-	c := &networkChange{file: "plans/network.yaml"}
+	c := &networkChange{file: plan.NetworkFile}
 	path, err := filepath.EvalSymlinks(filepath.Join(dir, c.file))
 	if err != nil {
 		return nil, err

@@ -71,6 +71,10 @@ func requireSecrets(t *testing.T, dir string, where plan.SecretStore, contents m
 func TestSecretsMoveThereAndBack(t *testing.T) {
 	dir, contents := withSecrets(t)
 	secretstest.Pass(t)
+	before := tree(t, dir)
+	_, err := MoveSecrets(dir, inFiles, nil)
+	require.NoError(t, err)
+	require.Equal(t, before, tree(t, dir), "what holds by default is not written")
 	last := inFiles
 	for _, to := range []plan.SecretStore{inAge, inPass, inFiles, inPass, {Kind: plan.SecretPass, Prefix: "k3splan/other"}, inAge, inFiles} {
 		moved, err := MoveSecrets(dir, to, nil)

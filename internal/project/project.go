@@ -96,7 +96,7 @@ func (p *Project) Vault(ask secrets.Ask) (*secrets.Vault, error) {
 
 func needsOf(p *plan.Plan) secrets.Needs {
 	needs := secrets.Needs{Hosts: p.HostNames(), K3s: p.HasK3s(), Partial: !p.Complete, Where: p.Network.Secrets}
-	for _, container := range slices.Concat(p.Servers(), p.Agents()) {
+	for _, container := range p.Containers() {
 		needs.Containers = append(needs.Containers, container.Name)
 	}
 	return needs

@@ -97,7 +97,7 @@ func (s *setup) tables() error {
 		return nil // which takes the place of all of them
 	}
 	beside := s.exists("plans/hosts.csv") || s.exists("plans/k3s.csv")
-	for _, file := range []string{"plans/hosts.csv", "plans/k3s.csv", "plans/network.yaml", SchemaFile} {
+	for _, file := range []string{plan.HostsFile, plan.K3sFile, plan.NetworkFile, SchemaFile} {
 		content, err := s.starter(file)
 		if err != nil {
 			return err

@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"k3splan/internal/plan"
+	"k3splan/internal/shell"
 )
 
 const (
@@ -167,21 +167,10 @@ func othersIn(info fs.FileInfo) fs.FileMode {
 
 func sharedFile(mode fs.FileMode, path string) finding {
 	return finding{plan.Warning, codeReadable,
-		fmt.Sprintf("has mode %04o: others than its owner can get at it", mode), "chmod 0600 " + shellWord(path)}
+		fmt.Sprintf("has mode %04o: others than its owner can get at it", mode), "chmod 0600 " + shell.Word(path)}
 }
 
 func sharedFolder(mode fs.FileMode) finding {
 	return finding{plan.Warning, codeReadable,
 		fmt.Sprintf("has mode %04o: others than its owner can look into it", mode), "chmod 0700 " + Dir}
-}
-
-// shellWord quotes a path for the commands in hints.
-func shellWord(path string) string {
-	plain := func(r rune) bool {
-		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_./@", r)
-	}
-	if strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
-		return path
-	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"k3splan/internal/plan"
+	"k3splan/internal/shell"
 )
 
 const hostKeyEnding = "_ed25519"
@@ -74,7 +75,7 @@ func (s *Store) HostKeyFile(host string) string {
 	if _, ok := s.hostKeys[host]; !ok {
 		return ""
 	}
-	return s.at(HostKeyName(host))
+	return s.At(HostKeyName(host))
 }
 
 // HostKey is the public part of the private ssh key that a host gets; nil if there is none, if it
@@ -98,7 +99,7 @@ func (o *opening) readHostKeyFiles() {
 		switch name := path.Join(HostKeys, file); {
 		case leftover.MatchString(file):
 			o.report(inSecrets(name), 0, finding{plan.Warning, codeOrphan,
-				"is what an editor or an interrupted command left behind; it may hold a secret", "rm " + shellWord(inSecrets(name))})
+				"is what an editor or an interrupted command left behind; it may hold a secret", "rm " + shell.Word(inSecrets(name))})
 		case isSecretName(name):
 			names = append(names, name)
 		}
@@ -131,7 +132,7 @@ func (o *opening) readHostKeys(names []string) {
 			if f.hint == "" {
 				f.hint = "remove it and run `k3splan known-hosts make " + host + "`, or adopt the key that the machine has with `k3splan known-hosts scan " + host + "`"
 			}
-			o.report(o.at(name), 0, *f)
+			o.report(o.At(name), 0, *f)
 			continue
 		}
 		o.hostKeys[host] = public
@@ -149,5 +150,5 @@ func (o *opening) reportHostKeyOrphan(name, host string, isKey bool) {
 			f.hint = didYouMean(nearest + hostKeyEnding)
 		}
 	}
-	o.report(o.at(name), 0, f)
+	o.report(o.At(name), 0, f)
 }

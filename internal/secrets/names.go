@@ -51,6 +51,34 @@ func PasswordName(host string, present []string) string {
 	return host + passwordName
 }
 
+// IsOurs tells whether a secret is of a kind that k3splan itself uses.
+func IsOurs(name string) bool {
+	if folder, _, below := strings.Cut(name, "/"); below {
+		return folder == HostKeys || folder == Retired
+	}
+	return name == string(InitToken) || name == string(AgentToken) || strings.HasSuffix(lower(name), passwordName)
+}
+
+// Describe tells people what a secret is, by its name.
+func Describe(name string) string {
+	switch host, isPassword := strings.CutSuffix(lower(name), passwordName); {
+	case name == string(InitToken):
+		return "token of the servers"
+	case name == string(AgentToken):
+		return "token of the agents"
+	case isPassword && host == "":
+		return "password hash of all hosts that have none of their own"
+	case isPassword && !strings.Contains(name, "/"):
+		return "password hash of " + strings.TrimSuffix(host, "_")
+	case strings.HasPrefix(name, HostKeys+"/"):
+		return "ssh host key"
+	case strings.HasPrefix(name, Retired+"/"):
+		return "was replaced, and is kept in case that somebody needs it"
+	default:
+		return "yours: k3splan does not use it"
+	}
+}
+
 // keyOwner says what a key file opens: a host, everyHost, or the deployUser. It is meant if the
 // whole name says so, or what follows a separator; the longest wins, and a substring is never
 // enough. isKey is true for all *.pub files, known only if the file opens something.

@@ -6,21 +6,27 @@ import (
 	"strings"
 
 	"k3splan/internal/plan"
+	"k3splan/internal/shell"
 )
 
 // Comparing a name with thousands of hosts takes its time: when many files are orphans the cause
 // is another than a slip of the pen, and the first few hints are enough.
 const maxNearest = 10
 
-// findOrphans reports the files that look as if they meant something and mean nothing.
-func (o *opening) findOrphans(names []string) {
+// nearestOfFew is plan.Nearest, which finds nothing any more after maxNearest searches.
+func nearestOfFew() func(name string, candidates []string) string {
 	searches := 0
-	nearest := func(name string, candidates []string) string {
+	return func(name string, candidates []string) string {
 		if searches++; searches > maxNearest {
 			return ""
 		}
 		return plan.Nearest(name, candidates)
 	}
+}
+
+// findOrphans reports the files that look as if they meant something and mean nothing.
+func (o *opening) findOrphans(names []string) {
+	nearest := nearestOfFew()
 	for _, name := range names {
 		orphan := finding{severity: plan.Warning, code: codeOrphan}
 		_, isPassword, passwordKnown := o.hosts.passwordOwner(name)
@@ -28,14 +34,14 @@ func (o *opening) findOrphans(names []string) {
 		switch {
 		case leftover.MatchString(name):
 			orphan.message = "is what an editor or an interrupted command left behind; it may hold a secret"
-			orphan.hint = "rm " + shellWord(inSecrets(name))
+			orphan.hint = "rm " + shell.Word(inSecrets(name))
 		case textCopy.MatchString(name):
 			orphan.message = "is read by nothing because of its ending .txt"
 			orphan.hint = "rename it to " + strings.TrimSuffix(lower(name), ".txt")
 		case (isPassword || isKey) && isHidden(name):
 			orphan.message = "is hidden and read by nothing"
 			orphan.hint = "remove or rename it"
-		case o.needs.Partial, isPassword && !o.plain(): // a plain one was reported
+		case o.needs.Partial, isPassword && !o.Plain(): // a plain one was reported
 			continue
 		case isPassword && !passwordKnown:
 			orphan.message = "belongs to no host of the plan"
@@ -53,16 +59,10 @@ func (o *opening) findOrphans(names []string) {
 // findLostPasswords reports the passwords of no host, by the names of a back end that is not the
 // folder.
 func (o *opening) findLostPasswords(names []string) {
-	searches := 0
-	nearest := func(name string, candidates []string) string {
-		if searches++; searches > maxNearest {
-			return ""
-		}
-		return plan.Nearest(name, candidates)
-	}
+	nearest := nearestOfFew()
 	for _, name := range names {
 		if _, isPassword, known := o.hosts.passwordOwner(name); isPassword && !known && !o.needs.Partial {
-			o.report(o.at(name), 0, finding{plan.Warning, codeOrphan, "belongs to no host of the plan", o.passwordHint(name, nearest)})
+			o.report(o.At(name), 0, finding{plan.Warning, codeOrphan, "belongs to no host of the plan", o.passwordHint(name, nearest)})
 		}
 	}
 }
@@ -77,14 +77,6 @@ func (o *opening) findPlain() {
 				fmt.Sprintf("`k3splan secrets move --to %s` takes it over, or removes it where it is the same", o.where.Kind)})
 		}
 	}
-}
-
-// IsOurs tells whether a secret is of a kind that k3splan itself uses.
-func IsOurs(name string) bool {
-	if folder, _, below := strings.Cut(name, "/"); below {
-		return folder == HostKeys || folder == Retired
-	}
-	return name == string(InitToken) || name == string(AgentToken) || strings.HasSuffix(lower(name), passwordName)
 }
 
 func (o *opening) passwordHint(name string, nearest func(string, []string) string) string {

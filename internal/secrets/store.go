@@ -54,7 +54,7 @@ func Open(project string, needs Needs) (*Store, plan.Problems) {
 		o.report(Dir, 0, finding{plan.Error, codeInvalid, err.Error(), "secrets are in a folder " + Dir + " of mode 0700"})
 		return s, o.problems
 	}
-	if o.plain() && shared != 0 {
+	if o.Plain() && shared != 0 {
 		o.report(Dir, 0, sharedFolder(shared))
 	}
 	o.readSecrets(names)
@@ -77,7 +77,7 @@ func (o *opening) readSecrets(files []string) {
 		}
 		var err error
 		if kept, err = o.keeper.list(); err != nil {
-			o.report(o.at(""), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
+			o.report(o.At(""), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
 			return
 		}
 		o.readHostKeys(kept)
@@ -85,7 +85,7 @@ func (o *opening) readSecrets(files []string) {
 		o.findPlain()
 		o.findLostPasswords(kept)
 	}
-	if o.plain() {
+	if o.Plain() {
 		o.readHostKeyFiles()
 	}
 	o.readTokens(kept)
@@ -100,18 +100,14 @@ func (o *opening) readSecrets(files []string) {
 	}
 }
 
-func (s *Store) plain() bool {
-	return s.where.Kind != plan.SecretAge && s.where.Kind != plan.SecretPass
-}
-
-func (s *Store) at(name string) string { return at(s.where, name) }
-
 // At tells where a secret of this name is or belongs, like [Store.InitToken].
-func (s *Store) At(name string) string { return s.at(name) }
+func (s *Store) At(name string) string { return at(s.where, name) }
 
 // Plain tells that the secrets are plain files, so that the places that the store gives are files
 // which hold a secret as it is. Otherwise a [Vault] reads them.
-func (s *Store) Plain() bool { return s.plain() }
+func (s *Store) Plain() bool {
+	return s.where.Kind != plan.SecretAge && s.where.Kind != plan.SecretPass
+}
 
 // Name gives the name, for a [Vault], of a secret from the place that another method gave.
 func (s *Store) Name(place string) string { return nameOf(s.where, place) }
@@ -131,16 +127,6 @@ func (s *Store) PasswordFile(host string) string {
 		return own
 	}
 	return s.passwords[""]
-}
-
-// PasswordTarget is the place where a new password of this host belongs, in the spelling that
-// exists, like [Store.InitToken]. An empty host means the password for all hosts
-// that have none of their own.
-func (s *Store) PasswordTarget(host string) string {
-	if own := s.passwords[host]; own != "" {
-		return own
-	}
-	return s.at(host + passwordName)
 }
 
 // Keys are the public keys that open a host for its admin, as lines of authorized_keys without
@@ -210,17 +196,17 @@ func (o *opening) report(file string, line int, f finding) {
 func (o *opening) secret(name string) (content []byte, ok bool) {
 	content, shared, err := o.keeper.read(name, maxSecret)
 	if shared != 0 {
-		o.report(o.at(name), 0, sharedFile(shared, o.at(name)))
+		o.report(o.At(name), 0, sharedFile(shared, o.At(name)))
 	}
 	var locked *LockedError
 	switch {
 	case errors.As(err, &locked):
-		if o.locked = append(o.locked, o.at(name)); len(o.locked) == 1 {
+		if o.locked = append(o.locked, o.At(name)); len(o.locked) == 1 {
 			o.lockedHint = locked.Hint()
 		}
 		return nil, false
 	case err != nil:
-		o.report(o.at(name), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
+		o.report(o.At(name), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
 		return nil, false
 	}
 	return content, true
@@ -233,24 +219,24 @@ func (o *opening) readTokens(names []string) {
 		if _, found := slices.BinarySearch(names, name); !found {
 			continue
 		}
-		o.tokens[kind] = o.at(name)
+		o.tokens[kind] = o.At(name)
 		content, ok := o.secret(name)
 		if !ok {
 			continue
 		}
 		password, f := parseToken(kind, content)
 		if f != nil {
-			o.report(o.at(name), 0, *f)
+			o.report(o.At(name), 0, *f)
 		}
 		passwords[kind] = password
 	}
 	if same := passwords[InitToken]; same != "" && same == passwords[AgentToken] {
-		o.report(o.at(string(AgentToken)), 0, finding{plan.Warning, codeWeak,
+		o.report(o.At(string(AgentToken)), 0, finding{plan.Warning, codeWeak,
 			"is the same as the servers' token: agents hold the right to join as servers",
 			"remove it, which changes nothing, or give the agents a token of their own"})
 	}
 	if o.needs.K3s && o.tokens[InitToken] == "" {
-		o.report(o.at(string(InitToken)), 0, finding{plan.Error, codeMissing,
+		o.report(o.At(string(InitToken)), 0, finding{plan.Error, codeMissing,
 			"is missing: without a token no k3s server can start or join",
 			"for a new cluster run `k3splan setup`; of a living one copy the file from where it was set up"})
 	}
@@ -263,8 +249,8 @@ func (o *opening) readPasswords(names []string) {
 		if !known {
 			continue
 		}
-		path := o.at(name)
-		if first, second := o.passwords[host], path; first == "" || second == o.at(host+passwordName) {
+		path := o.At(name)
+		if first, second := o.passwords[host], path; first == "" || second == o.At(host+passwordName) {
 			o.passwords[host] = path // of two spellings the one without underscore
 		}
 		content, ok := o.secret(name)
@@ -288,7 +274,7 @@ func (o *opening) readPasswords(names []string) {
 	}
 	without := o.hostsWhere(func(host string) bool { return o.passwords[host] == "" })
 	if len(without) > 0 {
-		o.report(o.at(passwordName), 0, finding{plan.Error, codeMissing,
+		o.report(o.At(passwordName), 0, finding{plan.Error, codeMissing,
 			"is missing: the admin has no password on " + enumerate(without), "run `k3splan passwd`"})
 	}
 }

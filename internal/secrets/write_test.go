@@ -123,11 +123,10 @@ func TestWhatWeMakePassesOurChecks(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, Create(filepath.Join(dir, Dir, string(kind)), []byte(token+"\n")))
 	}
-	s, _ := Open(dir, fiveHosts)
 	for _, host := range []string{"", "ulf"} {
 		hash, err := HashPassword([]byte("correct horse"))
 		require.NoError(t, err)
-		require.NoError(t, Replace(filepath.Join(dir, filepath.FromSlash(s.PasswordTarget(host))), []byte(hash+"\n")))
+		require.NoError(t, Replace(filepath.Join(dir, Dir, PasswordName(host, nil)), []byte(hash+"\n")))
 	}
 	require.NoError(t, Create(filepath.Join(dir, Dir, "all.pub"), []byte(newKey(t)+" olaf\n")))
 	s, problems := Open(dir, fiveHosts)

@@ -91,7 +91,7 @@ func (d *details) own(of string, own map[string]string, where func(string) strin
 }
 
 func (d *details) container(c *plan.Container, p *plan.Plan) {
-	of := Container{Role: c.Role}.What()
+	of := c.Role.What()
 	add := func(field, value, where string) { d.add(of, field, value, where) }
 	add("name", c.Name, c.Where("name"))
 	add("ip", Container{Address: c.Address}.AddressText(), c.Where("ip"))
@@ -109,12 +109,6 @@ func (d *details) container(c *plan.Container, p *plan.Plan) {
 
 func (d *details) network(p *plan.Plan, hasK3s bool) {
 	n, m := p.Network, p.Model().Network
-	text := func(s *string) string {
-		if s == nil {
-			return ""
-		}
-		return *s
-	}
 	add := func(field, key, value string) { d.add("network", field, value, n.Where(key)) }
 	netmask := ""
 	if n.Subnet.IsValid() {
@@ -127,7 +121,7 @@ func (d *details) network(p *plan.Plan, hasK3s bool) {
 	add("timezone", "timezone", n.Timezone)
 	add("nixos", "versions.nixos", m.Versions.NixOS)
 	if hasK3s {
-		add("k3s", "versions.k3s", text(m.Versions.K3s))
+		add("k3s", "versions.k3s", orNothing(m.Versions.K3s))
 		add("pod_cidr", "pod_cidr", m.PodCIDR)
 		add("service_cidr", "service_cidr", m.ServiceCIDR)
 		add("tls_san", "tls_san", strings.Join(m.TLSSAN, " "))

@@ -128,7 +128,7 @@ func (v *View) pageTable() (columns []string, rows []row) {
 		add(row{ID: "host-" + h.Name, Search: alone.searchText(), Problems: h.Problems}, a, h.AddressText(), h.Admin, h.Tags, h.Own)
 		for _, c := range h.Containers {
 			r := row{ID: "container-" + c.Name, Search: c.searchText() + " " + h.Name, Problems: c.Problems}
-			a := Address{c.Address, c.Name, c.What(), h.Name, h.Interface, c.MAC}
+			a := Address{c.Address, c.Name, c.Role.What(), h.Name, h.Interface, c.MAC}
 			add(r, a, c.AddressText(), "", slices.Concat(c.Labels, c.Taints), c.Own)
 		}
 	}

@@ -326,7 +326,7 @@ func containerGroup(c Container, x, y, width int) (group, int) {
 	}
 	w := &writer{x: x + pad, y: y + 2, width: width - 2*pad}
 	w.title(signOf(c.Role)+" "+c.Name, "k3-bold", 12, lineStep, c.Problems)
-	w.write(c.What(), "k3-word", 11, lineStep)
+	w.write(c.Role.What(), "k3-word", 11, lineStep)
 	w.write(c.AddressText(), "", 12, lineStep)
 	w.write(strings.Join(slices.Concat(c.Labels, c.Taints), " "), "k3-word", 11, lineStep-2)
 	height := w.y + 9 - y
@@ -341,8 +341,8 @@ type panel struct {
 	keys []string
 }
 
-// panels draws the facts about the whole; the first one is the gateway. It gives where they end.
-func (v *View) panels(x, y, width int) (groups []group, bottom int) {
+// about is what the panels say of the whole; the first one is the gateway.
+func (v *View) about() []panel {
 	n := v.Network
 	panels := []panel{
 		{"gateway", []string{n.Gateway, prefixed("DNS ", strings.Join(n.Nameservers, " "))}, []string{"gateway", "netmask", "nameservers"}},
@@ -352,11 +352,7 @@ func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 		panels = append(panels, panel{"inside k3s", []string{prefixed("pods      ", n.PodCIDR), prefixed("services  ", n.ServiceCIDR)},
 			[]string{"pod_cidr", "service_cidr"}})
 	}
-	k3s := ""
-	if n.Versions.K3s != nil {
-		k3s = "k3s    " + *n.Versions.K3s
-	}
-	panels = append(panels, panel{"versions", []string{prefixed("NixOS  ", n.Versions.NixOS), k3s}, []string{"versions.nixos", "versions.k3s"}})
+	panels = append(panels, panel{"versions", []string{prefixed("NixOS  ", n.Versions.NixOS), prefixed("k3s    ", orNothing(n.Versions.K3s))}, []string{"versions.nixos", "versions.k3s"}})
 	if v.Free.Of > 0 {
 		next := ""
 		if v.Free.Next.Host != nil {
@@ -364,9 +360,14 @@ func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 		}
 		panels = append(panels, panel{"free addresses", []string{fmt.Sprintf("%d of %d", v.Free.Number, v.Free.Of), next}, []string{"address_range"}})
 	}
+	return panels
+}
+
+// panels draws the facts about the whole, the gateway first. It gives where they end.
+func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 	const height = 2*pad + 3*lineStep
 	left, right := x, x+width
-	for i, p := range panels {
+	for i, p := range v.about() {
 		problems := slices.DeleteFunc(slices.Clone(v.Problems), func(problem plan.Problem) bool {
 			return !inNetwork(problem) || !slices.Contains(p.keys, problem.Column)
 		})
@@ -475,7 +476,7 @@ func (h Host) searchText() string {
 }
 
 func (c Container) searchText() string {
-	words := slices.Concat([]string{c.Name, c.What(), c.MAC, c.AddressText()}, c.Labels, c.Taints, ownWords(c.Own))
+	words := slices.Concat([]string{c.Name, c.Role.What(), c.MAC, c.AddressText()}, c.Labels, c.Taints, ownWords(c.Own))
 	words = append(words, problemWords(c.Problems)...)
 	return strings.ToLower(joined(" ", words...))
 }

@@ -241,8 +241,8 @@ func (t Terminal) Cluster(v *View) string {
 			if i == len(h.Containers)-1 {
 				branch = "└ "
 			}
-			name, style := marked(branch+c.Name, styles[c.What()], c.Problems)
-			lines = append(lines, line{[]string{name, c.AddressText(), c.What()}, style})
+			name, style := marked(branch+c.Name, styles[c.Role.What()], c.Problems)
+			lines = append(lines, line{[]string{name, c.AddressText(), c.Role.What()}, style})
 		}
 	}
 	var left []string

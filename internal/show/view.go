@@ -73,14 +73,6 @@ type Container struct {
 	Problems plan.Problems `json:"problems"`
 }
 
-// What says what the container is: "init server", "server" or "agent".
-func (c Container) What() string {
-	if c.Role == plan.Init {
-		return "init server"
-	}
-	return string(c.Role)
-}
-
 // AddressText is the container's address, "" if it is wrong.
 func (c Container) AddressText() string {
 	if !c.Address.IsValid() {
@@ -260,8 +252,7 @@ func used(p *plan.Plan) []Address {
 		}
 		for _, c := range host.Containers() {
 			if c.Address.IsValid() {
-				what := Container{Role: c.Role}.What()
-				all = append(all, Address{c.Address, c.Name, what, host.Name, host.Interface, c.MAC})
+				all = append(all, Address{c.Address, c.Name, c.Role.What(), host.Name, host.Interface, c.MAC})
 			}
 		}
 	}
@@ -349,12 +340,6 @@ func (f Free) some(max int) string {
 
 // summary is what there is to say about the cluster as a whole, without its problems.
 func (v *View) summary() []Fact {
-	text := func(s *string) string {
-		if s == nil {
-			return ""
-		}
-		return *s
-	}
 	facts := []Fact{
 		{"rack", v.counts()},
 		{"quorum", v.Quorum.String()},
@@ -366,7 +351,7 @@ func (v *View) summary() []Fact {
 			facts = append(facts, Fact{"API also as", strings.Join(v.Network.TLSSAN, ", ")})
 		}
 	}
-	facts = append(facts, Fact{"versions", joined(", ", prefixed("NixOS ", v.Network.Versions.NixOS), prefixed("k3s ", text(v.Network.Versions.K3s)), prefixed("disko ", v.Network.Versions.Disko))})
+	facts = append(facts, Fact{"versions", joined(", ", prefixed("NixOS ", v.Network.Versions.NixOS), prefixed("k3s ", orNothing(v.Network.Versions.K3s)), prefixed("disko ", v.Network.Versions.Disko))})
 	if v.Network.Timezone != nil {
 		facts = append(facts, Fact{"time zone", *v.Network.Timezone})
 	}
@@ -401,6 +386,14 @@ func prefixed(prefix, text string) string {
 		return ""
 	}
 	return prefix + text
+}
+
+// orNothing is a text, or "" where there is none.
+func orNothing(text *string) string {
+	if text == nil {
+		return ""
+	}
+	return *text
 }
 
 // some counts what is there, and is silent about nothing.

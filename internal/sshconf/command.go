@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"k3splan/internal/plan"
+	"k3splan/internal/shell"
 )
 
 // Login gives ssh's arguments for a person at a terminal, or with a command, which is joined by
@@ -30,7 +31,7 @@ func (c *Config) Root(host *plan.Host, command ...string) []string {
 	args := []string{"-F", c.File, "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15",
 		"-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4", "-l", "deploy", host.Name, "--", "sudo", "-n", "-H", "--"}
 	for _, word := range command {
-		args = append(args, quote(word))
+		args = append(args, shell.Word(word))
 	}
 	return args
 }
@@ -50,12 +51,4 @@ func (c *Config) Scan(host *plan.Host, known string, algorithms ...string) []str
 		args = append(args, "-o", "HostKeyAlgorithms=+ssh-ed25519") // all, instead of the known types
 	}
 	return append(args, host.Name, "--", "true")
-}
-
-// quote makes a word of a POSIX shell.
-func quote(word string) string {
-	if word != "" && strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=:,@") == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
