@@ -171,10 +171,14 @@ func k3sStep(before, now plan.K3sVersion) Change {
 	old, new := numbers(before.String()), numbers(now.String())
 	common := min(len(old), len(new))
 	switch {
+	case common == 0: // numbers that no k3s has
+		return Change{}
 	case slices.Compare(new[:common], old[:common]) < 0:
 		return Change{Risk: Refuse, Reason: "k3s cannot go back to an older version",
 			Hint: "restore a snapshot of etcd that was taken with the older version"}
-	case new[0] == old[0] && new[1] > old[1]+1:
+	case new[0] != old[0]:
+		return Change{Risk: Refuse, Reason: "another major version", Hint: "k3s says nothing about such an upgrade: read its release notes"}
+	case new[1] > old[1]+1:
 		return Change{Risk: Refuse, Reason: fmt.Sprintf("skips %d.%d", old[0], old[1]+1), Hint: "deploy one minor version after the other"}
 	}
 	return Change{}
