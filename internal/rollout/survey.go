@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -137,6 +139,8 @@ type Health struct {
 	// leader; Why says what is missing.
 	Ready bool
 	Why   string
+	// Members are the servers that this one's etcd has as members, sorted; empty if that is not known.
+	Members []string
 }
 
 // health asks k3s in the container "$1". The API refuses anonymous questions, so kubectl asks with
@@ -146,6 +150,7 @@ inside() { timeout 20 nixos-container run "$server" -- "$@"; }
 server=$1
 echo "readyz $(inside k3s kubectl get --raw=/readyz 2>&1 | tail -n 1)"
 inside curl -fsS http://127.0.0.1:2381/metrics 2> /dev/null | grep -E '^etcd_server_(is_learner|has_leader) '
+inside etcdctl member list 2> /dev/null | sed 's/^/member /'
 true
 `
 
@@ -178,7 +183,23 @@ func parseHealth(out string) Health {
 	case said["etcd_server_is_learner"] != "0":
 		return Health{Why: "still a learner of etcd, not a voter"}
 	}
-	return Health{Ready: true}
+	return Health{Ready: true, Members: parseMembers(out)}
+}
+
+// memberLine is what etcdctl says: ID, status, name, addresses. k3s names a member after its server,
+// with a random number that tells it from an earlier one.
+var memberLine = regexp.MustCompile(`(?m)^member [0-9a-f]+, \w+, (.*?)(?:-[0-9a-f]{8})?, `)
+
+// parseMembers gives nothing if one of the members has no name yet.
+func parseMembers(out string) (names []string) {
+	for _, m := range memberLine.FindAllStringSubmatch(out, -1) {
+		if m[1] == "" {
+			return nil
+		}
+		names = append(names, m[1])
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Each calls ask for every name, at most limit at once, and gives the answers.
