@@ -83,12 +83,12 @@ func (c *comparison) rejoin(server *plan.Container, change Change) string {
 		return "change one server after the other: one that stays as it is has to let the others leave etcd"
 	case helper == nil && change.Field == "ip":
 		// https://github.com/k3s-io/k3s/issues/4296
-		return "it is the only server: k3splan deploy --force; then, in its container, stop k3s and run its command once with --cluster-reset, so that etcd takes the new address"
+		return "it is the only server: k3splan deploy --force; then, in its container, stop k3s and run its command once with --cluster-reset, so that etcd takes the new address; then k3splan deploy --force once more"
 	case helper == nil:
 		return fmt.Sprintf("it is the only server: without its state, /var/lib/nixos-containers/%s on %s, an empty cluster begins", server.Name, host)
 	}
 	hint := RemoveMember(helper, server.Name) + fmt.Sprintf(
-		"\non %s: nixos-container stop %s; rm -r /var/lib/nixos-containers/%[2]s/var/lib/rancher/k3s/server/{db,tls,cred}\nk3splan deploy --force",
+		"\non %s: nixos-container stop %s; rm -r /var/lib/nixos-containers/%[2]s/var/lib/rancher/k3s/server/{db,tls,cred}\nk3splan deploy",
 		host, server.Name)
 	if change.Action != Removed {
 		hint += ": it joins again"

@@ -269,7 +269,7 @@ func TestJudgeAddresses(t *testing.T) {
 	require.Equal(t, "on olaf: nixos-container run olaf-s -- etcdctl member list\n"+
 		"on olaf: nixos-container run olaf-s -- etcdctl member remove ID of rolf-s\n"+
 		"on rolf: nixos-container stop rolf-s; rm -r /var/lib/nixos-containers/rolf-s/var/lib/rancher/k3s/server/{db,tls,cred}\n"+
-		"k3splan deploy --force: it joins again", objections[0].Hint)
+		"k3splan deploy: it joins again", objections[0].Hint)
 	require.Equal(t, []string{"asked host rolf: ip 10.0.0.4 → 10.0.0.99 (may cut the connection)"}, messages(Judge(after(`"10.0.0.4"`, `"10.0.0.99"`))))
 	require.Equal(t, []string{"asked host rolf: interface eno1 → eno9 (may cut the connection)"}, messages(Judge(after(`"interface":"eno1"`, `"interface":"eno9"`))))
 	require.Equal(t, []string{"asked gateway 10.0.200.1 → 10.0.200.2 (all hosts; may cut the connection)"}, messages(Judge(after(`10.0.200.1`, `10.0.200.2`))))
