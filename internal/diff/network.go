@@ -133,7 +133,7 @@ func (c *comparison) versions(before, now plan.Versions) {
 		from, to = before.NixOS.String(), now.NixOS.String()
 	}
 	c.key("versions.nixos", from, to, nixos)
-	c.key("versions.k3s", before.K3s.String(), now.K3s.String(), k3sStep(before.K3s, now.K3s))
+	c.key("versions.k3s", before.K3s.String(), now.K3s.String(), K3sStep(before.K3s, now.K3s))
 	c.key("versions.disko", before.Disko.String(), now.Disko.String(), Change{})
 }
 
@@ -162,9 +162,9 @@ func numbers(text string) []int {
 	return found
 }
 
-// k3sStep tells the risk of going from one version to another: k3s goes up only, one minor version
-// after the other (Kubernetes' version skew policy).
-func k3sStep(before, now plan.K3sVersion) Change {
+// K3sStep tells the risk of going from one version to another, with the reason and a hint: k3s goes up
+// only, one minor version after the other (Kubernetes' version skew policy).
+func K3sStep(before, now plan.K3sVersion) Change {
 	if before.Minor == "" || now.Minor == "" {
 		return Change{}
 	}

@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -103,6 +104,7 @@ func Judge(s Situation) []Objection {
 	j.founder()
 	j.secondCluster()
 	j.changes()
+	j.running()
 	j.emptied()
 	j.firstContact()
 	slices.SortStableFunc(j.list, func(a, b Objection) int {
@@ -258,11 +260,15 @@ func (j *judge) touchesK3s() (touches bool) {
 // knows what has changed for itself; what becomes of containers is told by what all hosts know.
 func (j *judge) changes() {
 	ofContainer := func(c diff.Change) bool { return c.Object == diff.Server || c.Object == diff.Agent }
-	ranK3s := func(host string) bool { return !j.Work[host].New && j.Observed[host].Receipt.ofK3s() }
+	// whether the host was of the cluster already; networks concern servers alone
+	ofCluster := func(host string, change diff.Change) bool {
+		r := j.Observed[host].Receipt
+		return !j.Work[host].New && r.ofK3s() && (change.Name == "versions.k3s" || r.serverName() != "")
+	}
 	j.hosts(func(h *plan.Host, w Work, _ Observed) {
 		for _, change := range w.Changes {
-			// the cluster may have gone on since a host without containers was deployed
-			if !ofContainer(change) && (change.Risk != diff.Refuse || ranK3s(h.Name)) {
+			// a host that joins is judged by its cluster, which may have gone on since
+			if !ofContainer(change) && (change.Risk != diff.Refuse || ofCluster(h.Name, change)) {
 				j.change(change)
 			}
 		}
@@ -271,13 +277,13 @@ func (j *judge) changes() {
 		return
 	}
 	touched := func(host string) bool { return !j.Work[host].None() }
-	joins := func(host string) bool { return touched(host) && !ranK3s(host) }
 	gone := func(host string) bool { return j.Plan.Host(host) == nil }
 	for _, change := range diff.Compare(j.Deployed, j.Plan) {
+		joins := func(host string) bool { return touched(host) && !ofCluster(host, change) }
 		switch {
 		case ofContainer(change) && (slices.ContainsFunc(change.Hosts, touched) || j.touchesK3s() && all(change.Hosts, gone)):
 			j.change(change)
-		case change.Risk == diff.Refuse && slices.ContainsFunc(change.Hosts, joins): // of the cluster that the host is to join
+		case change.Risk == diff.Refuse && slices.ContainsFunc(change.Hosts, joins): // by the cluster that the host is to join
 			j.change(change)
 		}
 	}
@@ -330,6 +336,23 @@ func (j *judge) hasLeft(change diff.Change) bool {
 	}
 	hasState := func(host string) bool { return slices.Contains(j.Observed[host].Etcd, name) }
 	return !slices.Contains(members, name) && (change.Action == diff.Removed || !slices.ContainsFunc(change.Hosts, hasState))
+}
+
+// running: after a deployment that did not end well, a server may run another k3s than its receipt
+// knows.
+func (j *judge) running() {
+	j.hosts(func(h *plan.Host, w Work, _ Observed) {
+		version := regexp.MustCompile(`^v([0-9]+\.[0-9]+)\.`).FindStringSubmatch(j.Health[h.Name].Version)
+		told := slices.ContainsFunc(w.Changes, func(c diff.Change) bool { return c.Name == "versions.k3s" && c.Risk == diff.Refuse })
+		if h.Server == nil || !w.System || version == nil || told {
+			return
+		}
+		// patch releases of servers are those of nixpkgs
+		runs, is := plan.K3sVersion{Minor: version[1]}, plan.K3sVersion{Minor: j.Plan.Network.Versions.K3s.Minor}
+		if step := diff.K3sStep(runs, is); step.Risk == diff.Refuse {
+			j.refuse(fmt.Sprintf("the server on %s runs k3s %s, and is to run %s: %s", h.Name, runs, is, step.Reason), step.Hint)
+		}
+	})
 }
 
 // emptied: a server without state, on a machine that is new for example, cannot be the member again

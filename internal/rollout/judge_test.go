@@ -193,15 +193,27 @@ func (w *world) harm(s Situation) (harm []string) {
 				say("%s gets the server of %s", name, other)
 			}
 		}
+		for _, server := range w.servers() {
+			init, runs := w.hosts[server], w.machines[server].row
+			if init.init && runs.init && runs.server == init.server && runs.address != init.address && w.members[init.server] && row.server+row.agent != "" {
+				say("%s looks for the init server where it is not", name)
+			}
+		}
+		if row.server != "" {
+			basis := m
+			if m.receipt == nil || was.server == "" {
+				basis = cluster
+			}
+			if basis != nil && basis.row.server != "" && basis.pods != w.pods {
+				say("%s gets other pods", name)
+			}
+		}
 		basis := m
-		if m.receipt == nil || m.row.server+m.row.agent == "" {
+		if m.receipt == nil || was.server+was.agent == "" {
 			basis = cluster
 		}
 		if basis == nil || row.server+row.agent == "" {
 			continue
-		}
-		if row.server != "" && (basis.row.server != "") && basis.pods != w.pods {
-			say("%s gets other pods", name)
 		}
 		if w.k3s < basis.k3s || w.k3s > basis.k3s+1 {
 			say("%s goes from k3s %d to %d", name, basis.k3s, w.k3s)
@@ -210,15 +222,33 @@ func (w *world) harm(s Situation) (harm []string) {
 	return harm
 }
 
+// unsettled tells that etcd has a member that the plan does not have, or not on that machine, or that
+// the init server is not where the plan has it.
+func (w *world) unsettled() bool {
+	alive := map[string]bool{}
+	for name, row := range w.hosts {
+		runs := w.machines[name].row
+		alive[row.server] = row.server == runs.server
+		if row.init && (runs.server != row.server || runs.address != row.address) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(slices.Collect(maps.Keys(w.members)), func(name string) bool { return !alive[name] })
+}
+
 // deploy is a deployment that went well, by force and with all hints followed if need be.
 func (w *world) deploy(p *plan.Plan, s Situation) {
 	w.clock++
+	for name, work := range s.Work {
+		if !work.None() {
+			delete(w.members, w.machines[name].row.server)
+		}
+	}
 	for name, work := range s.Work {
 		if work.None() {
 			continue
 		}
 		m, h := w.machines[name], p.Host(name)
-		delete(w.members, m.row.server)
 		m.etcd, m.row, m.pods, m.k3s = nil, w.hosts[name], w.pods, w.k3s
 		if h.Server != nil {
 			m.etcd = []string{h.Server.Name}
@@ -266,6 +296,13 @@ func TestJudgeKnowsTheMachines(t *testing.T) {
 				if !refused {
 					t.Fatalf("not refused: %s\n%v\n%s", strings.Join(harm, "; "), w.hosts, messages(objections))
 				}
+			}
+			known := len(s.etcd()) > 0
+			others := slices.DeleteFunc(slices.Clone(objections), func(o Objection) bool {
+				return !o.Refused || strings.Contains(o.Message, "second cluster") || strings.Contains(o.Message, "still has it as a member")
+			})
+			if len(w.harm(s)) == 0 && len(others) > 0 && known && !w.unsettled() {
+				t.Fatalf("refused for nothing: %s\n%v\nmembers %v", messages(objections), w.hosts, w.members)
 			}
 			force := rapid.Bool().Draw(t, "--force")
 			if refused && !force {
@@ -378,6 +415,16 @@ func TestJudgeStories(t *testing.T) {
 		"a server that was off for two releases":                 {by(k3sLater, receipts{"karl": k3sLater, "olaf": k3sLater, "ulf": k3sLater}, "rolf"), []string{"refused k3s 1.31 → 1.33"}},
 		"a damaged receipt":                                      {noReceipt(by(was, receipts{}), "karl", "the receipt cannot be read"), []string{"asked what karl was deployed with is not known: the receipt cannot be read"}},
 		"a damaged receipt without k3s":                          {noReceipt(by(was, receipts{}), "ulrich", "the receipt cannot be read"), nil},
+		"back to the old plan after an upgrade that did not end well": {func() Situation {
+			s := by(was, receipts{}, "rolf")
+			s.Health["rolf"] = Health{Version: "v1.32.3+k3s1"}
+			return s
+		}(), []string{"refused the server on rolf runs k3s 1.32, and is to run 1.31: k3s cannot go back to an older version"}},
+		"again after an upgrade that did not end well": {func() Situation {
+			s := by(tables(t, roles, fmt.Sprintf(versions, "1.32")), receipts{}, "rolf")
+			s.Health["rolf"] = Health{Version: "v1.32.3+k3s1"}
+			return s
+		}(), nil},
 		"another host's machine": {func() Situation {
 			s := by(was, receipts{}, "karl")
 			o := s.Observed["karl"]
