@@ -338,11 +338,13 @@ func (j *judge) hasLeft(change diff.Change) bool {
 	return !slices.Contains(members, name) && (change.Action == diff.Removed || !slices.ContainsFunc(change.Hosts, hasState))
 }
 
+var k3sMinor = regexp.MustCompile(`^v([0-9]+\.[0-9]+)\.`)
+
 // running: after a deployment that did not end well, a server may run another k3s than its receipt
 // knows.
 func (j *judge) running() {
 	j.hosts(func(h *plan.Host, w Work, _ Observed) {
-		version := regexp.MustCompile(`^v([0-9]+\.[0-9]+)\.`).FindStringSubmatch(j.Health[h.Name].Version)
+		version := k3sMinor.FindStringSubmatch(j.Health[h.Name].Version)
 		told := slices.ContainsFunc(w.Changes, func(c diff.Change) bool { return c.Name == "versions.k3s" && c.Risk == diff.Refuse })
 		if h.Server == nil || !w.System || version == nil || told {
 			return
