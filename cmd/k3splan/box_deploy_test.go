@@ -148,7 +148,7 @@ func TestRackInABox(t *testing.T) {
 			model, err := json.Marshal(kept.Model())
 			require.NoError(t, err)
 			require.Contains(t, string(model), `"karl-a"`)
-			for _, secret := range []string{"a1a1", "b2b2", "k3splantest"} {
+			for _, secret := range []string{"a1a1a1a1", "b2b2b2b2", "k3splantest"} {
 				require.NotContains(t, text+string(model), secret)
 			}
 		}
@@ -409,6 +409,35 @@ func TestRackInABox(t *testing.T) {
 		b.write("running/rolf-s", "", 0o644)
 		r = b.deploy()
 		require.Zero(t, r.code, r.stderr)
+		well(t)
+	})
+
+	scenario("another address of a server: refused until the hint was followed", func(t *testing.T) {
+		b.edit("plans/k3s.csv", "10.77.0.14", "10.77.0.34")
+		r := b.deploy()
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stderr, "refused: server rolf-s: ip 10.77.0.14 → 10.77.0.34 (etcd keeps the old member)")
+		require.Contains(t, r.stderr, "etcdctl member remove ID of rolf-s")
+		require.Empty(t, b.evaluated())
+		emptied := func() {
+			b.remove("running/rolf-s")
+			b.remove("hosts/rolf/server")
+			b.on("rolf", "rm -r /var/lib/nixos-containers/rolf-s")
+		}
+		emptied()
+		b.remove("members/rolf-s")
+		r = b.deploy()
+		require.Zero(t, r.code, r.stderr)
+		well(t)
+
+		// a new machine in its place
+		emptied()
+		b.on("rolf", "rm /var/lib/k3splan/receipt")
+		r = b.deploy()
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stderr, "refused: the server rolf-s is empty, and etcd still has it as a member: it would not be let in")
+		b.remove("members/rolf-s")
+		require.Zero(t, b.deploy().code)
 		well(t)
 	})
 

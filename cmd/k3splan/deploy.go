@@ -220,7 +220,8 @@ func (a *app) deploy(command *cobra.Command, args []string, options deployOption
 	if d.rackState, err = d.survey(ctx, p, selected, ask, d.all); err != nil {
 		return err
 	}
-	if d.stopsServers() {
+	// what is objected to may be settled by what the servers say
+	if d.stopsServers() || len(rollout.Judge(d.situation)) > 0 {
 		d.askServers(ctx, ask)
 	}
 	d.waves = rollout.Waves(p.Plan, d.situation.Work, d.situation.Down(), d.limits)

@@ -157,7 +157,9 @@ func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.H
 		return nil, context.Cause(ctx)
 	}
 	past := rollout.NewPast(p.Plan)
-	s.situation.Last = past.Last(s.situation.Observed)
+	if s.situation.Deployed, err = past.Deployed(s.situation.Observed); err != nil {
+		return nil, err
+	}
 	for _, host := range asked {
 		o := s.situation.Observed[host.Name]
 		if o.Unreachable != "" {

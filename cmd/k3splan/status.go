@@ -113,31 +113,15 @@ func (a *app) status(patterns []string) ([]hostStatus, error) {
 		return nil, err
 	}
 	s.askServers(ctx, remote)
-	versions := s.askVersions(ctx, remote)
 	nodes, nodesMissing := s.askNodes(ctx, remote)
 	rows := make([]hostStatus, len(selected))
 	for i, host := range selected {
-		rows[i] = s.row(host, versions, nodes, nodesMissing)
+		rows[i] = s.row(host, nodes, nodesMissing)
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	return rows, nil
-}
-
-func (s *rackState) askVersions(ctx context.Context, remote func(*plan.Host) colmena.Remote) map[string]string {
-	var hosts []string
-	for _, host := range s.selected {
-		if s.situation.Health[host.Name].Ready {
-			hosts = append(hosts, host.Name)
-		}
-	}
-	return rollout.Each(hosts, askParallel, func(name string) string {
-		host := s.project.Plan.Host(name)
-		inner, cancel := context.WithTimeout(ctx, askTimeout)
-		defer cancel()
-		return rollout.AskVersion(inner, remote(host), host.Server.Name)
-	})
 }
 
 // askNodes asks the first server that answers; missing says why none did.
@@ -158,7 +142,7 @@ func (s *rackState) askNodes(ctx context.Context, remote func(*plan.Host) colmen
 	return nil, missing
 }
 
-func (s *rackState) row(host *plan.Host, versions map[string]string, nodes map[string]rollout.Node, nodesMissing string) hostStatus {
+func (s *rackState) row(host *plan.Host, nodes map[string]rollout.Node, nodesMissing string) hostStatus {
 	o, work := s.situation.Observed[host.Name], s.situation.Work[host.Name]
 	row := hostStatus{
 		Host: host.Name, NixOS: o.NixOS, Generation: o.Generation, RebootNeeded: o.RebootNeeded,
@@ -183,9 +167,9 @@ func (s *rackState) row(host *plan.Host, versions map[string]string, nodes map[s
 	row.Well = (row.State == stateChanged || row.State == stateCurrent) && len(o.Failed) == 0
 	if host.Server != nil {
 		health, asked := s.situation.Health[host.Name]
-		row.Server, row.ServerK3s = "ready", versions[host.Name]
+		row.Server, row.ServerK3s = "ready", health.Version
 		if !health.Ready {
-			row.Well, row.Server = false, health.Why
+			row.Well, row.Server, row.ServerK3s = false, health.Why, ""
 			switch {
 			case o.Unreachable != "":
 				row.Server = "unknown"

@@ -373,3 +373,42 @@ func sentences(changes Changes) (list []string) {
 	}
 	return list
 }
+
+// The way out of what is refused must work: by a server that is there and stays as it is, and not by
+// an init server that comes back empty.
+func TestHintsOfServers(t *testing.T) {
+	rack := example(t, "rack")
+	hint := func(before, now tables, name string) string {
+		t.Helper()
+		for _, change := range Compare(before.plan(t), now.plan(t)) {
+			if change.Risk == Refuse && change.Name == name {
+				return change.Hint
+			}
+		}
+		t.Fatal("nothing is refused")
+		return ""
+	}
+	const helpers = "on ulf: nixos-container run ulf-k3s-server -- etcdctl member list"
+	moreInit := rack.edited(t, "k3s", "10.0.100.12", "10.0.100.42")
+	require.Regexp(t, `^before, make another server the init server \(plans/k3s.csv:[0-9]+\) and deploy that: this one comes back empty, and would start a second cluster\n`+
+		`on rolf: nixos-container run rolf-k3s-server -- etcdctl member list\n`, hint(rack, moreInit, "olaf-k3s-server"))
+	// as a server it joins what the new init server has
+	now := moreInit.edited(t, "k3s", "server,init", "server,server", "k3s", "ulf-k3s-server,server", "ulf-k3s-server,init")
+	require.NotContains(t, hint(rack, now, "olaf-k3s-server"), "before")
+
+	// anna has no server yet, and olaf's becomes another one at the same time
+	now = rack.edited(t, "hosts", "", "anna,eno1,10.0.100.7,anna,,,6\n", "k3s", "", "anna,anna-s,server,10.0.100.17,,\n",
+		"k3s", "10.0.100.14", "10.0.100.44", "k3s", "olaf-k3s-server", "olaf-s")
+	require.True(t, strings.HasPrefix(hint(rack, now, "rolf-k3s-server"), helpers), hint(rack, now, "rolf-k3s-server"))
+	now = rack.edited(t, "k3s", "10.0.100.13", "10.0.100.43", "k3s", "10.0.100.14", "10.0.100.44", "k3s", "olaf-k3s-server", "olaf-s")
+	require.Contains(t, hint(rack, now, "rolf-k3s-server"), "one server after the other")
+}
+
+func TestK3sVersionsOfOtherKinds(t *testing.T) {
+	rack := example(t, "rack")
+	with := func(version string) Changes {
+		return Compare(rack.plan(t), rack.edited(t, "network", `"1.31"`, `"`+version+`"`).plan(t))
+	}
+	require.Equal(t, "k3s 1.31 → 2.0 (all servers and agents; another major version)", with("2.0").With(Refuse)[0].Sentence)
+	require.NotPanics(t, func() { with("1.99999999999999999999") })
+}

@@ -77,27 +77,38 @@ func (c *comparison) removed(object Object, container *plan.Container, before, n
 // rejoin says how a server of the older plan leaves etcd, and how it comes back unless it is removed.
 func (c *comparison) rejoin(server *plan.Container, change Change) string {
 	host := c.hostNow(server.Host.Name)
-	var helper *plan.Container
-	for _, other := range c.newer.Servers() {
-		if other.Host.Name != host && other.Name != server.Name {
-			helper = other
-			break
-		}
-	}
-	if helper == nil && change.Field == "ip" {
+	helper := c.stays(server)
+	switch {
+	case helper == nil && len(c.older.Servers()) > 1:
+		return "change one server after the other: one that stays as it is has to let the others leave etcd"
+	case helper == nil && change.Field == "ip":
 		// https://github.com/k3s-io/k3s/issues/4296
-		return "it is the only server: k3splan deploy --force; then, in its container, stop k3s and run its command once with --cluster-reset, so that etcd takes the new address"
-	}
-	if helper == nil {
+		return "it is the only server: k3splan deploy --force; then, in its container, stop k3s and run its command once with --cluster-reset, so that etcd takes the new address; then k3splan deploy --force once more"
+	case helper == nil:
 		return fmt.Sprintf("it is the only server: without its state, /var/lib/nixos-containers/%s on %s, an empty cluster begins", server.Name, host)
 	}
 	hint := RemoveMember(helper, server.Name) + fmt.Sprintf(
-		"\non %s: nixos-container stop %s; rm -r /var/lib/nixos-containers/%[2]s/var/lib/rancher/k3s/server/{db,tls,cred}\nk3splan deploy --force",
+		"\non %s: nixos-container stop %s; rm -r /var/lib/nixos-containers/%[2]s/var/lib/rancher/k3s/server/{db,tls,cred}\nk3splan deploy",
 		host, server.Name)
 	if change.Action != Removed {
 		hint += ": it joins again"
 	}
+	if init := c.newer.InitServer(); change.Action != Removed && init != nil && change.Name == init.Name {
+		hint = fmt.Sprintf("before, make another server the init server (%s) and deploy that: this one comes back empty, and would start a second cluster\n", init.Where("type")) + hint
+	}
 	return hint
+}
+
+// stays gives a server beside this one that is in both plans as it is; nil without one.
+func (c *comparison) stays(server *plan.Container) *plan.Container {
+	for _, now := range c.newer.Servers() {
+		if now.Name != server.Name && slices.ContainsFunc(c.older.Servers(), func(before *plan.Container) bool {
+			return before != server && before.Name == now.Name && before.Address == now.Address && c.hostNow(before.Host.Name) == now.Host.Name
+		}) {
+			return now
+		}
+	}
+	return nil
 }
 
 // RemoveMember says how a member leaves etcd, in lines. helper is another server. k3s itself has no

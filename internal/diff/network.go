@@ -133,7 +133,7 @@ func (c *comparison) versions(before, now plan.Versions) {
 		from, to = before.NixOS.String(), now.NixOS.String()
 	}
 	c.key("versions.nixos", from, to, nixos)
-	c.key("versions.k3s", before.K3s.String(), now.K3s.String(), k3sStep(before.K3s, now.K3s))
+	c.key("versions.k3s", before.K3s.String(), now.K3s.String(), K3sStep(before.K3s, now.K3s))
 	c.key("versions.disko", before.Disko.String(), now.Disko.String(), Change{})
 }
 
@@ -162,19 +162,23 @@ func numbers(text string) []int {
 	return found
 }
 
-// k3sStep tells the risk of going from one version to another: k3s goes up only, one minor version
-// after the other (Kubernetes' version skew policy).
-func k3sStep(before, now plan.K3sVersion) Change {
+// K3sStep tells the risk of going from one version to another, with the reason and a hint: k3s goes up
+// only, one minor version after the other (Kubernetes' version skew policy).
+func K3sStep(before, now plan.K3sVersion) Change {
 	if before.Minor == "" || now.Minor == "" {
 		return Change{}
 	}
 	old, new := numbers(before.String()), numbers(now.String())
 	common := min(len(old), len(new))
 	switch {
+	case common == 0: // numbers that no k3s has
+		return Change{}
 	case slices.Compare(new[:common], old[:common]) < 0:
 		return Change{Risk: Refuse, Reason: "k3s cannot go back to an older version",
 			Hint: "restore a snapshot of etcd that was taken with the older version"}
-	case new[0] == old[0] && new[1] > old[1]+1:
+	case new[0] != old[0]:
+		return Change{Risk: Refuse, Reason: "another major version", Hint: "k3s says nothing about such an upgrade: read its release notes"}
+	case new[1] > old[1]+1:
 		return Change{Risk: Refuse, Reason: fmt.Sprintf("skips %d.%d", old[0], old[1]+1), Hint: "deploy one minor version after the other"}
 	}
 	return Change{}

@@ -100,7 +100,7 @@ To be done besides:
 - ulf-k3s-server: on olaf: nixos-container run olaf-k3s-server -- etcdctl member list\
   on olaf: nixos-container run olaf-k3s-server -- etcdctl member remove ID of ulf-k3s-server\
   on ulf: nixos-container stop ulf-k3s-server; rm -r /var/lib/nixos-containers/ulf-k3s-server/var/lib/rancher/k3s/server/{db,tls,cred}\
-  k3splan deploy --force
+  k3splan deploy
 - ulrich: have a console at hand; with 10.0.100.36\@10.0.100.6 as its ip the host is still reached by the old address
 `, Compare(rack.plan(t), now.plan(t)).Markdown())
 	labels := rack.edited(t, "k3s", "disk=large", "disk=small")

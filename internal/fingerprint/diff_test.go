@@ -47,8 +47,6 @@ func TestDiffNamesTheHostsThatMove(t *testing.T) {
 					if !slices.Equal(moved, said) {
 						t.Errorf("%v %v %s:%d %s", moved, said, name, i+1, strings.Join(changed, separator))
 					}
-					_ = func(...any) {}
-					(func(...any) {})("%s:%d %s", name, i+1, strings.Join(changed, separator))
 				}
 			}
 		}

@@ -26,6 +26,9 @@ func FromModel(data []byte) (*Plan, error) {
 		if err != nil {
 			return nil, fmt.Errorf("host %s: %w", name, err)
 		}
+		if host.Name != name {
+			return nil, fmt.Errorf("host %s has the name %q", name, host.Name)
+		}
 		p.Hosts = append(p.Hosts, host)
 		p.byName[name] = host
 		p.k3sRows += len(host.Containers())

@@ -49,11 +49,17 @@ func Decide(past *Past, host string, o Observed, today fingerprint.Inputs, chang
 	if was.Fingerprint != today.Fingerprint() {
 		changes, err := past.Since(was)
 		if err != nil {
-			return newWork(err.Error())
+			w := newWork(err.Error())
+			w.Secrets = changed
+			return w
 		}
 		w.Changes = changes.Of(host)
 		add(Reasons(w.Changes, was.Inputs, today)...)
 		w.OnlyNames = fingerprint.OnlyNames(was.Inputs, today)
+	}
+	if name := was.hostName(host); name != host && past.today.Host(name) != nil {
+		add("was deployed as " + name)
+		w.OnlyNames = false
 	}
 	if strange := strangeSystem(o); strange != "" {
 		add(strange)

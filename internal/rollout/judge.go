@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -30,8 +31,8 @@ type Situation struct {
 	Health map[string]Health
 	// Work is what the selected hosts that answer need.
 	Work map[string]Work
-	// Last is the plan of the last deployment of any of the hosts that were asked; nil without one.
-	Last *plan.Plan
+	// Deployed is the plan as it is on the machines (Past.Deployed); nil if none has a receipt.
+	Deployed *plan.Plan
 	// OtherToken are hosts that were asked and got another server token than today's.
 	OtherToken []string
 }
@@ -44,7 +45,7 @@ func (s Situation) members() []string {
 		switch {
 		case !asked:
 		case s.Health[server.Host.Name].Ready,
-			o.Receipt != nil && o.Receipt.Inputs.Data["server.name"] == server.Name,
+			o.Receipt != nil && o.Receipt.serverName() == server.Name,
 			slices.Contains(o.Etcd, server.Name):
 			names = append(names, server.Host.Name)
 		case o.Unreachable != "" && s.hadServer(server.Host.Name):
@@ -54,13 +55,24 @@ func (s Situation) members() []string {
 	return names
 }
 
-// hadServer tells whether the host had a server in the last plan.
+// hadServer tells whether the host was to have a server in the last deployment.
 func (s Situation) hadServer(host string) bool {
-	if s.Last == nil {
+	if s.Deployed == nil {
 		return false
 	}
-	was := s.Last.Host(host)
+	was := s.Deployed.Host(host)
 	return was != nil && was.Server != nil
+}
+
+// etcd are the names of the servers that are members of etcd, by the word of those that are ready;
+// empty if that is not known.
+func (s Situation) etcd() (names []string) {
+	for _, health := range s.Health {
+		if health.Ready {
+			names = append(names, health.Members...)
+		}
+	}
+	return names
 }
 
 // Down gives the hosts whose server is a member of a living cluster and does not answer well. With
@@ -86,11 +98,14 @@ func Judge(s Situation) []Objection {
 		return nil
 	}
 	j := &judge{Situation: s, seen: map[string]bool{}}
+	j.machines()
 	j.tokens()
 	j.quorum()
 	j.founder()
 	j.secondCluster()
 	j.changes()
+	j.running()
+	j.emptied()
 	j.firstContact()
 	slices.SortStableFunc(j.list, func(a, b Objection) int {
 		switch {
@@ -108,6 +123,8 @@ type judge struct {
 	Situation
 	list []Objection
 	seen map[string]bool
+	// servers are those of refused changes
+	servers []string
 }
 
 func (j *judge) object(refused bool, message, hint string) {
@@ -130,12 +147,28 @@ func (j *judge) hosts(do func(h *plan.Host, w Work, o Observed)) {
 	}
 }
 
+// machines: what a host was deployed as tells what must not change.
+func (j *judge) machines() {
+	j.hosts(func(h *plan.Host, w Work, o Observed) {
+		if o.Receipt != nil {
+			if was := o.Receipt.hostName(h.Name); was != h.Name && j.Plan.Host(was) != nil {
+				j.refuse(fmt.Sprintf("the machine that answers as %s was deployed as %s, which is another host of the plan", h.Name, was),
+					fmt.Sprintf("were their addresses swapped, or is it a copy of the disk? look at %s and %s", h.Where("ip"), j.Plan.Host(was).Where("ip")))
+			}
+		}
+		unreadable := w.New && (o.Receipt != nil || o.BadReceipt != "")
+		if unreadable && len(h.Containers())+len(o.Etcd) > 0 {
+			j.ask(fmt.Sprintf("what %s was deployed with is not known: %s", h.Name, strings.Join(w.Reasons, "; ")),
+				"make sure that its containers, the networks and the version of k3s are the same as then, or may change\n"+
+					"\"k3splan diff REVISION\" compares with a plan of then; a receipt of a newer k3splan needs a newer one here")
+		}
+	})
+}
+
 // tokens: k3s encrypts its bootstrap data with the server token, and fails at its next start with
 // another one.
 func (j *judge) tokens() {
-	concerned := false
-	j.hosts(func(h *plan.Host, _ Work, _ Observed) { concerned = concerned || len(h.Containers()) > 0 })
-	if hosts := slices.Sorted(slices.Values(j.OtherToken)); concerned && len(hosts) > 0 {
+	if hosts := slices.Sorted(slices.Values(j.OtherToken)); j.touchesK3s() && len(hosts) > 0 {
 		j.refuse("the server token is not the one that "+enumerate(hosts)+" got: k3s would fail at its next start",
 			"restore secrets/init-token; \"k3splan token rotate\" changes the token of a running cluster\n"+
 				"if the cluster knows the new token already, --force uploads it")
@@ -217,34 +250,43 @@ func (j *judge) secondCluster() {
 	}
 }
 
-// changes: what the plan has changed, in the words and by the judgement of "k3splan diff".
-func (j *judge) changes() {
-	j.hosts(func(_ *plan.Host, w Work, _ Observed) {
-		for _, change := range w.Changes {
-			j.change(change)
-		}
-	})
-	if j.Last == nil {
-		return
-	}
-	// what has become of the containers of hosts that have no receipt, or have left the plan
-	for _, change := range diff.Compare(j.Last, j.Plan) {
-		concerned := func(host string) bool { return !j.Work[host].None() }
-		gone := func(host string) bool { return j.Plan.Host(host) == nil }
-		isContainer := change.Object == diff.Server || change.Object == diff.Agent
-		if isContainer && !j.neverWas(change) && (slices.ContainsFunc(change.Hosts, concerned) || all(change.Hosts, gone)) {
-			j.change(change)
-		}
-	}
+// touchesK3s tells whether a host with a container is to be changed.
+func (j *judge) touchesK3s() (touches bool) {
+	j.hosts(func(h *plan.Host, _ Work, _ Observed) { touches = touches || len(h.Containers()) > 0 })
+	return touches
 }
 
-// neverWas tells that no server is known to live, and that the hosts of a server's change have none
-// either: the last deployment did not reach them.
-func (j *judge) neverWas(change diff.Change) bool {
-	return change.Object == diff.Server && len(j.members()) == 0 && all(change.Hosts, func(host string) bool {
-		o, asked := j.Observed[host]
-		return asked && o.Unreachable == "" && o.Receipt == nil && len(o.Etcd) == 0
+// changes: what the plan has changed, in the words and by the judgement of "k3splan diff". A host
+// knows what has changed for itself; what becomes of containers is told by what all hosts know.
+func (j *judge) changes() {
+	ofContainer := func(c diff.Change) bool { return c.Object == diff.Server || c.Object == diff.Agent }
+	// whether the host was of the cluster already; networks concern servers alone
+	ofCluster := func(host string, change diff.Change) bool {
+		r := j.Observed[host].Receipt
+		return !j.Work[host].New && r.ofK3s() && (change.Name == "versions.k3s" || r.serverName() != "")
+	}
+	j.hosts(func(h *plan.Host, w Work, _ Observed) {
+		for _, change := range w.Changes {
+			// a host that joins is judged by its cluster, which may have gone on since
+			if !ofContainer(change) && (change.Risk != diff.Refuse || ofCluster(h.Name, change)) {
+				j.change(change)
+			}
+		}
 	})
+	if j.Deployed == nil {
+		return
+	}
+	touched := func(host string) bool { return !j.Work[host].None() }
+	gone := func(host string) bool { return j.Plan.Host(host) == nil }
+	for _, change := range diff.Compare(j.Deployed, j.Plan) {
+		joins := func(host string) bool { return touched(host) && !ofCluster(host, change) }
+		switch {
+		case ofContainer(change) && (slices.ContainsFunc(change.Hosts, touched) || j.touchesK3s() && all(change.Hosts, gone)):
+			j.change(change)
+		case change.Risk == diff.Refuse && slices.ContainsFunc(change.Hosts, joins): // by the cluster that the host is to join
+			j.change(change)
+		}
+	}
 }
 
 func all(list []string, holds func(string) bool) bool {
@@ -256,14 +298,83 @@ func (j *judge) change(change diff.Change) {
 	case change.Risk.Compare(diff.Ask) < 0:
 	case change.Reason == diff.LosesQuorum: // judged by the members that etcd really has
 	case change.Reason == diff.SecondCluster && j.joined(j.Plan.InitServer()): // all the same
+	case change.Risk == diff.Refuse && (j.noCluster() || j.hasLeft(change)): // nothing lives that could be harmed
 	default:
 		j.object(change.Risk == diff.Refuse, change.Sentence, change.Hint)
+		if change.Object == diff.Server {
+			j.servers = append(j.servers, change.Name)
+		}
 	}
 }
 
 // joined tells whether a server is known to be a member of etcd.
 func (j *judge) joined(server *plan.Container) bool {
 	return slices.Contains(j.members(), server.Host.Name)
+}
+
+// noCluster tells that all hosts with a server were asked, and that nothing of k3s was ever deployed
+// on them or on another host that was asked: earlier deployments did not reach them.
+func (j *judge) noCluster() bool {
+	for name, o := range j.Observed {
+		if o.Receipt.ofK3s() || o.BadReceipt != "" || len(o.Etcd) > 0 || o.Unreachable != "" && j.hadServer(name) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(j.Plan.Servers(), func(s *plan.Container) bool { _, asked := j.Observed[s.Host.Name]; return !asked })
+}
+
+// hasLeft tells that the server of the change is no member of etcd, nor has a state that would keep
+// it from joining: it has never been one, or the hint was followed.
+func (j *judge) hasLeft(change diff.Change) bool {
+	members := j.etcd()
+	if change.Object != diff.Server || change.Reason == diff.SecondCluster || len(members) == 0 {
+		return false
+	}
+	name := change.Name
+	if change.Action == diff.Renamed {
+		name = change.From
+	}
+	hasState := func(host string) bool { return slices.Contains(j.Observed[host].Etcd, name) }
+	return !slices.Contains(members, name) && (change.Action == diff.Removed || !slices.ContainsFunc(change.Hosts, hasState))
+}
+
+var k3sMinor = regexp.MustCompile(`^v([0-9]+\.[0-9]+)\.`)
+
+// running: after a deployment that did not end well, a server may run another k3s than its receipt
+// knows.
+func (j *judge) running() {
+	j.hosts(func(h *plan.Host, w Work, _ Observed) {
+		version := k3sMinor.FindStringSubmatch(j.Health[h.Name].Version)
+		told := slices.ContainsFunc(w.Changes, func(c diff.Change) bool { return c.Name == "versions.k3s" && c.Risk == diff.Refuse })
+		if h.Server == nil || !w.System || version == nil || told {
+			return
+		}
+		// patch releases of servers are those of nixpkgs
+		runs, is := plan.K3sVersion{Minor: version[1]}, plan.K3sVersion{Minor: j.Plan.Network.Versions.K3s.Minor}
+		if step := diff.K3sStep(runs, is); step.Risk == diff.Refuse {
+			j.refuse(fmt.Sprintf("the server on %s runs k3s %s, and is to run %s: %s", h.Name, runs, is, step.Reason), step.Hint)
+		}
+	})
+}
+
+// emptied: a server without state, on a machine that is new for example, cannot be the member again
+// that etcd still has. (The init server would even found a cluster: secondCluster.)
+func (j *judge) emptied() {
+	j.hosts(func(h *plan.Host, w Work, o Observed) {
+		if h.Server == nil || h.Server.Role == plan.Init || !w.System || slices.Contains(j.servers, h.Server.Name) {
+			return
+		}
+		if slices.Contains(o.Etcd, h.Server.Name) || !slices.Contains(j.etcd(), h.Server.Name) {
+			return
+		}
+		for _, helper := range j.Plan.Servers() {
+			if helper != h.Server && j.Health[helper.Host.Name].Ready {
+				j.refuse(fmt.Sprintf("the server %s is empty, and etcd still has it as a member: it would not be let in", h.Server.Name),
+					diff.RemoveMember(helper, h.Server.Name)+"\nk3splan deploy")
+				return
+			}
+		}
+	})
 }
 
 // firstContact: the address of a host moves to another interface once.

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
@@ -80,16 +81,44 @@ func (p *Past) since(r *Receipt) since {
 	return s
 }
 
-// Last is the plan by which any of the hosts was deployed last; nil if none says one.
-func (p *Past) Last(observed map[string]Observed) *plan.Plan {
-	var newest *Receipt
+// Deployed is the plan as it is on the machines, as far as is known: the last one by which a host
+// with a server was deployed (or else any host), with the row of each host that was asked as its own
+// receipt has it. Rows may contradict each other. It is nil without a receipt.
+func (p *Past) Deployed(observed map[string]Observed) (*plan.Plan, error) {
+	type known struct {
+		name    string // today's
+		receipt *Receipt
+		plan    *plan.Plan
+	}
+	var all []known
 	for _, name := range slices.Sorted(maps.Keys(observed)) {
-		if r := observed[name].Receipt; r != nil && (newest == nil || r.Time.After(newest.Time)) {
-			newest = r
+		if r := observed[name].Receipt; r != nil {
+			if s := p.since(r); s.err == nil {
+				all = append(all, known{name, r, s.plan})
+			}
 		}
 	}
-	if newest == nil {
-		return nil
+	if len(all) == 0 {
+		return nil, nil
 	}
-	return p.since(newest).plan
+	last := slices.MaxFunc(all, func(a, b known) int {
+		withServer := func(k known) int { return min(1, len(k.receipt.serverName())) }
+		return cmp.Or(withServer(a)-withServer(b), a.receipt.Time.Compare(b.receipt.Time))
+	})
+	model := last.plan.Model()
+	for _, k := range all {
+		was := k.receipt.hostName(k.name)
+		if was != k.name && p.today.Host(was) != nil {
+			continue // another machine's receipt
+		}
+		if host := k.plan.Host(was); host != nil {
+			delete(model.Hosts, k.name)
+			model.Hosts[was] = host.Model()
+		}
+	}
+	data, err := json.Marshal(model)
+	if err != nil {
+		return nil, err
+	}
+	return plan.FromModel(data)
 }

@@ -50,9 +50,9 @@ func tables(t require.TestingT, roles map[string]string, network string) *plan.P
 
 // receiptOf is the receipt of a host that was deployed by the plan.
 func receiptOf(t require.TestingT, p *plan.Plan, h *plan.Host) *Receipt {
-	data := map[string]string{}
-	if h.Server != nil {
-		data["server.name"] = h.Server.Name
+	data := map[string]string{"host.name": h.Name}
+	for _, c := range h.Containers() {
+		data[map[bool]string{true: "server", false: "agent"}[c.IsServer()]+".name"] = c.Name
 	}
 	kept, err := Keep(p)
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ func receiptOf(t require.TestingT, p *plan.Plan, h *plan.Host) *Receipt {
 
 // living is the situation of a rack where all is deployed by the plan and well.
 func living(t require.TestingT, p *plan.Plan) Situation {
-	s := Situation{Plan: p, Last: p, Observed: map[string]Observed{}, Health: map[string]Health{}, Work: map[string]Work{}}
+	s := Situation{Plan: p, Deployed: p, Observed: map[string]Observed{}, Health: map[string]Health{}, Work: map[string]Work{}}
 	for _, h := range p.Hosts {
 		s.Observed[h.Name] = Observed{System: "/nix/store/x", Profile: "/nix/store/x", LAN: true, Receipt: receiptOf(t, p, h)}
 		s.Work[h.Name] = Work{}
@@ -269,7 +269,7 @@ func TestJudgeAddresses(t *testing.T) {
 	require.Equal(t, "on olaf: nixos-container run olaf-s -- etcdctl member list\n"+
 		"on olaf: nixos-container run olaf-s -- etcdctl member remove ID of rolf-s\n"+
 		"on rolf: nixos-container stop rolf-s; rm -r /var/lib/nixos-containers/rolf-s/var/lib/rancher/k3s/server/{db,tls,cred}\n"+
-		"k3splan deploy --force: it joins again", objections[0].Hint)
+		"k3splan deploy: it joins again", objections[0].Hint)
 	require.Equal(t, []string{"asked host rolf: ip 10.0.0.4 → 10.0.0.99 (may cut the connection)"}, messages(Judge(after(`"10.0.0.4"`, `"10.0.0.99"`))))
 	require.Equal(t, []string{"asked host rolf: interface eno1 → eno9 (may cut the connection)"}, messages(Judge(after(`"interface":"eno1"`, `"interface":"eno9"`))))
 	require.Equal(t, []string{"asked gateway 10.0.200.1 → 10.0.200.2 (all hosts; may cut the connection)"}, messages(Judge(after(`10.0.200.1`, `10.0.200.2`))))

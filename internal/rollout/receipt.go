@@ -4,6 +4,7 @@
 package rollout
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -31,6 +32,17 @@ type Receipt struct {
 	// Plan is the whole plan of that deployment, also as others must know it when a host has left it.
 	Plan KeptPlan `json:"plan"`
 }
+
+// serverName is that of the server that was deployed on the host, or "".
+func (r *Receipt) serverName() string { return r.Inputs.Data["server.name"] }
+
+// ofK3s tells that there is a receipt, and that the host had a server or agent.
+func (r *Receipt) ofK3s() bool {
+	return r != nil && (r.serverName() != "" || r.Inputs.Data["agent.name"] != "")
+}
+
+// hostName is the name by which the host was deployed that is called so now.
+func (r *Receipt) hostName(now string) string { return cmp.Or(r.Inputs.Data["host.name"], now) }
 
 func readReceipt(data []byte) (*Receipt, error) {
 	var r Receipt

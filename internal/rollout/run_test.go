@@ -177,10 +177,14 @@ func TestParseHealth(t *testing.T) {
 		"readyz ok\netcd_server_has_leader 1\netcd_server_is_learner 0\n": {Ready: true},
 		"readyz ok\netcd_server_has_leader 1\netcd_server_is_learner 1\n": {Why: "still a learner of etcd, not a voter"},
 		"readyz ok\netcd_server_has_leader 0\netcd_server_is_learner 0\n": {Why: "etcd has no leader"},
-		"readyz ok\n":           {Why: "etcd does not answer"},
-		"readyz \n":             {Why: "/readyz: no answer"},
-		"readyz unauthorized\n": {Why: "/readyz: unauthorized"},
-		"":                      {Why: "/readyz: no answer"},
+		"readyz ok\netcd_server_has_leader 1\netcd_server_is_learner 0\nversion v1.31.14+k3s1\nmember 8e9e05c52164694d, started, a-s-1a2b3c4d, https://10.0.0.2:2380, https://10.0.0.2:2379, false\n": {
+			Ready: true, Version: "v1.31.14+k3s1", Members: []string{"a-s"},
+		},
+		"readyz \nversion v1.31.14+k3s1\n": {Why: "/readyz: no answer", Version: "v1.31.14+k3s1"},
+		"readyz ok\n":                      {Why: "etcd does not answer"},
+		"readyz \n":                        {Why: "/readyz: no answer"},
+		"readyz unauthorized\n":            {Why: "/readyz: unauthorized"},
+		"":                                 {Why: "/readyz: no answer"},
 	} {
 		require.Equal(t, want, parseHealth(text), text)
 	}

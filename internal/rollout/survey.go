@@ -2,9 +2,12 @@ package rollout
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -137,6 +140,10 @@ type Health struct {
 	// leader; Why says what is missing.
 	Ready bool
 	Why   string
+	// Version is the k3s that it runs, "v1.31.14+k3s1", also if it is not ready; "" if it does not say.
+	Version string
+	// Members are the servers that this one's etcd has as members, sorted; empty if that is not known.
+	Members []string
 }
 
 // health asks k3s in the container "$1". The API refuses anonymous questions, so kubectl asks with
@@ -146,6 +153,8 @@ inside() { timeout 20 nixos-container run "$server" -- "$@"; }
 server=$1
 echo "readyz $(inside k3s kubectl get --raw=/readyz 2>&1 | tail -n 1)"
 inside curl -fsS http://127.0.0.1:2381/metrics 2> /dev/null | grep -E '^etcd_server_(is_learner|has_leader) '
+echo "version $(inside k3s --version 2> /dev/null | grep -o -m 1 'v[0-9][^ ]*')"
+inside etcdctl member list 2> /dev/null | sed 's/^/member /'
 true
 `
 
@@ -164,21 +173,36 @@ func parseHealth(out string) Health {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		said[key] = value
 	}
+	h := Health{Version: said["version"]}
 	switch {
 	case said["readyz"] != "ok":
-		why := said["readyz"]
-		if why == "" {
-			why = "no answer"
-		}
-		return Health{Why: "/readyz: " + why}
+		h.Why = "/readyz: " + cmp.Or(said["readyz"], "no answer")
 	case said["etcd_server_has_leader"] == "":
-		return Health{Why: "etcd does not answer"}
+		h.Why = "etcd does not answer"
 	case said["etcd_server_has_leader"] != "1":
-		return Health{Why: "etcd has no leader"}
+		h.Why = "etcd has no leader"
 	case said["etcd_server_is_learner"] != "0":
-		return Health{Why: "still a learner of etcd, not a voter"}
+		h.Why = "still a learner of etcd, not a voter"
+	default:
+		h.Ready, h.Members = true, parseMembers(out)
 	}
-	return Health{Ready: true}
+	return h
+}
+
+// memberLine is what etcdctl says: ID, status, name, addresses. k3s names a member after its server,
+// with a random number that tells it from an earlier one.
+var memberLine = regexp.MustCompile(`(?m)^member [0-9a-f]+, \w+, (.*?)(?:-[0-9a-f]{8})?, `)
+
+// parseMembers gives nothing if one of the members has no name yet.
+func parseMembers(out string) (names []string) {
+	for _, m := range memberLine.FindAllStringSubmatch(out, -1) {
+		if m[1] == "" {
+			return nil
+		}
+		names = append(names, m[1])
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Each calls ask for every name, at most limit at once, and gives the answers.
@@ -210,19 +234,4 @@ func WithLimit(ctx context.Context, limit time.Duration, ask func(context.Contex
 		observed.Unreachable = fmt.Sprintf("no answer in %s", limit)
 	}
 	return observed
-}
-
-// AskVersion asks the server container on a host which k3s it runs ("v1.31.14+k3s1"); "" if it does
-// not say.
-func AskVersion(ctx context.Context, remote colmena.Remote, container string) string {
-	out, err := colmena.RunScript(ctx, remote, `timeout 20 nixos-container run "$1" -- k3s --version`, container)
-	if err != nil {
-		return ""
-	}
-	for _, word := range strings.Fields(out) {
-		if strings.HasPrefix(word, "v") && strings.Contains(word, ".") {
-			return word
-		}
-	}
-	return ""
 }

@@ -1,0 +1,466 @@
+package rollout
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"k3splan/internal/fingerprint"
+	"k3splan/internal/plan"
+)
+
+// world is a rack that has been deployed to many times, and what really runs there.
+type world struct {
+	t        *rapid.T
+	clock    int64
+	hosts    map[string]row // the tables
+	pods     int
+	k3s      int // 1.K3S
+	machines map[string]*machine
+	members  map[string]bool // of etcd
+}
+
+type row struct {
+	server, agent string
+	address       int // of the server
+	init          bool
+}
+
+type machine struct {
+	receipt *Receipt
+	etcd    []string
+	row     row
+	pods    int
+	k3s     int
+}
+
+func (w *world) plan() *plan.Plan {
+	hosts, containers := "name,interface,ip,admin\n", "host,name,type,ip\n"
+	for _, name := range slices.Sorted(maps.Keys(w.hosts)) {
+		row, number := w.hosts[name], int(name[1]-'0')
+		hosts += fmt.Sprintf("%s,eno1,10.0.0.%d,someone\n", name, 2+number)
+		if row.server != "" {
+			containers += fmt.Sprintf("%s,%s,%s,10.0.1.%d\n", name, row.server, map[bool]string{true: "init", false: "server"}[row.init], row.address)
+		}
+		if row.agent != "" {
+			containers += fmt.Sprintf("%s,%s,agent,10.0.2.%d\n", name, row.agent, 2+number)
+		}
+	}
+	p, problems := plan.Load(fstest.MapFS{
+		"plans/hosts.csv": {Data: []byte(hosts)}, "plans/k3s.csv": {Data: []byte(containers)},
+		"plans/network.yaml": {Data: []byte(fmt.Sprintf("netmask: 16\ngateway: 10.0.200.1\npod_cidr: 10.%d.0.0/16\nversions: {nixos: nixos-24.11, k3s: 1.%d}\n", w.pods, w.k3s))},
+	})
+	require.Zero(w.t, problems.Errors(), "%v", problems)
+	return p
+}
+
+func (w *world) servers() (hosts []string) {
+	for _, name := range slices.Sorted(maps.Keys(w.hosts)) {
+		if w.hosts[name].server != "" {
+			hosts = append(hosts, name)
+		}
+	}
+	return hosts
+}
+
+// edit changes one thing in the tables.
+func (w *world) edit() {
+	servers := w.servers()
+	others := slices.DeleteFunc(slices.Sorted(maps.Keys(w.hosts)), func(name string) bool { return w.hosts[name].server != "" })
+	at := func(from []string) string { return rapid.SampledFrom(from).Draw(w.t, "host") }
+	set := func(name string, change func(*row)) {
+		row := w.hosts[name]
+		change(&row)
+		w.hosts[name] = row
+	}
+	w.clock++
+	switch kind := rapid.SampledFrom([]string{"rename", "readdress", "move", "remove", "add", "init", "agent", "away", "back", "pods", "k3s"}).Draw(w.t, "edit"); {
+	case kind == "rename":
+		set(at(servers), func(r *row) { r.server = fmt.Sprintf("s%d", w.clock) })
+	case kind == "readdress":
+		set(at(servers), func(r *row) { r.address = int(10 + w.clock) })
+	case kind == "move" && len(others) > 0:
+		from, to := at(servers), at(others)
+		r := w.hosts[from]
+		set(to, func(t *row) { t.server, t.address, t.init = r.server, r.address, r.init })
+		set(from, func(f *row) { f.server, f.init = "", false })
+	case kind == "add" && len(others) > 0:
+		set(at(others), func(r *row) { r.server, r.address = fmt.Sprintf("s%d", w.clock), int(10+w.clock) })
+	case (kind == "remove" || kind == "away") && len(servers) > 1:
+		name := at(servers)
+		if w.hosts[name].init {
+			return
+		}
+		if set(name, func(f *row) { f.server = "" }); kind == "away" {
+			delete(w.hosts, name)
+		}
+	case kind == "back":
+		name := fmt.Sprintf("h%d", rapid.IntRange(0, 5).Draw(w.t, "number"))
+		if _, there := w.hosts[name]; !there {
+			w.hosts[name] = row{}
+		}
+	case kind == "init":
+		for _, name := range servers {
+			set(name, func(r *row) { r.init = false })
+		}
+		set(at(servers), func(r *row) { r.init = true })
+	case kind == "agent":
+		set(at(slices.Sorted(maps.Keys(w.hosts))), func(r *row) { r.agent = fmt.Sprintf("a%d", w.clock) })
+	case kind == "pods":
+		w.pods = rapid.IntRange(44, 45).Draw(w.t, "pods")
+	case kind == "k3s":
+		w.k3s = rapid.IntRange(29, 33).Draw(w.t, "minor")
+	}
+}
+
+// inputs are what moves with the rows; diff_test.go in fingerprint shows that these and diff agree.
+func (w *world) inputs(p *plan.Plan, h *plan.Host) fingerprint.Inputs {
+	r := receiptOf(w.t, p, h)
+	in := r.Inputs
+	in.Data["row"] = fmt.Sprint(w.hosts[h.Name])
+	in.Names = map[string]string{}
+	for _, other := range p.Hosts {
+		in.Names[other.Name] = other.Address.String()
+		for _, c := range other.Containers() {
+			in.Names[c.Name] = c.Address.String()
+		}
+	}
+	if len(h.Containers()) > 0 {
+		in.Data["k3s"], in.Data["init"] = fmt.Sprint(w.k3s), p.InitServer().Address.String()
+	}
+	if h.Server != nil {
+		in.Data["pods"] = fmt.Sprint(w.pods)
+	}
+	return in
+}
+
+// situation asks and decides as deploy does.
+func (w *world) situation(p *plan.Plan, selected []string, all, membersKnown bool) Situation {
+	s := Situation{Plan: p, Observed: map[string]Observed{}, Health: map[string]Health{}, Work: map[string]Work{}}
+	concerned := slices.ContainsFunc(selected, func(name string) bool { return len(p.Host(name).Containers()) > 0 })
+	for _, h := range p.Hosts {
+		m := w.machines[h.Name]
+		if !slices.Contains(selected, h.Name) && (!concerned || h.Server == nil) {
+			continue
+		}
+		o := Observed{System: "/nix/store/x", LAN: true, Receipt: m.receipt, Etcd: m.etcd}
+		s.Observed[h.Name] = o
+		if h.Server != nil && m.row.server != "" && w.members[m.row.server] {
+			health := Health{Ready: true}
+			if membersKnown {
+				health.Members = slices.Sorted(maps.Keys(w.members))
+			}
+			s.Health[h.Name] = health
+		}
+	}
+	past := NewPast(p)
+	var err error
+	s.Deployed, err = past.Deployed(s.Observed)
+	require.NoError(w.t, err)
+	for _, name := range selected {
+		s.Work[name] = Decide(past, name, s.Observed[name], w.inputs(p, p.Host(name)), nil, all)
+	}
+	return s
+}
+
+// harm is what a deployment would do to the cluster that really runs.
+func (w *world) harm(s Situation) (harm []string) {
+	say := func(format string, args ...any) { harm = append(harm, fmt.Sprintf(format, args...)) }
+	cluster := (*machine)(nil) // what a new host would join
+	for _, name := range w.servers() {
+		if m := w.machines[name]; s.Health[name].Ready && m.receipt != nil {
+			cluster = m
+		}
+	}
+	for name, work := range s.Work {
+		if work.None() {
+			continue
+		}
+		row, m := w.hosts[name], w.machines[name]
+		was := m.row
+		if was.server != "" && w.members[was.server] && (row.server != was.server || row.address != was.address) {
+			say("%s has the server %v and gets %v", name, was, row)
+		}
+		for other, machine := range w.machines {
+			if other != name && row.server != was.server && row.server != "" && machine.row.server == row.server && w.members[row.server] && (s.Observed[other].Receipt != nil || len(s.Health) > 0 && slices.ContainsFunc(slices.Collect(maps.Values(s.Health)), func(h Health) bool { return len(h.Members) > 0 })) {
+				say("%s gets the server of %s", name, other)
+			}
+		}
+		for _, server := range w.servers() {
+			init, runs := w.hosts[server], w.machines[server].row
+			if init.init && runs.init && runs.server == init.server && runs.address != init.address && w.members[init.server] && row.server+row.agent != "" {
+				say("%s looks for the init server where it is not", name)
+			}
+		}
+		if row.server != "" {
+			basis := m
+			if m.receipt == nil || was.server == "" {
+				basis = cluster
+			}
+			if basis != nil && basis.row.server != "" && basis.pods != w.pods {
+				say("%s gets other pods", name)
+			}
+		}
+		basis := m
+		if m.receipt == nil || was.server+was.agent == "" {
+			basis = cluster
+		}
+		if basis == nil || row.server+row.agent == "" {
+			continue
+		}
+		if w.k3s < basis.k3s || w.k3s > basis.k3s+1 {
+			say("%s goes from k3s %d to %d", name, basis.k3s, w.k3s)
+		}
+	}
+	return harm
+}
+
+// unsettled tells that etcd has a member that the plan does not have, or not on that machine, or that
+// the init server is not where the plan has it.
+func (w *world) unsettled() bool {
+	alive := map[string]bool{}
+	for name, row := range w.hosts {
+		runs := w.machines[name].row
+		alive[row.server] = row.server == runs.server
+		if row.init && (runs.server != row.server || runs.address != row.address) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(slices.Collect(maps.Keys(w.members)), func(name string) bool { return !alive[name] })
+}
+
+// deploy is a deployment that went well, by force and with all hints followed if need be.
+func (w *world) deploy(p *plan.Plan, s Situation) {
+	w.clock++
+	for name, work := range s.Work {
+		if !work.None() {
+			delete(w.members, w.machines[name].row.server)
+		}
+	}
+	for name, work := range s.Work {
+		if work.None() {
+			continue
+		}
+		m, h := w.machines[name], p.Host(name)
+		m.etcd, m.row, m.pods, m.k3s = nil, w.hosts[name], w.pods, w.k3s
+		if h.Server != nil {
+			m.etcd = []string{h.Server.Name}
+			w.members[h.Server.Name] = true
+		}
+		m.receipt = receiptOf(w.t, p, h)
+		m.receipt.Inputs = w.inputs(p, h)
+		m.receipt.Fingerprint, m.receipt.Time = m.receipt.Inputs.Fingerprint(), time.Unix(w.clock, 0)
+	}
+}
+
+// Over random plans and histories: what would harm the cluster that runs is refused, and there is
+// peace where all is as it was deployed.
+func TestJudgeKnowsTheMachines(t *testing.T) {
+	harmed, peace := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		w := &world{t: t, clock: 20, hosts: map[string]row{}, pods: 44, k3s: 30, machines: map[string]*machine{}, members: map[string]bool{}}
+		for i := range 6 {
+			name := fmt.Sprintf("h%d", i)
+			w.machines[name] = &machine{}
+			if i < 5 {
+				w.hosts[name] = row{}
+			}
+		}
+		w.hosts["h1"] = row{server: "s1", address: 2, init: true, agent: "a1"}
+		w.hosts["h2"] = row{server: "s2", address: 3}
+		w.hosts["h3"] = row{agent: "a3"}
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			for range rapid.IntRange(0, 2).Draw(t, "edits") {
+				w.edit()
+			}
+			if rapid.IntRange(0, 9).Draw(t, "machine") == 0 { // is replaced
+				w.machines[rapid.SampledFrom(slices.Sorted(maps.Keys(w.machines))).Draw(t, "host")] = &machine{}
+			}
+			p := w.plan()
+			selected := rapid.SliceOfNDistinct(rapid.SampledFrom(p.HostNames()), 1, len(p.Hosts), rapid.ID[string]).Draw(t, "selected")
+			if rapid.Bool().Draw(t, "all hosts") {
+				selected = p.HostNames()
+			}
+			s := w.situation(p, selected, rapid.Bool().Draw(t, "--all"), rapid.Bool().Draw(t, "members known"))
+			objections := Judge(s)
+			refused := slices.ContainsFunc(objections, func(o Objection) bool { return o.Refused })
+			if harm := w.harm(s); len(harm) > 0 {
+				harmed++
+				if !refused {
+					t.Fatalf("not refused: %s\n%v\n%s", strings.Join(harm, "; "), w.hosts, messages(objections))
+				}
+			}
+			known := len(s.etcd()) > 0
+			others := slices.DeleteFunc(slices.Clone(objections), func(o Objection) bool {
+				return !o.Refused || strings.Contains(o.Message, "second cluster") || strings.Contains(o.Message, "still has it as a member")
+			})
+			if len(w.harm(s)) == 0 && len(others) > 0 && known && !w.unsettled() {
+				t.Fatalf("refused for nothing: %s\n%v\nmembers %v", messages(objections), w.hosts, w.members)
+			}
+			force := rapid.Bool().Draw(t, "--force")
+			if refused && !force {
+				continue
+			}
+			w.deploy(p, s)
+			if len(selected) == len(p.Hosts) {
+				for known := range 2 {
+					s := w.situation(p, p.HostNames(), true, known == 1)
+					questions := slices.DeleteFunc(Judge(s), func(o Objection) bool { return strings.Contains(o.Message, "with 2 servers a restart") })
+					if len(questions) > 0 {
+						t.Fatalf("all is deployed: %v", questions)
+					}
+				}
+				peace++
+			}
+		}
+	})
+	require.NotZero(t, harmed)
+	require.NotZero(t, peace)
+}
+
+// by lets the situation's hosts be as they were deployed by other plans, and need the plan of it.
+func (s Situation) by(t *testing.T, then map[string]*plan.Plan, touched ...string) Situation {
+	t.Helper()
+	for name, p := range then {
+		o := s.Observed[name]
+		o.Receipt, o.Etcd = nil, nil
+		delete(s.Health, name)
+		if p != nil {
+			o.Receipt = receiptOf(t, p, p.Host(name))
+			if server := p.Host(name).Server; server != nil {
+				o.Etcd = []string{server.Name}
+				s.Health[name] = Health{Ready: true}
+			}
+		}
+		s.Observed[name] = o
+	}
+	var err error
+	s.Deployed, err = NewPast(s.Plan).Deployed(s.Observed)
+	require.NoError(t, err)
+	s = s.change(touched...)
+	for _, name := range touched {
+		w := s.Work[name]
+		w.New = s.Observed[name].Receipt == nil
+		s.Work[name] = w
+	}
+	return s
+}
+
+// members lets olaf's server tell the members of etcd.
+func (s Situation) knows(members ...string) Situation {
+	s.Health["olaf"] = Health{Ready: true, Members: members}
+	return s
+}
+
+func TestJudgeStories(t *testing.T) {
+	roles := map[string]string{"karl": "a", "olaf": "i", "rolf": "s", "ulf": "s", "ulrich": ""}
+	was := tables(t, roles, "")
+	by := func(now *plan.Plan, then map[string]*plan.Plan, touched ...string) Situation {
+		s := living(t, now)
+		for _, h := range now.Hosts {
+			if _, said := then[h.Name]; !said {
+				s = s.by(t, map[string]*plan.Plan{h.Name: was})
+			}
+		}
+		return s.by(t, then, touched...)
+	}
+	type receipts = map[string]*plan.Plan
+	const versions = "versions: {nixos: nixos-24.11, k3s: %s}\n"
+	rolfElsewhere := edited(t, was, "10.0.10.4", "10.0.10.99")
+	olafElsewhere := edited(t, was, "10.0.10.3", "10.0.10.99")
+	otherPods := tables(t, roles, "pod_cidr: 10.50.0.0/16\n"+fmt.Sprintf(versions, "1.31"))
+	k3sLater := tables(t, roles, fmt.Sprintf(versions, "1.33"))
+	withoutRolf := tables(t, map[string]string{"karl": "a", "olaf": "i", "ulf": "s", "ulrich": ""}, "")
+	ulrichAgent := maps.Clone(roles)
+	ulrichAgent["ulrich"] = "a"
+	noReceipt := func(s Situation, name, why string) Situation {
+		s.Observed[name] = Observed{LAN: true, BadReceipt: why}
+		s.Work[name] = newWork(why)
+		return s
+	}
+	const rolfMoves = "refused server rolf-s: ip 10.0.10.4 → 10.0.10.99 (etcd keeps the old member)"
+	const olafMoves = "refused server olaf-s: ip 10.0.10.3 → 10.0.10.99 (etcd keeps the old member)"
+	for name, test := range map[string]struct {
+		situation Situation
+		want      []string
+	}{
+		"the address of a server that never came up is mended": {by(rolfElsewhere, receipts{"rolf": nil}, "rolf").knows("olaf-s", "ulf-s"), nil},
+		"etcd does not say whether it ever did":                {by(rolfElsewhere, receipts{"rolf": nil}, "rolf"), []string{rolfMoves}},
+		"of a host that has another receipt":                   {by(rolfElsewhere, receipts{"rolf": tables(t, map[string]string{"olaf": "i", "rolf": "a"}, "")}, "rolf"), []string{"asked agent rolf-a removed from rolf (its Node stays behind)"}},
+		"the hint was followed": {func() Situation {
+			s := by(rolfElsewhere, nil, "rolf").knows("olaf-s", "ulf-s")
+			o := s.Observed["rolf"]
+			o.Etcd = nil
+			s.Observed["rolf"] = o
+			return s
+		}(), nil},
+		"but not to the end":                                     {by(rolfElsewhere, nil, "rolf").knows("olaf-s", "ulf-s"), []string{rolfMoves}},
+		"a new machine in the place of a server":                 {by(was, receipts{"rolf": nil}, "rolf").knows("olaf-s", "rolf-s", "ulf-s"), []string{"refused the server rolf-s is empty, and etcd still has it as a member: it would not be let in"}},
+		"whose old member has left":                              {by(was, receipts{"rolf": nil}, "rolf").knows("olaf-s", "ulf-s"), nil},
+		"an agent that was off when the init server moved":       {by(olafElsewhere, receipts{"olaf": olafElsewhere, "rolf": olafElsewhere, "ulf": olafElsewhere}, "karl"), nil},
+		"an agent before the init server moves":                  {by(olafElsewhere, nil, "karl"), []string{olafMoves}},
+		"a server removed with its host does not concern ulrich": {by(withoutRolf, nil, "ulrich"), nil},
+		"nor anybody when olaf has heard of it":                  {by(withoutRolf, receipts{"olaf": withoutRolf}, "karl"), nil},
+		"a new server of a cluster with other networks":          {by(otherPods, receipts{"rolf": nil}, "rolf"), []string{"refused pod_cidr 10.42.0.0/16 → 10.50.0.0/16"}},
+		"a new agent of a cluster with another k3s":              {by(k3sLater, receipts{"karl": nil}, "karl"), []string{"refused k3s 1.31 → 1.33"}},
+		"other networks before there is a cluster":               {by(otherPods, receipts{"karl": nil, "olaf": nil, "rolf": nil, "ulf": nil}, "karl", "olaf", "rolf", "ulf", "ulrich"), nil},
+		"the first agent of a host that was deployed long ago":   {by(tables(t, ulrichAgent, ""), receipts{"ulrich": tables(t, map[string]string{"olaf": "i", "ulrich": ""}, fmt.Sprintf(versions, "1.28"))}, "ulrich"), nil},
+		"a server that was off for two releases":                 {by(k3sLater, receipts{"karl": k3sLater, "olaf": k3sLater, "ulf": k3sLater}, "rolf"), []string{"refused k3s 1.31 → 1.33"}},
+		"a damaged receipt":                                      {noReceipt(by(was, receipts{}), "karl", "the receipt cannot be read"), []string{"asked what karl was deployed with is not known: the receipt cannot be read"}},
+		"a damaged receipt without k3s":                          {noReceipt(by(was, receipts{}), "ulrich", "the receipt cannot be read"), nil},
+		"back to the old plan after an upgrade that did not end well": {func() Situation {
+			s := by(was, receipts{}, "rolf")
+			s.Health["rolf"] = Health{Version: "v1.32.3+k3s1"}
+			return s
+		}(), []string{"refused the server on rolf runs k3s 1.32, and is to run 1.31: k3s cannot go back to an older version"}},
+		"again after an upgrade that did not end well": {func() Situation {
+			s := by(tables(t, roles, fmt.Sprintf(versions, "1.32")), receipts{}, "rolf")
+			s.Health["rolf"] = Health{Version: "v1.32.3+k3s1"}
+			return s
+		}(), nil},
+		"another host's machine": {func() Situation {
+			s := by(was, receipts{}, "karl")
+			o := s.Observed["karl"]
+			o.Receipt = receiptOf(t, was, was.Host("ulf"))
+			s.Observed["karl"] = o
+			return s
+		}(), []string{"refused the machine that answers as karl was deployed as ulf, which is another host of the plan"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := messages(Judge(test.situation))
+			require.Len(t, got, len(test.want), "%v", got)
+			for i, want := range test.want {
+				require.Contains(t, got[i], want)
+			}
+		})
+	}
+}
+
+// A host that has another name is the same machine, with the receipt of its old name.
+func TestJudgeRenamedHost(t *testing.T) {
+	was := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s"}, "")
+	now := edited(t, was, `"rolf"`, `"ralf"`)
+	s := living(t, now)
+	o := s.Observed["ralf"]
+	o.Receipt, o.Etcd = receiptOf(t, was, was.Host("rolf")), []string{"rolf-s"}
+	s.Observed["ralf"] = o
+	require.Empty(t, messages(Judge(s.by(t, nil, "ralf"))))
+	// also if the others have heard of it before
+	s.Plan = edited(t, now, "rolf-s", "ralf-s")
+	require.Equal(t, []string{"refused server on ralf renamed: rolf-s → ralf-s (etcd keeps the old member)"}, messages(Judge(s.by(t, nil, "ralf"))))
+}
+
+func TestParseMembers(t *testing.T) {
+	said := "readyz ok\nmember 8e9e05c52164694d, started, rolf-s-1a2b3c4d, https://10.0.10.4:2380, https://10.0.10.4:2379, false\n" +
+		"member 91bc3c398fb3c146, started, olaf-s-00ff00ff, https://10.0.10.3:2380, https://10.0.10.3:2379, false\n"
+	require.Equal(t, []string{"olaf-s", "rolf-s"}, parseMembers(said))
+	require.Empty(t, parseMembers(said+"member fd422379fda50e48, unstarted, , https://10.0.10.5:2380, , true\n"), "nobody knows who that is")
+	require.Empty(t, parseMembers("readyz ok\n"))
+}
