@@ -151,7 +151,7 @@ func (a *app) printChanges(changes diff.Changes) {
 	}
 	switch len(changes) {
 	case 0:
-		a.say("the plan means the same as before")
+		a.say("the tables mean the same as before")
 	default:
 		a.say("%s of %s", count(len(changes), "change"), count(len(changes.Hosts()), "host"))
 	}

@@ -203,7 +203,7 @@ func (c *comparison) host(before, now *plan.Host) {
 	if before.Name != now.Name {
 		c.add(Change{Object: Host, Action: Renamed, Name: now.Name, From: before.Name, To: now.Name, Where: now.Where("name"),
 			Hint: "files that are named after it go with it, in nixConfigs/, hardware/, partitioning/ and secrets/; k3splan rename does all of it"},
-			fmt.Sprintf("host %s renamed to %s", before.Name, now.Name), []string{before.Name, now.Name}, nothing)
+			fmt.Sprintf("host %s renamed to %s", before.Name, now.Name), []string{now.Name}, nothing)
 	}
 	fields := []struct {
 		name     string

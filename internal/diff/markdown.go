@@ -9,7 +9,7 @@ import (
 // Markdown gives the changes as a section for a pull request, the greatest risk first.
 func (cs Changes) Markdown() string {
 	if len(cs) == 0 {
-		return "### The plan means the same as before\n"
+		return "### The tables mean the same as before\n"
 	}
 	var b strings.Builder
 	number := fmt.Sprintf("%d changes", len(cs))

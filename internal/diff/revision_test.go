@@ -105,5 +105,5 @@ To be done besides:
 `, Compare(rack.plan(t), now.plan(t)).Markdown())
 	labels := rack.edited(t, "k3s", "disk=large", "disk=small")
 	require.Equal(t, 1, strings.Count(Compare(rack.plan(t), labels.plan(t)).Markdown(), "k3s gives labels"), "of two changes")
-	require.Equal(t, "### The plan means the same as before\n", Changes{}.Markdown())
+	require.Equal(t, "### The tables mean the same as before\n", Changes{}.Markdown())
 }
