@@ -173,10 +173,10 @@ func (w *world) situation(p *plan.Plan, selected []string, all, membersKnown boo
 // harm is what a deployment would do to the cluster that really runs.
 func (w *world) harm(s Situation) (harm []string) {
 	say := func(format string, args ...any) { harm = append(harm, fmt.Sprintf(format, args...)) }
-	cluster := (*machine)(nil) // what a new host would join
+	var cluster []*machine // what a new host would join; by force they may differ
 	for _, name := range w.servers() {
 		if m := w.machines[name]; s.Health[name].Ready && m.receipt != nil {
-			cluster = m
+			cluster = append(cluster, m)
 		}
 	}
 	for name, work := range s.Work {
@@ -200,31 +200,37 @@ func (w *world) harm(s Situation) (harm []string) {
 			}
 		}
 		if row.server != "" {
-			basis := m
+			basis := []*machine{m}
 			if m.receipt == nil || was.server == "" {
 				basis = cluster
 			}
-			if basis != nil && basis.row.server != "" && basis.pods != w.pods {
+			if len(basis) > 0 && !slices.ContainsFunc(basis, func(b *machine) bool { return b.row.server == "" || b.pods == w.pods }) {
 				say("%s gets other pods", name)
 			}
 		}
-		basis := m
+		basis := []*machine{m}
 		if m.receipt == nil || was.server+was.agent == "" {
 			basis = cluster
 		}
-		if basis == nil || row.server+row.agent == "" {
+		if len(basis) == 0 || row.server+row.agent == "" {
 			continue
 		}
-		if w.k3s < basis.k3s || w.k3s > basis.k3s+1 {
-			say("%s goes from k3s %d to %d", name, basis.k3s, w.k3s)
+		if !slices.ContainsFunc(basis, func(b *machine) bool { return w.k3s == b.k3s || w.k3s == b.k3s+1 }) {
+			say("%s goes from k3s %d to %d", name, basis[0].k3s, w.k3s)
 		}
 	}
 	return harm
 }
 
-// unsettled tells that etcd has a member that the plan does not have, or not on that machine, or that
-// the init server is not where the plan has it.
+// unsettled tells that etcd has a member that the plan does not have, or not on that machine, that a
+// machine has the state of a server that is no member, or that the init server is not where the plan
+// has it.
 func (w *world) unsettled() bool {
+	for _, m := range w.machines {
+		if slices.ContainsFunc(m.etcd, func(name string) bool { return !w.members[name] }) {
+			return true
+		}
+	}
 	alive := map[string]bool{}
 	for name, row := range w.hosts {
 		runs := w.machines[name].row
