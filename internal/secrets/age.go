@@ -60,16 +60,12 @@ func (k *ageKeeper) read(name string, limit int64) ([]byte, fs.FileMode, error) 
 
 func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
 	k.once.Do(func() { k.identities = findIdentities(k.ask) })
-	var in io.Reader = bytes.NewReader(sealed)
-	if bytes.HasPrefix(bytes.TrimSpace(sealed), []byte(armor.Header)) {
-		in = armor.NewReader(in)
-	}
 	all := k.identities.all
 	if len(all) == 0 {
 		all = []age.Identity{noIdentity{}} // so that a damaged file is still told from a locked one
 	}
 	k.identities.locked, k.identities.failed = "", ""
-	out, err := age.Decrypt(in, all...)
+	out, err := age.Decrypt(unarmored(sealed), all...)
 	var none *age.NoIdentityMatchError
 	switch {
 	case k.identities.locked != "":
@@ -89,6 +85,15 @@ func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("is larger than %d KiB", limit>>10)
 	}
 	return content, nil
+}
+
+// unarmored gives the binary form of what age encrypted. Only the text form may have white space around
+// it: that of the binary form is part of it.
+func unarmored(sealed []byte) io.Reader {
+	if bytes.HasPrefix(bytes.TrimSpace(sealed), []byte(armor.Header)) {
+		return armor.NewReader(bytes.NewReader(sealed))
+	}
+	return bytes.NewReader(sealed)
 }
 
 // errDamaged stands for the errors of age, which quote from what may be plain text.

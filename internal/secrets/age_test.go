@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"encoding/pem"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -172,7 +173,8 @@ func TestAPassphraseIsAskedForOnlyWhereOneMay(t *testing.T) {
 	require.False(t, leaks(err.Error()))
 }
 
-// A file of age's keys may be encrypted with a passphrase itself.
+// A file of age's keys may be encrypted with a passphrase itself, as text or not. A binary file may
+// end in a byte that would be white space in a text.
 func TestSealedIdentities(t *testing.T) {
 	secretstest.Home(t)
 	dir := project(t, nil)
@@ -180,38 +182,49 @@ func TestSealedIdentities(t *testing.T) {
 	require.NoError(t, err)
 	writeRecipients(t, dir, key.Recipient().String())
 	require.NoError(t, openVault(t, dir, ageStore).Create("passwd", []byte(goodHash)))
-	for _, armored := range []bool{false, true} {
-		scrypt, err := age.NewScryptRecipient("open sesame")
-		require.NoError(t, err)
-		scrypt.SetWorkFactor(10)
-		var sealed bytes.Buffer
-		out := armor.NewWriter(&sealed)
-		target := any(&sealed).(interface{ Write([]byte) (int, error) })
-		if armored {
-			target = out
-		}
-		in, err := age.Encrypt(target, scrypt)
-		require.NoError(t, err)
-		_, err = in.Write([]byte(key.String() + "\n"))
-		require.NoError(t, errors.Join(err, in.Close()))
-		if armored {
-			require.NoError(t, out.Close())
-		}
-		file := filepath.Join(t.TempDir(), "key.age")
-		require.NoError(t, os.WriteFile(file, sealed.Bytes(), 0o600))
-		t.Setenv(IdentityVariable, file)
 
-		var locked *LockedError
-		_, err = openVault(t, dir, ageStore).Read("passwd")
-		require.ErrorAs(t, err, &locked)
-		for passphrase, right := range map[string]bool{"open sesame": true, "x": false} {
-			vault, err := OpenVault(dir, ageStore, func(string) ([]byte, error) { return []byte(passphrase), nil })
-			require.NoError(t, err)
-			content, err := vault.Read("passwd")
-			require.Equal(t, right, err == nil, err)
-			require.Equal(t, right, string(content) == goodHash)
-		}
+	binary := sealWith(t, "open sesame", key.String()+"\n")
+	for !strings.ContainsRune(" \t\r\n", rune(binary[len(binary)-1])) {
+		binary = sealWith(t, "open sesame", key.String()+"\n")
 	}
+	var armored bytes.Buffer
+	out := armor.NewWriter(&armored)
+	_, err = out.Write(binary)
+	require.NoError(t, errors.Join(err, out.Close()))
+
+	for form, sealed := range map[string]string{
+		"binary": string(binary), "armored": armored.String(), "armored with space": "\n \n" + armored.String() + "\n\n",
+	} {
+		t.Run(form, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "key.age")
+			require.NoError(t, os.WriteFile(file, []byte(sealed), 0o600))
+			t.Setenv(IdentityVariable, file)
+
+			var locked *LockedError
+			_, err := openVault(t, dir, ageStore).Read("passwd")
+			require.ErrorAs(t, err, &locked)
+			for passphrase, right := range map[string]bool{"open sesame": true, "x": false} {
+				vault, err := OpenVault(dir, ageStore, func(string) ([]byte, error) { return []byte(passphrase), nil })
+				require.NoError(t, err)
+				content, err := vault.Read("passwd")
+				require.Equal(t, right, err == nil, err)
+				require.Equal(t, right, string(content) == goodHash)
+			}
+		})
+	}
+}
+
+// sealWith encrypts with a passphrase, at a cost that is fit for tests only.
+func sealWith(t *testing.T, passphrase, content string) []byte {
+	scrypt, err := age.NewScryptRecipient(passphrase)
+	require.NoError(t, err)
+	scrypt.SetWorkFactor(1)
+	var sealed bytes.Buffer
+	in, err := age.Encrypt(&sealed, scrypt)
+	require.NoError(t, err)
+	_, err = io.WriteString(in, content)
+	require.NoError(t, errors.Join(err, in.Close()))
+	return sealed.Bytes()
 }
 
 func TestDamagedSecrets(t *testing.T) {

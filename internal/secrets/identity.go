@@ -106,8 +106,8 @@ func (ids *identities) parse(file string) ([]age.Identity, error) {
 	}
 	text := bytes.TrimSpace(content)
 	switch {
-	case bytes.HasPrefix(text, []byte(armor.Header)), bytes.HasPrefix(text, []byte("age-encryption.org/")):
-		return []age.Identity{ids.watch(file, &sealedIdentities{sealed: text, ask: ids.asker(file)})}, nil
+	case bytes.HasPrefix(text, []byte(armor.Header)), bytes.HasPrefix(content, []byte("age-encryption.org/")):
+		return []age.Identity{ids.watch(file, &sealedIdentities{sealed: content, ask: ids.asker(file)})}, nil
 	case bytes.HasPrefix(text, []byte("-----BEGIN")):
 		identity, err := ids.parseSSH(file, content)
 		if err != nil {
@@ -192,11 +192,7 @@ func (s *sealedIdentities) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		var in io.Reader = bytes.NewReader(s.sealed)
-		if bytes.HasPrefix(s.sealed, []byte(armor.Header)) {
-			in = armor.NewReader(in)
-		}
-		out, err := age.Decrypt(in, scrypt)
+		out, err := age.Decrypt(unarmored(s.sealed), scrypt)
 		if err != nil {
 			return nil, errors.New("the passphrase is wrong")
 		}
