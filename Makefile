@@ -9,8 +9,9 @@ build:
 demo:
 	@.ci/demo
 
+# "go test" alone would keep silent about the checks that could not run.
 test: packages lint
-	go test -timeout 40m ./...
+	go tool gotestsum --format standard-quiet -- -timeout 40m ./...
 
 packages:
 	@.ci/packages

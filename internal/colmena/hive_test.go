@@ -122,19 +122,11 @@ func TestOpenHiveInNix(t *testing.T) {
 // harness gives the environment in which <nixpkgs> is the one of the evaluation harness.
 func harness(t *testing.T) []string {
 	t.Helper()
-	script := os.Getenv("K3SPLAN_EVALHIVE")
-	if script == "" {
-		script = "../../../shared/nixeval/evalhive.sh"
-	}
-	folder, err := filepath.Abs(filepath.Dir(script))
-	require.NoError(t, err)
-	if _, err := os.Stat(script); err != nil {
-		t.Skip("there is no evaluation harness: set K3SPLAN_EVALHIVE to its evalhive.sh")
-	}
+	folder := nixtest.HarnessFolder(t)
 	nixtest.Needs(t, "bash")
 	out, err := exec.Command("bash", "-c", `. "$0/sources.sh"; prepare >&2; env -0`, folder).Output()
 	if exit := (*exec.ExitError)(nil); err != nil && (!asExit(err, &exit) || exit.ExitCode() == 77) {
-		t.Skip("the evaluation harness has no sources")
+		t.Skip("SKIP: the evaluation harness has no sources")
 	}
 	require.NoError(t, err)
 	var env []string

@@ -22,7 +22,7 @@ type repository struct {
 func newRepository(t *testing.T) repository {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("git is not installed")
+		t.Skip("SKIP: git is not on PATH (Debian: git)")
 	}
 	dir := t.TempDir()
 	r := repository{t, dir, filepath.Join(dir, "my racks", "one")}

@@ -3,7 +3,6 @@ package fingerprint_test
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan"
+	"k3splan/internal/colmena/nixtest"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/hive"
 	"k3splan/internal/project"
@@ -94,21 +94,9 @@ func look(t *testing.T, dir string) (map[string]fingerprint.Inputs, map[string]s
 	inputs, err := fingerprint.Of(p, tree)
 	require.NoError(t, err)
 
-	program := os.Getenv("K3SPLAN_EVALHIVE")
-	if program == "" {
-		program = "../../../shared/nixeval/evalhive.sh"
-	}
-	if _, err := os.Stat(program); err != nil {
-		t.Skip("SKIP: there is no evaluation harness here (K3SPLAN_EVALHIVE)")
-	}
-	command := exec.Command(program, "--expr", "lib.mapAttrs (_: t: t.drvPath) toplevel", filepath.Join(dir, hive.Dir, "hive.nix"))
-	command.Stderr = os.Stderr
-	out, err := command.Output()
-	if command.ProcessState.ExitCode() == 77 {
-		t.Skip(strings.TrimSpace(string(out)))
-	}
-	require.NoError(t, err, "%s", out)
+	out, code := nixtest.Harness(t, "evalhive.sh", "--expr", "lib.mapAttrs (_: t: t.drvPath) toplevel", filepath.Join(dir, hive.Dir, "hive.nix"))
+	require.Zero(t, code, out)
 	var systems map[string]string
-	require.NoError(t, json.Unmarshal(out, &systems))
+	require.NoError(t, json.Unmarshal([]byte(out), &systems))
 	return inputs, systems
 }

@@ -3,7 +3,6 @@ package hive_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan"
+	"k3splan/internal/colmena/nixtest"
 	"k3splan/internal/hive"
 	"k3splan/internal/project"
 )
@@ -81,53 +81,22 @@ func examples(t testing.TB) []string {
 	return names
 }
 
-func needNix(t testing.TB) {
+// evalHive evaluates a hive by the evaluation harness; where there is none the test is skipped.
+func evalHive(t testing.TB, args ...string) (stdout string, code int) {
 	t.Helper()
-	if _, err := exec.LookPath("nix-instantiate"); err != nil {
-		t.Skip("SKIP: nix-instantiate is not on PATH (Debian: nix-bin)")
-	}
+	return nixtest.Harness(t, "evalhive.sh", args...)
 }
 
-// realHome is the user's own; a test may have another.
-var realHome = os.Getenv("HOME")
-
-// harness runs the evaluation harness; where it has no sources the test is skipped.
-func harness(t testing.TB, args ...string) (stdout string, code int) {
+// scanSecrets looks for what the files of secrets hold in all that a hive evaluates to.
+func scanSecrets(t testing.TB, hiveFile string, secrets ...string) (stdout string, code int) {
 	t.Helper()
-	program := os.Getenv("K3SPLAN_EVALHIVE")
-	if program == "" {
-		program = "../../../shared/nixeval/evalhive.sh"
-	}
-	if args[0] == "scan" {
-		program, args = filepath.Join(filepath.Dir(program), "scan-secrets.sh"), args[1:]
-	}
-	program, err := filepath.Abs(program)
-	require.NoError(t, err)
-	if _, err := os.Stat(program); err != nil {
-		t.Skip("SKIP: there is no evaluation harness here (K3SPLAN_EVALHIVE)")
-	}
-	command := exec.Command(program, args...)
-	command.Env = append(os.Environ(), "HOME="+realHome) // it may keep its sources there
-	var out, talk bytes.Buffer
-	command.Stdout, command.Stderr = &out, &talk
-	err = command.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	if command.ProcessState.ExitCode() == 77 {
-		t.Skip(strings.TrimSpace(out.String()))
-	}
-	if talk.Len() > 0 {
-		t.Log(talk.String())
-	}
-	return out.String(), command.ProcessState.ExitCode()
+	return nixtest.Harness(t, "scan-secrets.sh", append([]string{hiveFile}, secrets...)...)
 }
 
 // evaluate gives the value of a Nix expression over the nodes of a hive.
 func evaluate(t testing.TB, expression, hiveFile string) any {
 	t.Helper()
-	out, code := harness(t, "--expr", expression, hiveFile)
+	out, code := evalHive(t, "--expr", expression, hiveFile)
 	require.Zero(t, code)
 	var value any
 	require.NoError(t, json.Unmarshal([]byte(out), &value))
@@ -146,7 +115,7 @@ func TestExamplesRenderAndParse(t *testing.T) {
 				require.NotContains(t, string(tree[file]), "<no value>", file)
 				require.NotContains(t, string(tree[file]), dir, "%s: the tree can be moved", file)
 			}
-			needNix(t)
+			nixtest.Needs(t, "nix-instantiate")
 			files := nixFiles(t, filepath.Join(dir, hive.Dir))
 			out, err := exec.Command("nix-instantiate", append([]string{"--parse"}, files...)...).CombinedOutput()
 			require.NoError(t, err, "%s", out)
@@ -168,7 +137,7 @@ func nixFiles(t testing.TB, dir string) (files []string) {
 func TestExamplesEvaluate(t *testing.T) {
 	for _, name := range examples(t) {
 		t.Run(name, func(t *testing.T) {
-			out, code := harness(t, "--check", rendered(t, name, nil))
+			out, code := evalHive(t, "--check", rendered(t, name, nil))
 			require.Zero(t, code, out)
 			require.Empty(t, out)
 		})
@@ -192,7 +161,7 @@ func (d data) at(t testing.TB, path ...string) any {
 
 func dataOf(t testing.TB, hiveFile string, hosts ...string) data {
 	t.Helper()
-	out, code := harness(t, append([]string{"--data", hiveFile}, hosts...)...)
+	out, code := evalHive(t, append([]string{"--data", hiveFile}, hosts...)...)
 	require.Zero(t, code)
 	var d data
 	require.NoError(t, json.Unmarshal([]byte(out), &d))
@@ -309,7 +278,7 @@ func TestModulesKeepTheirPlace(t *testing.T) {
 	for name, content := range render(t, filepath.Dir(filepath.Dir(file))) {
 		require.NotContains(t, string(content), "network-setup.service", name)
 	}
-	out, code := harness(t, "--defs", file, "olaf", "ulrich")
+	out, code := evalHive(t, "--defs", file, "olaf", "ulrich")
 	require.Zero(t, code)
 	var definitions map[string][]struct {
 		Path []string
@@ -347,7 +316,7 @@ func TestOtherShapesEvaluate(t *testing.T) {
 		"manifests/x.yaml":   "apiVersion: v1\nkind: Namespace\nmetadata: {name: x}\n",
 		"hardware/ulf.nix":   "{ fileSystems.\"/\" = { device = \"/dev/sda1\"; fsType = \"ext4\"; }; boot.loader.grub.device = \"/dev/sda\"; boot.loader.systemd-boot.enable = false; }",
 	})
-	out, code := harness(t, "--check", file)
+	out, code := evalHive(t, "--check", file)
 	require.Zero(t, code, out)
 	d := dataOf(t, file)
 	require.Equal(t, []any{"nodev"}, d.at(t, "olaf", "boot", "loader", "grubDevices"))
@@ -421,7 +390,7 @@ func TestCellsAreData(t *testing.T) {
 	for i, cell := range cells {
 		require.Equal(t, cell, olaf["own "+string(rune('a'+i))+" ${y} ''"])
 	}
-	out, code := harness(t, "--check", file)
+	out, code := evalHive(t, "--check", file)
 	require.Zero(t, code, out)
 }
 
@@ -435,7 +404,7 @@ func TestOwnColumnsCanBeTyped(t *testing.T) {
 	file := rendered(t, "single", map[string]string{"nixConfigs/all.nix": module})
 	require.Equal(t, "cellar", evaluate(t, "nodes.olaf.config.cluster.olaf.room", file))
 	wrong := rendered(t, "single", map[string]string{"nixConfigs/all.nix": strings.Replace(module, "cellar", "kitchen", 1)})
-	_, code := harness(t, "--expr", "nodes.olaf.config.cluster.olaf.room", wrong)
+	_, code := evalHive(t, "--expr", "nodes.olaf.config.cluster.olaf.room", wrong)
 	require.NotZero(t, code)
 }
 
@@ -462,7 +431,7 @@ func TestNoSecretLeaks(t *testing.T) {
 	hostKey := filepath.Join(t.TempDir(), "host-key")
 	require.NoError(t, os.WriteFile(hostKey, []byte(strings.Join(lines[2:5], "\n")+"\n"), 0o600))
 	scan := func(file string) (string, int) {
-		return harness(t, "scan", file, filepath.Join(secrets, "init-token"), filepath.Join(secrets, "agent-token"), filepath.Join(secrets, "passwd"), hostKey)
+		return scanSecrets(t, file, filepath.Join(secrets, "init-token"), filepath.Join(secrets, "agent-token"), filepath.Join(secrets, "passwd"), hostKey)
 	}
 	out, code := scan(file)
 	require.Zero(t, code, out)

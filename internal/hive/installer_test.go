@@ -31,7 +31,7 @@ func TestImagesEvaluate(t *testing.T) {
 				require.NoError(t, os.WriteFile(installer, []byte("{ sources }: import ./installer.nix { inherit sources; "+test.arguments+" }"), 0o600))
 				t.Setenv("EVALHIVE_INSTALLER", installer)
 			}
-			out, code := harness(t, append([]string{"--paths", file}, test.hosts...)...)
+			out, code := evalHive(t, append([]string{"--paths", file}, test.hosts...)...)
 			require.Zero(t, code, out)
 			for _, host := range test.hosts {
 				require.Regexp(t, `(?m)^`+host+`\tiso\t/nix/store/.*\.drv$`, out)
@@ -152,13 +152,13 @@ func TestSecretInAnImageIsFound(t *testing.T) {
 	image := filepath.Join(filepath.Dir(file), "installer", "after-failure.sh")
 	content, err := os.ReadFile(token)
 	require.NoError(t, err)
-	out, code := harness(t, "scan", file, token)
+	out, code := scanSecrets(t, file, token)
 	require.Zero(t, code, out)
 	// a script that is read while the image is evaluated
 	script, err := os.ReadFile(image)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(image, append(script, content...), 0o600))
-	out, code = harness(t, "scan", file, token)
+	out, code = scanSecrets(t, file, token)
 	require.Equal(t, 1, code)
 	require.Contains(t, out, "after-failure", "the place in the store")
 }

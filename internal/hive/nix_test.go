@@ -2,6 +2,7 @@ package hive
 
 import (
 	"encoding/json"
+	"k3splan/internal/colmena/nixtest"
 	"os/exec"
 	"strings"
 	"testing"
@@ -19,9 +20,7 @@ var hard = []string{
 
 // Whatever the text, Nix gives it back.
 func TestNixStringThroughNix(t *testing.T) {
-	if _, err := exec.LookPath("nix-instantiate"); err != nil {
-		t.Skip("SKIP: nix-instantiate is not on PATH (Debian: nix-bin)")
-	}
+	nixtest.Needs(t, "nix-instantiate")
 	roundTrip(t, hard)
 }
 

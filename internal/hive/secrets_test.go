@@ -86,7 +86,7 @@ func TestEncryptedSecretsRender(t *testing.T) {
 	_, err = tree.Write(elsewhere)
 	require.NoError(t, err)
 	file := filepath.Join(elsewhere, hive.Dir, "hive.nix")
-	out, code := harness(t, "--check", file)
+	out, code := evalHive(t, "--check", file)
 	require.Zero(t, code, out)
 	require.Empty(t, out)
 }
@@ -107,7 +107,7 @@ func TestNoEncryptedSecretLeaks(t *testing.T) {
 		searched = append(searched, plain, filepath.Join(dir, secrets.Dir, name+".age"))
 	}
 	scan := func() (string, int) {
-		return harness(t, append([]string{"scan", filepath.Join(dir, hive.Dir, "hive.nix")}, searched...)...)
+		return scanSecrets(t, filepath.Join(dir, hive.Dir, "hive.nix"), searched...)
 	}
 	out, code := scan()
 	require.Zero(t, code, out)
@@ -123,7 +123,7 @@ func TestNoEncryptedSecretLeaks(t *testing.T) {
 // PATH, in a project whose path has blanks and quotes.
 func TestKeyCommandsPrintTheSecrets(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds the program")
+		t.Skip("SKIP: builds the program")
 	}
 	program := filepath.Join(t.TempDir(), "bin", "k3splan")
 	out, err := exec.Command("go", "build", "-o", program, "k3splan/cmd/k3splan").CombinedOutput()
@@ -171,7 +171,7 @@ func TestHashesAreTakenByNixOS(t *testing.T) {
 	made, err := secrets.HashPassword([]byte("correct horse"))
 	require.NoError(t, err)
 	check := func(hash string) (string, int) {
-		return harness(t, "--check", rendered(t, "single", map[string]string{
+		return evalHive(t, "--check", rendered(t, "single", map[string]string{
 			"nixConfigs/olaf.nix": "{ users.users.tester = { isNormalUser = true; hashedPassword = " + hive.NixString(hash) + "; }; }",
 		}))
 	}

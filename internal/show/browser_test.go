@@ -25,7 +25,7 @@ import (
 func browser(t *testing.T) context.Context {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("no browser in a short test")
+		t.Skip("SKIP: no browser in a short test")
 	}
 	program := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {

@@ -11,12 +11,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// from tells which package of Debian a program is in.
+var from = map[string]string{"nix-instantiate": " (Debian: nix-bin)"}
+
 // Needs skips the test if a program is not on PATH.
-func Needs(t *testing.T, programs ...string) {
+func Needs(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not on PATH", program)
+			t.Skipf("SKIP: %s is not on PATH%s", program, from[program])
 		}
 	}
 }
