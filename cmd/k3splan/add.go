@@ -16,9 +16,9 @@ func (a *app) addCommand() *cobra.Command {
 		Use:   "add",
 		Short: "Add a host, a server or an agent to the tables",
 		Long: `Adds a row to plans/hosts.csv or plans/k3s.csv, in the style that the table has; everything else
-keeps its bytes. What is left out is chosen: the address is the next free one of the subnet, or of
-address_range in plans/network.yaml. Nothing is written unless the plan is valid with the change; what
-it means is told in the words of ` + "`k3splan diff`" + `.`,
+keeps its bytes. A column that the table lacks and a flag needs is added. What is left out is chosen:
+the address is the next free one of the subnet, or of address_range in plans/network.yaml. Nothing is
+written unless the plan is valid with the change; what it means is told in the words of ` + "`k3splan diff`" + `.`,
 		Example: "  k3splan add host karl-2 --interface eno1 --admin karl\n  k3splan add server karl --dry-run\n  k3splan add agent rolf",
 	}, a.addHostCommand(), a.addContainerCommand(plan.Server), a.addContainerCommand(plan.Agent))
 }

@@ -149,11 +149,18 @@ func (e *Edit) neighbour(host string, isAgent bool) record {
 	return last
 }
 
-// add adds the row. hints say what to do about a cell of it that is wrong, by column.
+// add adds the row. hints say what to do about a cell of it that is wrong, by column. A column that
+// k3splan knows is added to the table where a cell needs it; one of the user's own could be misspelt.
 func (e *Edit) add(t *table, after record, cells, hints map[string]string) (err error) {
+	above := slices.IndexFunc(t.records, func(r record) bool { return r.start == after.start })
+	var missing []string
 	for _, column := range slices.Sorted(maps.Keys(cells)) {
 		value := cells[column]
-		if value != "" && !t.has(column) {
+		switch {
+		case value == "" || t.has(column):
+		case plan.KnowsColumn(t.File, column):
+			missing = append(missing, column)
+		default:
 			hint := cmp.Or(plan.DidYouMean(column, t.Columns), fmt.Sprintf("add it to the header and a separator to each row, or leave out %q", value))
 			e.found = append(e.found, plan.Problem{File: t.File, Line: t.Records[0].Line, Column: column, Severity: plan.Error,
 				Code: "column-missing", Message: "the table has no such column", Hint: hint})
@@ -162,8 +169,13 @@ func (e *Edit) add(t *table, after record, cells, hints map[string]string) (err 
 			return refuse(fmt.Sprintf("there is a line break or another control character in the value of %s", column), "")
 		}
 	}
+	for _, column := range missing {
+		if err := t.addColumn(column); err != nil {
+			return err
+		}
+	}
 	e.added.file, e.added.hints = t.File, hints
-	e.added.line, err = t.insert(after, cells)
+	e.added.line, err = t.insert(t.records[above], cells)
 	return err
 }
 

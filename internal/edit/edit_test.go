@@ -451,6 +451,38 @@ func TestStyle(t *testing.T) {
 	}
 }
 
+// A column that k3splan knows is added where a new row needs it.
+func TestNewColumn(t *testing.T) {
+	for _, test := range []struct{ name, before, want string }{
+		{"plain", "name,interface,ip,admin\nolaf,eno1,10.0.100.2,a\n", "name,interface,ip,admin,boot,tags\nolaf,eno1,10.0.100.2,a,,\nnew,eno1,10.0.100.3,a,efi,x y\n"},
+		{"CRLF and semicolons, no last line end", "name;interface;ip;admin\r\nolaf;eno1;10.0.100.2;a", "name;interface;ip;admin;boot;tags\r\nolaf;eno1;10.0.100.2;a;;\r\nnew;eno1;10.0.100.3;a;efi;x y"},
+		{"all in quotes", "\"name\",\"interface\",\"ip\",\"admin\"\n\"olaf\",\"eno1\",\"10.0.100.2\",\"a\"\n",
+			"\"name\",\"interface\",\"ip\",\"admin\",\"boot\",\"tags\"\n\"olaf\",\"eno1\",\"10.0.100.2\",\"a\",\"\",\"\"\n\"new\",\"eno1\",\"10.0.100.3\",\"a\",\"efi\",\"x y\"\n"},
+		{"blanks", "name, interface, ip, admin\nolaf, eno1, 10.0.100.2, a\n", "name, interface, ip, admin, boot, tags\nolaf, eno1, 10.0.100.2, a,,\nnew, eno1, 10.0.100.3, a, efi, x y\n"},
+		{"filled up", "name ,interface,ip         ,admin\nolaf ,eno1     ,10.0.100.2 ,a\n",
+			"name ,interface,ip         ,admin,boot,tags\nolaf ,eno1     ,10.0.100.2 ,a    ,    ,\nnew  ,eno1     ,10.0.100.3 ,a    ,efi ,x y\n"},
+		{"comments and empty rows", "# top\n\"# mine, all\",,,\nname,interface,ip,admin\nolaf,eno1,10.0.100.2,a\n,,,\n\n# spare, 10.0.100.77\n",
+			"# top\n\"# mine, all\",,,\nname,interface,ip,admin,boot,tags\nolaf,eno1,10.0.100.2,a,,\nnew,eno1,10.0.100.3,a,efi,x y\n,,,\n\n# spare, 10.0.100.77\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fsys := fstest.MapFS{plan.HostsFile: {Data: []byte(test.before)}, plan.K3sFile: {Data: []byte("host,name,type,ip\n")}, "plans/network.yaml": {Data: []byte(network)}}
+			got := change(t, fsys, func(e *Edit) error {
+				return e.AddHost(map[string]string{"name": "new", "boot": "efi", "tags": "x y", "serial": ""})
+			})
+			require.Equal(t, test.want, string(got[plan.HostsFile].Data))
+		})
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		fsys := drawProject(t)
+		before := load(t, fsys)
+		after := load(t, change(t, fsys, func(e *Edit) error {
+			return e.AddHost(map[string]string{"name": "new", "interface": "eno1", "admin": "admin", "mac": "02:00:00:00:00:07"})
+		}))
+		requireAdded(t, before, after)
+		require.Equal(t, "02:00:00:00:00:07", after.Host("new").MAC)
+	})
+}
+
 // Servers and agents that stand apart stay so; those of a host that stand together, too.
 func TestPlaceOfNewContainers(t *testing.T) {
 	fsys := rack(t)
@@ -589,7 +621,6 @@ func TestAllProblemsOfAnAddition(t *testing.T) {
 	}
 	fsys := rack(t)
 	require.Equal(t, []string{
-		`plans/hosts.csv:2: boot: the table has no such column / add it to the header and a separator to each row, or leave out "efi"`,
 		`plans/hosts.csv:2: slto: the table has no such column / did you mean "slot"?`,
 		`plans/hosts.csv:8: interface: the cell is empty / --interface NAME; the plan has enP4p65s0, eno1, enp3s0, eth0`,
 		`plans/hosts.csv:8: tags "a,b": not a tag / separate tags by blanks`,

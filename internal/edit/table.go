@@ -223,6 +223,32 @@ func (t *table) eol() string {
 	return "\n"
 }
 
+// addColumn adds a column behind the others, empty in all rows, in the style of the last one.
+func (t *table) addColumn(name string) error {
+	last := len(t.Columns) - 1
+	width := 0
+	for column := range last {
+		if _, ok := t.aligned(column); ok {
+			w, _ := t.widthsOf(last)
+			width = w.most
+		}
+	}
+	var text strings.Builder
+	at := 0
+	for i, r := range t.records {
+		f := r.fields[last]
+		text.WriteString(t.text[at:f.end] + blanks(width, t.text[f.start:f.end]))
+		text.WriteByte(t.Separator)
+		if i == 0 {
+			text.WriteString(t.write(last, name))
+		} else {
+			text.WriteString(t.write(last, ""))
+		}
+		at = f.end
+	}
+	return t.replace(0, len(t.text), text.String()+t.text[at:])
+}
+
 // remove deletes a row with its line. At the end of a text without a last line end, the one before
 // the row goes with it.
 func (t *table) remove(r record) error {

@@ -35,6 +35,14 @@ type schema struct {
 
 func (s schema) known() []string { return slices.Concat(s.required, s.optional) }
 
+// KnowsColumn tells whether a column of HostsFile or K3sFile means something to k3splan; all others
+// are the user's own.
+func KnowsColumn(file, column string) bool {
+	return slices.ContainsFunc([]schema{hostsSchema, k3sSchema}, func(s schema) bool {
+		return s.file == file && slices.Contains(s.known(), column)
+	})
+}
+
 // table is a table whose header and row lengths are right. Cells have lost surrounding white space
 // and keep their case.
 type table struct {
