@@ -152,13 +152,13 @@ type deployment struct {
 	*app
 	deployOptions
 	*rackState
-	ssh           *sshconf.Config
-	remote, other func(*plan.Host) colmena.Remote
-	waves         []rollout.Wave
-	objections    []rollout.Objection
-	limits        rollout.Limits
-	extra         []string
-	started       time.Time
+	ssh            *sshconf.Config
+	machine, other func(*plan.Host) sshconf.Machine
+	waves          []rollout.Wave
+	objections     []rollout.Objection
+	limits         rollout.Limits
+	extra          []string
+	started        time.Time
 }
 
 func (a *app) deploy(command *cobra.Command, args []string, options deployOptions) error {
@@ -208,10 +208,10 @@ func (a *app) deploy(command *cobra.Command, args []string, options deployOption
 		return err
 	}
 	defer d.ssh.Close()
-	d.remote = remoteOf(d.ssh, deployUser)
-	ask := d.remote
+	d.machine = func(h *plan.Host) sshconf.Machine { return d.ssh.Machine(h, sshconf.DeployUser) }
+	ask := d.machine
 	if d.as != "" {
-		d.other = remoteOf(d.ssh, d.as)
+		d.other = func(h *plan.Host) sshconf.Machine { return d.ssh.Machine(h, d.as) }
 		ask = d.asUser(selected)
 		if err := d.checkAccounts(ctx, selected); err != nil {
 			return err
@@ -260,21 +260,20 @@ func (d *deployment) notReached(why error) (results []rollout.Result) {
 	return results
 }
 
-// asUser is d.remote for all hosts but those that --as is for.
-func (d *deployment) asUser(selected []*plan.Host) func(*plan.Host) colmena.Remote {
-	return func(h *plan.Host) colmena.Remote {
+// asUser is d.machine for all hosts but those that --as is for.
+func (d *deployment) asUser(selected []*plan.Host) func(*plan.Host) sshconf.Machine {
+	return func(h *plan.Host) sshconf.Machine {
 		if slices.Contains(selected, h) {
 			return d.other(h)
 		}
-		return d.remote(h)
+		return d.machine(h)
 	}
 }
 
 // checkAccounts finds out whether the account of --as can deploy.
 func (d *deployment) checkAccounts(ctx context.Context, selected []*plan.Host) error {
 	for _, host := range selected {
-		remote := d.other(host)
-		if err := rollout.CheckAccount(ctx, remote); err != nil {
+		if err := rollout.CheckAccount(ctx, d.other(host)); err != nil {
 			return err
 		}
 	}
@@ -397,7 +396,7 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 		return nil, err
 	}
 	driver := &rollout.Driver{
-		Plan: d.project.Plan, Program: program, Hive: private, Extra: d.extra, Remote: d.remote, Other: d.other,
+		Plan: d.project.Plan, Program: program, Hive: private, Extra: d.extra, Machine: d.machine, Other: d.other,
 		Inputs: d.inputs, Secrets: d.secrets, Before: d.situation.Observed,
 		Logs: logs, GateTimeout: d.gateTimeout, Pause: d.gatePause,
 	}

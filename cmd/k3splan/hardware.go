@@ -13,7 +13,6 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/sshconf"
@@ -52,7 +51,7 @@ labels define them. Before a file is replaced the difference is shown and asked 
 			return errors.Join(failures...)
 		},
 	}
-	command.Flags().StringVar(&as, "as", deployUser, "log in as `USER`, root or one with sudo without password")
+	command.Flags().StringVar(&as, "as", sshconf.DeployUser, "log in as `USER`, root or one with sudo without password")
 	command.Flags().BoolVarP(&yes, "yes", "y", false, "replace a file without asking")
 	return command
 }
@@ -77,8 +76,7 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 		return err
 	}
 	defer ssh.Close()
-	remote := remoteOf(ssh, as)(host)
-	text, err := colmena.RunScript(ctx, remote, generate, words...)
+	text, err := ssh.Machine(host, as).Script(ctx, generate, words...)
 	if err != nil {
 		return fmt.Errorf("asking the machine: %w", err)
 	}

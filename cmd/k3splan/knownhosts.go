@@ -244,7 +244,7 @@ func (m *machines) look(host *plan.Host) (key hostkeys.Key, err error) {
 
 	var said error
 	for _, algorithms := range [][]string{{ssh.KeyAlgoED25519}, nil} { // the best, else whatever it has
-		said = colmena.Run(context.Background(), colmena.Command{Program: "ssh", Args: conf.Scan(host, known, algorithms...)})
+		said = colmena.Run(context.Background(), colmena.Command{Program: "ssh", Args: conf.Machine(host, host.Admin).Scan(known, algorithms...)})
 		if missing := (*colmena.MissingError)(nil); errors.As(said, &missing) {
 			return key, said
 		}

@@ -29,26 +29,12 @@ const (
 	// ownDir is k3splan's own folder in a project.
 	ownDir = ".k3splan"
 
-	// deployUser is who Colmena logs in as; users.nix makes it.
-	deployUser = "deploy"
-
 	// serverToken is the name of the servers' token in hive.Secret.
 	serverToken = "server-token"
 
-	connectTimeout = 8 // seconds
-	askTimeout     = 20 * time.Second
-	askParallel    = 24
+	askTimeout  = 20 * time.Second
+	askParallel = 24
 )
-
-// remoteOf tells how a host is reached, and by which key it is known.
-func remoteOf(ssh *sshconf.Config, user string) func(*plan.Host) colmena.Remote {
-	return func(h *plan.Host) colmena.Remote {
-		if h.Target.Local {
-			return colmena.Remote{Local: true}
-		}
-		return colmena.Remote{User: user, Host: h.Target.Host, Port: h.Target.Port, Config: ssh.File, Timeout: connectTimeout}
-	}
-}
 
 // interruptible gives a context that ends with the first SIGINT, SIGTERM or SIGHUP. It is not for
 // Colmena, which gets the signals itself.
@@ -119,7 +105,7 @@ type rackState struct {
 }
 
 // survey renders in memory, asks the hosts, and finds out what the selected ones need.
-func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.Host, remote func(*plan.Host) colmena.Remote, all bool) (*rackState, error) {
+func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.Host, machine func(*plan.Host) sshconf.Machine, all bool) (*rackState, error) {
 	tree, err := hive.Render(p, k3splan.Files)
 	if err != nil {
 		return nil, err
@@ -150,7 +136,7 @@ func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.H
 	s.situation = rollout.Situation{Plan: p.Plan, Work: map[string]rollout.Work{}}
 	s.situation.Observed = rollout.Each(names(asked), askParallel, func(name string) rollout.Observed {
 		return rollout.WithLimit(ctx, askTimeout, func(ctx context.Context) rollout.Observed {
-			return rollout.Observe(ctx, remote(p.Plan.Host(name)))
+			return rollout.Observe(ctx, machine(p.Plan.Host(name)))
 		})
 	})
 	if ctx.Err() != nil {
@@ -180,7 +166,7 @@ func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.H
 }
 
 // askServers asks all servers of the plan whose hosts answer how they are.
-func (s *rackState) askServers(ctx context.Context, remote func(*plan.Host) colmena.Remote) {
+func (s *rackState) askServers(ctx context.Context, machine func(*plan.Host) sshconf.Machine) {
 	containers := map[string]string{}
 	var hosts []string
 	for _, server := range s.project.Plan.Servers() {
@@ -200,7 +186,7 @@ func (s *rackState) askServers(ctx context.Context, remote func(*plan.Host) colm
 	s.situation.Health = rollout.Each(hosts, askParallel, func(name string) rollout.Health {
 		inner, cancel := context.WithTimeout(ctx, 2*askTimeout)
 		defer cancel()
-		return rollout.AskServer(inner, remote(s.project.Plan.Host(name)), containers[name])
+		return rollout.AskServer(inner, machine(s.project.Plan.Host(name)), containers[name])
 	})
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/plan"
 	"k3splan/internal/rollout"
 	"k3splan/internal/sshconf"
@@ -107,13 +106,13 @@ func (a *app) status(patterns []string) ([]hostStatus, error) {
 		return nil, err
 	}
 	defer ssh.Close()
-	remote := remoteOf(ssh, deployUser)
-	s, err := a.survey(ctx, p, selected, remote, false)
+	machine := func(h *plan.Host) sshconf.Machine { return ssh.Machine(h, sshconf.DeployUser) }
+	s, err := a.survey(ctx, p, selected, machine, false)
 	if err != nil {
 		return nil, err
 	}
-	s.askServers(ctx, remote)
-	nodes, nodesMissing := s.askNodes(ctx, remote)
+	s.askServers(ctx, machine)
+	nodes, nodesMissing := s.askNodes(ctx, machine)
 	rows := make([]hostStatus, len(selected))
 	for i, host := range selected {
 		rows[i] = s.row(host, nodes, nodesMissing)
@@ -125,14 +124,14 @@ func (a *app) status(patterns []string) ([]hostStatus, error) {
 }
 
 // askNodes asks the first server that answers; missing says why none did.
-func (s *rackState) askNodes(ctx context.Context, remote func(*plan.Host) colmena.Remote) (nodes map[string]rollout.Node, missing string) {
+func (s *rackState) askNodes(ctx context.Context, machine func(*plan.Host) sshconf.Machine) (nodes map[string]rollout.Node, missing string) {
 	missing = "no server answers"
 	for _, server := range s.project.Plan.Servers() {
 		if !s.situation.Health[server.Host.Name].Ready {
 			continue
 		}
 		inner, cancel := context.WithTimeout(ctx, 2*askTimeout)
-		nodes, err := rollout.AskNodes(inner, remote(server.Host), server.Name)
+		nodes, err := rollout.AskNodes(inner, machine(server.Host), server.Name)
 		cancel()
 		if err == nil {
 			return nodes, ""

@@ -150,7 +150,6 @@ type cluster struct {
 	*machines
 	unlock func() // the project
 	conf   *sshconf.Config
-	root   root
 	vault  *secrets.Vault
 	// server is the one that answered, via its container row.
 	server    k3s.Server
@@ -186,7 +185,6 @@ func (a *app) openCluster(name string) (_ *cluster, err error) {
 		c.unlock()
 		return nil, err
 	}
-	c.root = root{c.conf}
 	var failed error
 	for _, container := range servers {
 		c.container, c.server = container, c.at(container)
@@ -213,7 +211,7 @@ func (c *cluster) close() error {
 
 func (c *cluster) at(server *plan.Container) k3s.Server {
 	return k3s.Server{Container: server.Name, Run: func(ctx context.Context, stdin string, command ...string) (string, error) {
-		out, err := c.root.run(ctx, server.Host, stdin, command...)
+		out, err := c.conf.Machine(server.Host, sshconf.DeployUser).Run(ctx, stdin, command...)
 		return out, c.scrub(err)
 	}}
 }
@@ -382,7 +380,7 @@ func (c *cluster) push(ctx context.Context, content []byte) error {
 			if err := sshconf.CheckKnown([]*plan.Host{p.host}, c.keys); err != nil {
 				return "", err
 			}
-			return c.root.run(ctx, p.host, stdin, command...)
+			return c.conf.Machine(p.host, sshconf.DeployUser).Run(ctx, stdin, command...)
 		}
 		err := k3s.PutToken(ctx, run, p.file, strings.TrimSpace(string(content)))
 		if err == nil {

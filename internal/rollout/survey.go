@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"k3splan/internal/colmena"
+	"k3splan/internal/sshconf"
 )
 
 // Observed is what a host says about itself.
@@ -59,8 +60,8 @@ if [ -e ` + ReceiptFile + ` ]; then cat ` + ReceiptFile + `; fi
 `
 
 // Observe asks a host. It never fails: a host that does not answer is an observation.
-func Observe(ctx context.Context, remote colmena.Remote) Observed {
-	out, err := colmena.RunScript(ctx, remote, observe)
+func Observe(ctx context.Context, machine sshconf.Machine) Observed {
+	out, err := machine.Script(ctx, observe)
 	if err != nil {
 		return Observed{Unreachable: reason(err)}
 	}
@@ -71,8 +72,11 @@ func Observe(ctx context.Context, remote colmena.Remote) Observed {
 	return observed
 }
 
-// reason is the last line of what a program said, or else its error.
+// reason is the last line of what a program said, or else its error. Whoever shows it names the host.
 func reason(err error) string {
+	if failed := (*sshconf.Error)(nil); errors.As(err, &failed) {
+		err = failed.Err
+	}
 	var exit *colmena.ExitError
 	if errors.As(err, &exit) && exit.Interrupted == nil && exit.Stderr != "" {
 		lines := strings.Split(strings.TrimSpace(exit.Stderr), "\n")
@@ -159,8 +163,8 @@ true
 `
 
 // AskServer asks the server container on a host.
-func AskServer(ctx context.Context, remote colmena.Remote, container string) Health {
-	out, err := colmena.RunScript(ctx, remote, health, container)
+func AskServer(ctx context.Context, machine sshconf.Machine, container string) Health {
+	out, err := machine.Script(ctx, health, container)
 	if err != nil {
 		return Health{Why: reason(err)}
 	}
