@@ -151,46 +151,28 @@ func (a *app) plainDeploy(command *cobra.Command, args []string, keep bool) erro
 type deployment struct {
 	*app
 	deployOptions
-	*rackState
-	ssh            *sshconf.Config
-	machine, other func(*plan.Host) sshconf.Machine
-	waves          []rollout.Wave
-	objections     []rollout.Objection
-	limits         rollout.Limits
-	extra          []string
-	started        time.Time
+	*rollout.Rack
+	project  *project.Project
+	patterns []string
+	extra    []string
+	limits   rollout.Limits
+	ssh      *sshconf.Config
+	// other is how hosts are reached with --as, else nil.
+	other      func(*plan.Host) sshconf.Machine
+	waves      []rollout.Wave
+	objections []rollout.Objection
+	started    time.Time
 }
 
 func (a *app) deploy(command *cobra.Command, args []string, options deployOptions) error {
 	d := &deployment{app: a, deployOptions: options, started: time.Now()}
-	var patterns []string
-	patterns, d.extra = splitArgs(command, args)
-	if d.as != "" && len(patterns) == 0 {
-		return usageError(errors.New("--as needs the names of the hosts that it is for"))
-	}
-	if !command.Flags().Changed("parallel") {
-		d.parallel = parallelByDefault()
-	}
-	if d.parallel < 1 || d.gateTimeout <= 0 {
-		return usageError(errors.New("--parallel and --gate-timeout must be above zero"))
-	}
-	p, err := a.load()
+	d.patterns, d.extra = splitArgs(command, args)
+	selected, err := d.check(command.Flags().Changed("parallel"))
 	if err != nil {
 		return err
 	}
-	selected := p.Plan.Hosts
-	if len(patterns) > 0 {
-		if selected, err = selectHosts(p.Plan, patterns); err != nil {
-			return err
-		}
-	}
-	d.limits.Parallel = d.parallel
-	agents := slices.DeleteFunc(slices.Clone(p.Plan.Hosts), func(h *plan.Host) bool { return h.Agent == nil || h.Server != nil })
-	if d.limits.Unavailable, err = rollout.ParseUnavailable(d.unavailable, len(agents)); err != nil {
-		return usageError(fmt.Errorf("--max-unavailable: %w", err))
-	}
 	if !d.dryRun {
-		unlock, err := lockProject(p.Dir)
+		unlock, err := lockProject(d.project.Dir)
 		if err != nil {
 			return err
 		}
@@ -198,41 +180,18 @@ func (a *app) deploy(command *cobra.Command, args []string, options deployOption
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	if err := requirePins(p); err != nil {
-		return err
-	}
-	if err := refuseUnknown(selected, p.HostKeys); err != nil {
-		return err
-	}
-	if d.ssh, err = sshconf.Prepare(p.Dir, p.Plan, p.HostKeys); err != nil {
+	if err := d.connect(selected); err != nil {
 		return err
 	}
 	defer d.ssh.Close()
-	d.machine = func(h *plan.Host) sshconf.Machine { return d.ssh.Machine(h, sshconf.DeployUser) }
-	ask := d.machine
-	if d.as != "" {
-		d.other = func(h *plan.Host) sshconf.Machine { return d.ssh.Machine(h, d.as) }
-		ask = d.asUser(selected)
-		if err := d.checkAccounts(ctx, selected); err != nil {
-			return err
-		}
-	}
-	if d.rackState, err = d.survey(ctx, p, selected, ask, d.all); err != nil {
+	if err := d.observe(ctx, selected); err != nil {
 		return err
 	}
-	// what is objected to may be settled by what the servers say
-	if d.stopsServers() || len(rollout.Judge(d.situation)) > 0 {
-		d.askServers(ctx, ask)
-	}
-	d.waves = rollout.Waves(p.Plan, d.situation.Work, d.situation.Down(), d.limits)
-	d.objections = rollout.Judge(d.situation)
+	d.waves, d.objections = d.Waves(ctx, d.limits)
 	if !d.asJSON || !d.dryRun {
 		d.showPlan()
 	}
-	if d.dryRun {
-		return d.finish(nil)
-	}
-	if len(d.waves) == 0 {
+	if d.dryRun || len(d.waves) == 0 {
 		return d.finish(nil)
 	}
 	if err := d.settle(); err != nil {
@@ -248,36 +207,78 @@ func (a *app) deploy(command *cobra.Command, args []string, options deployOption
 	return d.finish(results)
 }
 
+// check reads the project and looks at what the user has said, before anything is done.
+func (d *deployment) check(parallelGiven bool) (selected []*plan.Host, err error) {
+	if d.as != "" && len(d.patterns) == 0 {
+		return nil, usageError(errors.New("--as needs the names of the hosts that it is for"))
+	}
+	if !parallelGiven {
+		d.parallel = parallelByDefault()
+	}
+	if d.parallel < 1 || d.gateTimeout <= 0 {
+		return nil, usageError(errors.New("--parallel and --gate-timeout must be above zero"))
+	}
+	if d.project, err = d.load(); err != nil {
+		return nil, err
+	}
+	p := d.project.Plan
+	selected = p.Hosts
+	if len(d.patterns) > 0 {
+		if selected, err = selectHosts(p, d.patterns); err != nil {
+			return nil, err
+		}
+	}
+	agents := slices.DeleteFunc(slices.Clone(p.Hosts), func(h *plan.Host) bool { return h.Agent == nil || h.Server != nil })
+	d.limits.Parallel = d.parallel
+	if d.limits.Unavailable, err = rollout.ParseUnavailable(d.unavailable, len(agents)); err != nil {
+		return nil, usageError(fmt.Errorf("--max-unavailable: %w", err))
+	}
+	return selected, nil
+}
+
 // notReached is what became of the hosts of all waves when none started.
 func (d *deployment) notReached(why error) (results []rollout.Result) {
 	for i, wave := range d.waves {
 		for _, host := range wave.Hosts {
 			results = append(results, rollout.Result{
-				Host: host, Status: rollout.NotReached, Wave: i + 1, Reasons: d.situation.Work[host].Reasons, Cause: why.Error(),
+				Host: host, Status: rollout.NotReached, Wave: i + 1, Reasons: d.Work[host].Reasons, Cause: why.Error(),
 			})
 		}
 	}
 	return results
 }
 
-// asUser is d.machine for all hosts but those that --as is for.
-func (d *deployment) asUser(selected []*plan.Host) func(*plan.Host) sshconf.Machine {
-	return func(h *plan.Host) sshconf.Machine {
-		if slices.Contains(selected, h) {
-			return d.other(h)
-		}
-		return d.machine(h)
+// connect lets ssh know the hosts, if all is there that a deployment needs.
+func (d *deployment) connect(selected []*plan.Host) (err error) {
+	if err := requirePins(d.project); err != nil {
+		return err
 	}
+	if err := refuseUnknown(selected, d.project.HostKeys); err != nil {
+		return err
+	}
+	d.ssh, err = sshconf.Prepare(d.project.Dir, d.project.Plan, d.project.HostKeys)
+	return err
 }
 
-// checkAccounts finds out whether the account of --as can deploy.
-func (d *deployment) checkAccounts(ctx context.Context, selected []*plan.Host) error {
-	for _, host := range selected {
-		if err := rollout.CheckAccount(ctx, d.other(host)); err != nil {
-			return err
+// observe finds out what the hosts run, and what they need.
+func (d *deployment) observe(ctx context.Context, selected []*plan.Host) (err error) {
+	machine := d.ssh.Machines(sshconf.DeployUser)
+	if d.as != "" {
+		d.other = d.ssh.Machines(d.as)
+		for _, host := range selected {
+			if err := rollout.CheckAccount(ctx, d.other(host)); err != nil {
+				return err
+			}
+		}
+		machine = func(h *plan.Host) sshconf.Machine {
+			if slices.Contains(selected, h) {
+				return d.other(h)
+			}
+			return d.ssh.Machine(h, sshconf.DeployUser)
 		}
 	}
-	return nil
+	d.Rack, err = d.survey(ctx, d.project, selected, machine, d.all)
+	return err
 }
 
 // showPlan tells the waves, and for each host why it is in one.
@@ -287,14 +288,14 @@ func (d *deployment) showPlan() {
 		out = d.stdout
 	}
 	var idle []string
-	for _, host := range d.selected {
-		switch o := d.situation.Observed[host.Name]; {
+	for _, host := range d.Selected {
+		switch o := d.Observed[host.Name]; {
 		case o.Unreachable != "":
 			fmt.Fprintf(out, "%s does not answer: %s\n", host.Name, o.Unreachable)
 			if strings.Contains(o.Unreachable, "Permission denied") && d.as == "" {
 				fmt.Fprint(out, d.hints(out, "  ", "a NixOS that k3splan has not met yet: k3splan deploy --as root "+host.Name))
 			}
-		case d.situation.Work[host.Name].None():
+		case d.Work[host.Name].None():
 			idle = append(idle, host.Name)
 		}
 	}
@@ -307,7 +308,7 @@ func (d *deployment) showPlan() {
 		fmt.Fprintf(out, "wave %d of %d: %s\n", i+1, len(d.waves), wave.Kind)
 		var bare []string
 		for _, host := range wave.Hosts {
-			own := slices.DeleteFunc(slices.Clone(d.situation.Work[host].Reasons), func(reason string) bool { return slices.Contains(shared, reason) })
+			own := slices.DeleteFunc(slices.Clone(d.Work[host].Reasons), func(reason string) bool { return slices.Contains(shared, reason) })
 			if len(own) == 0 {
 				bare = append(bare, host)
 				continue
@@ -345,8 +346,8 @@ func (d *deployment) sharedReasons() []string {
 	if len(hosts) < 2 {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(d.situation.Work[hosts[0]].Reasons), func(reason string) bool {
-		return slices.ContainsFunc(hosts, func(host string) bool { return !slices.Contains(d.situation.Work[host].Reasons, reason) })
+	return slices.DeleteFunc(slices.Clone(d.Work[hosts[0]].Reasons), func(reason string) bool {
+		return slices.ContainsFunc(hosts, func(host string) bool { return !slices.Contains(d.Work[host].Reasons, reason) })
 	})
 }
 
@@ -380,7 +381,7 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 	}
 	users := map[string]string{}
 	if d.as != "" {
-		for _, host := range d.selected {
+		for _, host := range d.Selected {
 			if !host.Target.Local {
 				users[host.Name] = d.as
 			}
@@ -396,11 +397,11 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 		return nil, err
 	}
 	driver := &rollout.Driver{
-		Plan: d.project.Plan, Program: program, Hive: private, Extra: d.extra, Machine: d.machine, Other: d.other,
-		Inputs: d.inputs, Secrets: d.secrets, Before: d.situation.Observed,
+		Plan: d.Plan, Program: program, Hive: private, Extra: d.extra, Machine: d.ssh.Machines(sshconf.DeployUser), Other: d.other,
+		Inputs: d.Inputs, Secrets: d.Secrets, Before: d.Observed,
 		Logs: logs, GateTimeout: d.gateTimeout, Pause: d.gatePause,
 	}
-	env, lock, err := d.unlock(d.project, d.selected)
+	env, lock, err := d.unlock(d.project, d.Selected)
 	if err != nil {
 		return nil, err
 	}
@@ -416,7 +417,7 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 		d.say("nothing was deployed: %v\n  log: %s", err, driver.BuildLog())
 		return d.notReached(errors.New("the systems cannot be built")), nil
 	}
-	results := rollout.Run(ctx, d.waves, d.situation.Work, driver, progress.event)
+	results := rollout.Run(ctx, d.waves, d.Work, driver, progress.event)
 	progress.stop()
 	for i, result := range results {
 		if _, err := os.Stat(driver.LogFile(result.Host)); err == nil {
@@ -429,7 +430,7 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 // buildFirst builds what is to be deployed, if that is for several hosts: one is built right before
 // it is deployed, and leaves nothing half done.
 func (d *deployment) buildFirst(driver *rollout.Driver, progress *progress) error {
-	hosts := slices.DeleteFunc(d.hosts(), func(host string) bool { return !d.situation.Work[host].System })
+	hosts := slices.DeleteFunc(d.hosts(), func(host string) bool { return !d.Work[host].System })
 	if len(hosts) < 2 {
 		return nil
 	}
@@ -449,13 +450,13 @@ func (d *deployment) finish(results []rollout.Result) error {
 		done[result.Host] = true
 	}
 	away := map[string]string{}
-	for _, host := range d.selected {
-		switch o := d.situation.Observed[host.Name]; {
+	for _, host := range d.Selected {
+		switch o := d.Observed[host.Name]; {
 		case done[host.Name]:
 		case o.Unreachable != "":
 			away[host.Name] = o.Unreachable
 			results = append(results, rollout.Result{Host: host.Name, Status: rollout.NotReached, Cause: o.Unreachable})
-		case d.situation.Work[host.Name].None():
+		case d.Work[host.Name].None():
 			results = append(results, rollout.Result{Host: host.Name, Status: rollout.Unchanged})
 		}
 	}
@@ -467,7 +468,7 @@ func (d *deployment) finish(results []rollout.Result) error {
 				Objections []rollout.Objection `json:"objections"`
 				// Unreachable says why hosts do not answer; what they need is not known.
 				Unreachable map[string]string `json:"unreachable"`
-			}{orNone(d.waves), reasonsOf(d.situation.Work), orNone(d.objections), away})
+			}{orNone(d.waves), reasonsOf(d.Work), orNone(d.objections), away})
 		}
 		switch {
 		case len(away) > 0:
@@ -484,7 +485,7 @@ func (d *deployment) finish(results []rollout.Result) error {
 		return r.Status == rollout.Deployed || r.Status == rollout.Unchanged
 	})
 	if len(bad) > 0 {
-		return &exitError{code: exitFailed, err: fmt.Errorf("%s of %d not deployed", count(len(bad), "host"), len(d.selected))}
+		return &exitError{code: exitFailed, err: fmt.Errorf("%s of %d not deployed", count(len(bad), "host"), len(d.Selected))}
 	}
 	if d.keep {
 		return nil

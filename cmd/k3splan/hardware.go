@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/aymanbagabas/go-udiff"
 	"github.com/google/renameio/v2"
@@ -62,7 +63,7 @@ const generate = `exec nixos-generate-config --show-hardware-config "$@"`
 func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool) error {
 	ctx, stop := interruptible()
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, 3*askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var words []string
 	if p.Partitioned(host) || p.LabelledFileSystems(host) {

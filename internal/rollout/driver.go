@@ -52,10 +52,10 @@ func (d *Driver) LogFile(host string) string { return filepath.Join(d.Logs, host
 // reach gives how the host answers.
 func (d *Driver) reach(ctx context.Context, h *plan.Host) (sshconf.Machine, Observed) {
 	machine := d.Machine(h)
-	o := WithLimit(ctx, askLimit, func(ctx context.Context) Observed { return Observe(ctx, machine) })
+	o := observe(ctx, askLimit, machine)
 	if o.Unreachable != "" && d.Other != nil {
 		other := d.Other(h)
-		if o := WithLimit(ctx, askLimit, func(ctx context.Context) Observed { return Observe(ctx, other) }); o.Unreachable == "" {
+		if o := observe(ctx, askLimit, other); o.Unreachable == "" {
 			return other, o
 		}
 	}
@@ -149,7 +149,7 @@ func applySecrets(h *plan.Host, kinds []string, onHost bool) string {
 			if h.Server != nil {
 				add("nixos-container run " + h.Server.Name + " -- " + activate)
 			}
-		case "agent-token", "server-token":
+		case "agent-token", serverToken:
 			// k3s reads tokens at its start
 			if h.Server != nil {
 				add("nixos-container run " + h.Server.Name + " -- systemctl restart k3s.service")

@@ -73,7 +73,7 @@ func (g *gate) check(ctx context.Context) (waits string, err error) {
 		return "", nil
 	}
 	if g.host.Server != nil {
-		if health := AskServer(ctx, machine, g.host.Server.Name); !health.Ready {
+		if health := askServer(ctx, machine, g.host.Server.Name); !health.Ready {
 			return "server " + g.host.Server.Name + ": " + health.Why, nil
 		}
 	}
@@ -123,8 +123,8 @@ type Node struct {
 	Renewed string
 }
 
-// askNodes prints two lists, as the words of a JSON path would have to survive several shells.
-const askNodes = `
+// nodesScript prints two lists, as the words of a JSON path would have to survive several shells.
+const nodesScript = `
 inside() { timeout 20 nixos-container run "$1" -- k3s kubectl get "$2" -n kube-node-lease $3 -o json; }
 inside "$1" nodes "$2" && echo && echo leases && inside "$1" leases.coordination.k8s.io "$2"
 `
@@ -149,8 +149,8 @@ func askNode(ctx context.Context, machine sshconf.Machine, container, name strin
 	return node, nil
 }
 
-// AskNodes asks a server container about all Nodes, by name.
-func AskNodes(ctx context.Context, machine sshconf.Machine, container string) (map[string]Node, error) {
+// askNodes asks a server container about all Nodes, by name.
+func askNodes(ctx context.Context, machine sshconf.Machine, container string) (map[string]Node, error) {
 	out, err := runKubectl(ctx, machine, container, "")
 	if err != nil {
 		return nil, err
@@ -160,7 +160,7 @@ func AskNodes(ctx context.Context, machine sshconf.Machine, container string) (m
 
 func runKubectl(ctx context.Context, machine sshconf.Machine, words ...string) (string, error) {
 	words = slices.DeleteFunc(words, func(word string) bool { return word == "" })
-	out, err := machine.Script(ctx, askNodes, words...)
+	out, err := machine.Script(ctx, nodesScript, words...)
 	if err != nil {
 		return "", errors.New(reason(err))
 	}

@@ -32,6 +32,11 @@ func (c *Config) Machine(host *plan.Host, user string) Machine {
 	return Machine{Host: host, User: cmp.Or(user, host.Admin), config: c.File}
 }
 
+// Machines is Machine for one user.
+func (c *Config) Machines(user string) func(*plan.Host) Machine {
+	return func(host *plan.Host) Machine { return c.Machine(host, user) }
+}
+
 // Target is what ssh and nix-copy-closure take as the destination.
 func (m Machine) Target() string { return m.User + "@" + m.Host.Target.Host }
 
