@@ -3,10 +3,10 @@ package main
 import (
 	"errors"
 	"os"
-	"slices"
 	"strings"
 
 	"k3splan/internal/hostkeys"
+	"k3splan/internal/k3s"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
 	"k3splan/internal/sshconf"
@@ -69,14 +69,11 @@ func (m *machines) hosts(patterns []string) ([]*plan.Host, error) {
 
 // servers finds a k3s server by its own name or its host's; "" means all, the init server first.
 func (m *machines) servers(name string) ([]*plan.Container, error) {
-	servers := m.plan.Servers()
+	servers := k3s.Servers(m.plan)
 	if len(servers) == 0 {
 		return nil, &exitError{code: exitInvalid, err: errors.New("the plan has no k3s server"), hint: m.plan.Tables.K3s + " lists them"}
 	}
 	if name == "" {
-		if i := slices.Index(servers, m.plan.InitServer()); i > 0 {
-			servers = slices.Concat(servers[i:i+1], servers[:i], servers[i+1:])
-		}
 		return servers, nil
 	}
 	for _, server := range servers {
@@ -84,7 +81,7 @@ func (m *machines) servers(name string) ([]*plan.Container, error) {
 			return []*plan.Container{server}, nil
 		}
 	}
-	return nil, noSuch("server", name, plan.Names(servers), "")
+	return nil, noSuch("server", name, plan.Names(m.plan.Servers()), "")
 }
 
 // prepare lets ssh know the machines. What it gives is to be closed.
