@@ -214,11 +214,14 @@ func TestAdopt(t *testing.T) {
 	require.FileExists(t, filepath.Join(l.dir, kept), "it is told where the old one is")
 	require.Equal(t, first, l.file())
 
-	clear(l.fails)
-	_, adopted, err = l.find().Adopt(ctx, yes)
+	l = newLiving(t)
+	l.put(next)
+	kept, adopted, err = l.find().Adopt(ctx, yes)
 	require.NoError(t, err)
 	require.True(t, adopted)
-	require.Equal(t, next, l.file())
+	require.FileExists(t, filepath.Join(l.dir, kept))
+	require.Equal(t, first, l.file())
+	require.Equal(t, []string{next}, l.kept())
 }
 
 func TestPush(t *testing.T) {
