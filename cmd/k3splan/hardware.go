@@ -78,8 +78,10 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 	}
 	defer ssh.Close()
 	text, err := ssh.Machine(host, as).Script(ctx, generate, words...)
-	if err != nil {
-		return fmt.Errorf("asking the machine: %w", err)
+	if failed := (*sshconf.Error)(nil); errors.As(err, &failed) { // without the host's name, which stands before it
+		return &exitError{code: exitFailed, err: fmt.Errorf("asking the machine: %w", failed.Err), hint: failed.Hint()}
+	} else if err != nil {
+		return err
 	}
 	// a shell that prints a greeting, or a program that is another one, must not become configuration
 	if !strings.HasPrefix(strings.TrimSpace(text), "#") || !strings.Contains(text, "modulesPath") {
