@@ -93,21 +93,6 @@ func (m Machine) ssh(options []string, command ...string) []string {
 	return args
 }
 
-// Scan gives ssh's arguments that write the machine's key into a file of known hosts, in which it must
-// not be yet, and then end without logging in. The connection is the user's own, jump hosts included.
-func (m Machine) Scan(known string, algorithms ...string) []string {
-	wanted := "+ssh-ed25519" // all, instead of the known types
-	if len(algorithms) > 0 {
-		wanted = strings.Join(algorithms, ",")
-	}
-	return m.ssh([]string{
-		"-o", "UserKnownHostsFile=" + known, "-o", "StrictHostKeyChecking=accept-new", "-o", "HashKnownHosts=no",
-		"-o", "HostKeyAlias=" + m.Host.Name, "-o", "ControlPath=none", "-o", "LogLevel=ERROR",
-		"-o", "HostKeyAlgorithms=" + wanted,
-		"-o", "PreferredAuthentications=none", // after the exchange of keys there is nothing to do
-	}, "true")
-}
-
 // Login gives ssh's arguments for a person, who calls the machine by its name: a terminal, or a command,
 // which is joined by blanks and read by the shell on the other side, as ssh does it. With terminal a
 // command gets one, too.

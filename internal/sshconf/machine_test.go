@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/colmena"
+	"k3splan/internal/hostkeys"
 )
 
 func TestConnections(t *testing.T) {
@@ -24,14 +25,6 @@ func TestConnections(t *testing.T) {
 	} else {
 		require.Equal(t, "sudo -H -- sh -c 'x'", words(local.root([]string{"sh", "-c", "'x'"})))
 	}
-
-	scan := words("ssh", conf.Machine(p.Host("rolf"), "").Scan("/k", "ssh-ed25519"))
-	require.True(t, strings.HasPrefix(scan, options), scan)
-	require.Contains(t, scan, " -o UserKnownHostsFile=/k -o StrictHostKeyChecking=accept-new ")
-	require.Contains(t, scan, " -o HostKeyAlias=rolf ")
-	require.Contains(t, scan, " -o HostKeyAlgorithms=ssh-ed25519 ")
-	require.True(t, strings.HasSuffix(scan, " -p 2201 rolf@gate.example -- true"), scan)
-	require.Contains(t, words("ssh", conf.Machine(p.Host("olaf"), "").Scan("/k")), " -o HostKeyAlgorithms=+ssh-ed25519 ")
 
 	// people call a machine by its name
 	require.Equal(t, "ssh -F /x/ssh_config -l olaf olaf", words("ssh", conf.Machine(p.Host("olaf"), "").Login(false, nil)))
@@ -99,4 +92,41 @@ func TestErrorHints(t *testing.T) {
 	var failed *Error
 	require.True(t, errors.As(err, &failed))
 	require.Contains(t, failed.Hint(), "apt install openssh-client", "the hint of what it wraps")
+}
+
+// Whatever keys the machine is known by, the one that it shows is given.
+func TestHostKey(t *testing.T) {
+	p, dir := loadPlan(t), t.TempDir()
+	conf, err := Prepare(dir, p, knownTo(t))
+	require.NoError(t, err)
+	shown, old := key(t), rsaKey(t)
+	for name, test := range map[string]struct {
+		script, says string
+		want         *hostkeys.Key
+	}{
+		"the best":        {"show " + hostkeys.Line(shown.Public), "", &shown},
+		"whatever it has": {`case "$*" in *HostKeyAlgorithms=+ssh-ed25519*) show ` + hostkeys.Line(old.Public) + `; esac`, "", &old},
+		"none":            {"echo 'Connection refused' >&2", "rolf at gate.example has shown no key: ssh failed with exit code 255: Connection refused", nil},
+		"what is no key":  {"show ssh-ed25519 AAAA", "the key of rolf: ", nil},
+		"by its address":  {`case "$*" in *StrictHostKeyChecking=accept-new*HostKeyAlias=rolf*" -p 2201 rolf@gate.example -- true") show ` + hostkeys.Line(shown.Public) + `; esac`, "", &shown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(folder, "ssh"), []byte(`#!/bin/sh
+for word in "$@"; do case $word in UserKnownHostsFile=*) file=${word#*=}; esac; done
+show() { echo "rolf $*" > "$file"; }
+`+test.script+"\nexit 255\n"), 0o755))
+			t.Setenv("PATH", folder+string(os.PathListSeparator)+os.Getenv("PATH"))
+			got, err := conf.Machine(p.Host("rolf"), "").HostKey(context.Background())
+			if test.want == nil {
+				require.ErrorContains(t, err, test.says)
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, test.want.Fingerprint(), got.Fingerprint())
+			}
+			left, err := filepath.Glob(filepath.Join(dir, Dir, "scan-*"))
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
 }
