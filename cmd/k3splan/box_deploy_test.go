@@ -531,17 +531,17 @@ func TestRackInABox(t *testing.T) {
 		b.stop("olaf")
 		r = b.k3splan("status", "--json")
 		require.Equal(t, 1, r.code)
-		var rows []hostStatus
+		var rows []rollout.HostStatus
 		require.NoError(t, json.Unmarshal([]byte(r.stdout), &rows))
-		byHost := map[string]hostStatus{}
+		byHost := map[string]rollout.HostStatus{}
 		for _, row := range rows {
 			byHost[row.Host] = row
 		}
-		require.Equal(t, stateUnreachable, byHost["olaf"].State)
-		require.Equal(t, stateChanged, byHost["karl"].State)
+		require.Equal(t, rollout.StateUnreachable, byHost["olaf"].State)
+		require.Equal(t, rollout.StateChanged, byHost["karl"].State)
 		require.Equal(t, []string{"plans/hosts.csv:5 host karl: slot 42 → 43"}, byHost["karl"].Reasons)
-		require.Equal(t, stateNew, byHost["egon"].State)
-		require.Equal(t, stateForeign, byHost["emil"].State)
+		require.Equal(t, rollout.StateNew, byHost["egon"].State)
+		require.Equal(t, rollout.StateForeign, byHost["emil"].State)
 		require.Equal(t, []string{"nginx.service"}, byHost["ulrich"].FailedUnits)
 		require.Equal(t, "/readyz: Error from server: [-]etcd failed", byHost["rolf"].Server)
 		require.Equal(t, "not registered", byHost["ulf"].Node)

@@ -8,12 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/aymanbagabas/go-udiff"
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/sshconf"
@@ -52,7 +52,7 @@ labels define them. Before a file is replaced the difference is shown and asked 
 			return errors.Join(failures...)
 		},
 	}
-	command.Flags().StringVar(&as, "as", deployUser, "log in as `USER`, root or one with sudo without password")
+	command.Flags().StringVar(&as, "as", sshconf.DeployUser, "log in as `USER`, root or one with sudo without password")
 	command.Flags().BoolVarP(&yes, "yes", "y", false, "replace a file without asking")
 	return command
 }
@@ -63,7 +63,7 @@ const generate = `exec nixos-generate-config --show-hardware-config "$@"`
 func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool) error {
 	ctx, stop := interruptible()
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, 3*askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var words []string
 	if p.Partitioned(host) || p.LabelledFileSystems(host) {
@@ -77,10 +77,11 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 		return err
 	}
 	defer ssh.Close()
-	remote := remoteOf(ssh, as)(host)
-	text, err := colmena.RunScript(ctx, remote, generate, words...)
-	if err != nil {
-		return fmt.Errorf("asking the machine: %w", err)
+	text, err := ssh.Machine(host, as).Script(ctx, generate, words...)
+	if failed := (*sshconf.Error)(nil); errors.As(err, &failed) { // without the host's name, which stands before it
+		return &exitError{code: exitFailed, err: fmt.Errorf("asking the machine: %w", failed.Err), hint: failed.Hint()}
+	} else if err != nil {
+		return err
 	}
 	// a shell that prints a greeting, or a program that is another one, must not become configuration
 	if !strings.HasPrefix(strings.TrimSpace(text), "#") || !strings.Contains(text, "modulesPath") {

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/crypto/ssh"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -235,33 +232,7 @@ func (m *machines) look(host *plan.Host) (key hostkeys.Key, err error) {
 		return key, err
 	}
 	defer func() { err = errors.Join(err, conf.Close()) }()
-	folder, err := os.MkdirTemp(filepath.Dir(conf.File), "scan-")
-	if err != nil {
-		return key, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	known := filepath.Join(folder, "known_hosts")
-
-	var said error
-	for _, algorithms := range [][]string{{ssh.KeyAlgoED25519}, nil} { // the best, else whatever it has
-		said = colmena.Run(context.Background(), colmena.Command{Program: "ssh", Args: conf.Scan(host, known, algorithms...)})
-		if missing := (*colmena.MissingError)(nil); errors.As(said, &missing) {
-			return key, said
-		}
-		line, err := os.ReadFile(known)
-		if err != nil || len(line) == 0 {
-			continue
-		}
-		_, _, public, _, _, err := ssh.ParseKnownHosts(line)
-		if err != nil {
-			return key, fmt.Errorf("the key of %s: %w", host.Name, err)
-		}
-		if reason := hostkeys.Unfit(public); reason != "" {
-			return key, fmt.Errorf("the key of %s %s", host.Name, reason)
-		}
-		return hostkeys.Key{Public: public}, nil
-	}
-	return key, fmt.Errorf("%s at %s has shown no key: %w", host.Name, host.Target.Host, said)
+	return conf.Machine(host, host.Admin).HostKey(context.Background())
 }
 
 func (a *app) knownHostsForgetCommand() *cobra.Command {

@@ -134,10 +134,8 @@ func (m *machines) fetchKubeconfig(servers []*plan.Container, name, address stri
 			failed = errors.Join(failed, err)
 			continue
 		}
-		run := root{conf}
-		content, err := k3s.Server{Container: server.Name, Run: func(ctx context.Context, stdin string, command ...string) (string, error) {
-			return run.run(ctx, server.Host, stdin, command...)
-		}}.Kubeconfig(context.Background())
+		asked := k3s.Server{Container: server.Name, Run: conf.Machine(server.Host, sshconf.DeployUser).Run}
+		content, err := asked.Kubeconfig(context.Background())
 		if err = errors.Join(err, conf.Close()); err != nil {
 			failed = errors.Join(failed, err)
 			continue

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"os"
-	"slices"
 	"strings"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/hostkeys"
+	"k3splan/internal/k3s"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
 	"k3splan/internal/sshconf"
@@ -72,14 +69,11 @@ func (m *machines) hosts(patterns []string) ([]*plan.Host, error) {
 
 // servers finds a k3s server by its own name or its host's; "" means all, the init server first.
 func (m *machines) servers(name string) ([]*plan.Container, error) {
-	servers := m.plan.Servers()
+	servers := k3s.Servers(m.plan)
 	if len(servers) == 0 {
 		return nil, &exitError{code: exitInvalid, err: errors.New("the plan has no k3s server"), hint: m.plan.Tables.K3s + " lists them"}
 	}
 	if name == "" {
-		if i := slices.Index(servers, m.plan.InitServer()); i > 0 {
-			servers = slices.Concat(servers[i:i+1], servers[:i], servers[i+1:])
-		}
 		return servers, nil
 	}
 	for _, server := range servers {
@@ -87,7 +81,7 @@ func (m *machines) servers(name string) ([]*plan.Container, error) {
 			return []*plan.Container{server}, nil
 		}
 	}
-	return nil, noSuch("server", name, plan.Names(servers), "")
+	return nil, noSuch("server", name, plan.Names(m.plan.Servers()), "")
 }
 
 // prepare lets ssh know the machines. What it gives is to be closed.
@@ -104,49 +98,4 @@ func refuseUnknown(hosts []*plan.Host, keys hostkeys.Keys) error {
 		return usageError(err)
 	}
 	return nil
-}
-
-// root runs commands as root on machines and gives what they print.
-type root struct{ conf *sshconf.Config }
-
-func (r root) run(ctx context.Context, host *plan.Host, stdin string, command ...string) (string, error) {
-	c := colmena.Command{Program: "ssh", Args: r.conf.Root(host, command...), Stdin: strings.NewReader(stdin)}
-	if host.Target.Local {
-		c.Program, c.Args = command[0], command[1:]
-		if os.Geteuid() != 0 {
-			c.Program, c.Args = "sudo", append([]string{"-H", "--"}, command...)
-		}
-	}
-	out, err := colmena.Output(ctx, c)
-	var exit *colmena.ExitError
-	switch {
-	case errors.As(err, &exit) && c.Program == "ssh" && exit.Code == 255:
-		return "", &connectError{host: host.Name, err: err, said: exit.Stderr}
-	case err != nil:
-		return "", fmt.Errorf("on %s: %w", host.Name, err)
-	}
-	return out, nil
-}
-
-// connectError is a machine that ssh did not reach.
-type connectError struct {
-	host string
-	err  error
-	said string
-}
-
-func (e *connectError) Error() string { return fmt.Sprintf("no connection to %s: %v", e.host, e.err) }
-func (e *connectError) Unwrap() error { return e.err }
-
-// Hint explains ssh's words.
-func (e *connectError) Hint() string {
-	switch {
-	case strings.Contains(e.said, "REMOTE HOST IDENTIFICATION HAS CHANGED"), strings.Contains(e.said, "no matching host key type"),
-		strings.Contains(e.said, "Host key verification failed"):
-		return "the machine there does not have the key by which " + e.host + " is known: it is another one, or it was installed anew\n" +
-			"if you know why, look at its key and adopt it: k3splan known-hosts scan " + e.host
-	case strings.Contains(e.said, "Permission denied"):
-		return "the user `deploy` takes the keys in secrets/deploy.pub, or else the admins': is yours among them, and was it deployed?"
-	}
-	return ""
 }

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,7 +14,6 @@ import (
 	"github.com/gofrs/flock"
 
 	"k3splan"
-	"k3splan/internal/colmena"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
@@ -25,30 +22,8 @@ import (
 	"k3splan/internal/sshconf"
 )
 
-const (
-	// ownDir is k3splan's own folder in a project.
-	ownDir = ".k3splan"
-
-	// deployUser is who Colmena logs in as; users.nix makes it.
-	deployUser = "deploy"
-
-	// serverToken is the name of the servers' token in hive.Secret.
-	serverToken = "server-token"
-
-	connectTimeout = 8 // seconds
-	askTimeout     = 20 * time.Second
-	askParallel    = 24
-)
-
-// remoteOf tells how a host is reached, and by which key it is known.
-func remoteOf(ssh *sshconf.Config, user string) func(*plan.Host) colmena.Remote {
-	return func(h *plan.Host) colmena.Remote {
-		if h.Target.Local {
-			return colmena.Remote{Local: true}
-		}
-		return colmena.Remote{User: user, Host: h.Target.Host, Port: h.Target.Port, Config: ssh.File, Timeout: connectTimeout}
-	}
-}
+// ownDir is k3splan's own folder in a project.
+const ownDir = ".k3splan"
 
 // interruptible gives a context that ends with the first SIGINT, SIGTERM or SIGHUP. It is not for
 // Colmena, which gets the signals itself.
@@ -107,114 +82,23 @@ func userName() string {
 	return fmt.Sprintf("user %d", os.Getuid())
 }
 
-// rackState is a project and what its hosts say about themselves.
-type rackState struct {
-	project *project.Project
-	tree    hive.Tree
-	inputs  map[string]fingerprint.Inputs
-	// secrets are those of the hosts that were asked.
-	secrets   map[string]fingerprint.Contents
-	selected  []*plan.Host
-	situation rollout.Situation
-}
-
-// survey renders in memory, asks the hosts, and finds out what the selected ones need.
-func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.Host, remote func(*plan.Host) colmena.Remote, all bool) (*rackState, error) {
+// survey renders in memory and asks the hosts what they run. machine tells how they are reached; with all,
+// hosts that are up to date are to be deployed as well.
+func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.Host, machine func(*plan.Host) sshconf.Machine, all bool) (*rollout.Rack, error) {
 	tree, err := hive.Render(p, k3splan.Files)
 	if err != nil {
 		return nil, err
 	}
-	s := &rackState{project: p, tree: tree, selected: selected, secrets: map[string]fingerprint.Contents{}}
-	if s.inputs, err = fingerprint.Of(p, tree); err != nil {
+	inputs, err := fingerprint.Of(p, tree)
+	if err != nil {
 		return nil, err
-	}
-	asked := slices.Clone(selected)
-	if slices.ContainsFunc(selected, func(h *plan.Host) bool { return len(h.Containers()) > 0 }) {
-		for _, server := range p.Plan.Servers() {
-			if !slices.Contains(asked, server.Host) {
-				asked = append(asked, server.Host)
-			}
-		}
 	}
 	read := a.secretReader(p)
-	for _, host := range asked {
-		if s.secrets[host.Name], err = fingerprint.ReadSecrets(ctx, p.Dir, hive.Secrets(p, host), read); err != nil {
-			return nil, err
-		}
+	rack := &rollout.Rack{
+		Situation: rollout.Situation{Plan: p.Plan}, Selected: selected, Machine: machine, Inputs: inputs, All: all,
+		ReadSecrets: func(host *plan.Host) (fingerprint.Contents, error) {
+			return fingerprint.ReadSecrets(ctx, p.Dir, hive.Secrets(p, host), read)
+		},
 	}
-	if slices.ContainsFunc(asked, func(h *plan.Host) bool { return !h.Target.Local }) {
-		if _, err := exec.LookPath("ssh"); err != nil {
-			return nil, &colmena.MissingError{Program: "ssh"} // else each host would not answer
-		}
-	}
-	s.situation = rollout.Situation{Plan: p.Plan, Work: map[string]rollout.Work{}}
-	s.situation.Observed = rollout.Each(names(asked), askParallel, func(name string) rollout.Observed {
-		return rollout.WithLimit(ctx, askTimeout, func(ctx context.Context) rollout.Observed {
-			return rollout.Observe(ctx, remote(p.Plan.Host(name)))
-		})
-	})
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	past := rollout.NewPast(p.Plan)
-	if s.situation.Deployed, err = past.Deployed(s.situation.Observed); err != nil {
-		return nil, err
-	}
-	for _, host := range asked {
-		o := s.situation.Observed[host.Name]
-		if o.Unreachable != "" {
-			continue
-		}
-		var changed []string
-		if o.Receipt != nil {
-			changed = s.secrets[host.Name].Changed(o.Receipt.Secrets)
-			if slices.Contains(changed, serverToken) && o.Receipt.Secrets.Kinds[serverToken] != "" {
-				s.situation.OtherToken = append(s.situation.OtherToken, host.Name)
-			}
-		}
-		if slices.Contains(selected, host) {
-			s.situation.Work[host.Name] = rollout.Decide(past, host.Name, o, s.inputs[host.Name], changed, all)
-		}
-	}
-	return s, nil
-}
-
-// askServers asks all servers of the plan whose hosts answer how they are.
-func (s *rackState) askServers(ctx context.Context, remote func(*plan.Host) colmena.Remote) {
-	containers := map[string]string{}
-	var hosts []string
-	for _, server := range s.project.Plan.Servers() {
-		o, asked := s.situation.Observed[server.Host.Name]
-		// without NixOS or a state there is nobody to ask
-		if asked && o.Unreachable == "" && (o.Receipt != nil || len(o.Etcd) > 0) {
-			hosts = append(hosts, server.Host.Name)
-			containers[server.Host.Name] = server.Name
-			// it may still have the name that it was deployed with
-			if o.Receipt != nil {
-				if name := o.Receipt.Inputs.Data["server.name"]; name != "" {
-					containers[server.Host.Name] = name
-				}
-			}
-		}
-	}
-	s.situation.Health = rollout.Each(hosts, askParallel, func(name string) rollout.Health {
-		inner, cancel := context.WithTimeout(ctx, 2*askTimeout)
-		defer cancel()
-		return rollout.AskServer(inner, remote(s.project.Plan.Host(name)), containers[name])
-	})
-}
-
-// stopsServers tells whether a server may be stopped or started.
-func (s *rackState) stopsServers() bool {
-	return slices.ContainsFunc(s.selected, func(h *plan.Host) bool {
-		return h.Server != nil && s.situation.Work[h.Name].Restarts()
-	})
-}
-
-func names(hosts []*plan.Host) []string {
-	list := make([]string, len(hosts))
-	for i, host := range hosts {
-		list[i] = host.Name
-	}
-	return list
+	return rack, rack.Survey(ctx)
 }

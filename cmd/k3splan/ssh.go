@@ -34,7 +34,7 @@ the command, or 255 if there was no connection.`,
 	}
 	command.Flags().SetInterspersed(false)
 	command.Flags().StringVarP(&user, "user", "l", "", "log in as `USER` (default: the host's admin)")
-	_ = command.RegisterFlagCompletionFunc("user", a.completeValues(func(h *plan.Host) []string { return []string{h.Admin} }, deployUser))
+	_ = command.RegisterFlagCompletionFunc("user", a.completeValues(func(h *plan.Host) []string { return []string{h.Admin} }, sshconf.DeployUser))
 	command.Flags().BoolVarP(&terminal, "tty", "t", false, "give the command a terminal, for example for sudo to ask on")
 	return command
 }
@@ -57,7 +57,7 @@ func (a *app) ssh(name, user string, terminal bool, words []string) (err error) 
 	}
 	defer func() { err = errors.Join(err, conf.Close()) }()
 	err = colmena.Run(context.Background(), colmena.Command{
-		Program: "ssh", Args: conf.Login(host, user, terminal, words), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
+		Program: "ssh", Args: conf.Machine(host, user).Login(terminal, words), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
 	})
 	var exit *colmena.ExitError
 	if errors.As(err, &exit) && exit.Code > 0 {

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"k3splan/internal/colmena"
-	"k3splan/internal/plan"
 	"k3splan/internal/rollout"
 	"k3splan/internal/sshconf"
 )
@@ -57,39 +53,7 @@ it is no illness.`,
 
 var errNotWell = fmt.Errorf("not all hosts are well")
 
-// hostState says how a host is.
-type hostState string
-
-const (
-	stateUnreachable hostState = "unreachable"
-	stateNew         hostState = "never deployed"
-	stateForeign     hostState = "foreign system"
-	stateChanged     hostState = "changed"
-	stateCurrent     hostState = "up to date"
-)
-
-// hostStatus is one row of status.
-type hostStatus struct {
-	Host  string    `json:"host"`
-	Well  bool      `json:"well"`
-	State hostState `json:"state"`
-	// Reasons say why the state is not "up to date".
-	Reasons []string `json:"reasons"`
-	NixOS   string   `json:"nixos"`
-	// Generation is that of the system profile; 0 is unknown.
-	Generation   int      `json:"generation"`
-	RebootNeeded bool     `json:"rebootNeeded"`
-	FailedUnits  []string `json:"failedUnits"`
-	// Server and Node are "ready" or say what is missing; empty where there is none.
-	Server       string `json:"server"`
-	ServerK3s    string `json:"serverK3s"`
-	Node         string `json:"node"`
-	NodeK3s      string `json:"nodeK3s"`
-	Deployed     string `json:"deployed"`
-	deployedTime time.Time
-}
-
-func (a *app) status(patterns []string) ([]hostStatus, error) {
+func (a *app) status(patterns []string) ([]rollout.HostStatus, error) {
 	p, err := a.load()
 	if err != nil {
 		return nil, err
@@ -107,94 +71,14 @@ func (a *app) status(patterns []string) ([]hostStatus, error) {
 		return nil, err
 	}
 	defer ssh.Close()
-	remote := remoteOf(ssh, deployUser)
-	s, err := a.survey(ctx, p, selected, remote, false)
+	rack, err := a.survey(ctx, p, selected, ssh.Machines(sshconf.DeployUser), false)
 	if err != nil {
 		return nil, err
 	}
-	s.askServers(ctx, remote)
-	nodes, nodesMissing := s.askNodes(ctx, remote)
-	rows := make([]hostStatus, len(selected))
-	for i, host := range selected {
-		rows[i] = s.row(host, nodes, nodesMissing)
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return rows, nil
+	return rack.Status(ctx)
 }
 
-// askNodes asks the first server that answers; missing says why none did.
-func (s *rackState) askNodes(ctx context.Context, remote func(*plan.Host) colmena.Remote) (nodes map[string]rollout.Node, missing string) {
-	missing = "no server answers"
-	for _, server := range s.project.Plan.Servers() {
-		if !s.situation.Health[server.Host.Name].Ready {
-			continue
-		}
-		inner, cancel := context.WithTimeout(ctx, 2*askTimeout)
-		nodes, err := rollout.AskNodes(inner, remote(server.Host), server.Name)
-		cancel()
-		if err == nil {
-			return nodes, ""
-		}
-		missing = err.Error()
-	}
-	return nil, missing
-}
-
-func (s *rackState) row(host *plan.Host, nodes map[string]rollout.Node, nodesMissing string) hostStatus {
-	o, work := s.situation.Observed[host.Name], s.situation.Work[host.Name]
-	row := hostStatus{
-		Host: host.Name, NixOS: o.NixOS, Generation: o.Generation, RebootNeeded: o.RebootNeeded,
-		FailedUnits: orNone(o.Failed), Reasons: orNone(work.Reasons),
-	}
-	switch {
-	case o.Unreachable != "":
-		row.State, row.Reasons = stateUnreachable, []string{o.Unreachable}
-	case o.Receipt == nil:
-		row.State = stateNew
-	case o.Receipt.System != o.System:
-		row.State = stateForeign
-	case !work.None():
-		row.State = stateChanged
-	default:
-		row.State = stateCurrent
-	}
-	if o.Receipt != nil {
-		row.deployedTime = o.Receipt.Time
-		row.Deployed = o.Receipt.Time.Format(time.RFC3339)
-	}
-	row.Well = (row.State == stateChanged || row.State == stateCurrent) && len(o.Failed) == 0
-	if host.Server != nil {
-		health, asked := s.situation.Health[host.Name]
-		row.Server, row.ServerK3s = "ready", health.Version
-		if !health.Ready {
-			row.Well, row.Server, row.ServerK3s = false, health.Why, ""
-			switch {
-			case o.Unreachable != "":
-				row.Server = "unknown"
-			case !asked:
-				row.Server = "not deployed"
-			}
-		}
-	}
-	if host.Agent != nil {
-		node, there := nodes[host.Agent.Name]
-		row.Node, row.NodeK3s = "ready", node.Version
-		switch {
-		case nodesMissing != "":
-			row.Node = "unknown"
-		case !there:
-			row.Node = "not registered"
-		case !node.Ready:
-			row.Node = node.Why
-		}
-		row.Well = row.Well && row.Node == "ready"
-	}
-	return row
-}
-
-func (a *app) showStatus(rows []hostStatus) error {
+func (a *app) showStatus(rows []rollout.HostStatus) error {
 	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "HOST\tSTATE\tNIXOS\tGENERATION\tSERVER\tNODE\tREBOOT\tDEPLOYED")
 	for _, row := range rows {
@@ -205,8 +89,8 @@ func (a *app) showStatus(rows []hostStatus) error {
 		if row.RebootNeeded {
 			reboot = "needed"
 		}
-		if !row.deployedTime.IsZero() {
-			deployed = row.deployedTime.Local().Format("2006-01-02 15:04")
+		if !row.DeployedAt.IsZero() {
+			deployed = row.DeployedAt.Local().Format("2006-01-02 15:04")
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Host, row.State, row.NixOS, generation,
 			cell(row.Server, row.ServerK3s), cell(row.Node, row.NodeK3s), reboot, deployed)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -124,11 +123,7 @@ that a running server takes.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, c.close()) }()
-			content, err := c.ownToken()
-			if err != nil {
-				return err
-			}
-			return c.push(context.Background(), content)
+			return c.Push(context.Background(), a.sayPushed)
 		},
 	}
 }
@@ -145,23 +140,16 @@ func (o *rotation) flags(a *app, command *cobra.Command) {
 	_ = command.RegisterFlagCompletionFunc("server", a.completeServers)
 }
 
-// cluster is the living one, seen through one of its servers.
+// cluster is the living one, with what is to be closed.
 type cluster struct {
-	*machines
+	*k3s.Cluster
 	unlock func() // the project
 	conf   *sshconf.Config
-	root   root
-	vault  *secrets.Vault
-	// server is the one that answered, via its container row.
-	server    k3s.Server
-	container *plan.Container
-	// token is the server's, in its full form; password is its secret part.
-	token, password string
 }
 
 // openCluster finds a server that tells its token. All servers' hosts must be known. What it gives is
 // to be closed.
-func (a *app) openCluster(name string) (_ *cluster, err error) {
+func (a *app) openCluster(name string) (*cluster, error) {
 	m, err := a.machines()
 	if err != nil {
 		return nil, err
@@ -174,10 +162,11 @@ func (a *app) openCluster(name string) (_ *cluster, err error) {
 	for _, server := range servers {
 		hosts = append(hosts, server.Host)
 	}
-	c := &cluster{machines: m}
-	if c.vault, err = m.vault(); err != nil {
+	vault, err := m.vault()
+	if err != nil {
 		return nil, err
 	}
+	c := &cluster{}
 	// a deploy meanwhile would bring the old token, or half of the new one
 	if c.unlock, err = lockProject(m.dir); err != nil {
 		return nil, err
@@ -186,22 +175,14 @@ func (a *app) openCluster(name string) (_ *cluster, err error) {
 		c.unlock()
 		return nil, err
 	}
-	c.root = root{c.conf}
-	var failed error
-	for _, container := range servers {
-		c.container, c.server = container, c.at(container)
-		if c.token, err = c.server.Token(context.Background()); err == nil {
-			break
+	run := func(ctx context.Context, host *plan.Host, stdin string, command ...string) (string, error) {
+		if err := sshconf.CheckKnown([]*plan.Host{host}, m.keys); err != nil {
+			return "", err
 		}
-		failed = errors.Join(failed, err)
+		return c.conf.Machine(host, sshconf.DeployUser).Run(ctx, stdin, command...)
 	}
-	if err == nil {
-		if c.password, err = secrets.TokenPassword(secrets.InitToken, []byte(c.token)); err != nil {
-			failed = fmt.Errorf("the token of %s %w", c.container.Name, err)
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(failed, c.close())
+	if c.Cluster, err = k3s.Find(context.Background(), m.plan, servers, vault, run); err != nil {
+		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
 }
@@ -211,43 +192,6 @@ func (c *cluster) close() error {
 	return c.conf.Close()
 }
 
-func (c *cluster) at(server *plan.Container) k3s.Server {
-	return k3s.Server{Container: server.Name, Run: func(ctx context.Context, stdin string, command ...string) (string, error) {
-		out, err := c.root.run(ctx, server.Host, stdin, command...)
-		return out, c.scrub(err)
-	}}
-}
-
-// scrub takes the token out of an error, whoever put it there.
-func (c *cluster) scrub(err error) error {
-	if err == nil || c.password == "" || !strings.Contains(err.Error(), c.password) {
-		return err
-	}
-	return errors.New(strings.ReplaceAll(err.Error(), c.password, "[token]"))
-}
-
-// initToken is the place of the project's token.
-func (c *cluster) initToken() string { return c.vault.At(string(secrets.InitToken)) }
-
-// ownToken is the content of the project's file, if it is the cluster's token.
-func (c *cluster) ownToken() (content []byte, err error) {
-	content, err = c.vault.Read(string(secrets.InitToken))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	password := ""
-	if err == nil {
-		if password, err = secrets.TokenPassword(secrets.InitToken, content); err != nil {
-			return nil, fmt.Errorf("%s %w", c.initToken(), err)
-		}
-	}
-	if password != c.password {
-		return nil, &exitError{code: exitFailed, err: fmt.Errorf("%s is not the token of the living cluster (asked %s); nothing was changed", c.initToken(), c.container.Name),
-			hint: "after an interrupted rotation, or in a clone without secrets: k3splan token adopt"}
-	}
-	return content, nil
-}
-
 func (a *app) rotateToken(o rotation) (err error) {
 	ctx := context.Background()
 	c, err := a.openCluster(o.server)
@@ -255,77 +199,33 @@ func (a *app) rotateToken(o rotation) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
-	content, err := c.ownToken()
-	if err != nil {
-		return err
-	}
-	if !o.yes {
-		a.say("%s lets the cluster take a new server token. Servers that are down now cannot start again\nbefore they get it (k3splan token push).", c.container.Name)
-	}
-	if err := a.consent("rotate the token?", o.yes); err != nil {
-		return err
-	}
-	kept, err := c.vault.Retire(string(secrets.InitToken), time.Now())
-	if err != nil {
-		return err
-	}
-	old := c.password
-	rotated := c.server.RotateToken(ctx)
-	// an interrupted connection does not tell whether it was done: the server does
-	if err := c.refresh(ctx); err != nil {
-		return &exitError{code: exitFailed, err: errors.Join(rotated, err), hint: "whether the token was rotated is not known; when the server answers again: k3splan token adopt"}
-	}
-	if c.password == old {
-		if rotated == nil {
-			rotated = fmt.Errorf("%s says that it rotated the token, and has the same one as before", c.container.Name)
+	kept, err := c.Rotate(ctx, func() error {
+		if !o.yes {
+			a.say("%s lets the cluster take a new server token. Servers that are down now cannot start again\nbefore they get it (k3splan token push).", c.Server())
 		}
-		return errors.Join(rotated, c.vault.Remove(kept))
-	}
-	if err := c.store(ctx, content); err != nil {
-		return err
-	}
-	a.say("the cluster has a new server token, and so has %s", c.initToken())
-	a.say("the old one is kept in %s", c.vault.At(kept))
-	fresh, err := c.ownToken()
+		return a.consent("rotate the token?", o.yes)
+	})
 	if err != nil {
 		return err
 	}
-	if err := c.push(ctx, fresh); err != nil {
+	a.say("the cluster has a new server token, and so has %s", c.File())
+	a.say("the old one is kept in %s", kept)
+	if err := c.Push(ctx, a.sayPushed); err != nil {
 		return err
 	}
 	if !o.restart {
 		a.say("servers take it when they start again: k3splan deploy restarts them one after the other")
 		return nil
 	}
-	return c.restart(ctx)
+	return c.Restart(ctx, func(server string) { a.say("%-12s restarted and ready", server) })
 }
 
-// refresh asks the server for its token again.
-func (c *cluster) refresh(ctx context.Context) error {
-	token, err := c.server.Token(ctx)
+func (a *app) sayPushed(host string, err error) {
 	if err != nil {
-		return err
+		a.say("%-12s failed: %v", host, err)
+		return
 	}
-	password, err := secrets.TokenPassword(secrets.InitToken, []byte(token))
-	if err != nil {
-		return fmt.Errorf("the token of %s %w", c.container.Name, err)
-	}
-	c.token, c.password = token, password
-	return nil
-}
-
-// store puts the cluster's token into the project's file, in the form that the old content has,
-// after the server has taken it.
-func (c *cluster) store(ctx context.Context, old []byte) error {
-	if err := c.server.VerifyToken(ctx); err != nil {
-		return &exitError{code: exitFailed, err: fmt.Errorf("%w; %s still holds the old one", err, c.initToken()),
-			hint: "look at the server's journal; when it takes its token again: k3splan token adopt"}
-	}
-	content := c.password
-	if secrets.IsFullToken(old) {
-		content = c.token
-	}
-	return c.vault.Replace(string(secrets.InitToken), []byte(content+"\n"))
+	a.say("%-12s has it", host)
 }
 
 func (a *app) adoptToken(o rotation) (err error) {
@@ -334,92 +234,19 @@ func (a *app) adoptToken(o rotation) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
-	present, err := c.vault.Read(string(secrets.InitToken))
+	kept, adopted, err := c.Adopt(context.Background(), func() error {
+		return a.consent(c.File()+" is another token than that of "+c.Server()+": replace it?", o.yes)
+	})
+	if kept != "" {
+		a.say("the old one is kept in %s", kept)
+	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		present = nil
 	case err != nil:
 		return err
+	case !adopted:
+		a.say("%s is the token of the cluster already", c.File())
 	default:
-		if password, err := secrets.TokenPassword(secrets.InitToken, present); err == nil && password == c.password {
-			a.say("%s is the token of the cluster already", c.initToken())
-			return nil
-		}
-		if err := a.consent(c.initToken()+" is another token than that of "+c.container.Name+": replace it?", o.yes); err != nil {
-			return err
-		}
-		kept, err := c.vault.Retire(string(secrets.InitToken), time.Now())
-		if err != nil {
-			return err
-		}
-		a.say("the old one is kept in %s", c.vault.At(kept))
-	}
-	if err := c.store(context.Background(), present); err != nil {
-		return err
-	}
-	a.say("%s is the token of the cluster now; bring it to all hosts with k3splan token push", c.initToken())
-	return nil
-}
-
-// push brings the token to all hosts that hold it, and tells of each that failed.
-func (c *cluster) push(ctx context.Context, content []byte) error {
-	type place struct {
-		host *plan.Host
-		file string
-	}
-	var places []place
-	for _, server := range c.plan.Servers() {
-		places = append(places, place{server.Host, k3s.ServerTokenFile})
-	}
-	if _, err := c.vault.Read(string(secrets.AgentToken)); errors.Is(err, fs.ErrNotExist) {
-		for _, agent := range c.plan.Agents() {
-			places = append(places, place{agent.Host, k3s.AgentTokenFile})
-		}
-	}
-	var failed []string
-	for _, p := range places {
-		run := func(ctx context.Context, stdin string, command ...string) (string, error) {
-			if err := sshconf.CheckKnown([]*plan.Host{p.host}, c.keys); err != nil {
-				return "", err
-			}
-			return c.root.run(ctx, p.host, stdin, command...)
-		}
-		err := k3s.PutToken(ctx, run, p.file, strings.TrimSpace(string(content)))
-		if err == nil {
-			err = k3s.ForgetSeal(ctx, run)
-		}
-		if err != nil {
-			c.app.say("%-12s failed: %v", p.host.Name, c.scrub(err))
-			failed = append(failed, p.host.Name)
-			continue
-		}
-		c.app.say("%-12s has it", p.host.Name)
-	}
-	if len(failed) > 0 {
-		return &exitError{code: exitFailed, err: fmt.Errorf("%s could not get the new token and cannot join again without it", strings.Join(failed, ", ")),
-			hint: "when they are reachable: k3splan token push"}
-	}
-	return nil
-}
-
-// serverLimit is how long a server may take to become ready again.
-const serverLimit = 5 * time.Minute
-
-// restart restarts the servers one after the other and stops at the first that fails.
-func (c *cluster) restart(ctx context.Context) error {
-	servers, err := c.servers("") // the init server first, as in a deployment
-	if err != nil {
-		return err
-	}
-	for i, server := range servers {
-		if err := c.at(server).Restart(ctx, serverLimit); err != nil {
-			hint := "see its journal: k3splan ssh " + server.Host.Name
-			if i+1 < len(servers) {
-				hint += "\nthe servers after it were not restarted"
-			}
-			return &exitError{code: exitFailed, err: err, hint: hint}
-		}
-		c.app.say("%-12s restarted and ready", server.Name)
+		a.say("%s is the token of the cluster now; bring it to all hosts with k3splan token push", c.File())
 	}
 	return nil
 }

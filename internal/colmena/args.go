@@ -92,3 +92,22 @@ func setsParallel(args []string) bool {
 	}
 	return false
 }
+
+// UploadKeys gives the arguments that replace the secrets of one host and nothing else.
+func UploadKeys(hive, host string, extra []string) []string {
+	return append([]string{"upload-keys", "-f", hive, "--on", host}, extra...)
+}
+
+// ApplyOne gives the arguments that deploy to one host by ssh and leave a link to its system at
+// ResultLink.
+func ApplyOne(hive, host string, extra []string) []string {
+	return append([]string{"apply", "-f", hive, "--on", host, "--keep-result"}, extra...)
+}
+
+// BuildFirst gives the arguments that build the systems of hosts and touch none of them. Of extra, the
+// user's arguments for "colmena apply", those are left out that tell what becomes of the systems.
+func BuildFirst(hive string, hosts, extra []string) []string {
+	afterwards := []string{"switch", "boot", "--reboot", "--keep-result"}
+	kept := slices.DeleteFunc(slices.Clone(extra), func(arg string) bool { return slices.Contains(afterwards, arg) })
+	return append([]string{"build", "-f", hive, "--on", strings.Join(hosts, ",")}, kept...)
+}

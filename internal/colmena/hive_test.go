@@ -174,3 +174,41 @@ func TestOpenHiveInColmena(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, `["in a hard path"]`, out)
 }
+
+func TestPrivateHive(t *testing.T) {
+	t.Setenv("TMPDIR", nixtest.TempDir(t))
+	file := writeHive(t, filepath.Join(nixtest.TempDir(t), "rack"), "{ }")
+	hive, err := PrivateHive(file, nil)
+	require.NoError(t, err)
+	require.NotEqual(t, file, hive.File)
+	info, err := os.Stat(filepath.Dir(hive.File))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+
+	require.Empty(t, hive.Result("olaf"))
+	roots := filepath.Join(filepath.Dir(hive.File), ".gcroots")
+	require.NoError(t, os.Mkdir(roots, 0o755))
+	require.NoError(t, os.Symlink("/nix/store/x-system", filepath.Join(roots, "node-olaf")))
+	require.Equal(t, "/nix/store/x-system", hive.Result("olaf"))
+	require.NoError(t, hive.Close())
+	require.NoFileExists(t, hive.File)
+}
+
+// Another login name is a matter of one host; everything else of the hive stays.
+func TestPrivateHiveAsUser(t *testing.T) {
+	nixtest.Needs(t, "nix-instantiate")
+	t.Setenv("TMPDIR", nixtest.TempDir(t))
+	file := writeHive(t, filepath.Join(nixtest.TempDir(t), hardNames[0]), `{ sources ? "found" }: { meta.description = sources; "olaf" = ./olaf.nix; "ulf" = ./ulf.nix; }`)
+	hive, err := PrivateHive(file, map[string]string{"olaf": `ro"ot${x}`})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, hive.Close()) })
+	out, err := Output(context.Background(), Command{
+		Program: "nix-instantiate",
+		Args: []string{"--eval", "--json", "--strict", "-E", `
+			let hive = import ` + hive.File + ` { }; olaf = hive.olaf { lib.mkForce = x: x; };
+			in [ hive.meta.description olaf.deployment.targetUser (map baseNameOf olaf.imports) (baseNameOf hive.ulf) ]`},
+		Env: nixtest.Private(t),
+	})
+	require.NoError(t, err)
+	require.JSONEq(t, `["found", "ro\"ot${x}", ["olaf.nix"], "ulf.nix"]`, out)
+}

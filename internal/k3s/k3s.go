@@ -26,8 +26,8 @@ const (
 
 // Where a host keeps the tokens that it brings into its containers (templates/modules/places.nix).
 const (
-	ServerTokenFile = "/var/lib/k3splan/server/token"
-	AgentTokenFile  = "/var/lib/k3splan/agent/token"
+	serverTokenFile = "/var/lib/k3splan/server/token"
+	agentTokenFile  = "/var/lib/k3splan/agent/token"
 )
 
 // receiptFile is what a deployment leaves on a host, with a seal of each secret.
@@ -118,10 +118,10 @@ func (s Server) Restart(ctx context.Context, limit time.Duration) error {
 
 var readyInterval = 2 * time.Second
 
-// ForgetSeal takes the server token's seal out of a host's receipt, if it has one: the next deployment
+// forgetSeal takes the server token's seal out of a host's receipt, if it has one: the next deployment
 // finds a token that is new to the host, and has k3s start with it in a safe order. With the seal of
 // the old one it would take the new one for a mistake.
-func ForgetSeal(ctx context.Context, run Runner) error {
+func forgetSeal(ctx context.Context, run Runner) error {
 	out, err := run(ctx, "", "sh", "-c", `test ! -e "$1" || cat "$1"`, "sh", receiptFile)
 	if err != nil {
 		return fmt.Errorf("read the receipt: %w", err)
@@ -158,8 +158,8 @@ func withoutSeal(receipt []byte) (content []byte, changed bool, err error) {
 	return content, true, err
 }
 
-// PutToken replaces a token on a host in one step, as Colmena does when it uploads keys.
-func PutToken(ctx context.Context, run Runner, file, token string) error {
+// putToken replaces a token on a host in one step, as Colmena does when it uploads keys.
+func putToken(ctx context.Context, run Runner, file, token string) error {
 	const script = `umask 077 && mkdir -p "$(dirname "$1")" && cat > "$1.new" && chmod 0400 "$1.new" && mv "$1.new" "$1"`
 	if _, err := run(ctx, token+"\n", "sh", "-c", script, "sh", file); err != nil {
 		return fmt.Errorf("bring the token to %s: %w", file, err)

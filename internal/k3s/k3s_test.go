@@ -80,7 +80,7 @@ func TestPutToken(t *testing.T) {
 		return string(out), err
 	}
 	for _, token := range []string{"first-token", "second-token"} {
-		require.NoError(t, PutToken(context.Background(), run, file, token))
+		require.NoError(t, putToken(context.Background(), run, file, token))
 		content, err := os.ReadFile(file)
 		require.NoError(t, err)
 		require.Equal(t, token+"\n", string(content))
@@ -111,7 +111,7 @@ func TestForgetSeal(t *testing.T) {
 				}
 				return test.before, nil
 			}
-			require.NoError(t, ForgetSeal(context.Background(), run))
+			require.NoError(t, forgetSeal(context.Background(), run))
 			if test.after == "" {
 				require.Empty(t, written)
 				return

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"k3splan/internal/colmena"
+	"k3splan/internal/sshconf"
 )
 
 // AccountError says why an account cannot deploy, and how to mend it.
@@ -25,27 +25,25 @@ done
 
 // CheckAccount finds out whether a user can deploy who is not k3splan's own: whether it can log in,
 // become root without a password, and hand systems to Nix. The error is an *AccountError.
-func CheckAccount(ctx context.Context, remote colmena.Remote) error {
-	program, args := remote.Plain("true")
-	if _, err := colmena.Output(ctx, colmena.Command{Program: program, Args: args}); err != nil {
-		return &AccountError{fmt.Sprintf("%s cannot log in: %s", remote.Target(), reason(err)),
-			"ssh must work without a password: ssh-copy-id " + remote.Target()}
+func CheckAccount(ctx context.Context, machine sshconf.Machine) error {
+	if err := machine.LogIn(ctx); err != nil {
+		return &AccountError{fmt.Sprintf("%s cannot log in: %s", machine.Target(), reason(err)),
+			"ssh must work without a password: ssh-copy-id " + machine.Target()}
 	}
-	if remote.Local || remote.User == "root" {
+	if machine.Host.Target.Local || machine.User == "root" {
 		return nil
 	}
-	program, args = remote.Root("true")
-	if _, err := colmena.Output(ctx, colmena.Command{Program: program, Args: args}); err != nil {
-		return &AccountError{fmt.Sprintf("%s cannot become root without a password: %s", remote.Target(), reason(err)),
+	if _, err := machine.Run(ctx, "", "true"); err != nil {
+		return &AccountError{fmt.Sprintf("%s cannot become root without a password: %s", machine.Target(), reason(err)),
 			"in the host's configuration, for now: security.sudo.wheelNeedsPassword = false; or use --as root"}
 	}
-	out, err := colmena.RunScript(ctx, remote, trusted, remote.User)
+	out, err := machine.Script(ctx, trusted, machine.User)
 	if err != nil {
-		return &AccountError{fmt.Sprintf("%s: %s", remote.Target(), reason(err)), ""}
+		return &AccountError{fmt.Sprintf("%s: %s", machine.Target(), reason(err)), ""}
 	}
 	if out == "" {
-		return &AccountError{fmt.Sprintf("Nix on %s takes no systems from %s that were built elsewhere", remote.Host, remote.User),
-			fmt.Sprintf("in the host's configuration, for now: nix.settings.trusted-users = [ \"root\" %q ]; or use --as root", remote.User)}
+		return &AccountError{fmt.Sprintf("Nix on %s takes no systems from %s that were built elsewhere", machine.Host.Target.Host, machine.User),
+			fmt.Sprintf("in the host's configuration, for now: nix.settings.trusted-users = [ \"root\" %q ]; or use --as root", machine.User)}
 	}
 	return nil
 }

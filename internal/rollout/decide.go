@@ -10,6 +10,9 @@ import (
 	"k3splan/internal/fingerprint"
 )
 
+// serverToken is the kind of the servers' token (hive.Secret).
+const serverToken = "server-token"
+
 // Work is what a host needs.
 type Work struct {
 	// System tells that the host's system is to be evaluated, built, copied and activated.
@@ -31,7 +34,7 @@ func (w Work) None() bool { return !w.System && len(w.Secrets) == 0 }
 
 // Restarts tells whether containers of the host may restart.
 func (w Work) Restarts() bool {
-	return w.System && !w.OnlyNames || slices.Contains(w.Secrets, "agent-token") || slices.Contains(w.Secrets, "server-token")
+	return w.System && !w.OnlyNames || slices.Contains(w.Secrets, "agent-token") || slices.Contains(w.Secrets, serverToken)
 }
 
 // Decide finds out what a reachable host needs. changed are the kinds of secrets that are not what

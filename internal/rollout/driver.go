@@ -17,6 +17,7 @@ import (
 	"k3splan/internal/colmena"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
+	"k3splan/internal/sshconf"
 )
 
 // Driver does the steps of a rollout with Colmena and ssh.
@@ -28,8 +29,8 @@ type Driver struct {
 	Extra []string
 	// Env is added to the environment of Colmena.
 	Env []string
-	// Remote tells how a host is reached; Other, if it is not nil, how else it may be reached.
-	Remote, Other func(host *plan.Host) colmena.Remote
+	// Machine tells how a host is reached; Other, if it is not nil, how else it may be reached.
+	Machine, Other func(host *plan.Host) sshconf.Machine
 	// Inputs and Secrets go into the receipts.
 	Inputs  map[string]fingerprint.Inputs
 	Secrets map[string]fingerprint.Contents
@@ -49,16 +50,16 @@ var _ Steps = (*Driver)(nil)
 func (d *Driver) LogFile(host string) string { return filepath.Join(d.Logs, host+".log") }
 
 // reach gives how the host answers.
-func (d *Driver) reach(ctx context.Context, h *plan.Host) (colmena.Remote, Observed) {
-	remote := d.Remote(h)
-	o := WithLimit(ctx, askLimit, func(ctx context.Context) Observed { return Observe(ctx, remote) })
+func (d *Driver) reach(ctx context.Context, h *plan.Host) (sshconf.Machine, Observed) {
+	machine := d.Machine(h)
+	o := observe(ctx, askLimit, machine)
 	if o.Unreachable != "" && d.Other != nil {
 		other := d.Other(h)
-		if o := WithLimit(ctx, askLimit, func(ctx context.Context) Observed { return Observe(ctx, other) }); o.Unreachable == "" {
+		if o := observe(ctx, askLimit, other); o.Unreachable == "" {
 			return other, o
 		}
 	}
-	return remote, o
+	return machine, o
 }
 
 const askLimit = 30 * time.Second
@@ -101,7 +102,7 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 	if system != "" && len(work.Secrets) == 0 {
 		return system, nil
 	}
-	remote, now := d.reach(ctx, h)
+	machine, now := d.reach(ctx, h)
 	if now.Unreachable != "" {
 		return "", fmt.Errorf("%s does not answer after the activation: %s", host, now.Unreachable)
 	}
@@ -112,7 +113,7 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 		return system, nil
 	}
 	say("applying "+secretWords(work.Secrets), "")
-	out, err := colmena.RunScript(ctx, remote, applySecrets(h, work.Secrets, !work.System))
+	out, err := machine.Script(ctx, applySecrets(h, work.Secrets, !work.System))
 	d.log(host, out)
 	if err != nil {
 		return "", fmt.Errorf("applying %s on %s: %s", secretWords(work.Secrets), host, reason(err))
@@ -148,7 +149,7 @@ func applySecrets(h *plan.Host, kinds []string, onHost bool) string {
 			if h.Server != nil {
 				add("nixos-container run " + h.Server.Name + " -- " + activate)
 			}
-		case "agent-token", "server-token":
+		case "agent-token", serverToken:
 			// k3s reads tokens at its start
 			if h.Server != nil {
 				add("nixos-container run " + h.Server.Name + " -- systemctl restart k3s.service")
@@ -267,8 +268,7 @@ func (d *Driver) Record(ctx context.Context, host, system string) error {
 	script := "set -e\numask 077\nmkdir -p " + filepath.Dir(ReceiptFile) + "\n" +
 		"cat > " + ReceiptFile + ".new << 'k3splan-end-of-receipt'\n" + string(data) + "\nk3splan-end-of-receipt\n" +
 		"mv " + ReceiptFile + ".new " + ReceiptFile + "\n"
-	remote := d.Remote(h)
-	if _, err := colmena.RunScript(ctx, remote, script); err != nil {
+	if _, err := d.Machine(h).Script(ctx, script); err != nil {
 		return fmt.Errorf("writing the receipt of %s: %s", host, reason(err))
 	}
 	return nil

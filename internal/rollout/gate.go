@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/plan"
+	"k3splan/internal/sshconf"
 )
 
 // Gate waits until the host answers, runs the system, and has no failed units that were not failed
@@ -59,7 +59,7 @@ type gate struct {
 
 // check gives what the gate still waits for, or "". The error is one that waiting does not mend.
 func (g *gate) check(ctx context.Context) (waits string, err error) {
-	remote, o := g.reach(ctx, g.host)
+	machine, o := g.reach(ctx, g.host)
 	switch {
 	case o.Unreachable != "":
 		return "ssh: " + o.Unreachable, nil
@@ -73,7 +73,7 @@ func (g *gate) check(ctx context.Context) (waits string, err error) {
 		return "", nil
 	}
 	if g.host.Server != nil {
-		if health := AskServer(ctx, remote, g.host.Server.Name); !health.Ready {
+		if health := askServer(ctx, machine, g.host.Server.Name); !health.Ready {
 			return "server " + g.host.Server.Name + ": " + health.Why, nil
 		}
 	}
@@ -93,7 +93,7 @@ func (g *gate) agent(ctx context.Context) (waits string) {
 	name := g.host.Agent.Name
 	why := "the plan has no server"
 	for _, server := range g.Plan.Servers() {
-		node, err := askNode(ctx, g.Remote(server.Host), server.Name, name)
+		node, err := askNode(ctx, g.Machine(server.Host), server.Name, name)
 		if err != nil {
 			why = "no server answers: " + server.Name + ": " + err.Error()
 			continue
@@ -123,15 +123,15 @@ type Node struct {
 	Renewed string
 }
 
-// askNodes prints two lists, as the words of a JSON path would have to survive several shells.
-const askNodes = `
+// nodesScript prints two lists, as the words of a JSON path would have to survive several shells.
+const nodesScript = `
 inside() { timeout 20 nixos-container run "$1" -- k3s kubectl get "$2" -n kube-node-lease $3 -o json; }
 inside "$1" nodes "$2" && echo && echo leases && inside "$1" leases.coordination.k8s.io "$2"
 `
 
 // askNode asks a server container about one Node.
-func askNode(ctx context.Context, remote colmena.Remote, container, name string) (Node, error) {
-	out, err := runKubectl(ctx, remote, container, name)
+func askNode(ctx context.Context, machine sshconf.Machine, container, name string) (Node, error) {
+	out, err := runKubectl(ctx, machine, container, name)
 	if err != nil {
 		if strings.Contains(err.Error(), "NotFound") || strings.Contains(err.Error(), "not found") && strings.Contains(err.Error(), name) {
 			return Node{Why: "not registered yet"}, nil
@@ -149,18 +149,18 @@ func askNode(ctx context.Context, remote colmena.Remote, container, name string)
 	return node, nil
 }
 
-// AskNodes asks a server container about all Nodes, by name.
-func AskNodes(ctx context.Context, remote colmena.Remote, container string) (map[string]Node, error) {
-	out, err := runKubectl(ctx, remote, container, "")
+// askNodes asks a server container about all Nodes, by name.
+func askNodes(ctx context.Context, machine sshconf.Machine, container string) (map[string]Node, error) {
+	out, err := runKubectl(ctx, machine, container, "")
 	if err != nil {
 		return nil, err
 	}
 	return parseNodes(out)
 }
 
-func runKubectl(ctx context.Context, remote colmena.Remote, words ...string) (string, error) {
+func runKubectl(ctx context.Context, machine sshconf.Machine, words ...string) (string, error) {
 	words = slices.DeleteFunc(words, func(word string) bool { return word == "" })
-	out, err := colmena.RunScript(ctx, remote, askNodes, words...)
+	out, err := machine.Script(ctx, nodesScript, words...)
 	if err != nil {
 		return "", errors.New(reason(err))
 	}

@@ -111,7 +111,7 @@ func (r *runner) tell(e Event) {
 func (r *runner) wave(ctx context.Context, number int, wave Wave) []Result {
 	var mutex sync.Mutex
 	failed := ""
-	answers := Each(wave.Hosts, wave.Parallel, func(host string) Result {
+	answers := each(wave.Hosts, wave.Parallel, func(host string) Result {
 		mutex.Lock()
 		cause := ""
 		switch {

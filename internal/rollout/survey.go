@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"k3splan/internal/colmena"
+	"k3splan/internal/sshconf"
 )
 
 // Observed is what a host says about itself.
@@ -40,8 +41,8 @@ type Observed struct {
 	BadReceipt string
 }
 
-// observe prints a line for each fact, and then the receipt.
-const observe = `
+// factsScript prints a line for each fact, and then the receipt.
+const factsScript = `
 link() { readlink -f "$1" 2> /dev/null || true; }
 echo "system $(link /run/current-system)"
 echo "booted $(link /run/booted-system)"
@@ -58,10 +59,15 @@ echo receipt
 if [ -e ` + ReceiptFile + ` ]; then cat ` + ReceiptFile + `; fi
 `
 
-// Observe asks a host. It never fails: a host that does not answer is an observation.
-func Observe(ctx context.Context, remote colmena.Remote) Observed {
-	out, err := colmena.RunScript(ctx, remote, observe)
-	if err != nil {
+// observe asks a host. It never fails: a host that does not answer in time is an observation.
+func observe(ctx context.Context, limit time.Duration, machine sshconf.Machine) Observed {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	out, err := machine.Script(limited, factsScript)
+	switch {
+	case err != nil && limited.Err() != nil && ctx.Err() == nil:
+		return Observed{Unreachable: fmt.Sprintf("no answer in %s", limit)}
+	case err != nil:
 		return Observed{Unreachable: reason(err)}
 	}
 	observed, err := parseObserved(out)
@@ -71,8 +77,11 @@ func Observe(ctx context.Context, remote colmena.Remote) Observed {
 	return observed
 }
 
-// reason is the last line of what a program said, or else its error.
+// reason is the last line of what a program said, or else its error. Whoever shows it names the host.
 func reason(err error) string {
+	if failed := (*sshconf.Error)(nil); errors.As(err, &failed) {
+		err = failed.Err
+	}
 	var exit *colmena.ExitError
 	if errors.As(err, &exit) && exit.Interrupted == nil && exit.Stderr != "" {
 		lines := strings.Split(strings.TrimSpace(exit.Stderr), "\n")
@@ -146,9 +155,9 @@ type Health struct {
 	Members []string
 }
 
-// health asks k3s in the container "$1". The API refuses anonymous questions, so kubectl asks with
+// healthScript asks k3s in the container "$1". The API refuses anonymous questions, so kubectl asks with
 // the credentials that are there. etcd's metrics are open, but only inside.
-const health = `
+const healthScript = `
 inside() { timeout 20 nixos-container run "$server" -- "$@"; }
 server=$1
 echo "readyz $(inside k3s kubectl get --raw=/readyz 2>&1 | tail -n 1)"
@@ -158,9 +167,9 @@ inside etcdctl member list 2> /dev/null | sed 's/^/member /'
 true
 `
 
-// AskServer asks the server container on a host.
-func AskServer(ctx context.Context, remote colmena.Remote, container string) Health {
-	out, err := colmena.RunScript(ctx, remote, health, container)
+// askServer asks the server container on a host.
+func askServer(ctx context.Context, machine sshconf.Machine, container string) Health {
+	out, err := machine.Script(ctx, healthScript, container)
 	if err != nil {
 		return Health{Why: reason(err)}
 	}
@@ -205,8 +214,8 @@ func parseMembers(out string) (names []string) {
 	return names
 }
 
-// Each calls ask for every name, at most limit at once, and gives the answers.
-func Each[T any](names []string, limit int, ask func(name string) T) map[string]T {
+// each calls ask for every name, at most limit at once, and gives the answers.
+func each[T any](names []string, limit int, ask func(name string) T) map[string]T {
 	answers := make(map[string]T, len(names))
 	var mutex sync.Mutex
 	var group sync.WaitGroup
@@ -223,15 +232,4 @@ func Each[T any](names []string, limit int, ask func(name string) T) map[string]
 	}
 	group.Wait()
 	return answers
-}
-
-// WithLimit asks with a time limit.
-func WithLimit(ctx context.Context, limit time.Duration, ask func(context.Context) Observed) Observed {
-	inner, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	observed := ask(inner)
-	if observed.Unreachable != "" && inner.Err() != nil && ctx.Err() == nil {
-		observed.Unreachable = fmt.Sprintf("no answer in %s", limit)
-	}
-	return observed
 }

@@ -1,5 +1,6 @@
 // Package sshconf lets ssh, and through it Colmena and editors, know the machines of a plan: by
-// which name, address and user they are reached, and by which keys they prove who they are.
+// which name, address and user they are reached, and by which keys they prove who they are. A [Machine]
+// is one of them, on which commands are run.
 package sshconf
 
 import (

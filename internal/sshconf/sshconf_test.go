@@ -182,17 +182,6 @@ func TestForInclusion(t *testing.T) {
 	require.Contains(t, string(out), known+"\n")
 }
 
-func TestCommands(t *testing.T) {
-	p, conf := loadPlan(t), &Config{File: "/x/ssh_config"}
-	require.Equal(t, []string{"-F", "/x/ssh_config", "olaf"}, conf.Login(p.Host("olaf"), "", false, nil))
-	require.Equal(t, []string{"-F", "/x/ssh_config", "-t", "-l", "deploy", "olaf", "--", "ls", "-l"}, conf.Login(p.Host("olaf"), "deploy", true, []string{"ls", "-l"}))
-	args := conf.Root(p.Host("olaf"), "sh", "-c", `echo '$x'; "`, "", "a b")
-	require.Equal(t, []string{"sudo", "-n", "-H", "--", "sh", "-c", `'echo '\''$x'\''; "'`, "''", "'a b'"}, args[len(args)-9:])
-	out, err := exec.Command("sh", "-c", "printf '<%s>' "+strings.Join(args[len(args)-5:], " ")).Output()
-	require.NoError(t, err)
-	require.Equal(t, `<sh><-c><echo '$x'; "><><a b>`, string(out))
-}
-
 // The configuration that the user has named for Colmena holds in place of the usual one.
 func TestTheUsersOwnConfiguration(t *testing.T) {
 	if _, err := exec.LookPath("ssh"); err != nil {

@@ -1,0 +1,108 @@
+package rollout
+
+import (
+	"context"
+	"time"
+
+	"k3splan/internal/plan"
+)
+
+// HostState says how what a host runs relates to the plan.
+type HostState string
+
+const (
+	StateUnreachable HostState = "unreachable"
+	StateNew         HostState = "never deployed"
+	StateForeign     HostState = "foreign system"
+	StateChanged     HostState = "changed"
+	StateCurrent     HostState = "up to date"
+)
+
+// HostStatus is how a host is.
+type HostStatus struct {
+	Host  string    `json:"host"`
+	Well  bool      `json:"well"`
+	State HostState `json:"state"`
+	// Reasons say why the state is not "up to date"; never nil.
+	Reasons []string `json:"reasons"`
+	NixOS   string   `json:"nixos"`
+	// Generation is that of the system profile; 0 is unknown.
+	Generation   int  `json:"generation"`
+	RebootNeeded bool `json:"rebootNeeded"`
+	// FailedUnits is never nil.
+	FailedUnits []string `json:"failedUnits"`
+	// Server and Node are "ready" or say what is missing; empty where there is none.
+	Server    string `json:"server"`
+	ServerK3s string `json:"serverK3s"`
+	Node      string `json:"node"`
+	NodeK3s   string `json:"nodeK3s"`
+	// Deployed is DeployedAt by RFC 3339, or empty if there is no receipt.
+	Deployed   string    `json:"deployed"`
+	DeployedAt time.Time `json:"-"`
+}
+
+// Status asks the servers as well, and says of each selected host how it is. It is for after Survey.
+func (r *Rack) Status(ctx context.Context) ([]HostStatus, error) {
+	r.askServers(ctx)
+	nodes, nodesMissing := r.askNodes(ctx)
+	rows := make([]HostStatus, len(r.Selected))
+	for i, host := range r.Selected {
+		rows[i] = r.status(host, nodes, nodesMissing)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return rows, nil
+}
+
+func (r *Rack) status(host *plan.Host, nodes map[string]Node, nodesMissing string) HostStatus {
+	o, work := r.Observed[host.Name], r.Work[host.Name]
+	s := HostStatus{
+		Host: host.Name, NixOS: o.NixOS, Generation: o.Generation, RebootNeeded: o.RebootNeeded,
+		FailedUnits: append([]string{}, o.Failed...), Reasons: append([]string{}, work.Reasons...),
+	}
+	switch {
+	case o.Unreachable != "":
+		s.State, s.Reasons = StateUnreachable, []string{o.Unreachable}
+	case o.Receipt == nil:
+		s.State = StateNew
+	case o.Receipt.System != o.System:
+		s.State = StateForeign
+	case !work.None():
+		s.State = StateChanged
+	default:
+		s.State = StateCurrent
+	}
+	if o.Receipt != nil {
+		s.DeployedAt = o.Receipt.Time
+		s.Deployed = o.Receipt.Time.Format(time.RFC3339)
+	}
+	s.Well = (s.State == StateChanged || s.State == StateCurrent) && len(o.Failed) == 0
+	if host.Server != nil {
+		health, asked := r.Health[host.Name]
+		s.Server, s.ServerK3s = "ready", health.Version
+		if !health.Ready {
+			s.Well, s.Server, s.ServerK3s = false, health.Why, ""
+			switch {
+			case o.Unreachable != "":
+				s.Server = "unknown"
+			case !asked:
+				s.Server = "not deployed"
+			}
+		}
+	}
+	if host.Agent != nil {
+		node, there := nodes[host.Agent.Name]
+		s.Node, s.NodeK3s = "ready", node.Version
+		switch {
+		case nodesMissing != "":
+			s.Node = "unknown"
+		case !there:
+			s.Node = "not registered"
+		case !node.Ready:
+			s.Node = node.Why
+		}
+		s.Well = s.Well && s.Node == "ready"
+	}
+	return s
+}

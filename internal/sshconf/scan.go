@@ -1,0 +1,57 @@
+package sshconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/crypto/ssh"
+
+	"k3splan/internal/colmena"
+	"k3splan/internal/hostkeys"
+)
+
+// HostKey looks at the machine's key, of the best type that it has, whatever keys it is known by. Nobody
+// logs in. The connection is the user's own, jump hosts included.
+func (m Machine) HostKey(ctx context.Context) (key hostkeys.Key, err error) {
+	folder, err := os.MkdirTemp(filepath.Dir(m.config), "scan-")
+	if err != nil {
+		return key, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	known := filepath.Join(folder, knownName)
+
+	var said error
+	for _, algorithms := range []string{ssh.KeyAlgoED25519, "+" + ssh.KeyAlgoED25519} { // the best, else whatever it has
+		said = colmena.Run(ctx, colmena.Command{Program: "ssh", Args: m.scan(known, algorithms)})
+		if missing := (*colmena.MissingError)(nil); errors.As(said, &missing) {
+			return key, said
+		}
+		line, err := os.ReadFile(known)
+		if err != nil || len(line) == 0 {
+			continue
+		}
+		_, _, public, _, _, err := ssh.ParseKnownHosts(line)
+		if err != nil {
+			return key, fmt.Errorf("the key of %s: %w", m.Host.Name, err)
+		}
+		if reason := hostkeys.Unfit(public); reason != "" {
+			return key, fmt.Errorf("the key of %s %s", m.Host.Name, reason)
+		}
+		return hostkeys.Key{Public: public}, nil
+	}
+	return key, fmt.Errorf("%s at %s has shown no key: %w", m.Host.Name, m.Host.Target.Host, said)
+}
+
+// scan gives ssh's arguments that write the machine's key into a file of known hosts, in which it must
+// not be yet, and then end without logging in.
+func (m Machine) scan(known, algorithms string) []string {
+	return m.ssh([]string{
+		"-o", "UserKnownHostsFile=" + known, "-o", "StrictHostKeyChecking=accept-new", "-o", "HashKnownHosts=no",
+		"-o", "HostKeyAlias=" + m.Host.Name, "-o", "ControlPath=none", "-o", "LogLevel=ERROR",
+		"-o", "HostKeyAlgorithms=" + algorithms,
+		"-o", "PreferredAuthentications=none", // after the exchange of keys there is nothing to do
+	}, "true")
+}
