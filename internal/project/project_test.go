@@ -122,6 +122,20 @@ func TestFilesOfAProject(t *testing.T) {
 	}
 }
 
+// One file that belongs to nothing says nothing about the others, however many there are.
+func TestAnOrphanAmongManyFiles(t *testing.T) {
+	rows, files := "", map[string]string{"hardware/h70x.nix": "{ }"}
+	for i := 10; i < 80; i++ {
+		rows += fmt.Sprintf("h%d,eno1,10.0.100.%d,olaf,\n", i, 100+i)
+		files[fmt.Sprintf("hardware/h%d.nix", i)] = "{ }"
+	}
+	files["plans/hosts.csv"] = hosts + rows
+	_, problems, err := Load(folder(t, files))
+	require.NoError(t, err)
+	require.Equal(t, []string{"file-orphan hardware/h70x.nix:0"}, brief(problems))
+	require.Equal(t, `did you mean "h70.nix"?`, problems[0].Hint)
+}
+
 func lockOf(ref string) string {
 	return `{"nixpkgs": {"ref": "` + ref + `", "rev": "50ab793786d9de88ee30ec4e4c24fb4236fc2674",
   "url": "https://github.com/NixOS/nixpkgs/archive/50ab793786d9de88ee30ec4e4c24fb4236fc2674.tar.gz",
