@@ -136,6 +136,19 @@ func TestAnOrphanAmongManyFiles(t *testing.T) {
 	require.Equal(t, `did you mean "h70.nix"?`, problems[0].Hint)
 }
 
+// k3s reads its configuration by YAML 1.1.
+func TestTruthValuesOfK3s(t *testing.T) {
+	p, problems, err := Load(folder(t, map[string]string{
+		"k3s/server.yaml": "disable-network-policy: yes\ndisable-helm-controller: Off\nflannel-backend: none\nrootless: \"no\"\nkubelet-arg: [on, a=on, 'y']\n",
+	}))
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	require.Equal(t, K3sConfig{
+		"disable-network-policy": true, "disable-helm-controller": false, "flannel-backend": "none", "rootless": "no",
+		"kubelet-arg": []any{true, "a=on", "y"},
+	}, p.ServerConfig)
+}
+
 func lockOf(ref string) string {
 	return `{"nixpkgs": {"ref": "` + ref + `", "rev": "50ab793786d9de88ee30ec4e4c24fb4236fc2674",
   "url": "https://github.com/NixOS/nixpkgs/archive/50ab793786d9de88ee30ec4e4c24fb4236fc2674.tar.gz",
