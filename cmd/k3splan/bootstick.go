@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/signal"
@@ -352,11 +353,11 @@ func (a *app) buildImage(ctx context.Context, image colmena.Image) (file string,
 	if err != nil {
 		return "", nil, fmt.Errorf("build the image of %s: %w", image.Host, err)
 	}
-	found, err := filepath.Glob(filepath.Join(link, "iso", "*.iso"))
+	found, err := fs.Glob(os.DirFS(link), "iso/*.iso") // the path of link is no pattern
 	if err != nil || len(found) != 1 {
 		return "", nil, errors.Join(fmt.Errorf("build the image of %s: there is no image in the result", image.Host), err)
 	}
-	return found[0], discard, nil
+	return filepath.Join(link, found[0]), discard, nil
 }
 
 func copyImage(from, to string) (err error) {
