@@ -131,6 +131,7 @@ func (a *app) listSticks(ctx context.Context, asJSON bool) error {
 	if asJSON {
 		return printJSON(a.stdout, disks)
 	}
+	var text strings.Builder
 	free := 0
 	for _, refused := range []bool{false, true} {
 		for _, disk := range disks {
@@ -140,8 +141,11 @@ func (a *app) listSticks(ctx context.Context, asJSON bool) error {
 			if !refused {
 				free++
 			}
-			a.printDisk(disk)
+			a.describeDisk(&text, disk)
 		}
+	}
+	if _, err := a.stdout.WriteString(text.String()); err != nil {
+		return err
 	}
 	if free == 0 {
 		a.say("no removable USB device is free; put in a stick")
@@ -149,7 +153,7 @@ func (a *app) listSticks(ctx context.Context, asJSON bool) error {
 	return nil
 }
 
-func (a *app) printDisk(disk bootstick.Disk) {
+func (a *app) describeDisk(out io.Writer, disk bootstick.Disk) {
 	words := []string{disk.Path, bootstick.FormatSize(disk.Size)}
 	for _, word := range []string{disk.Bus, disk.Model} {
 		if word != "" {
@@ -159,12 +163,12 @@ func (a *app) printDisk(disk bootstick.Disk) {
 	if disk.Serial != "" {
 		words = append(words, "serial "+disk.Serial)
 	}
-	fmt.Fprintln(a.stdout, strings.Join(words, "  "))
+	fmt.Fprintln(out, strings.Join(words, "  "))
 	for _, line := range disk.ContentLines() {
-		fmt.Fprintln(a.stdout, "  "+line)
+		fmt.Fprintln(out, "  "+line)
 	}
 	for _, refusal := range disk.Refusals {
-		fmt.Fprintf(a.stdout, "  %s %s\n", a.paint(a.stdout, yellow, "refused:"), refusal.Message)
+		fmt.Fprintf(out, "  %s %s\n", a.paint(a.stdout, yellow, "refused:"), refusal.Message)
 	}
 }
 
