@@ -62,6 +62,10 @@ type audit struct {
 // Run looks everywhere. The error is one of the machine; secrets are in neither.
 func Run(ctx context.Context, in Input) (*Report, error) {
 	a := &audit{Input: in}
+	var err error
+	if a.Dir, err = filepath.EvalSymlinks(in.Dir); err != nil { // a walk does not begin at a link
+		return nil, err
+	}
 	names, err := in.Vault.List()
 	if err != nil {
 		return nil, err
@@ -109,6 +113,9 @@ func (a *audit) known() {
 // modes looks who else can get at the secrets' files.
 func (a *audit) modes(context.Context) error {
 	root := filepath.Join(a.Dir, secrets.Dir)
+	if real, err := filepath.EvalSymlinks(root); err == nil {
+		root = real
+	}
 	looked := 0
 	check := func(file, shown string, public bool) error {
 		info, err := os.Stat(file)
@@ -140,9 +147,9 @@ func (a *audit) modes(context.Context) error {
 		} else if err != nil {
 			return err
 		}
-		relative, _ := filepath.Rel(a.Dir, file)
-		public := isPublic(relative) || entry.IsDir() && !plain
-		return check(file, filepath.ToSlash(relative), public)
+		relative, _ := filepath.Rel(root, file)
+		shown := path.Join(secrets.Dir, filepath.ToSlash(relative))
+		return check(file, shown, isPublic(shown) || entry.IsDir() && !plain)
 	})
 	if err != nil {
 		return fmt.Errorf("look at the modes: %w", err)
@@ -237,7 +244,7 @@ func (a *audit) git(ctx context.Context) error {
 	}
 	seen := map[string]bool{}
 	for file := range strings.SplitSeq(strings.TrimSuffix(tracked, "\x00"), "\x00") {
-		if file != "" && !isPublic(file) {
+		if file != "" && file != secrets.Dir && !isPublic(file) { // secrets/ itself may be a link
 			seen[file] = true
 			a.find(file, codeTracked, "is tracked by git", "git rm --cached "+file+", then rotate the secret if the repository is anywhere else")
 		}
@@ -342,6 +349,10 @@ func (a *audit) searchObjects(in *bufio.Reader, paths map[string]string, prefix 
 // gitIgnored looks whether the next `git add` would take plain secrets.
 func (a *audit) gitIgnored(ctx context.Context) error {
 	for _, file := range []string{path.Join(secrets.Dir, "init-token"), path.Join(secrets.Dir, "hosts", "x"), "generated/hive.nix", ".k3splan/x"} {
+		top, _, _ := strings.Cut(file, "/")
+		if info, err := os.Lstat(filepath.Join(a.Dir, top)); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			continue // git takes the link, and nothing behind it
+		}
 		_, err := a.gitOutput(ctx, "check-ignore", "--quiet", "--no-index", file)
 		var failed *colmena.ExitError
 		switch {

@@ -218,6 +218,23 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// A project that is reached by a link, and secrets behind one, as on an encrypted disk.
+func TestLinks(t *testing.T) {
+	dir, token := newProject(t)
+	write(t, dir, "nixConfigs/olaf.nix", `{ x = "`+token+`"; }`)
+	require.NoError(t, os.Chmod(filepath.Join(dir, "secrets", "passwd"), 0o644))
+	want := []string{"secret-in-file nixConfigs/olaf.nix", "secret-readable secrets/passwd"}
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(dir, link))
+	require.Equal(t, want, found(run(t, link)))
+
+	elsewhere := filepath.Join(t.TempDir(), "disk")
+	require.NoError(t, os.Rename(filepath.Join(dir, "secrets"), elsewhere))
+	require.NoError(t, os.Symlink(elsewhere, filepath.Join(dir, "secrets")))
+	git(t, dir, "add", "secrets")
+	require.Equal(t, want, found(run(t, dir)))
+}
+
 // A project below the top of its repository, as among other files of a team.
 func TestAProjectWithinARepository(t *testing.T) {
 	secretstest.Home(t)
