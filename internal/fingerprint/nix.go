@@ -195,8 +195,8 @@ func (l *lexer) quoted() {
 		switch {
 		case l.text[l.at] == '\\':
 			l.at = min(l.at+2, len(l.text))
-		case l.has("$${"):
-			l.at += 3
+		case l.has("$$"): // $${ is text, $$${ is text and an interpolation
+			l.at += 2
 		case l.has("${"):
 			keep()
 			l.interpolation()
@@ -221,8 +221,8 @@ func (l *lexer) indented() {
 		case l.has("''"):
 			l.at += 2
 			return
-		case l.has("$${"):
-			l.at += 3
+		case l.has("$$"): // $${ is text, $$${ is text and an interpolation
+			l.at += 2
 		case l.has("${"):
 			l.interpolation()
 		default:

@@ -18,6 +18,7 @@ func TestRefer(t *testing.T) {
 		"in strings":           {`{ a = "x ${./a.sh} y"; b = ''${./b.sh}''; }`, references{paths: []string{"./a.sh", "./b.sh"}}},
 		"nested":               {`{ a = "x ${"y ${./a.sh}" + { b = "}"; }.b} ./no"; c = ./c; }`, references{paths: []string{"./a.sh", "./c"}}},
 		"escapes":              {`{ a = "\${./no} $${./no} \" ./no"; }`, references{}},
+		"dollar signs":         {`{ a = "$$${./a.sh} $$$${./no}"; b = ''$$${./b.sh} $$$$${./c.sh}''; }`, references{paths: []string{"./a.sh", "./b.sh", "./c.sh"}}},
 		"folder":               {`import ./.`, references{paths: []string{"./."}}},
 		"sum":                  {`{ imports = [ (./. + "/${x}.nix") ]; }`, references{paths: []string{"./."}}},
 		"interpolated":         {`{ imports = [ ./${x}.nix ./a/${y} ]; }`, references{computed: true}},
