@@ -141,12 +141,7 @@ func (a *audit) modes(context.Context) error {
 		return nil
 	}
 	plain := a.Vault.Where().Kind == plan.SecretFiles
-	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) && file == root {
-			return nil
-		} else if err != nil {
-			return err
-		}
+	err := walk(root, func(file string, entry fs.DirEntry) error {
 		relative, _ := filepath.Rel(root, file)
 		shown := path.Join(secrets.Dir, filepath.ToSlash(relative))
 		return check(file, shown, isPublic(shown) || entry.IsDir() && !plain)
@@ -165,6 +160,20 @@ func (a *audit) modes(context.Context) error {
 	return nil
 }
 
+// walk visits all that is below root, and passes over what vanishes meanwhile: an editor, another
+// k3splan or Nix's garbage collector may be at work.
+func walk(root string, visit func(file string, entry fs.DirEntry) error) error {
+	return filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err == nil {
+			err = visit(file, entry)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+}
+
 // isPublic tells whether a file in the folder of the secrets may be seen by everyone.
 func isPublic(file string) bool {
 	switch base := strings.ToLower(path.Base(file)); {
@@ -179,10 +188,7 @@ func isPublic(file string) bool {
 // project looks for the secrets in all other files of the project: rendered ones, logs, snippets.
 func (a *audit) project(context.Context) error {
 	looked := 0
-	err := filepath.WalkDir(a.Dir, func(file string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
+	err := walk(a.Dir, func(file string, entry fs.DirEntry) error {
 		relative, _ := filepath.Rel(a.Dir, file)
 		relative = filepath.ToSlash(relative)
 		switch {
@@ -421,12 +427,7 @@ func (a *audit) closure(ctx context.Context, roots []string) ([]string, error) {
 
 func (a *audit) searchStorePath(root string) error {
 	found := map[string]bool{}
-	return filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) && file == root {
-			return nil // collected meanwhile
-		} else if err != nil {
-			return err
-		}
+	return walk(root, func(file string, entry fs.DirEntry) error {
 		if !entry.Type().IsRegular() {
 			return nil
 		}
