@@ -21,6 +21,7 @@ import (
 	"k3splan/internal/colmena"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
+	"k3splan/internal/shell"
 )
 
 // Input is what is looked at.
@@ -126,7 +127,7 @@ func (a *audit) modes(context.Context) error {
 		}
 		looked++
 		if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() && !(public && owner.Uid == 0) {
-			a.find(shown, codeOwner, fmt.Sprintf("belongs to another user (number %d)", owner.Uid), fmt.Sprintf("chown %d %s", os.Geteuid(), shown))
+			a.find(shown, codeOwner, fmt.Sprintf("belongs to another user (number %d)", owner.Uid), fmt.Sprintf("chown %d %s", os.Geteuid(), shell.Word(shown)))
 		}
 		wrong, right := fs.FileMode(0o077), "0600"
 		if public {
@@ -136,7 +137,7 @@ func (a *audit) modes(context.Context) error {
 			right = "0700"
 		}
 		if mode := info.Mode().Perm(); mode&wrong != 0 {
-			a.find(shown, codeReadable, fmt.Sprintf("has mode %04o: others can get at it", mode), "chmod "+right+" "+shown)
+			a.find(shown, codeReadable, fmt.Sprintf("has mode %04o: others can get at it", mode), "chmod "+right+" "+shell.Word(shown))
 		}
 		return nil
 	}
@@ -252,7 +253,7 @@ func (a *audit) git(ctx context.Context) error {
 	for file := range strings.SplitSeq(strings.TrimSuffix(tracked, "\x00"), "\x00") {
 		if file != "" && file != secrets.Dir && !isPublic(file) { // secrets/ itself may be a link
 			seen[file] = true
-			a.find(file, codeTracked, "is tracked by git", "git rm --cached "+file+", then rotate the secret if the repository is anywhere else")
+			a.find(file, codeTracked, "is tracked by git", "git rm --cached "+shell.Word(file)+", then rotate the secret if the repository is anywhere else")
 		}
 	}
 	if err := a.gitHistory(ctx, prefix, seen); err != nil {

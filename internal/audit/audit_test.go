@@ -218,6 +218,22 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// The commands that mend are for a shell.
+func TestHintsOfOddNames(t *testing.T) {
+	dir, _ := newProject(t)
+	write(t, dir, "secrets/it's.key", "twelve letters")
+	git(t, dir, "add", "--force", "secrets/it's.key")
+	require.NoError(t, os.Remove(filepath.Join(dir, "secrets", "it's.key")))
+	write(t, dir, "secrets/a b.pub", "")
+	require.NoError(t, os.Chmod(filepath.Join(dir, "secrets", "a b.pub"), 0o666))
+	hints := map[string]string{}
+	for _, p := range run(t, dir).Findings {
+		hints[p.Code] = p.Hint
+	}
+	require.Equal(t, "chmod 0600 'secrets/a b.pub'", hints["secret-readable"])
+	require.Contains(t, hints["secret-in-git"], `git rm --cached 'secrets/it'\''s.key'`)
+}
+
 // A project that is reached by a link, and secrets behind one, as on an encrypted disk.
 func TestLinks(t *testing.T) {
 	dir, token := newProject(t)
