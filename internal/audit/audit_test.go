@@ -119,6 +119,10 @@ func TestFindings(t *testing.T) {
 		"rendered": {func(t *testing.T, dir, token string) {
 			write(t, dir, "generated/hosts/olaf.nix", "x = \""+token+"\";")
 		}, []string{"secret-in-file generated/hosts/olaf.nix"}},
+		"a secret of the user's own naming": {func(t *testing.T, dir, _ string) {
+			write(t, dir, "secrets/Kennwörter (alt)", "drei Chinesen")
+			write(t, dir, "manifests/x.yaml", "motd: drei Chinesen")
+		}, []string{"secret-in-file manifests/x.yaml"}},
 		"log": {func(t *testing.T, dir, _ string) {
 			write(t, dir, ".k3splan/logs/x", "passwd: "+hash)
 		}, []string{"secret-in-file .k3splan/logs/x"}},
