@@ -52,6 +52,7 @@ const (
 	codeNotIgnored = "secret-not-ignored"
 	codeInFile     = "secret-in-file"
 	codeInStore    = "secret-in-store"
+	codeUnread     = "secret-unread"
 )
 
 type audit struct {
@@ -71,13 +72,11 @@ func Run(ctx context.Context, in Input) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	var locked []string
-	if a.search, locked, err = newSearch(in.Vault, names); err != nil {
-		return nil, err
-	}
-	a.note("%d of %d secrets can be read here and were looked for", len(names)-len(locked), len(names))
-	for _, name := range locked {
-		a.find(in.Vault.At(name), "secret-locked", "cannot be decrypted here, so it was not looked for elsewhere", "run the audit where the key is")
+	var unread map[string]error
+	a.search, unread = newSearch(in.Vault, names)
+	a.note("%d of %d secrets can be read here and were looked for", len(names)-len(unread), len(names))
+	for name, err := range unread {
+		a.unread(in.Vault.At(name), err)
 	}
 	a.known()
 	for _, step := range []func(context.Context) error{a.modes, a.project, a.git, a.store} {
@@ -91,6 +90,19 @@ func Run(ctx context.Context, in Input) (*Report, error) {
 
 func (a *audit) find(file, code, message, hint string) {
 	a.Findings = append(a.Findings, plan.Problem{File: file, Severity: plan.Error, Code: code, Message: message, Hint: hint})
+}
+
+// unread reports a secret that could not be looked for elsewhere.
+func (a *audit) unread(place string, err error) {
+	var locked *secrets.LockedError
+	if errors.As(err, &locked) {
+		a.find(place, "secret-locked", "cannot be decrypted here, so it was not looked for elsewhere", "run the audit where the key is")
+		return
+	}
+	if reason := errors.Unwrap(err); reason != nil {
+		err = reason // the place is told
+	}
+	a.find(place, codeUnread, err.Error()+", so it was not looked for elsewhere", "mend it, or keep it elsewhere if it is none of k3splan's secrets")
 }
 
 func (a *audit) note(format string, args ...any) {

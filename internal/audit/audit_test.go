@@ -123,6 +123,11 @@ func TestFindings(t *testing.T) {
 			write(t, dir, "secrets/Kennwörter (alt)", "drei Chinesen")
 			write(t, dir, "manifests/x.yaml", "motd: drei Chinesen")
 		}, []string{"secret-in-file manifests/x.yaml"}},
+		"what is no secret of k3splan's": {func(t *testing.T, dir, token string) {
+			write(t, dir, "secrets/backup.tar", strings.Repeat("x", 100<<10))
+			require.NoError(t, os.Symlink("nowhere", filepath.Join(dir, "secrets", "gone")))
+			write(t, dir, "notes", token)
+		}, []string{"secret-in-file notes", "secret-unread secrets/backup.tar", "secret-unread secrets/gone"}},
 		"log": {func(t *testing.T, dir, _ string) {
 			write(t, dir, ".k3splan/logs/x", "passwd: "+hash)
 		}, []string{"secret-in-file .k3splan/logs/x"}},
