@@ -154,7 +154,7 @@ func (a *audit) modes(context.Context) error {
 		return nil
 	}
 	plain := a.Vault.Where().Kind == plan.SecretFiles
-	err := walk(root, func(file string, entry fs.DirEntry) error {
+	err := a.walk(root, func(file string, entry fs.DirEntry) error {
 		relative, _ := filepath.Rel(root, file)
 		shown := path.Join(secrets.Dir, filepath.ToSlash(relative))
 		return check(file, shown, isPublic(shown) || entry.IsDir() && !plain)
@@ -173,14 +173,18 @@ func (a *audit) modes(context.Context) error {
 	return nil
 }
 
-// walk visits all that is below root, and passes over what vanishes meanwhile: an editor, another
-// k3splan or Nix's garbage collector may be at work.
-func walk(root string, visit func(file string, entry fs.DirEntry) error) error {
+// walk visits all that is below root. It passes over what vanishes meanwhile (an editor, another
+// k3splan or Nix's garbage collector may be at work), and notes what is another user's (sudo k3splan).
+func (a *audit) walk(root string, visit func(file string, entry fs.DirEntry) error) error {
 	return filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
 		if err == nil {
 			err = visit(file, entry)
 		}
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case errors.Is(err, fs.ErrPermission):
+			a.note("not looked at: %v", err)
 			return nil
 		}
 		return err
@@ -201,7 +205,7 @@ func isPublic(file string) bool {
 // project looks for the secrets in all other files of the project: rendered ones, logs, snippets.
 func (a *audit) project(context.Context) error {
 	looked := 0
-	err := walk(a.Dir, func(file string, entry fs.DirEntry) error {
+	err := a.walk(a.Dir, func(file string, entry fs.DirEntry) error {
 		relative, _ := filepath.Rel(a.Dir, file)
 		relative = filepath.ToSlash(relative)
 		switch {
@@ -440,7 +444,7 @@ func (a *audit) closure(ctx context.Context, roots []string) ([]string, error) {
 
 func (a *audit) searchStorePath(root string) error {
 	found := map[string]bool{}
-	return walk(root, func(file string, entry fs.DirEntry) error {
+	return a.walk(root, func(file string, entry fs.DirEntry) error {
 		if !entry.Type().IsRegular() {
 			return nil
 		}

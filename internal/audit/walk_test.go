@@ -10,13 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What is listed may be gone when its turn comes.
-func TestWalkWhileFilesVanish(t *testing.T) {
+// What is listed may be gone when its turn comes, or be closed to this user.
+func TestWalk(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a", "b/c", "d/e", "f"} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 	}
+	a := &audit{}
 	var seen []string
 	look := func(file string, entry fs.DirEntry) error {
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, "b")))
@@ -30,9 +31,17 @@ func TestWalkWhileFilesVanish(t *testing.T) {
 		}
 		return err
 	}
-	require.NoError(t, walk(dir, look))
+	require.NoError(t, a.walk(dir, look))
 	require.Equal(t, []string{"a", "f"}, seen)
-	require.NoError(t, walk(filepath.Join(dir, "none"), look))
+	require.NoError(t, a.walk(filepath.Join(dir, "none"), look))
+	require.Empty(t, a.Notes)
+	require.NoError(t, a.walk(dir, func(file string, entry fs.DirEntry) error {
+		if entry.Name() == "a" {
+			return &fs.PathError{Op: "open", Path: "a", Err: fs.ErrPermission}
+		}
+		return nil
+	}))
+	require.Equal(t, []string{"not looked at: open a: permission denied"}, a.Notes)
 	other := errors.New("another error")
-	require.ErrorIs(t, walk(dir, func(string, fs.DirEntry) error { return other }), other)
+	require.ErrorIs(t, a.walk(dir, func(string, fs.DirEntry) error { return other }), other)
 }
