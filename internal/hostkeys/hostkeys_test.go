@@ -77,6 +77,19 @@ func TestSetKeepsEverythingElse(t *testing.T) {
 	require.True(t, keys.Known("karl"))
 }
 
+// A link stays; the file that it leads to changes.
+func TestSetThroughALink(t *testing.T) {
+	key := newKey(t)
+	dir, other := t.TempDir(), t.TempDir()
+	require.NoError(t, Set(other, "olaf", Key{key, false}))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "plans"), 0o700))
+	require.NoError(t, os.Symlink(filepath.Join(other, File), filepath.Join(dir, File)))
+	require.NoError(t, Set(dir, "ulf", Key{key, false}))
+	keys, problems := Read(os.DirFS(other), []string{"olaf", "ulf"}, false)
+	require.Empty(t, problems)
+	require.True(t, keys.Known("olaf") && keys.Known("ulf"))
+}
+
 func TestRead(t *testing.T) {
 	good := Line(newKey(t))
 	for name, test := range map[string]struct {
