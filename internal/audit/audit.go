@@ -437,7 +437,7 @@ func (a *audit) closure(ctx context.Context, roots []string) ([]string, error) {
 	case err != nil:
 		return nil, err
 	}
-	paths := strings.Fields(out)
+	paths := strings.FieldsFunc(out, func(char rune) bool { return char == '\n' })
 	slices.Sort(paths)
 	return slices.Compact(paths), nil
 }

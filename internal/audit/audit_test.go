@@ -290,7 +290,7 @@ func TestTheStore(t *testing.T) {
 	write(t, system, "etc/x", "nothing")
 	write(t, other, "sub/token", "x"+token)
 	write(t, unrelated, "x", token)
-	require.NoError(t, os.WriteFile(filepath.Join(bin, "nix-store"), []byte("#!/bin/sh\necho \"$@\" >> "+store+"/args\nprintf '%s\\n%s\\n' "+system+" "+other+"\n"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "nix-store"), []byte("#!/bin/sh\necho \"$@\" >> '"+store+"/args'\nprintf '%s\\n%s\\n' '"+system+"' '"+other+"'\n"), 0o755))
 	report := run(t, dir)
 	require.Equal(t, []string{"secret-in-store " + filepath.Join(other, "sub/token")}, found(report))
 	args, err := os.ReadFile(filepath.Join(store, "args"))
