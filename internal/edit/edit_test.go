@@ -884,6 +884,7 @@ func TestWriteTakesBack(t *testing.T) {
 	require.Equal(t, before, read())
 	require.NoError(t, os.Chmod(filepath.Join(dir, plan.K3sFile), 0o640))
 	require.NoError(t, os.Rename(filepath.Join(dir, plan.HostsFile), filepath.Join(dir, "sheet")))
+	require.NoError(t, os.Chmod(filepath.Join(dir, "sheet"), 0o640))
 	require.NoError(t, os.Symlink("../sheet", filepath.Join(dir, plan.HostsFile)))
 	require.NoError(t, e.Write(dir))
 	info, err := os.Lstat(filepath.Join(dir, "sheet"))

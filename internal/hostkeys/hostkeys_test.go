@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 
@@ -21,6 +22,13 @@ func newKey(t testing.TB) ssh.PublicKey {
 	key, err := ssh.NewPublicKey(public)
 	require.NoError(t, err)
 	return key
+}
+
+// umask is this process's.
+func umask() os.FileMode {
+	mask := syscall.Umask(0o077)
+	syscall.Umask(mask)
+	return os.FileMode(mask)
 }
 
 func rsaKey(t testing.TB, bits int) ssh.PublicKey {
@@ -47,7 +55,7 @@ func TestReadWhatSetWrote(t *testing.T) {
 
 	info, err := os.Stat(filepath.Join(dir, File))
 	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o644), info.Mode().Perm(), "it is public")
+	require.Equal(t, os.FileMode(0o644)&^umask(), info.Mode().Perm(), "it is public")
 }
 
 func TestSetKeepsEverythingElse(t *testing.T) {

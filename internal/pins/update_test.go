@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -149,7 +150,9 @@ func TestUpdate(t *testing.T) {
 `, string(data))
 	info, err := os.Stat(filepath.Join(dir, "plans", "lock.json"))
 	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o644), info.Mode().Perm())
+	mask := syscall.Umask(0o077)
+	syscall.Umask(mask)
+	require.Equal(t, os.FileMode(0o644&^mask), info.Mode().Perm())
 
 	// the branch does not move: nothing is fetched, nothing is written
 	old := time.Now().Add(-time.Hour).Truncate(time.Second)
