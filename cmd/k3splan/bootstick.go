@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/signal"
@@ -130,6 +131,7 @@ func (a *app) listSticks(ctx context.Context, asJSON bool) error {
 	if asJSON {
 		return printJSON(a.stdout, disks)
 	}
+	var text strings.Builder
 	free := 0
 	for _, refused := range []bool{false, true} {
 		for _, disk := range disks {
@@ -139,8 +141,11 @@ func (a *app) listSticks(ctx context.Context, asJSON bool) error {
 			if !refused {
 				free++
 			}
-			a.printDisk(disk)
+			a.describeDisk(&text, disk)
 		}
+	}
+	if _, err := a.stdout.WriteString(text.String()); err != nil {
+		return err
 	}
 	if free == 0 {
 		a.say("no removable USB device is free; put in a stick")
@@ -148,7 +153,7 @@ func (a *app) listSticks(ctx context.Context, asJSON bool) error {
 	return nil
 }
 
-func (a *app) printDisk(disk bootstick.Disk) {
+func (a *app) describeDisk(out io.Writer, disk bootstick.Disk) {
 	words := []string{disk.Path, bootstick.FormatSize(disk.Size)}
 	for _, word := range []string{disk.Bus, disk.Model} {
 		if word != "" {
@@ -158,12 +163,12 @@ func (a *app) printDisk(disk bootstick.Disk) {
 	if disk.Serial != "" {
 		words = append(words, "serial "+disk.Serial)
 	}
-	fmt.Fprintln(a.stdout, strings.Join(words, "  "))
+	fmt.Fprintln(out, strings.Join(words, "  "))
 	for _, line := range disk.ContentLines() {
-		fmt.Fprintln(a.stdout, "  "+line)
+		fmt.Fprintln(out, "  "+line)
 	}
 	for _, refusal := range disk.Refusals {
-		fmt.Fprintf(a.stdout, "  %s %s\n", a.paint(a.stdout, yellow, "refused:"), refusal.Message)
+		fmt.Fprintf(out, "  %s %s\n", a.paint(a.stdout, yellow, "refused:"), refusal.Message)
 	}
 }
 
@@ -352,11 +357,11 @@ func (a *app) buildImage(ctx context.Context, image colmena.Image) (file string,
 	if err != nil {
 		return "", nil, fmt.Errorf("build the image of %s: %w", image.Host, err)
 	}
-	found, err := filepath.Glob(filepath.Join(link, "iso", "*.iso"))
+	found, err := fs.Glob(os.DirFS(link), "iso/*.iso") // the path of link is no pattern
 	if err != nil || len(found) != 1 {
 		return "", nil, errors.Join(fmt.Errorf("build the image of %s: there is no image in the result", image.Host), err)
 	}
-	return found[0], discard, nil
+	return filepath.Join(link, found[0]), discard, nil
 }
 
 func copyImage(from, to string) (err error) {

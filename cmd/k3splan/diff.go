@@ -51,8 +51,7 @@ tables are compared: what your snippets, manifests, options of k3s and pins chan
 				_, err := fmt.Fprint(a.stdout, changes.Markdown())
 				return err
 			}
-			a.printChanges(changes)
-			return nil
+			return a.printChanges(changes)
 		},
 	}
 	addFormat(command, &format, "text", "markdown")
@@ -136,7 +135,8 @@ func otherTables(ctx context.Context, dir, name string, maybeFolder bool) (fsys 
 }
 
 // printChanges prints a line for each change, and what is to be done besides below it.
-func (a *app) printChanges(changes diff.Changes) {
+func (a *app) printChanges(changes diff.Changes) error {
+	var text strings.Builder
 	colours := map[diff.Risk]colour{diff.Refuse: red, diff.Ask: yellow, diff.Restart: cyan}
 	for i, change := range changes {
 		label := fmt.Sprintf("%-7s", change.Risk)
@@ -147,7 +147,10 @@ func (a *app) printChanges(changes diff.Changes) {
 		if i+1 < len(changes) && changes[i+1].Hint == hint {
 			hint = "" // once, below the last that it is about
 		}
-		fmt.Fprintf(a.stdout, "%s  %s\n%s", label, change.Sentence, a.hints(a.stdout, "         ", hint))
+		fmt.Fprintf(&text, "%s  %s\n%s", label, change.Sentence, a.hints(a.stdout, "         ", hint))
+	}
+	if _, err := a.stdout.WriteString(text.String()); err != nil {
+		return err
 	}
 	switch len(changes) {
 	case 0:
@@ -155,4 +158,5 @@ func (a *app) printChanges(changes diff.Changes) {
 	default:
 		a.say("%s of %s", count(len(changes), "change"), count(len(changes.Hosts()), "host"))
 	}
+	return nil
 }

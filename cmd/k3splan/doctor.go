@@ -136,7 +136,9 @@ const longMessage = 70
 func (a *app) printChecks(checks []checkup) error {
 	var table bytes.Buffer
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	for _, c := range checks {
+	for i, c := range checks {
+		c.Name, c.Message = inOneLine(c.Name), inOneLine(c.Message)
+		checks[i] = c
 		purpose := ""
 		if len(c.NeededFor) > 0 {
 			purpose = "for " + strings.Join(c.NeededFor, ", ")
@@ -166,6 +168,9 @@ func (a *app) printChecks(checks []checkup) error {
 	}
 	return nil
 }
+
+// inOneLine: a row is a line, and the name of a file may hold a line break.
+func inOneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 var versionNumber = regexp.MustCompile(`[0-9]+(?:\.[0-9]+)+[A-Za-z0-9.+_-]*`)
 

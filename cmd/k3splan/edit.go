@@ -65,7 +65,9 @@ func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *
 	}
 	result := toldOf(tables, now)
 	if !e.asJSON {
-		e.show(result)
+		if err := e.show(result); err != nil {
+			return err
+		}
 	}
 	e.app.printProblems(e.app.stderr, fresh)
 	if !e.asJSON {
@@ -134,8 +136,9 @@ func (e *editing) refused(err error, already plan.Problems) error {
 }
 
 // show prints the change.
-func (e *editing) show(result edited) {
+func (e *editing) show(result edited) error {
 	a := e.app
+	var shown strings.Builder
 	for _, file := range edit.Names() {
 		for line := range strings.Lines(result.Tables[file]) {
 			text := strings.TrimSuffix(line, "\n")
@@ -145,16 +148,19 @@ func (e *editing) show(result edited) {
 			case strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "--- "):
 				text = a.paint(a.stdout, red, text)
 			}
-			fmt.Fprintln(a.stdout, text)
+			shown.WriteString(text + "\n")
 		}
 	}
 	for _, move := range result.Moved {
-		fmt.Fprintf(a.stdout, "rename %s to %s\n", move.From, move.To)
+		fmt.Fprintf(&shown, "rename %s to %s\n", move.From, move.To)
 	}
 	if len(result.Changes) > 0 {
-		fmt.Fprintln(a.stdout)
-		a.printChanges(result.Changes)
+		shown.WriteString("\n")
 	}
+	if _, err := a.stdout.WriteString(shown.String()); err != nil || len(result.Changes) == 0 {
+		return err
+	}
+	return a.printChanges(result.Changes)
 }
 
 func (e *editing) confirm() error {

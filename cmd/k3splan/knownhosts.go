@@ -58,23 +58,25 @@ func (a *app) listKnownHosts(asJSON bool) error {
 	if asJSON {
 		return printJSON(a.stdout, rows)
 	}
+	var text strings.Builder
 	for _, host := range m.plan.Hosts {
 		switch keys := m.keys.Of(host.Name); {
 		case host.Target.Local:
-			fmt.Fprintf(a.stdout, "%-*s  this machine\n", width, host.Name)
+			fmt.Fprintf(&text, "%-*s  this machine\n", width, host.Name)
 		case len(keys) == 0:
-			fmt.Fprintf(a.stdout, "%-*s  unknown\n", width, host.Name)
+			fmt.Fprintf(&text, "%-*s  unknown\n", width, host.Name)
 		default:
 			for _, key := range keys {
 				origin := "adopted"
 				if key.Made {
 					origin = "made by k3splan"
 				}
-				fmt.Fprintf(a.stdout, "%-*s  %s  %s  %s\n", width, host.Name, key.Fingerprint(), key.Type(), origin)
+				fmt.Fprintf(&text, "%-*s  %s  %s  %s\n", width, host.Name, key.Fingerprint(), key.Type(), origin)
 			}
 		}
 	}
-	return nil
+	_, err = a.stdout.WriteString(text.String())
+	return err
 }
 
 func (a *app) knownHostsMakeCommand() *cobra.Command {

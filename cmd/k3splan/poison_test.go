@@ -233,6 +233,7 @@ func TestNoCommandLeaksASecret(t *testing.T) {
 		done("", "secrets", "audit", "--json")
 		done(poisonPassword+"\n", "passwd", "--stdin")
 		done(poisonPassword+"\n", "passwd", "--stdin", "--all")
+		t.Setenv("VISUAL", "") // the developer's own
 		t.Setenv("EDITOR", "true")
 		done("", "secrets", "edit", "passwd")
 
@@ -332,6 +333,7 @@ func TestACrashedDeployIsTidiedUp(t *testing.T) {
 func TestACrashedEditIsTidiedUp(t *testing.T) {
 	r := newRack(t, plan.SecretAge)
 	require.NoError(t, os.WriteFile(filepath.Join(r.home, "bin", "editor"), []byte("#!/bin/sh\ncp \"$1\" \"$1.swp\"\necho $PPID > \"$WITNESS/pid\"\nsleep 1000\n"), 0o755))
+	t.Setenv("VISUAL", "")
 	t.Setenv("EDITOR", "exec "+filepath.Join(r.home, "bin", "editor"))
 	command := exec.Command("k3splan", "-p", r.dir, "secrets", "edit", "passwd")
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -310,7 +310,7 @@ func (a *app) edit(name string, content []byte) (changed []byte, err error) {
 	}
 	editor := "vi"
 	for _, variable := range []string{"VISUAL", "EDITOR"} {
-		if value := os.Getenv(variable); value != "" {
+		if value := strings.TrimSpace(os.Getenv(variable)); value != "" {
 			editor = value
 			break
 		}

@@ -61,7 +61,9 @@ func (a *app) update(only plan.SourceKind) error {
 		return err
 	}
 	for _, move := range moves {
-		fmt.Fprintln(a.stdout, move)
+		if _, err := fmt.Fprintln(a.stdout, move); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -130,6 +130,7 @@ func TestWorkbookProblems(t *testing.T) {
 // A project that has moved into a workbook means the same as before, and what is shown of it is
 // placed by its cell.
 func TestWorkbookShownAndCompared(t *testing.T) {
+	t.Setenv("COLUMNS", "") // of the developer's terminal
 	project := exampleProject(t)
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("SKIP: git is not on PATH (Debian: git)")

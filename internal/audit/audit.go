@@ -21,6 +21,7 @@ import (
 	"k3splan/internal/colmena"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
+	"k3splan/internal/shell"
 )
 
 // Input is what is looked at.
@@ -51,6 +52,7 @@ const (
 	codeNotIgnored = "secret-not-ignored"
 	codeInFile     = "secret-in-file"
 	codeInStore    = "secret-in-store"
+	codeUnread     = "secret-unread"
 )
 
 type audit struct {
@@ -62,17 +64,19 @@ type audit struct {
 // Run looks everywhere. The error is one of the machine; secrets are in neither.
 func Run(ctx context.Context, in Input) (*Report, error) {
 	a := &audit{Input: in}
+	var err error
+	if a.Dir, err = filepath.EvalSymlinks(in.Dir); err != nil { // a walk does not begin at a link
+		return nil, err
+	}
 	names, err := in.Vault.List()
 	if err != nil {
 		return nil, err
 	}
-	var locked []string
-	if a.search, locked, err = newSearch(in.Vault, names); err != nil {
-		return nil, err
-	}
-	a.note("%d of %d secrets can be read here and were looked for", len(names)-len(locked), len(names))
-	for _, name := range locked {
-		a.find(in.Vault.At(name), "secret-locked", "cannot be decrypted here, so it was not looked for elsewhere", "run the audit where the key is")
+	var unread map[string]error
+	a.search, unread = newSearch(in.Vault, names)
+	a.note("%d of %d secrets can be read here and were looked for", len(names)-len(unread), len(names))
+	for name, err := range unread {
+		a.unread(in.Vault.At(name), err)
 	}
 	a.known()
 	for _, step := range []func(context.Context) error{a.modes, a.project, a.git, a.store} {
@@ -86,6 +90,19 @@ func Run(ctx context.Context, in Input) (*Report, error) {
 
 func (a *audit) find(file, code, message, hint string) {
 	a.Findings = append(a.Findings, plan.Problem{File: file, Severity: plan.Error, Code: code, Message: message, Hint: hint})
+}
+
+// unread reports a secret that could not be looked for elsewhere.
+func (a *audit) unread(place string, err error) {
+	var locked *secrets.LockedError
+	if errors.As(err, &locked) {
+		a.find(place, "secret-locked", "cannot be decrypted here, so it was not looked for elsewhere", "run the audit where the key is")
+		return
+	}
+	if reason := errors.Unwrap(err); reason != nil {
+		err = reason // the place is told
+	}
+	a.find(place, codeUnread, err.Error()+", so it was not looked for elsewhere", "mend it, or keep it elsewhere if it is none of k3splan's secrets")
 }
 
 func (a *audit) note(format string, args ...any) {
@@ -109,6 +126,9 @@ func (a *audit) known() {
 // modes looks who else can get at the secrets' files.
 func (a *audit) modes(context.Context) error {
 	root := filepath.Join(a.Dir, secrets.Dir)
+	if real, err := filepath.EvalSymlinks(root); err == nil {
+		root = real
+	}
 	looked := 0
 	check := func(file, shown string, public bool) error {
 		info, err := os.Stat(file)
@@ -119,7 +139,7 @@ func (a *audit) modes(context.Context) error {
 		}
 		looked++
 		if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() && !(public && owner.Uid == 0) {
-			a.find(shown, codeOwner, fmt.Sprintf("belongs to another user (number %d)", owner.Uid), fmt.Sprintf("chown %d %s", os.Geteuid(), shown))
+			a.find(shown, codeOwner, fmt.Sprintf("belongs to another user (number %d)", owner.Uid), fmt.Sprintf("chown %d %s", os.Geteuid(), shell.Word(shown)))
 		}
 		wrong, right := fs.FileMode(0o077), "0600"
 		if public {
@@ -129,20 +149,15 @@ func (a *audit) modes(context.Context) error {
 			right = "0700"
 		}
 		if mode := info.Mode().Perm(); mode&wrong != 0 {
-			a.find(shown, codeReadable, fmt.Sprintf("has mode %04o: others can get at it", mode), "chmod "+right+" "+shown)
+			a.find(shown, codeReadable, fmt.Sprintf("has mode %04o: others can get at it", mode), "chmod "+right+" "+shell.Word(shown))
 		}
 		return nil
 	}
 	plain := a.Vault.Where().Kind == plan.SecretFiles
-	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) && file == root {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		relative, _ := filepath.Rel(a.Dir, file)
-		public := isPublic(relative) || entry.IsDir() && !plain
-		return check(file, filepath.ToSlash(relative), public)
+	err := a.walk(root, func(file string, entry fs.DirEntry) error {
+		relative, _ := filepath.Rel(root, file)
+		shown := path.Join(secrets.Dir, filepath.ToSlash(relative))
+		return check(file, shown, isPublic(shown) || entry.IsDir() && !plain)
 	})
 	if err != nil {
 		return fmt.Errorf("look at the modes: %w", err)
@@ -156,6 +171,24 @@ func (a *audit) modes(context.Context) error {
 	}
 	a.note("%d modes and owners looked at", looked)
 	return nil
+}
+
+// walk visits all that is below root. It passes over what vanishes meanwhile (an editor, another
+// k3splan or Nix's garbage collector may be at work), and notes what is another user's (sudo k3splan).
+func (a *audit) walk(root string, visit func(file string, entry fs.DirEntry) error) error {
+	return filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err == nil {
+			err = visit(file, entry)
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case errors.Is(err, fs.ErrPermission):
+			a.note("not looked at: %v", err)
+			return nil
+		}
+		return err
+	})
 }
 
 // isPublic tells whether a file in the folder of the secrets may be seen by everyone.
@@ -172,10 +205,7 @@ func isPublic(file string) bool {
 // project looks for the secrets in all other files of the project: rendered ones, logs, snippets.
 func (a *audit) project(context.Context) error {
 	looked := 0
-	err := filepath.WalkDir(a.Dir, func(file string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
+	err := a.walk(a.Dir, func(file string, entry fs.DirEntry) error {
 		relative, _ := filepath.Rel(a.Dir, file)
 		relative = filepath.ToSlash(relative)
 		switch {
@@ -237,9 +267,9 @@ func (a *audit) git(ctx context.Context) error {
 	}
 	seen := map[string]bool{}
 	for file := range strings.SplitSeq(strings.TrimSuffix(tracked, "\x00"), "\x00") {
-		if file != "" && !isPublic(file) {
+		if file != "" && file != secrets.Dir && !isPublic(file) { // secrets/ itself may be a link
 			seen[file] = true
-			a.find(file, codeTracked, "is tracked by git", "git rm --cached "+file+", then rotate the secret if the repository is anywhere else")
+			a.find(file, codeTracked, "is tracked by git", "git rm --cached "+shell.Word(file)+", then rotate the secret if the repository is anywhere else")
 		}
 	}
 	if err := a.gitHistory(ctx, prefix, seen); err != nil {
@@ -342,6 +372,10 @@ func (a *audit) searchObjects(in *bufio.Reader, paths map[string]string, prefix 
 // gitIgnored looks whether the next `git add` would take plain secrets.
 func (a *audit) gitIgnored(ctx context.Context) error {
 	for _, file := range []string{path.Join(secrets.Dir, "init-token"), path.Join(secrets.Dir, "hosts", "x"), "generated/hive.nix", ".k3splan/x"} {
+		top, _, _ := strings.Cut(file, "/")
+		if info, err := os.Lstat(filepath.Join(a.Dir, top)); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			continue // git takes the link, and nothing behind it
+		}
 		_, err := a.gitOutput(ctx, "check-ignore", "--quiet", "--no-index", file)
 		var failed *colmena.ExitError
 		switch {
@@ -403,19 +437,14 @@ func (a *audit) closure(ctx context.Context, roots []string) ([]string, error) {
 	case err != nil:
 		return nil, err
 	}
-	paths := strings.Fields(out)
+	paths := strings.FieldsFunc(out, func(char rune) bool { return char == '\n' })
 	slices.Sort(paths)
 	return slices.Compact(paths), nil
 }
 
 func (a *audit) searchStorePath(root string) error {
 	found := map[string]bool{}
-	return filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) && file == root {
-			return nil // collected meanwhile
-		} else if err != nil {
-			return err
-		}
+	return a.walk(root, func(file string, entry fs.DirEntry) error {
 		if !entry.Type().IsRegular() {
 			return nil
 		}

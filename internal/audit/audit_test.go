@@ -119,6 +119,15 @@ func TestFindings(t *testing.T) {
 		"rendered": {func(t *testing.T, dir, token string) {
 			write(t, dir, "generated/hosts/olaf.nix", "x = \""+token+"\";")
 		}, []string{"secret-in-file generated/hosts/olaf.nix"}},
+		"a secret of the user's own naming": {func(t *testing.T, dir, _ string) {
+			write(t, dir, "secrets/Kennwörter (alt)", "drei Chinesen")
+			write(t, dir, "manifests/x.yaml", "motd: drei Chinesen")
+		}, []string{"secret-in-file manifests/x.yaml"}},
+		"what is no secret of k3splan's": {func(t *testing.T, dir, token string) {
+			write(t, dir, "secrets/backup.tar", strings.Repeat("x", 100<<10))
+			require.NoError(t, os.Symlink("nowhere", filepath.Join(dir, "secrets", "gone")))
+			write(t, dir, "notes", token)
+		}, []string{"secret-in-file notes", "secret-unread secrets/backup.tar", "secret-unread secrets/gone"}},
 		"log": {func(t *testing.T, dir, _ string) {
 			write(t, dir, ".k3splan/logs/x", "passwd: "+hash)
 		}, []string{"secret-in-file .k3splan/logs/x"}},
@@ -218,6 +227,39 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// The commands that mend are for a shell.
+func TestHintsOfOddNames(t *testing.T) {
+	dir, _ := newProject(t)
+	write(t, dir, "secrets/it's.key", "twelve letters")
+	git(t, dir, "add", "--force", "secrets/it's.key")
+	require.NoError(t, os.Remove(filepath.Join(dir, "secrets", "it's.key")))
+	write(t, dir, "secrets/a b.pub", "")
+	require.NoError(t, os.Chmod(filepath.Join(dir, "secrets", "a b.pub"), 0o666))
+	hints := map[string]string{}
+	for _, p := range run(t, dir).Findings {
+		hints[p.Code] = p.Hint
+	}
+	require.Equal(t, "chmod 0600 'secrets/a b.pub'", hints["secret-readable"])
+	require.Contains(t, hints["secret-in-git"], `git rm --cached 'secrets/it'\''s.key'`)
+}
+
+// A project that is reached by a link, and secrets behind one, as on an encrypted disk.
+func TestLinks(t *testing.T) {
+	dir, token := newProject(t)
+	write(t, dir, "nixConfigs/olaf.nix", `{ x = "`+token+`"; }`)
+	require.NoError(t, os.Chmod(filepath.Join(dir, "secrets", "passwd"), 0o644))
+	want := []string{"secret-in-file nixConfigs/olaf.nix", "secret-readable secrets/passwd"}
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(dir, link))
+	require.Equal(t, want, found(run(t, link)))
+
+	elsewhere := filepath.Join(t.TempDir(), "disk")
+	require.NoError(t, os.Rename(filepath.Join(dir, "secrets"), elsewhere))
+	require.NoError(t, os.Symlink(elsewhere, filepath.Join(dir, "secrets")))
+	git(t, dir, "add", "secrets")
+	require.Equal(t, want, found(run(t, dir)))
+}
+
 // A project below the top of its repository, as among other files of a team.
 func TestAProjectWithinARepository(t *testing.T) {
 	secretstest.Home(t)
@@ -248,7 +290,7 @@ func TestTheStore(t *testing.T) {
 	write(t, system, "etc/x", "nothing")
 	write(t, other, "sub/token", "x"+token)
 	write(t, unrelated, "x", token)
-	require.NoError(t, os.WriteFile(filepath.Join(bin, "nix-store"), []byte("#!/bin/sh\necho \"$@\" >> "+store+"/args\nprintf '%s\\n%s\\n' "+system+" "+other+"\n"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "nix-store"), []byte("#!/bin/sh\necho \"$@\" >> '"+store+"/args'\nprintf '%s\\n%s\\n' '"+system+"' '"+other+"'\n"), 0o755))
 	report := run(t, dir)
 	require.Equal(t, []string{"secret-in-store " + filepath.Join(other, "sub/token")}, found(report))
 	args, err := os.ReadFile(filepath.Join(store, "args"))

@@ -128,19 +128,16 @@ func (s *search) inFile(name string) ([]string, error) {
 	return s.in(file)
 }
 
-// newSearch reads all secrets; those that cannot be decrypted are given apart.
-func newSearch(vault *secrets.Vault, names []string) (s *search, locked []string, err error) {
-	s = &search{}
+// newSearch reads all secrets; those that cannot be read are given apart, with why.
+func newSearch(vault *secrets.Vault, names []string) (s *search, unread map[string]error) {
+	s, unread = &search{}, map[string]error{}
 	for _, name := range names {
 		content, err := vault.Read(name)
-		var closed *secrets.LockedError
-		if errors.As(err, &closed) {
-			locked = append(locked, name)
+		if err != nil {
+			unread[name] = err
 			continue
-		} else if err != nil {
-			return nil, nil, err
 		}
 		s.add(name, content)
 	}
-	return s, locked, nil
+	return s, unread
 }

@@ -4,7 +4,9 @@ package diff
 
 import (
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Object is what a change is a change of.
@@ -133,12 +135,20 @@ func (cs Changes) Hosts() []string {
 func fromTo(field, from, to string) string {
 	switch {
 	case from == "":
-		return field + " set to " + to
+		return field + " set to " + inOneLine(to)
 	case to == "":
-		return field + " " + from + " removed"
+		return field + " " + inOneLine(from) + " removed"
 	default:
-		return field + " " + from + " → " + to
+		return field + " " + inOneLine(from) + " → " + inOneLine(to)
 	}
+}
+
+// inOneLine quotes a value with a line break, which a cell of the user's own may have.
+func inOneLine(value string) string {
+	if strings.ContainsFunc(value, unicode.IsControl) {
+		return strconv.Quote(value)
+	}
+	return value
 }
 
 // inBrackets gives the notes that are not empty as " (a; b)".

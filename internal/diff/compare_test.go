@@ -97,6 +97,8 @@ func TestCompare(t *testing.T) {
 				"none | ulrich | | host ulrich: tag cold added"}},
 		{"own cell", []string{"hosts", "storage,5", "storage,7"},
 			[]string{"none | ulrich | | host ulrich: slot 5 → 7"}},
+		{"own cell of two lines", []string{"hosts", "storage,5", "storage,\"top\n5\""},
+			[]string{`none | ulrich | | host ulrich: slot 5 → "top\n5"`}},
 		{"own column", []string{"hosts", "tags,slot", "tags,place"},
 			[]string{"none | " + allHosts + " | | column place of the hosts added",
 				"none | " + allHosts + " | | column slot of the hosts removed"}},

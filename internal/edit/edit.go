@@ -219,7 +219,7 @@ func (e *Edit) Rename(old, new string) error {
 		return noSuch(fmt.Sprintf("there is no host, server or agent %q in the plan", old), old, "names", all)
 	case old == new:
 		return refuse("the old and the new name are the same", "")
-	case strings.ContainsFunc(new, unicode.IsControl) || strings.TrimSpace(new) != new || new == "":
+	case strings.ContainsFunc(new, unicode.IsControl) || plan.TrimCell(new) != new || new == "":
 		return refuse(fmt.Sprintf("%q is not a name", new), "letters a-z, digits and inner hyphens, at most 63")
 	case place != "":
 		return refuse(fmt.Sprintf("the name %q is taken (%s)", new, place), "names are unique among hosts and containers")

@@ -569,6 +569,7 @@ func TestRefused(t *testing.T) {
 		{"no such name", `no host, server or agent "karl-k3s-agnet"`, `did you mean "karl-k3s-agent"?`, func(e *Edit) error { return e.Rename("karl-k3s-agnet", "x") }},
 		{"name taken", `the name "ulf-k3s-agent" is taken (plans/k3s.csv:6)`, "unique", func(e *Edit) error { return e.Rename("karl", "Ulf-k3s-agent") }},
 		{"not a name", "is not a name", "", func(e *Edit) error { return e.Rename("karl", " x\n") }},
+		{"the old name and what cannot be seen", "is not a name", "", func(e *Edit) error { return e.Rename("karl", "karl\u200b") }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e, err := Open(rack(t))
@@ -883,6 +884,7 @@ func TestWriteTakesBack(t *testing.T) {
 	require.Equal(t, before, read())
 	require.NoError(t, os.Chmod(filepath.Join(dir, plan.K3sFile), 0o640))
 	require.NoError(t, os.Rename(filepath.Join(dir, plan.HostsFile), filepath.Join(dir, "sheet")))
+	require.NoError(t, os.Chmod(filepath.Join(dir, "sheet"), 0o640))
 	require.NoError(t, os.Symlink("../sheet", filepath.Join(dir, plan.HostsFile)))
 	require.NoError(t, e.Write(dir))
 	info, err := os.Lstat(filepath.Join(dir, "sheet"))

@@ -40,14 +40,11 @@ func refer(text string) references {
 			r.computed = true
 		case lookupToken:
 			add("uses <" + strings.Trim(t.text, "<>") + ">, which is not pinned")
+		case stringToken:
+			r.attribute(t.text) // config."cluster", attrByPath [ "cluster" … ]
 		case wordToken:
+			r.attribute(t.text)
 			switch t.text {
-			case "cluster", "k3splan":
-				r.plan = true
-			case "nodes":
-				r.plan, r.nodes = true, true
-			case "sources":
-				r.sources = true
 			case "readDir", "filterSource", "fileset", "toPath", "scopedImport":
 				r.computed = true
 			case "getEnv", "currentTime":
@@ -69,6 +66,18 @@ func refer(text string) references {
 		}
 	}
 	return r
+}
+
+// attribute takes the name of what a file may read.
+func (r *references) attribute(name string) {
+	switch name {
+	case "cluster", "k3splan":
+		r.plan = true
+	case "nodes":
+		r.plan, r.nodes = true, true
+	case "sources":
+		r.sources = true
+	}
 }
 
 // pinned tells whether the argument of a fetcher, an attribute set, holds a hash or commit.
@@ -195,8 +204,8 @@ func (l *lexer) quoted() {
 		switch {
 		case l.text[l.at] == '\\':
 			l.at = min(l.at+2, len(l.text))
-		case l.has("$${"):
-			l.at += 3
+		case l.has("$$"): // $${ is text, $$${ is text and an interpolation
+			l.at += 2
 		case l.has("${"):
 			keep()
 			l.interpolation()
@@ -221,8 +230,8 @@ func (l *lexer) indented() {
 		case l.has("''"):
 			l.at += 2
 			return
-		case l.has("$${"):
-			l.at += 3
+		case l.has("$$"): // $${ is text, $$${ is text and an interpolation
+			l.at += 2
 		case l.has("${"):
 			l.interpolation()
 		default:

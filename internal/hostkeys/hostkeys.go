@@ -168,6 +168,9 @@ func Set(dir, host string, keys ...Key) error { return SetAll(dir, map[string][]
 // SetAll does what Set does for several hosts, in one step.
 func SetAll(dir string, keys map[string][]Key) error {
 	name := filepath.Join(dir, filepath.FromSlash(File))
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target // a link stays
+	}
 	present, err := os.ReadFile(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read %s: %w", File, err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 
@@ -21,6 +22,13 @@ func newKey(t testing.TB) ssh.PublicKey {
 	key, err := ssh.NewPublicKey(public)
 	require.NoError(t, err)
 	return key
+}
+
+// umask is this process's.
+func umask() os.FileMode {
+	mask := syscall.Umask(0o077)
+	syscall.Umask(mask)
+	return os.FileMode(mask)
 }
 
 func rsaKey(t testing.TB, bits int) ssh.PublicKey {
@@ -47,7 +55,7 @@ func TestReadWhatSetWrote(t *testing.T) {
 
 	info, err := os.Stat(filepath.Join(dir, File))
 	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o644), info.Mode().Perm(), "it is public")
+	require.Equal(t, os.FileMode(0o644)&^umask(), info.Mode().Perm(), "it is public")
 }
 
 func TestSetKeepsEverythingElse(t *testing.T) {
@@ -75,6 +83,19 @@ func TestSetKeepsEverythingElse(t *testing.T) {
 	keys, _ := Read(os.DirFS(dir), hosts, false)
 	require.False(t, keys.Known("olaf"))
 	require.True(t, keys.Known("karl"))
+}
+
+// A link stays; the file that it leads to changes.
+func TestSetThroughALink(t *testing.T) {
+	key := newKey(t)
+	dir, other := t.TempDir(), t.TempDir()
+	require.NoError(t, Set(other, "olaf", Key{key, false}))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "plans"), 0o700))
+	require.NoError(t, os.Symlink(filepath.Join(other, File), filepath.Join(dir, File)))
+	require.NoError(t, Set(dir, "ulf", Key{key, false}))
+	keys, problems := Read(os.DirFS(other), []string{"olaf", "ulf"}, false)
+	require.Empty(t, problems)
+	require.True(t, keys.Known("olaf") && keys.Known("ulf"))
 }
 
 func TestRead(t *testing.T) {

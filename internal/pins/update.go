@@ -128,6 +128,9 @@ func save(dir string, moves []Move) error {
 		return fmt.Errorf("writing %s: %w", File, err)
 	}
 	file := filepath.Join(dir, filepath.FromSlash(File))
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		file = target // a link stays: racks may share their pins
+	}
 	if err := renameio.WriteFile(file, data, 0o644, renameio.WithTempDir(filepath.Dir(file))); err != nil {
 		return fmt.Errorf("writing %s: %w", File, err)
 	}

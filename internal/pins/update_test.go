@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -149,7 +150,9 @@ func TestUpdate(t *testing.T) {
 `, string(data))
 	info, err := os.Stat(filepath.Join(dir, "plans", "lock.json"))
 	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o644), info.Mode().Perm())
+	mask := syscall.Umask(0o077)
+	syscall.Umask(mask)
+	require.Equal(t, os.FileMode(0o644&^mask), info.Mode().Perm())
 
 	// the branch does not move: nothing is fetched, nothing is written
 	old := time.Now().Add(-time.Hour).Truncate(time.Second)
@@ -171,12 +174,18 @@ func TestUpdate(t *testing.T) {
 	require.Equal(t, []string{prefetch(second), prefetch(first)}, calls())
 	require.Equal(t, second, readLock(t, dir).Nixpkgs.Rev)
 
-	// one source alone moves alone
+	// one source alone moves alone; where the file is a link, what it leads to changes
+	lock := filepath.Join(dir, "plans", "lock.json")
+	require.NoError(t, os.Rename(lock, filepath.Join(dir, "shared.json")))
+	require.NoError(t, os.Symlink("../shared.json", lock))
 	third := r.commit("3")
 	r.git("branch", "--force", "master", third)
 	update(t, dir, r.source(plan.SourceDisko, "master"))
 	require.Equal(t, second, readLock(t, dir).Nixpkgs.Rev)
 	require.Equal(t, third, readLock(t, dir).Disko.Rev)
+	info, err = os.Lstat(lock)
+	require.NoError(t, err)
+	require.Equal(t, os.ModeSymlink, info.Mode().Type())
 	calls()
 
 	// another name for the same commit is noted, but not fetched

@@ -634,6 +634,10 @@ func (r *networkReader) checkOverlaps() {
 	}
 }
 
+// notIANA finds names that lead to a time zone on some machines, and are none: the machine's own zone,
+// other forms of the same zones, and what is only a path.
+var notIANA = regexp.MustCompile(`^(?:localtime|posixrules|Factory)$|^(?:posix|right)/|//`)
+
 func (r *networkReader) readNames() {
 	if text, ok := r.text("domain"); ok {
 		text = strings.ToLower(strings.Trim(text, "."))
@@ -644,7 +648,7 @@ func (r *networkReader) readNames() {
 		}
 	}
 	if text, ok := r.text("timezone"); ok {
-		if _, err := time.LoadLocation(text); err != nil || text == "Local" || text == "" {
+		if _, err := time.LoadLocation(text); err != nil || text == "Local" || text == "" || notIANA.MatchString(text) {
 			r.fail("timezone", r.keys["timezone"], &finding{"timezone-invalid", "no such time zone", "such as Europe/Berlin, in this spelling"})
 		} else {
 			r.network.Timezone = text

@@ -124,6 +124,9 @@ func setYAMLKey(text []byte, key, value string) ([]byte, error) {
 			if comment := old.LineComment; comment != "" {
 				line += " " + comment
 			}
+			if node.Line > len(lines) { // YAML has more kinds of line ends than these
+				return nil, byHand(key, value)
+			}
 			lines[node.Line-1] = []byte(line + end)
 			found = true
 		}
@@ -138,14 +141,18 @@ func setYAMLKey(text []byte, key, value string) ([]byte, error) {
 	// a mapping in braces, a value over several lines: better no edit than a wrong one
 	var before, after map[string]any
 	if yaml.Unmarshal(text, &before) != nil || yaml.Unmarshal(changed, &after) != nil {
-		return nil, fmt.Errorf("write this line there yourself: %s: %s", key, value)
+		return nil, byHand(key, value)
 	}
 	if before == nil {
 		before = map[string]any{}
 	}
 	before[key] = value
 	if fmt.Sprint(before) != fmt.Sprint(after) {
-		return nil, fmt.Errorf("write this line there yourself: %s: %s", key, value)
+		return nil, byHand(key, value)
 	}
 	return changed, nil
+}
+
+func byHand(key, value string) error {
+	return fmt.Errorf("write this line there yourself: %s: %s", key, value)
 }

@@ -98,6 +98,8 @@ func TestSetSecretStore(t *testing.T) {
 		"over several lines": {"secrets:\n  files\nnetmask: 24\n", age, ""},
 		"end of document":    {"netmask: 24\n...\n", age, ""},
 		"not YAML":           {"\t", age, ""},
+		"of an old Mac":      {"netmask: 24\rsecrets: files\r", age, ""},
+		"odd line ends":      {"# a\u2028b\u2028c\nsecrets: files\n", age, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := SetSecretStore([]byte(test.text), test.to)

@@ -8,12 +8,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -681,10 +683,14 @@ func convertIn(t *testing.T, office, dir, to string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	run := exec.CommandContext(ctx, office, append([]string{"-env:UserInstallation=file://" + filepath.Join(dir, "profile"),
+	profile := url.URL{Scheme: "file", Path: filepath.Join(dir, "profile")} // with a blank in it LibreOffice waits for ever
+	run := exec.CommandContext(ctx, office, append([]string{"-env:UserInstallation=" + profile.String(),
 		"--headless", "--norestore", "--convert-to", to}, args...)...)
 	run.Dir = dir
 	run.Env = append(os.Environ(), "HOME="+dir, "LC_ALL=C.UTF-8")
+	// the program starts another one, which holds our pipe
+	run.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	run.Cancel = func() error { return syscall.Kill(-run.Process.Pid, syscall.SIGKILL) }
 	out, err := run.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }

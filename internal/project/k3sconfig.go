@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -120,6 +121,7 @@ func refuseKey(name, key string) (message, hint string) {
 }
 
 func scalarOrList(node *yaml.Node) (any, error) {
+	asOldYAML(node)
 	var value any
 	if err := node.Decode(&value); err != nil {
 		return nil, errors.New("not a value: " + strings.TrimPrefix(err.Error(), "yaml: "))
@@ -136,6 +138,17 @@ func scalarOrList(node *yaml.Node) (any, error) {
 		return value, nil
 	}
 	return nil, errors.New("k3s takes single values and lists of them here")
+}
+
+// asOldYAML makes truth values of the words that are such in YAML 1.1, by which k3s reads its own file:
+// yes, off and the like. YAML 1.2 has them for texts.
+func asOldYAML(node *yaml.Node) {
+	for _, item := range append([]*yaml.Node{node}, node.Content...) {
+		var truth bool
+		if item.Kind == yaml.ScalarNode && item.Style == 0 && item.Tag == "!!str" && item.Decode(&truth) == nil {
+			item.Tag, item.Value = "!!bool", strconv.FormatBool(truth)
+		}
+	}
 }
 
 // asList gives a list of strings; k3s splits single values at commas.

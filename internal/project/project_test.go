@@ -122,6 +122,33 @@ func TestFilesOfAProject(t *testing.T) {
 	}
 }
 
+// One file that belongs to nothing says nothing about the others, however many there are.
+func TestAnOrphanAmongManyFiles(t *testing.T) {
+	rows, files := "", map[string]string{"hardware/h70x.nix": "{ }"}
+	for i := 10; i < 80; i++ {
+		rows += fmt.Sprintf("h%d,eno1,10.0.100.%d,olaf,\n", i, 100+i)
+		files[fmt.Sprintf("hardware/h%d.nix", i)] = "{ }"
+	}
+	files["plans/hosts.csv"] = hosts + rows
+	_, problems, err := Load(folder(t, files))
+	require.NoError(t, err)
+	require.Equal(t, []string{"file-orphan hardware/h70x.nix:0"}, brief(problems))
+	require.Equal(t, `did you mean "h70.nix"?`, problems[0].Hint)
+}
+
+// k3s reads its configuration by YAML 1.1.
+func TestTruthValuesOfK3s(t *testing.T) {
+	p, problems, err := Load(folder(t, map[string]string{
+		"k3s/server.yaml": "disable-network-policy: yes\ndisable-helm-controller: Off\nflannel-backend: none\nrootless: \"no\"\nkubelet-arg: [on, a=on, 'y']\n",
+	}))
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	require.Equal(t, K3sConfig{
+		"disable-network-policy": true, "disable-helm-controller": false, "flannel-backend": "none", "rootless": "no",
+		"kubelet-arg": []any{true, "a=on", "y"},
+	}, p.ServerConfig)
+}
+
 func lockOf(ref string) string {
 	return `{"nixpkgs": {"ref": "` + ref + `", "rev": "50ab793786d9de88ee30ec4e4c24fb4236fc2674",
   "url": "https://github.com/NixOS/nixpkgs/archive/50ab793786d9de88ee30ec4e4c24fb4236fc2674.tar.gz",

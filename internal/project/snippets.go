@@ -33,18 +33,20 @@ func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, plan.Problems) {
 		problems = append(problems, wrong...)
 		owners := ownersOf(dir, p)
 		imports := importsIn(fsys, dir, names)
-		for i, name := range names {
+		orphans := 0
+		for _, name := range names {
 			files[path.Join(dir, name)] = true
 			stem := strings.TrimSuffix(name, ".nix")
 			if slices.Contains(owners, stem) || !p.Complete || imports["./"+name] {
 				continue
 			}
-			if i > maxOrphans {
-				owners = nil // a hint for each would take long
+			candidates := owners
+			if orphans++; orphans > maxOrphans {
+				candidates = nil // a hint for each would take long
 			}
 			problems = append(problems, plan.Problem{
 				File: path.Join(dir, name), Severity: plan.Warning, Code: "file-orphan",
-				Message: orphanMessage(dir, stem, p), Hint: orphanHint(stem, owners),
+				Message: orphanMessage(dir, stem, p), Hint: orphanHint(stem, candidates),
 			})
 		}
 	}

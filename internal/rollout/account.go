@@ -17,6 +17,7 @@ func (e *AccountError) Hint() string { return e.hint }
 
 // trusted prints whether Nix takes systems that were built elsewhere from the user "$1".
 const trusted = `
+set -f # one of the words may be *
 groups=$(id -Gn "$1")
 for word in $(sed -n 's/^ *\(extra-\)\{0,1\}trusted-users *=//p' "${NIX_CONF_DIR:-/etc/nix}/nix.conf" 2> /dev/null); do
   case $word in "$1" | '*') echo trusted;; @*) for group in $groups; do if [ "@$group" = "$word" ]; then echo trusted; fi; done;; esac

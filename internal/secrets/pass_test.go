@@ -54,8 +54,8 @@ func TestPassIsGivenSecretsByStandardInput(t *testing.T) {
 	bin := t.TempDir()
 	log := filepath.Join(home, "log")
 	require.NoError(t, os.WriteFile(filepath.Join(bin, "pass"), []byte(`#!/bin/sh
-{ echo "$@"; tr '\0' '\n' < /proc/self/environ; tr '\0' ' ' < /proc/$PPID/cmdline; } >> `+log+`
-cat > `+log+`.stdin
+{ echo "$@"; tr '\0' '\n' < /proc/self/environ; tr '\0' ' ' < /proc/$PPID/cmdline; } >> '`+log+`'
+cat > '`+log+`.stdin'
 echo `+poison+`
 echo talk >&2
 exit 3

@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"bufio"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -117,7 +118,10 @@ func TestARuntimeIsForOneself(t *testing.T) {
 	home := secretstest.Home(t)
 	run := filepath.Join(home, "run")
 	for name, prepare := range map[string]func() error{
-		"open folder": func() error { return os.Mkdir(filepath.Join(run, "k3splan"), 0o755) },
+		"open folder": func() error {
+			open := filepath.Join(run, "k3splan")
+			return errors.Join(os.Mkdir(open, 0o755), os.Chmod(open, 0o755)) // whatever the umask
+		},
 		"link":        func() error { return os.Symlink(home, filepath.Join(run, "k3splan")) },
 		"file":        func() error { return os.WriteFile(filepath.Join(run, "k3splan"), nil, 0o600) },
 		"open parent": func() error { return os.Chmod(run, 0o755) },

@@ -326,17 +326,18 @@ func TestOrphans(t *testing.T) {
 	}
 }
 
-// A crash while a password is replaced leaves the new hash behind.
+// A crash while a password or an ssh host key is replaced leaves the new one behind.
 func TestWhatReplaceLeavesAfterACrashIsReported(t *testing.T) {
 	dir := project(t, complete(t, nil))
-	for _, name := range []string{"passwd", "ulf_passwd"} {
+	require.NoError(t, os.Mkdir(filepath.Join(dir, Dir, HostKeys), 0o700))
+	for _, name := range []string{"passwd", "ulf_passwd", HostKeyName("ulf")} {
 		path := filepath.Join(dir, Dir, name)
 		pending, err := newPending(path)
 		require.NoError(t, err)
 		require.NoError(t, pending.File.Close())
 	}
 	_, problems := Open(dir, fiveHosts)
-	require.Len(t, problems, 2)
+	require.Len(t, problems, 3)
 	for _, p := range problems {
 		require.Equal(t, "file-orphan", p.Code)
 		require.Contains(t, p.Message, "may hold a secret")

@@ -83,7 +83,7 @@ func (v *Vault) Has(name string) (bool, error) {
 
 // Read gives a secret as it was stored. The error wraps fs.ErrNotExist if there is none.
 func (v *Vault) Read(name string) ([]byte, error) {
-	if err := checkName(name); err != nil {
+	if err := checkPlace(name); err != nil { // people give their own files any name
 		return nil, err
 	}
 	content, _, err := v.keeper.read(name, maxAny)
@@ -188,15 +188,23 @@ func nameOf(where plan.SecretStore, text string) string {
 	return name
 }
 
-// checkName keeps a name within its folder, and away from what is no secret.
+// checkPlace keeps a name within its folder, and away from what is no secret.
+func checkPlace(name string) error {
+	if !fs.ValidPath(name) || !isSecretName(name) {
+		return fmt.Errorf("%q cannot be the name of a secret", name)
+	}
+	return nil
+}
+
+// checkName also keeps new names to what needs no quotes anywhere.
 func checkName(name string) error {
 	odd := func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.@+/", r))
 	}
-	if !fs.ValidPath(name) || strings.ContainsFunc(name, odd) || strings.HasPrefix(name, "-") || !isSecretName(name) {
+	if strings.ContainsFunc(name, odd) || strings.HasPrefix(name, "-") {
 		return fmt.Errorf("%q cannot be the name of a secret", name)
 	}
-	return nil
+	return checkPlace(name)
 }
 
 // isSecretName tells whether a file of this name in the folder of the secrets is one. What people

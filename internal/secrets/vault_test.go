@@ -187,6 +187,18 @@ func TestNamesStayInTheirFolder(t *testing.T) {
 	})
 }
 
+// People name their own files as they like.
+func TestAFileOfAnyNameIsRead(t *testing.T) {
+	dir := project(t, map[string]string{"Kennwörter (alt)": "x"})
+	vault := openVault(t, dir, plan.SecretStore{})
+	names, err := vault.List()
+	require.NoError(t, err)
+	require.Equal(t, []string{"Kennwörter (alt)"}, names)
+	content, err := vault.Read(names[0])
+	require.NoError(t, err)
+	require.Equal(t, "x", string(content))
+}
+
 func TestWithoutAKnownStoreNothingIsJudged(t *testing.T) {
 	needs := fiveHosts
 	needs.Where.Kind = plan.SecretUnknown

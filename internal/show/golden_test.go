@@ -239,6 +239,13 @@ func TestSVG(t *testing.T) {
 	}
 }
 
+// A folder may be called anything.
+func TestTitle(t *testing.T) {
+	p, problems := fifty().load()
+	p.Network.Domain = ""
+	require.Equal(t, "b\uFFFDro 1\uFFFD[31mü", New(p, problems, "b\xfcro 1\x1b[31mü").Title)
+}
+
 func render(t *testing.T, draw func(io.Writer) error) string {
 	t.Helper()
 	var b bytes.Buffer

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/text/collate"
 	"golang.org/x/text/language"
@@ -136,7 +137,7 @@ type Free struct {
 // New makes the view of a plan with its project's problems. name is what the plan is called if it
 // has no domain.
 func New(p *plan.Plan, problems plan.Problems, name string) *View {
-	v := &View{Title: cmp.Or(p.Network.Domain, name), Network: p.Model().Network, Problems: orEmpty(problems)}
+	v := &View{Title: cmp.Or(p.Network.Domain, printable(name)), Network: p.Model().Network, Problems: orEmpty(problems)}
 	if p.Network.Subnet.IsValid() {
 		v.Subnet = p.Network.Subnet.String()
 	}
@@ -152,6 +153,17 @@ func New(p *plan.Plan, problems plan.Problems, name string) *View {
 	v.Used = used(p)
 	v.Free = free(p)
 	return v
+}
+
+// printable is the name of a folder, which may be anything, in characters that a picture can hold and a
+// terminal does not obey.
+func printable(name string) string {
+	return strings.Map(func(char rune) rune {
+		if unicode.IsControl(char) {
+			return unicode.ReplacementChar
+		}
+		return char
+	}, name) // what is not UTF-8 is replaced as well
 }
 
 func newHost(h *plan.Host, problems plan.Problems) Host {
