@@ -74,15 +74,16 @@ func (a *app) tokenRotateCommand() *cobra.Command {
 		Long: `Lets k3s itself rotate the server token on a running server (k3s token rotate): k3s makes the new one.
 k3splan then
 
-  - has the server log in with the new token, and only then replaces
-    secrets/init-token;
+  - asks etcd whether the cluster's data is for the new token, and only then
+    replaces secrets/init-token;
   - brings it to all hosts with a server, and to those with an agent that has no
     token of its own;
   - keeps the old one in secrets/retired: restoring an older snapshot of etcd
     needs it.
 
 Servers take the new token when they start again: the next deploy restarts them one after the other,
-or at once with --restart, each after the one before is ready. No token appears in an argument, in the environment or on the screen.`,
+or at once with --restart, each after the one before is ready. No token appears in an argument, in the
+environment or on the screen.`,
 		Example: "  k3splan token rotate\n  k3splan token rotate --server ulf --restart --yes",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(*cobra.Command, []string) error { return a.rotateToken(o) },
@@ -97,7 +98,7 @@ func (a *app) tokenAdoptCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "adopt",
 		Short: "Take over the server token of the living cluster",
-		Long: `Fetches the server token that is good now from a running server, has the server log in with it, and
+		Long: `Fetches the server token from a running server, asks etcd whether the cluster's data is for it, and
 puts it into secrets/init-token. It is for a clone without secrets, and after a rotation that was
 interrupted or made by hand. A token that was in the file is kept in secrets/retired.`,
 		Example: "  k3splan token adopt\n  k3splan token adopt --server ulf",

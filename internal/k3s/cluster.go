@@ -1,6 +1,7 @@
 package k3s
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,18 +49,17 @@ func Servers(p *plan.Plan) []*plan.Container {
 	return servers
 }
 
-// Find asks servers for their token, one after the other until one tells it.
+// Find asks servers for their token, one after the other until one tells that of the cluster: the one
+// that is good for all servers when they start again. A server that runs since before a rotation still
+// tells the old one.
 func Find(ctx context.Context, p *plan.Plan, servers []*plan.Container, vault *secrets.Vault, run HostRunner) (*Cluster, error) {
 	c := &Cluster{plan: p, vault: vault, run: run}
 	var failed error
 	for _, server := range servers {
 		c.server = c.at(server)
-		var err error
-		if c.token, err = c.server.Token(ctx); err == nil {
-			if c.password, err = c.secretPart(c.token); err == nil {
-				return c, nil
-			}
-			return nil, errors.Join(failed, err)
+		err := c.refresh(ctx)
+		if err == nil {
+			return c, nil
 		}
 		failed = errors.Join(failed, err)
 	}
@@ -85,14 +85,6 @@ func (c *Cluster) scrub(err error) error {
 		return err
 	}
 	return errors.New(strings.ReplaceAll(err.Error(), c.password, "[token]"))
-}
-
-func (c *Cluster) secretPart(token string) (string, error) {
-	password, err := secrets.TokenPassword(secrets.InitToken, []byte(token))
-	if err != nil {
-		return "", fmt.Errorf("the token of %s %w", c.Server(), err)
-	}
-	return password, nil
 }
 
 // own is the content of the project's file, if it is the cluster's token.
@@ -132,38 +124,54 @@ func (c *Cluster) Rotate(ctx context.Context, consent func() error) (kept string
 	rotated := c.server.RotateToken(ctx)
 	// an interrupted connection does not tell whether it was done: the server does
 	if err := c.refresh(ctx); err != nil {
-		return "", &Error{errors.Join(rotated, err), "whether the token was rotated is not known; when the server answers again: k3splan token adopt"}
+		return "", &Error{fmt.Errorf("%w; %s still holds the old one", errors.Join(rotated, err), c.File()),
+			cmp.Or(hintOf(err), "whether the token was rotated is not known; when the server answers again: k3splan token adopt")}
 	}
 	if c.password == old {
 		if rotated == nil {
 			rotated = fmt.Errorf("%s says that it rotated the token, and has the same one as before", c.Server())
 		}
+		if strings.Contains(rotated.Error(), "not authorized") {
+			rotated = &Error{rotated, "a server that runs since before the last rotation refuses another one; k3splan deploy restarts those"}
+		}
 		return "", errors.Join(rotated, c.vault.Remove(copied))
 	}
-	return c.vault.At(copied), c.store(ctx, content)
+	return c.vault.At(copied), c.store(content)
 }
 
-// refresh asks the server for its token again.
+// refresh asks the server for the token, and its etcd whether that is the cluster's.
 func (c *Cluster) refresh(ctx context.Context) error {
 	token, err := c.server.Token(ctx)
 	if err != nil {
 		return err
 	}
-	password, err := c.secretPart(token)
+	password, err := secrets.TokenPassword(secrets.InitToken, []byte(token))
 	if err != nil {
+		return fmt.Errorf("the token of %s %w", c.Server(), err)
+	}
+	good, err := c.server.CanStartWith(ctx, password)
+	switch {
+	case err != nil && strings.Contains(err.Error(), "not found"):
+		return &Error{err, "k3splan deploy brings etcdctl into the containers"}
+	case err != nil:
 		return err
+	case !good:
+		return &Error{fmt.Errorf("the token of %s is not the one for which its etcd's data is", c.Server()),
+			"if the token was rotated on another server, ask that one; if a rotation broke off here, the server has its old one again after\n`nixos-container run " + c.Server() + " -- systemctl restart k3s` on its host"}
 	}
 	c.token, c.password = token, password
 	return nil
 }
 
-// store puts the cluster's token into the project's file, in the form that the old content has,
-// after the server has taken it.
-func (c *Cluster) store(ctx context.Context, old []byte) error {
-	if err := c.server.VerifyToken(ctx); err != nil {
-		return &Error{fmt.Errorf("%w; %s still holds the old one", err, c.File()),
-			"look at the server's journal; when it takes its token again: k3splan token adopt"}
+func hintOf(err error) string {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return e.hint
 	}
+	return ""
+}
+
+// store puts the cluster's token into the project's file, in the form that the old content has.
+func (c *Cluster) store(old []byte) error {
 	content := c.password
 	if secrets.IsFullToken(old) {
 		content = c.token
@@ -194,7 +202,7 @@ func (c *Cluster) Adopt(ctx context.Context, consent func() error) (kept string,
 		}
 		kept = c.vault.At(copied)
 	}
-	err = c.store(ctx, present)
+	err = c.store(present)
 	return kept, err == nil, err
 }
 

@@ -2,7 +2,9 @@ package k3s
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,9 +23,10 @@ type living struct {
 	dir   string
 	plan  *plan.Plan
 	vault *secrets.Vault
-	// token is the password; the servers show it in its full form.
-	token string
-	fails map[string]error // by HOST: COMMAND or a part of that
+	// token is the password; the servers show it in its full form. stored is that for which etcd's data is.
+	token, stored string
+	stale         string           // what ulf shows instead
+	fails         map[string]error // by HOST: COMMAND or a part of that
 	// onRotate is done in place of k3s's work.
 	onRotate func() error
 	done     []string
@@ -48,10 +51,12 @@ func newLiving(t *testing.T) *living {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "secrets"), 0o700))
 	vault, err := secrets.OpenVault(dir, plan.SecretStore{}, nil)
 	require.NoError(t, err)
-	l := &living{t: t, dir: dir, plan: p, vault: vault, token: first, fails: map[string]error{}}
-	l.onRotate = func() error { l.token = next; return nil }
+	l := &living{t: t, dir: dir, plan: p, vault: vault, token: first, stored: first, fails: map[string]error{}}
+	l.onRotate = func() error { l.rotate(); return nil }
 	return l
 }
+
+func (l *living) rotate() { l.token, l.stored = next, next }
 
 func (l *living) run(_ context.Context, host *plan.Host, stdin string, command ...string) (string, error) {
 	call := host.Name + ": " + strings.Join(command, " ")
@@ -62,7 +67,12 @@ func (l *living) run(_ context.Context, host *plan.Host, stdin string, command .
 	}
 	switch {
 	case strings.HasSuffix(call, "cat "+tokenFile):
+		if host.Name == "ulf" && l.stale != "" {
+			return full + l.stale + "\n", nil
+		}
 		return full + l.token + "\n", nil
+	case strings.HasSuffix(call, "etcdctl get --prefix --keys-only /bootstrap/"):
+		return fmt.Sprintf("/bootstrap/%x\n\n", sha256.Sum256([]byte(l.stored)))[:len("/bootstrap/")+12] + "\n\n", nil
 	case strings.HasSuffix(call, "k3s token rotate"):
 		l.done = append(l.done, "rotate on "+host.Name)
 		return "", l.onRotate()
@@ -127,6 +137,44 @@ func TestFindAsksTheInitServerFirst(t *testing.T) {
 	}
 }
 
+// A server that runs since before a rotation still shows the old token.
+func TestFindAsksForTheTokenOfTheCluster(t *testing.T) {
+	l := newLiving(t)
+	l.rotate()
+	l.stale = first
+	ask := func(host string) (*Cluster, error) {
+		return Find(context.Background(), l.plan, []*plan.Container{l.plan.Host(host).Server}, l.vault, l.run)
+	}
+	_, err := ask("ulf")
+	require.EqualError(t, err, "the token of ulf-s is not the one for which its etcd's data is")
+	c, err := ask("karl")
+	require.NoError(t, err)
+	require.Equal(t, next, c.password)
+	l.fails["olaf: "] = errors.New("it is away")
+	l.fails["karl: "] = errors.New("it is away")
+	_, err = Find(context.Background(), l.plan, Servers(l.plan), l.vault, l.run)
+	require.ErrorContains(t, err, "the token of ulf-s")
+
+	clear(l.fails)
+	l.fails["etcdctl"] = errors.New("etcdctl: command not found")
+	_, err = ask("karl")
+	require.Contains(t, hint(t, err), "k3splan deploy brings etcdctl")
+}
+
+// The key is the one that k3s 1.33 made for this token.
+func TestCanStartWith(t *testing.T) {
+	server := Server{Container: "s", Run: func(context.Context, string, ...string) (string, error) { return "/bootstrap/6b8792afd16b\n\n", nil }}
+	good, err := server.CanStartWith(context.Background(), "9091c2c2618e8d54f53fc3371fc64f29")
+	require.NoError(t, err)
+	require.True(t, good)
+	good, err = server.CanStartWith(context.Background(), "9091c2c2618e8d54f53fc3371fc64f28")
+	require.NoError(t, err)
+	require.False(t, good)
+	server.Run = func(context.Context, string, ...string) (string, error) { return "\n", nil }
+	_, err = server.CanStartWith(context.Background(), "x")
+	require.ErrorContains(t, err, "there is none")
+}
+
 func TestRotate(t *testing.T) {
 	ctx := context.Background()
 	for name, test := range map[string]struct {
@@ -135,15 +183,19 @@ func TestRotate(t *testing.T) {
 		says, hint string
 		kept       []string
 	}{
-		"it works":                 {func(*living) {}, next, "", "", []string{first}},
-		"the connection is lost":   {func(l *living) { l.onRotate = func() error { l.token = next; return errors.New("lost") } }, next, "", "", []string{first}},
-		"k3s fails":                {func(l *living) { l.onRotate = func() error { return errors.New("etcd is away") } }, first, "rotate the token on olaf-s: etcd is away", "", []string{}},
-		"nothing happens":          {func(l *living) { l.onRotate = func() error { return nil } }, first, "has the same one as before", "", []string{}},
-		"the server does not know": {func(l *living) { l.fails["secrets-encrypt status"] = errors.New("401") }, first, "still holds the old one", "k3splan token adopt", []string{first}},
+		"it works":               {func(*living) {}, next, "", "", []string{first}},
+		"the connection is lost": {func(l *living) { l.onRotate = func() error { l.rotate(); return errors.New("lost") } }, next, "", "", []string{first}},
+		"k3s fails":              {func(l *living) { l.onRotate = func() error { return errors.New("etcd is away") } }, first, "rotate the token on olaf-s: etcd is away", "", []string{}},
+		"nothing happens":        {func(l *living) { l.onRotate = func() error { return nil } }, first, "has the same one as before", "", []string{}},
+		"half of it happens":     {func(l *living) { l.onRotate = func() error { l.token = next; return errors.New("etcd is away") } }, first, "etcd is away\nthe token of olaf-s is not the one for which its etcd's data is; secrets/init-token still holds the old one", "nixos-container run olaf-s -- systemctl restart k3s", []string{first}},
+		"etcd goes away": {func(l *living) {
+			l.onRotate = func() error { l.rotate(); l.fails["etcdctl"] = errors.New("no leader"); return nil }
+		}, first, "no leader; secrets/init-token still holds the old one", "k3splan token adopt", []string{first}},
+		"not restarted since": {func(l *living) { l.onRotate = func() error { return errors.New("fatal: Error: not authorized") } }, first, "not authorized", "k3splan deploy restarts those", []string{}},
 		"the server goes away": {func(l *living) {
 			l.onRotate = func() error { l.fails[tokenFile] = errors.New("gone"); return errors.New("lost") }
 		}, first, "lost", "whether the token was rotated is not known", nil},
-		"it was not the token":     {func(l *living) { l.token = "another-one-of-the-cluster" }, first, "is not the token of the living cluster (asked olaf-s); nothing was changed", "k3splan token adopt", []string{}},
+		"it was not the token":     {func(l *living) { l.token, l.stored = "another-one-of-the-cluster", "another-one-of-the-cluster" }, first, "is not the token of the living cluster (asked olaf-s); nothing was changed", "k3splan token adopt", []string{}},
 		"the token is in an error": {func(l *living) { l.onRotate = func() error { return errors.New("say " + first) } }, first, "say [token]", "", []string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -201,17 +253,10 @@ func TestAdopt(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, adopted)
 
-	l.token = next
+	l.rotate()
 	no := errors.New("no")
 	_, _, err = l.find().Adopt(ctx, func() error { return no })
 	require.ErrorIs(t, err, no)
-	require.Equal(t, first, l.file())
-
-	l.fails["secrets-encrypt status"] = errors.New("401")
-	kept, adopted, err = l.find().Adopt(ctx, yes)
-	require.Contains(t, hint(t, err), "k3splan token adopt")
-	require.False(t, adopted)
-	require.FileExists(t, filepath.Join(l.dir, kept), "it is told where the old one is")
 	require.Equal(t, first, l.file())
 
 	l = newLiving(t)
@@ -248,7 +293,8 @@ func TestPush(t *testing.T) {
 	require.NoError(t, l.find().Push(ctx, tell))
 	require.Equal(t, []string{"karl server " + first, "olaf server " + first, "ulf server " + first}, l.done, "agents have one of their own")
 
-	l.done, l.token = nil, next
+	l.done = nil
+	l.rotate()
 	require.Contains(t, hint(t, l.find().Push(ctx, tell)), "k3splan token adopt")
 	require.Empty(t, l.done, "it is not the cluster's")
 }

@@ -6,9 +6,11 @@ package k3s
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -70,7 +72,8 @@ func (s Server) Token(ctx context.Context) (string, error) {
 
 // RotateToken lets the cluster take a new random server token: k3s makes it itself, so that it
 // stands in no command, and encrypts its datastore's bootstrap data with it. [Server.Token] tells
-// it. Servers that run keep running; each needs the new token when it starts again.
+// it. Servers that run keep running, and take the old one; each needs the new token when it starts again,
+// this one or the init server first.
 func (s Server) RotateToken(ctx context.Context) error {
 	if _, err := s.inside(ctx, "k3s", "token", "rotate"); err != nil {
 		return fmt.Errorf("rotate the token on %s: %w", s.Container, err)
@@ -78,14 +81,21 @@ func (s Server) RotateToken(ctx context.Context) error {
 	return nil
 }
 
-// VerifyToken lets k3s log in to its own server with the token in its file. It is an error if the
-// server does not take it.
-func (s Server) VerifyToken(ctx context.Context) error {
-	// of the commands that need a server's token the one that changes nothing
-	if _, err := s.inside(ctx, "k3s", "secrets-encrypt", "status"); err != nil {
-		return fmt.Errorf("%s does not take its own token: %w", s.Container, err)
+// CanStartWith tells whether the cluster's servers can start with the token of this secret part: k3s
+// keeps in etcd what a starting server needs, encrypted with the token, under a key that is made from it
+// (storageKey in k3s's pkg/cluster). The running ones cannot tell: each takes the token that it started
+// with.
+func (s Server) CanStartWith(ctx context.Context, password string) (bool, error) {
+	const folder = "/bootstrap/"
+	out, err := s.inside(ctx, "etcdctl", "get", "--prefix", "--keys-only", folder)
+	keys := strings.Fields(out)
+	if err == nil && len(keys) == 0 {
+		err = errors.New("there is none")
 	}
-	return nil
+	if err != nil {
+		return false, fmt.Errorf("ask the etcd of %s for which token its data is: %w", s.Container, err)
+	}
+	return slices.Contains(keys, folder+fmt.Sprintf("%x", sha256.Sum256([]byte(password)))[:12]), nil
 }
 
 // Ready tells whether the server serves its cluster.

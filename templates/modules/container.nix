@@ -93,6 +93,22 @@ in
     # "started" until then, would be killed when its time is up, and the host's activation with it.
     services.k3s.serviceConfig.Type = mkForce "exec";
 
+    # k3s copies its tokens into cred/passwd, and refuses to start with a copy that is both younger
+    # and another than that in etcd. A start with the old token, after it was rotated and before the
+    # new one came, leaves one like that. Without it, k3s makes it anew.
+    services.k3s.preStart = ''
+      passwd=/var/lib/rancher/k3s/server/cred/passwd
+      read -r token < ${places.server.token} || true
+      if [ -e $passwd ]; then
+        while IFS=, read -r password user rest; do
+          if [ "$user" = server ] && [ "$password" != "''${token##*:}" ]; then
+            rm $passwd
+            break
+          fi
+        done < $passwd
+      fi
+    '';
+
     # The mount below it makes this folder, readable for all; k3s would have made it so.
     tmpfiles.rules = [ "d /var/lib/rancher/k3s/server 0700 root root -" ];
   };
