@@ -227,11 +227,21 @@ func flattenHost(into map[string]string, prefix string, h *plan.Host) {
 	containers := model["k3s"].(map[string]any)
 	delete(model, "k3s")
 	model["admin"] = h.Admin
-	flatten(into, prefix+"host", model)
+	flattenRow(into, prefix+"host", model)
 	for _, role := range []string{"server", "agent"} {
-		if containers[role] != nil {
-			flatten(into, prefix+role, containers[role])
+		if row, ok := containers[role].(map[string]any); ok {
+			flattenRow(into, prefix+role, row)
 		}
+	}
+}
+
+// flattenRow tells the user's column "target.host" from the key host of target.
+func flattenRow(into map[string]string, name string, row map[string]any) {
+	for column, value := range row {
+		if strings.Contains(column, ".") {
+			column = strconv.Quote(column)
+		}
+		flatten(into, name+"."+column, value)
 	}
 }
 

@@ -352,6 +352,20 @@ func TestWhatMovesWithHardSnippets(t *testing.T) {
 	}
 }
 
+// A column of the user's may be called like a part of another cell.
+func TestColumnsWithDots(t *testing.T) {
+	dir := rack(t)
+	swap(t, dir, "plans/hosts.csv", "admin,tags,slot", "admin,tags,target.host")
+	swap(t, dir, "plans/k3s.csv", "host,name,type,ip,labels\n", "host,name,type,ip,labels,labels.disk\n")
+	swap(t, dir, "plans/k3s.csv", ",\n", ",,\n")
+	swap(t, dir, "plans/k3s.csv", ",disk=large\n", ",disk=large,mine\n")
+	data := inputs(t, dir)["karl"].Data
+	require.Equal(t, "10.0.100.5", data["host.target.host"])
+	require.Equal(t, "4", data[`host."target.host"`])
+	require.Equal(t, "large", data["agent.labels.disk"])
+	require.Equal(t, "mine", data[`agent."labels.disk"`])
+}
+
 func TestLoose(t *testing.T) {
 	dir := rack(t)
 	write(t, dir, "nixConfigs/ulf.nix", `{ imports = [ (builtins.fetchTarball "https://example.org/x.tgz") /etc/nixos/x.nix ]; }`)
