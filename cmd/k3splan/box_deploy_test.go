@@ -296,6 +296,20 @@ func TestRackInABox(t *testing.T) {
 		require.Zero(t, b.deploy().code)
 	})
 
+	scenario("an agent's machine was installed anew, and the cluster remembers the old one", func(t *testing.T) {
+		b.edit("plans/hosts.csv", "karl,41", "karl,44")
+		b.write("deaf-karl-a", "", 0o644)
+		b.write("rejected-karl-a", "", 0o644)
+		r := b.deploy("--gate-timeout", "60s")
+		require.Contains(t, r.results["karl"].Cause, "k3s rejects its node password", r.stderr)
+		require.Contains(t, r.results["karl"].Cause, "on olaf: nixos-container run olaf-s -- k3s kubectl delete node karl-a\nthe agent joins by itself then; k3splan deploy karl", r.stderr)
+		require.NotContains(t, r.results["karl"].Cause, "is not well after", "waiting does not mend that")
+		b.remove("deaf-karl-a")
+		b.remove("rejected-karl-a")
+		b.edit("plans/hosts.csv", "karl,44", "karl,41")
+		require.Zero(t, b.deploy().code)
+	})
+
 	scenario("a host is down", func(t *testing.T) {
 		b.stop("karl")
 		b.edit("plans/network.yaml", "[9.9.9.9]", "[1.1.1.1]")

@@ -78,7 +78,7 @@ func (g *gate) check(ctx context.Context) (waits string, err error) {
 		}
 	}
 	if g.host.Agent != nil {
-		return g.agent(ctx), nil
+		return g.agent(ctx, machine)
 	}
 	return "", nil
 }
@@ -89,7 +89,7 @@ func (g *gate) newlyFailed(o Observed) []string {
 }
 
 // agent asks whichever server answers about the agent's Node and lease.
-func (g *gate) agent(ctx context.Context) (waits string) {
+func (g *gate) agent(ctx context.Context, machine sshconf.Machine) (waits string, err error) {
 	name := g.host.Agent.Name
 	why := "the plan has no server"
 	for _, server := range g.Plan.Servers() {
@@ -100,16 +100,33 @@ func (g *gate) agent(ctx context.Context) (waits string) {
 		}
 		switch {
 		case !node.Ready:
-			return "agent " + name + ": " + node.Why
+			why = node.Why
 		case node.Renewed == "":
-			return "agent " + name + ": its Node has no lease"
-		case g.renewed == "" || g.renewed == node.Renewed:
+			why = "its Node has no lease"
+		case g.renewed == "":
 			g.renewed = node.Renewed
-			return "agent " + name + ": its lease is to be renewed"
+			return "agent " + name + ": its lease is to be renewed", nil
+		case g.renewed == node.Renewed:
+			why = "its lease is to be renewed"
+		default:
+			return "", nil
 		}
-		return ""
+		if g.rejected(ctx, machine) {
+			return "", fmt.Errorf("agent %s: k3s rejects its node password: the cluster has a Node of this name, as of a machine before it was installed anew\n"+
+				"if that is so, on %s: nixos-container run %s -- k3s kubectl delete node %[1]s\n"+
+				"the agent joins by itself then; k3splan deploy %[4]s", name, server.Host.Name, server.Name, g.host.Name)
+		}
+		break
 	}
-	return "agent " + name + ": " + why
+	return "agent " + name + ": " + why, nil
+}
+
+// rejected tells whether k3s refuses the agent because another machine has had its name: an agent keeps a
+// password that the cluster remembers with the Node
+// (https://docs.k3s.io/architecture#how-agent-node-registration-works).
+func (g *gate) rejected(ctx context.Context, machine sshconf.Machine) bool {
+	out, err := machine.Script(ctx, `podman logs --since 30s "$1" 2>&1 | grep -F -m 1 "Node password rejected"; true`, g.host.Agent.Name)
+	return err == nil && out != ""
 }
 
 // Node is what the cluster says about an agent.
