@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"k3splan/internal/kubeconfig/kubeconfigtest"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +14,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/kubeconfig/kubeconfigtest"
 )
 
 // insideVariable tells the test that it runs in the namespaces that it made.

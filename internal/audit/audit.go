@@ -174,7 +174,8 @@ func (a *audit) modes(context.Context) error {
 }
 
 // walk visits all that is below root. It passes over what vanishes meanwhile (an editor, another
-// k3splan or Nix's garbage collector may be at work), and notes what is another user's (sudo k3splan).
+// k3splan or Nix's garbage collector may be at work). What is another user's (sudo k3splan) is a finding:
+// nobody knows what it holds.
 func (a *audit) walk(root string, visit func(file string, entry fs.DirEntry) error) error {
 	return filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
 		if err == nil {
@@ -184,7 +185,11 @@ func (a *audit) walk(root string, visit func(file string, entry fs.DirEntry) err
 		case errors.Is(err, fs.ErrNotExist):
 			return nil
 		case errors.Is(err, fs.ErrPermission):
-			a.note("not looked at: %v", err)
+			shown := file
+			if relative, err := filepath.Rel(a.Dir, file); err == nil && filepath.IsLocal(relative) {
+				shown = filepath.ToSlash(relative)
+			}
+			a.find(shown, codeUnread, "cannot be looked at: permission denied", "run the audit as its owner, or: sudo chown -R "+strconv.Itoa(os.Geteuid())+" "+shell.Word(shown))
 			return nil
 		}
 		return err

@@ -17,7 +17,7 @@ func TestWalk(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 	}
-	a := &audit{}
+	a := &audit{Input: Input{Dir: dir}}
 	var seen []string
 	look := func(file string, entry fs.DirEntry) error {
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, "b")))
@@ -34,14 +34,16 @@ func TestWalk(t *testing.T) {
 	require.NoError(t, a.walk(dir, look))
 	require.Equal(t, []string{"a", "f"}, seen)
 	require.NoError(t, a.walk(filepath.Join(dir, "none"), look))
-	require.Empty(t, a.Notes)
+	require.Empty(t, a.Findings)
 	require.NoError(t, a.walk(dir, func(file string, entry fs.DirEntry) error {
 		if entry.Name() == "a" {
 			return &fs.PathError{Op: "open", Path: "a", Err: fs.ErrPermission}
 		}
 		return nil
 	}))
-	require.Equal(t, []string{"not looked at: open a: permission denied"}, a.Notes)
+	require.Len(t, a.Findings, 1)
+	require.Equal(t, "a: cannot be looked at: permission denied", a.Findings[0].String())
+	require.Contains(t, a.Findings[0].Hint, "sudo chown -R ")
 	other := errors.New("another error")
 	require.ErrorIs(t, a.walk(dir, func(string, fs.DirEntry) error { return other }), other)
 }

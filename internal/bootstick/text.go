@@ -2,10 +2,11 @@ package bootstick
 
 import (
 	"fmt"
-	"k3splan/internal/shell"
 	"slices"
 	"strings"
 	"unicode"
+
+	"k3splan/internal/shell"
 )
 
 // FormatSize writes a number of bytes as makers of sticks do, in powers of 1000

@@ -2,13 +2,14 @@ package hive
 
 import (
 	"encoding/json"
-	"k3splan/internal/colmena/nixtest"
 	"os/exec"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/colmena/nixtest"
 )
 
 // hard are strings that mean something to Nix, to a shell, or to a template.

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
-	"k3splan/internal/kubeconfig/kubeconfigtest"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
+
+	"k3splan/internal/kubeconfig/kubeconfigtest"
 )
 
 // serve answers as the API of a cluster does, to whoever has a certificate of its CA.

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"k3splan/internal/plan/plantest"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/plan/plantest"
 )
 
 func modelOf(t *testing.T, files map[string]string) string {
