@@ -119,6 +119,9 @@ func wait(ctx context.Context, cmd *exec.Cmd, signals <-chan os.Signal) (end end
 	for {
 		select {
 		case end.err = <-ended:
+			if end.interrupted == nil && end.err != nil {
+				end.interrupted = lateSignal(cmd.ProcessState, signals)
+			}
 			if timeout != nil {
 				finish(meant, timeout)
 			}
@@ -138,6 +141,24 @@ func wait(ctx context.Context, cmd *exec.Cmd, signals <-chan os.Signal) (end end
 		}
 	}
 }
+
+// lateSignal tells whether a program that failed did so because the user interrupted it. A Ctrl-C
+// goes to the terminal's whole foreground group: the program may have died of it before k3splan's
+// own copy has come through the Go runtime, and some catch it and exit with a code of theirs.
+func lateSignal(state *os.ProcessState, signals <-chan os.Signal) os.Signal {
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() && (status.Signal() == syscall.SIGINT || status.Signal() == syscall.SIGHUP) {
+		return status.Signal()
+	}
+	select {
+	case s := <-signals:
+		return s
+	case <-time.After(signalDelay):
+		return nil
+	}
+}
+
+// signalDelay is generous: the kernel has given k3splan the signal before it told of the program's end.
+const signalDelay = 50 * time.Millisecond
 
 // finish waits until the processes have ended as well, and kills those that live after the timeout.
 func finish(processes []process, timeout <-chan time.Time) {
@@ -169,8 +190,8 @@ type ExitError struct {
 	Code int
 	// Signal ended it, or nil.
 	Signal os.Signal
-	// Interrupted is the first signal that k3splan got while the program ran, or nil. The program
-	// may have taken it well and ended with Code 0.
+	// Interrupted is the first signal that k3splan got while the program ran, or the SIGINT or SIGHUP
+	// of which the program died, or nil. The program may have taken it well and ended with Code 0.
 	Interrupted os.Signal
 	// Stderr is the end of what it said there, if Command.Stderr was nil.
 	Stderr string

@@ -272,6 +272,17 @@ func TestRunInterruptedAndWell(t *testing.T) {
 	require.Equal(t, "error: colmena was interrupted (interrupt)\ncode 0, signal <nil>, interrupted interrupt\n", said.String())
 }
 
+// Ctrl-C goes to the whole group, and the program may have died of it before k3splan hears of it.
+func TestRunInterruptedBeforeItsOwnSignal(t *testing.T) {
+	runner, _, said := startRunner(t, "kill -INT $$")
+	require.NoError(t, runner.Wait())
+	require.Equal(t, "error: colmena was interrupted (interrupt)\ncode -1, signal interrupt, interrupted interrupt\n", said.String())
+
+	runner, _, said = startRunner(t, "kill -INT $PPID; exit 130")
+	require.NoError(t, runner.Wait())
+	require.Contains(t, said.String(), "error: colmena was interrupted (interrupt)\n")
+}
+
 // In a group of its own a program that asks for a passphrase would be stopped by the terminal.
 func TestRunStaysInTheGroup(t *testing.T) {
 	out, err := Output(context.Background(), Command{Program: fake(t, "colmena", "cat /proc/$$/stat")})
