@@ -24,6 +24,7 @@ import (
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/shell"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -92,12 +93,10 @@ var tools = []tool{
 // passTool is needed where it keeps the secrets.
 var passTool = tool{"pass", "version", []string{"deploy", "boot-stick", "passwd", "secrets"}, ""}
 
-// askTime is how long a program may take to tell its version.
-const askTime = 10 * time.Second
+// askTime is how long a program may take to answer a question.
+var askTime = 10 * time.Second
 
 func (a *app) doctor(ctx context.Context, asJSON bool) error {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
 	wanted := slices.Clone(tools)
 	if p := a.planSoFar(); p != nil && p.Network.Secrets.Kind == plan.SecretPass {
 		wanted = append(wanted, passTool)
@@ -186,10 +185,15 @@ func examine(ctx context.Context, t tool) checkup {
 		return c
 	}
 	c.Path = path
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
 	var said bytes.Buffer // ssh tells its version there
 	out, err := colmena.Output(ctx, colmena.Command{Program: path, Args: []string{t.version}, Stderr: &said})
 	c.Version = cmp.Or(versionNumber.FindString(out+said.String()), firstLine(out+said.String()))
 	switch {
+	case ctx.Err() != nil:
+		c.State, c.Version, c.Message = stateBroken, "", fmt.Sprintf("gave no answer in %s", askTime)
+		c.Hint = "see what keeps it: " + shell.Words(path, t.version)
 	case err != nil:
 		c.State, c.Version, c.Message = stateBroken, "", firstLine(said.String()+"\n"+err.Error())
 	case olderThan(c.Version, t.oldest):
@@ -348,6 +352,8 @@ func examineSchema(dir string) []checkup {
 
 // examineBuilders looks for somebody who builds for each platform of the plan.
 func examineBuilders(ctx context.Context, p *plan.Plan) (checks []checkup) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
 	builds, err := colmena.Platforms(ctx)
 	if missing := (*colmena.MissingError)(nil); errors.As(err, &missing) {
 		return nil // told already
