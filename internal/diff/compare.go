@@ -51,7 +51,7 @@ const (
 // add completes a change with hosts, restarts and risk. notes stand in the sentence's brackets,
 // and so does the reason, if it is one to ask or refuse.
 func (c *comparison) add(change Change, sentence string, hosts []string, restarts affects, notes ...string) {
-	change.Hosts = slices.Compact(slices.Sorted(slices.Values(hosts)))
+	change.Hosts = append([]string{}, slices.Compact(slices.Sorted(slices.Values(hosts)))...)
 	change.Restarts = c.restarted(change.Hosts, restarts)
 	if change.Risk == "" {
 		change.Risk = None
@@ -157,8 +157,12 @@ func (c *comparison) hosts() {
 			fmt.Sprintf("host %s removed", host.Name), []string{host.Name}, nothing)
 	}
 	for _, host := range come {
+		sentence := fmt.Sprintf("host %s added: %s", host.Name, addressOrDHCP(host))
+		if target := target(host); target != "" {
+			sentence += ", target " + target
+		}
 		c.add(Change{Object: Host, Action: Added, Name: host.Name, To: addressOrDHCP(host), Where: host.Where("name")},
-			fmt.Sprintf("host %s added: %s", host.Name, addressOrDHCP(host)), []string{host.Name}, nothing)
+			sentence, []string{host.Name}, nothing)
 	}
 }
 

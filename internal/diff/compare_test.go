@@ -104,6 +104,8 @@ func TestCompare(t *testing.T) {
 				"none | " + allHosts + " | | column slot of the hosts removed"}},
 		{"host added", []string{"hosts", "", "anna,eno1,10.0.100.7,anna,,,6\n"},
 			[]string{"none | anna | | host anna added: 10.0.100.7"}},
+		{"host with a target added", []string{"hosts", "", "anna,eno1,dhcp@anna.example.org:2222,anna,,,6\n"},
+			[]string{"none | anna | | host anna added: dhcp, target anna.example.org:2222"}},
 		{"host removed", []string{"hosts", "ulrich,eth0,10.0.100.6,ulrich,,storage,5\n", ""},
 			[]string{"none | ulrich | | host ulrich removed"}},
 		{"host with an agent removed", []string{"hosts", karl, "", "k3s", karlAgent, ""},
@@ -188,6 +190,10 @@ func TestCompare(t *testing.T) {
 			[]string{"refuse | karl olaf rolf ulf | " + allContainers + " | k3s 1.31 → 1.30 (all servers and agents; k3s cannot go back to an older version)"}},
 		{"disko", []string{"network", "  nixos", "  disko: v1.9.0\n  nixos"},
 			[]string{"none | " + allHosts + " | | disko latest → v1.9.0 (all hosts that it partitions)"}},
+		{"what no machine knows of", []string{"network", "", "address_range: 10.0.100.64/26\nsecrets: pass\npass_prefix: racks/mine\n"},
+			[]string{"none |  | | address_range set to 10.0.100.64-10.0.100.127 (for k3splan add)",
+				"none |  | | secrets files → pass (how the project keeps them)",
+				"none |  | | pass_prefix set to racks/mine (how the project keeps them)"}},
 	}
 	rack := example(t, "rack")
 	before := rack.plan(t)
@@ -198,6 +204,7 @@ func TestCompare(t *testing.T) {
 			for _, change := range Compare(before, now) {
 				got = append(got, fmt.Sprintf("%s | %s |%s | %s", change.Risk, strings.Join(change.Hosts, " "),
 					strings.TrimRight(" "+strings.Join(change.Restarts, " "), " "), change.Sentence))
+				require.NotNil(t, change.Hosts, "a list in JSON")
 				require.Equal(t, change.Risk == None || change.Risk == "", change.Reason == "", "a risk has a reason: %+v", change)
 				if change.Action != Removed && change.To != "" && change.Object != Column {
 					require.Regexp(t, `^plans/(hosts\.csv|k3s\.csv|network\.yaml):[0-9]+$`, change.Where, "%+v", change)
@@ -248,7 +255,10 @@ func TestNewCluster(t *testing.T) {
 	changes = Compare(rack.plan(t), empty.plan(t))
 	require.Equal(t, Refuse, changes.Risk())
 	require.Len(t, changes.With(Refuse), 3)
-	require.Equal(t, "server olaf-k3s-server removed: none left", changes.With(Refuse)[0].Sentence)
+	given := changes.With(Refuse)[0]
+	require.Equal(t, "server olaf-k3s-server removed: none left", given.Sentence)
+	require.Equal(t, "the cluster ends", given.Reason)
+	require.Contains(t, given.Hint, "k3splan deploy --force", "there is no other way")
 }
 
 // The same plan told otherwise is the same plan.

@@ -9,6 +9,7 @@ import (
 
 const (
 	memberStays = "etcd keeps the old member"
+	clusterEnds = "the cluster ends"
 	nodeStays   = "its Node stays behind"
 	nodeHint    = "kubectl drain %[1]s --ignore-daemonsets before, kubectl delete node %[1]s afterwards"
 )
@@ -71,7 +72,11 @@ func (c *comparison) removed(object Object, container *plan.Container, before, n
 	change.Risk, change.Hint = Refuse, c.rejoin(container, change)
 	// what the sentence says of the quorum is the reason
 	c.add(change, sentence, hosts, nothing)
-	c.changes[len(c.changes)-1].Reason = memberStays
+	reason := memberStays
+	if now == 0 {
+		reason = clusterEnds
+	}
+	c.changes[len(c.changes)-1].Reason = reason
 }
 
 // rejoin says how a server of the older plan leaves etcd, and how it comes back unless it is removed.
@@ -79,6 +84,8 @@ func (c *comparison) rejoin(server *plan.Container, change Change) string {
 	host := c.hostNow(server.Host.Name)
 	helper := c.stays(server)
 	switch {
+	case len(c.newer.Servers()) == 0:
+		return "this gives up the cluster with all that is in it: k3splan deploy --force; the servers' state stays on their hosts, in /var/lib/nixos-containers"
 	case helper == nil && len(c.older.Servers()) > 1:
 		return "change one server after the other: one that stays as it is has to let the others leave etcd"
 	case helper == nil && change.Field == "ip":

@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -29,9 +30,24 @@ func (c *comparison) network() {
 		c.key("service_cidr", before.ServiceCIDR.String(), now.ServiceCIDR.String(), Change{})
 	}
 	c.names(before.TLSSAN, now.TLSSAN)
+	c.key("address_range", addressRange(before), addressRange(now), Change{})
+	c.key("secrets", keptAs(before), keptAs(now), Change{})
+	c.key("pass_prefix", before.Secrets.Prefix, now.Secrets.Prefix, Change{})
 }
 
-// scope is the hosts that a key concerns, in words, and the containers that it restarts.
+// addressRange is the range that network.yaml sets, "" if it leaves it to the subnet.
+func addressRange(n plan.Network) string {
+	if n.Where("address_range") == "" {
+		return ""
+	}
+	return n.AddressRange.String()
+}
+
+// keptAs is how the secrets are kept; a plan that was kept as its model does not tell.
+func keptAs(n plan.Network) string { return string(cmp.Or(n.Secrets.Kind, plan.SecretFiles)) }
+
+// scope is the hosts that a key concerns, in words, and the containers that it restarts. A key that no
+// machine knows of concerns none, and deploy never tells of it.
 type scope struct {
 	words    string
 	hosts    []string
@@ -56,6 +72,10 @@ func (c *comparison) scope(key string) scope {
 		return scope{"all hosts", static, serversAndAgents}
 	case "domain", "timezone":
 		return scope{"all hosts", c.newer.HostNames(), servers}
+	case "address_range":
+		return scope{words: "for k3splan add"}
+	case "secrets", "pass_prefix":
+		return scope{words: "how the project keeps them"}
 	case "versions.disko":
 		return scope{"all hosts that it partitions", c.newer.HostNames(), nothing}
 	default:
