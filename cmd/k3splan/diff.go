@@ -152,11 +152,13 @@ func (a *app) printChanges(changes diff.Changes) error {
 	if _, err := a.stdout.WriteString(text.String()); err != nil {
 		return err
 	}
-	switch len(changes) {
-	case 0:
+	switch hosts := len(changes.Hosts()); {
+	case len(changes) == 0:
 		a.say("the tables mean the same as before")
+	case hosts == 0:
+		a.say("%s, of no host", count(len(changes), "change"))
 	default:
-		a.say("%s of %s", count(len(changes), "change"), count(len(changes.Hosts()), "host"))
+		a.say("%s of %s", count(len(changes), "change"), count(hosts, "host"))
 	}
 	return nil
 }
