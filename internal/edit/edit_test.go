@@ -30,6 +30,7 @@ type style struct {
 	bom, utf16, sepLine, noFinalEOL bool
 	quoteAll, quoteSome, blankAfter bool
 	padded, tight                   bool // columns below each other, the widest cell without a blank
+	led                             bool // the same by blanks behind the separators
 	oldMac, comments, capitals      bool
 }
 
@@ -39,7 +40,7 @@ func drawStyle(t *rapid.T) style {
 		separator: rapid.SampledFrom([]string{",", ";", "\t"}).Draw(t, "separator"),
 		eol:       rapid.SampledFrom([]string{"\n", "\r\n"}).Draw(t, "eol"),
 		bom:       flag("bom"), utf16: flag("utf16"), noFinalEOL: flag("no final eol"), quoteAll: flag("quote all"),
-		blankAfter: flag("blank after"), padded: flag("padded"), oldMac: flag("old Mac"), comments: flag("comments"),
+		blankAfter: flag("blank after"), padded: flag("padded"), led: flag("led"), oldMac: flag("old Mac"), comments: flag("comments"),
 		capitals: flag("capitals"), sepLine: flag("sep line"),
 	}
 	if s.oldMac {
@@ -86,9 +87,15 @@ func (s style) write(t *rapid.T, columns []string, rows [][]string) []byte {
 			b.WriteString(rapid.SampledFrom([]string{"# a comment, with \"quotes\"; and more", "#", "", "  ",
 				`"# a comment, in quotes"`, `"#1"` + s.separator + s.separator, s.separator + " " + s.separator}).Draw(t, "between") + s.eol)
 		}
-		for j := range row {
-			if s.padded && j < len(row)-1 {
-				row[j] += blanks(widths[j]+map[bool]int{false: 2}[s.tight], row[j])
+		led := ""
+		for j, cell := range row {
+			row[j] = led + cell
+			switch width := widths[j] + map[bool]int{false: 2}[s.tight]; {
+			case j == len(row)-1:
+			case s.padded:
+				row[j] += blanks(width, row[j])
+			case s.led:
+				led = blanks(width, cell)
 			}
 		}
 		b.WriteString(strings.Join(row, s.separator))
@@ -401,6 +408,8 @@ func TestRenameAmongAlignedColumns(t *testing.T) {
 		"name,interface,ip        ,admin\nolaf,eno1     ,10.0.100.2,a\n":             "name,interface,ip        ,admin\no   ,eno1     ,10.0.100.2,a\n",
 		"interface, ip         , admin, name\neno1     , 10.0.100.2 , a    , olaf\n": "interface, ip         , admin, name\neno1     , 10.0.100.2 , a    , o\n",
 		"name,interface,ip ,admin\nolaf,eno1,10.0.100.2 ,a\n":                        "name,interface,ip ,admin\no,eno1,10.0.100.2 ,a\n",
+		"name,  interface, ip,         admin\nolaf,  eno1,      10.0.100.2, a\n":     "name,  interface, ip,         admin\no,     eno1,      10.0.100.2, a\n",
+		"name, interface, ip, admin\nolaf, eno1, 10.0.100.2, a\n":                    "name, interface, ip, admin\no, eno1, 10.0.100.2, a\n",
 	} {
 		fsys := rack(t)
 		fsys[plan.HostsFile] = &fstest.MapFile{Data: []byte(before)}
@@ -437,6 +446,9 @@ func TestStyle(t *testing.T) {
 		{"filled up, with a text that is too long", "name ,interface,ip        ,admin\nolaf ,eno1     ,10.0.100.2,a\nulrich,eno1     ,10.0.100.3,a\n",
 			"name ,interface,ip        ,admin\nolaf ,eno1     ,10.0.100.2,a\nulrich,eno1     ,10.0.100.3,a\nnew  ,eno1     ,10.0.100.4,a\n"},
 		{"blanks around", "name , interface , ip , admin\nulf , eno1 , 10.0.100.2 , a\n", "name , interface , ip , admin\nulf , eno1 , 10.0.100.2 , a\nnew , eno1 , 10.0.100.3 , a\n"},
+		{"filled up behind the separators", "name,   interface, ip,         admin\nolaf,   eno1,      10.0.100.2, a\n", "name,   interface, ip,         admin\nolaf,   eno1,      10.0.100.2, a\nnew,    eno1,      10.0.100.3, a\n"},
+		{"filled up behind the separators, some empty or too long", "name,  interface, serial, tags, ip,         admin\nolaf,  eno1,      ,       x,    10.0.100.2, anna\nulrich, eno1,      ,       ,     10.0.100.3, anna\n",
+			"name,  interface, serial, tags, ip,         admin\nolaf,  eno1,      ,       x,    10.0.100.2, anna\nulrich, eno1,      ,       ,     10.0.100.3, anna\nnew,   eno1,      ,       ,     10.0.100.4, anna\n"},
 		{"comments that a spreadsheet program has put into quotes", "\"# mine, all\",,,\nname,interface,ip,admin\nolaf,eno1,10.0.100.2,a\n\"#1, 2\",,,\n",
 			"\"# mine, all\",,,\nname,interface,ip,admin\nolaf,eno1,10.0.100.2,a\nnew,eno1,10.0.100.3,a\n\"#1, 2\",,,\n"},
 		{"what cannot be seen", "name,interface,ip,admin\n\u200bolaf,eno1,10.0.100.2,a\n", "name,interface,ip,admin\n\u200bolaf,eno1,10.0.100.2,a\nnew,eno1,10.0.100.3,a\n"},

@@ -203,6 +203,12 @@ func (t *table) insert(after record, cells map[string]string) (line int, err err
 	fields := make([]string, len(t.Columns))
 	for i, column := range t.Columns {
 		fields[i] = t.write(i, cells[column])
+		if i == 0 {
+			continue
+		}
+		if s, ok := t.slotOf(i - 1); ok && (cells[column] != "" || i < len(fields)-1) {
+			fields[i] = s.lead(strings.TrimLeft(fields[i-1], " ")) + strings.TrimLeft(fields[i], " ")
+		}
 	}
 	row := strings.Join(fields, string(t.Separator))
 	if strings.HasPrefix(row, "#") {
@@ -271,8 +277,78 @@ func (t *table) set(r record, column, value string) error {
 	if width, ok := t.aligned(i); ok {
 		trail = blanks(width, t.text[f.start:f.contentStart]+content)
 	}
+	if s, ok := t.slotOf(i); ok && r.fields[i+1].written() {
+		return t.replace(f.contentStart, r.fields[i+1].contentStart, content+trail+string(t.Separator)+s.lead(content+trail))
+	}
 	return t.replace(f.contentStart, f.end, content+trail)
 }
+
+// slot is the room in characters from where the text of a cell begins to where the next one does, in a
+// table whose owner has put blanks behind the separators so that the columns stand below each other.
+type slot struct {
+	width int
+	// least is the number of blanks where the text is too long for it
+	least int
+}
+
+// lead is what stands between a cell and the text of the next one, besides the separator.
+func (s slot) lead(cell string) string {
+	return strings.Repeat(" ", max(s.least, s.width-1-utf8.RuneCountInString(cell)))
+}
+
+// slotOf looks at a column and the blanks that lead the next one; ok is false if those do not fill it up
+// to one width. That they do so on purpose is shown by different numbers of them, there or elsewhere.
+func (t *table) slotOf(column int) (s slot, ok bool) {
+	s, onPurpose, ok := t.filled(column)
+	for other := 0; ok && !onPurpose && other < len(t.Columns); other++ {
+		_, varied, filled := t.filled(other)
+		onPurpose = filled && varied
+	}
+	return s, ok && onPurpose
+}
+
+// filled is slotOf for a single column; varied tells that different numbers of blanks lead the next one.
+func (t *table) filled(column int) (s slot, varied, ok bool) {
+	type room struct{ width, blanks int }
+	var rooms []room
+	for _, r := range t.records {
+		if column+1 >= len(r.fields) {
+			return s, false, false
+		}
+		cell, next := r.fields[column], r.fields[column+1]
+		if column > 0 && !cell.written() || !next.written() {
+			continue
+		}
+		lead := t.text[next.start:next.contentStart]
+		if strings.Trim(lead, " ") != "" {
+			return s, false, false
+		}
+		rooms = append(rooms, room{utf8.RuneCountInString(t.text[cell.contentStart:next.contentStart]), len(lead)})
+	}
+	if len(rooms) < 2 {
+		return s, false, false
+	}
+	fewest := rooms[0].blanks
+	s.width = rooms[0].width
+	for _, r := range rooms {
+		s.width, fewest = min(s.width, r.width), min(fewest, r.blanks)
+	}
+	s.least = min(fewest, 1)
+	for _, r := range rooms {
+		varied = varied || r.blanks > fewest
+		if r.width == s.width {
+			continue
+		}
+		if r.blanks > max(fewest, 1) {
+			return s, false, false
+		}
+		s.least = r.blanks
+	}
+	return s, varied, true
+}
+
+// written tells whether anything stands there, if only blanks.
+func (f field) written() bool { return f.end > f.start }
 
 // blanks are what a text lacks of a width in characters.
 func blanks(width int, text string) string {
