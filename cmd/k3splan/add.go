@@ -75,8 +75,10 @@ func (f *cellFlags) values(told ...string) (map[string]string, error) {
 		cells[told[i]] = strings.ToLower(strings.TrimSpace(told[i+1]))
 	}
 	for column, value := range f.cells {
-		if text := strings.TrimSpace(*value); text != "" {
-			cells[column] = text
+		if f.command.Flags().Changed(column) {
+			if cells[column] = strings.TrimSpace(*value); cells[column] == "" { // an unset variable of a script
+				return nil, usageError(fmt.Errorf("the value of --%s is empty", column))
+			}
 		}
 	}
 	for column, values := range f.lists {

@@ -18,7 +18,7 @@ func (e *Edit) AddHost(cells map[string]string) error {
 	name := strings.ToLower(cells["name"])
 	cells["name"] = name
 	if host := e.plan.Host(name); host != nil {
-		return refuse(fmt.Sprintf("there is a host %q already (%s)", name, host.Place), "")
+		return refuse(fmt.Sprintf("there is a host %q already (%s)", name, host.Place), "k3splan show host "+name)
 	}
 	interfaces := distinct(e.plan.Hosts, func(h *plan.Host) string { return h.Interface })
 	admins := distinct(e.plan.Hosts, func(h *plan.Host) string { return h.Admin })
@@ -188,7 +188,11 @@ func (e *Edit) chooseAddress(cells map[string]string, role plan.Role) error {
 	case !addresses.First.IsValid():
 		return &Invalid{e.before, true}
 	case !next.IsValid():
-		return refuse(fmt.Sprintf("there is no free address in %s", addresses), "address_range in plans/network.yaml sets the range; --ip names an address")
+		hint := "address_range in plans/network.yaml sets the range; --ip names an address"
+		if e.plan.Network.Where("address_range") == "" {
+			hint = "the subnet is full: a smaller netmask in plans/network.yaml makes it larger"
+		}
+		return refuse(fmt.Sprintf("there is no free address in %s", addresses), hint)
 	default:
 		cells["ip"] = next.String()
 	}

@@ -553,12 +553,24 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// Where no range is set, only a larger subnet helps.
+func TestFullSubnet(t *testing.T) {
+	fsys := fstest.MapFS{plan.HostsFile: {Data: []byte("name,interface,ip,admin\nolaf,eno1,10.0.100.2,a\n")}, plan.K3sFile: {Data: []byte("host,name,type,ip\n")},
+		"plans/network.yaml": {Data: []byte("netmask: 30\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11}\n")}}
+	e, err := Open(fsys)
+	require.NoError(t, err)
+	var refused *Refused
+	require.ErrorAs(t, e.AddHost(map[string]string{"name": "new"}), &refused)
+	require.ErrorContains(t, refused, "no free address in 10.0.100.1-10.0.100.2")
+	require.Contains(t, refused.Hint(), "netmask")
+}
+
 func TestRefused(t *testing.T) {
 	for _, test := range []struct {
 		name, want, hint string
 		edit             func(*Edit) error
 	}{
-		{"host twice", `there is a host "olaf" already (plans/hosts.csv:3)`, "", func(e *Edit) error { return e.AddHost(map[string]string{"name": "Olaf"}) }},
+		{"host twice", `there is a host "olaf" already (plans/hosts.csv:3)`, "k3splan show host olaf", func(e *Edit) error { return e.AddHost(map[string]string{"name": "Olaf"}) }},
 		{"unknown host", `there is no host "olav"`, `did you mean "olaf"?`, func(e *Edit) error { return e.AddContainer(plan.Agent, map[string]string{"host": "olav"}) }},
 		{"second agent", `host "olaf" has "olaf-k3s-agent" already (plans/k3s.csv:5)`, "at most one", func(e *Edit) error { return e.AddContainer(plan.Agent, map[string]string{"host": "olaf"}) }},
 		{"line break", "line break", "", func(e *Edit) error {
