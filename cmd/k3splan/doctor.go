@@ -12,9 +12,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 
+	"charm.land/lipgloss/v2"
 	"github.com/spf13/cobra"
 	kversion "k8s.io/apimachinery/pkg/util/version"
 
@@ -128,44 +128,37 @@ func (a *app) doctor(ctx context.Context, asJSON bool) error {
 	return nil
 }
 
-// longMessage is what would push a table's last column off the screen, in bytes.
-const longMessage = 70
-
 // printChecks prints a table, with the hints below their rows.
 func (a *app) printChecks(checks []checkup) error {
-	var table bytes.Buffer
-	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	for i, c := range checks {
-		c.Name, c.Message = inOneLine(c.Name), inOneLine(c.Message)
-		checks[i] = c
-		purpose := ""
-		if len(c.NeededFor) > 0 {
-			purpose = "for " + strings.Join(c.NeededFor, ", ")
-		}
-		what := cmp.Or(c.Message, c.Version)
-		if len(what) > longMessage {
-			what = "see below"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.State, c.Name, what, purpose)
+	const indent = "         " // as wide as the column of states
+	left := 0                  // where the text begins
+	for _, c := range checks {
+		left = max(left, len(indent)+lipgloss.Width(inOneLine(c.Name))+2)
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
+	room := max(a.width()-left, 30)
 	colours := map[state]colour{stateOK: green, stateNote: yellow, stateMissing: red, stateBroken: red}
-	for i, line := range strings.Split(strings.TrimSuffix(table.String(), "\n"), "\n") {
-		c := checks[i]
-		rest := strings.TrimRight(strings.TrimPrefix(line, string(c.State)), " ")
-		if _, err := fmt.Fprintln(a.stdout, a.paint(a.stdout, colours[c.State], string(c.State))+rest); err != nil {
+	for _, c := range checks {
+		text := lipgloss.Wrap(cmp.Or(inOneLine(c.Message), c.Version), room, " ")
+		if len(c.NeededFor) > 0 {
+			text = behind(text, "for "+strings.Join(c.NeededFor, ", "), room)
+		}
+		name := inOneLine(c.Name) + strings.Repeat(" ", left-len(indent)-lipgloss.Width(inOneLine(c.Name)))
+		text = strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", left))
+		state := a.paint(a.stdout, colours[c.State], string(c.State)) + indent[len(c.State):]
+		if _, err := fmt.Fprint(a.stdout, strings.TrimRight(state+name+text, " ")+"\n"+a.hints(a.stdout, indent, c.Hint)); err != nil {
 			return err
-		}
-		if len(c.Message) > longMessage {
-			fmt.Fprintf(a.stdout, "         %s\n", c.Message)
-		}
-		if c.Hint != "" {
-			fmt.Fprintf(a.stdout, "         %s %s\n", a.paint(a.stdout, cyan, "hint:"), c.Hint)
 		}
 	}
 	return nil
+}
+
+// behind puts something behind a text, or below it where there is no room.
+func behind(text, more string, width int) string {
+	last := text[strings.LastIndex(text, "\n")+1:]
+	if lipgloss.Width(last)+2+lipgloss.Width(more) <= width {
+		return text + "  " + more
+	}
+	return text + "\n" + lipgloss.Wrap(more, width, " ")
 }
 
 // inOneLine: a row is a line, and the name of a file may hold a line break.
