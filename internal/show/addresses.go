@@ -23,7 +23,7 @@ func (t Terminal) Addresses(v *View) string {
 		if header[last] == "MAC" {
 			need = naturalWidths(header, lines)
 		}
-		if total(need) <= t.Width {
+		if total(need) <= t.width() {
 			break
 		}
 		left = append([]string{strings.ToLower(header[last])}, left...)

@@ -16,6 +16,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/plan"
 )
 
 // The tests in this file look at picture and page in a real browser. With K3SPLAN_SCREENSHOTS=DIR
@@ -277,6 +279,20 @@ func TestSortInBrowser(t *testing.T) {
 	// by the keyboard too, and together with the search
 	run(t, ctx, chromedp.SendKeys(chromedp.CSS("#search"), "edge"), chromedp.Focus(chromedp.CSS(`th button`)), chromedp.SendKeys(chromedp.CSS("th button"), "\r"))
 	require.Equal(t, []string{"node-07", "node-14", "node-21"}, first())
+}
+
+// Many problems leave room for the picture, and long names for the other columns.
+func TestMuchOnThePageInBrowser(t *testing.T) {
+	ctx := browser(t)
+	long := longNames().view(t, "long")
+	for i := range 60 {
+		long.Problems = append(long.Problems, plan.Problem{File: fmt.Sprintf("secrets/hosts/node-%02d", i), Severity: plan.Error, Message: "is missing", Hint: "copy it"})
+	}
+	open(t, ctx, "page.html", render(t, long.HTML), "light", 1400)
+	screenshot(t, ctx, "much-html-light")
+	require.Less(t, ask[float64](t, ctx, `document.querySelector("figure").getBoundingClientRect().top`), 900.0, "on the first screen")
+	require.Equal(t, 60, ask[int](t, ctx, `document.querySelectorAll("details .problems li").length`))
+	require.False(t, ask[bool](t, ctx, `(() => { const wide = document.querySelector(".wide"); return wide.scrollWidth > wide.clientWidth })()`), "the table needs no scrolling")
 }
 
 // Problems stand in their rows and in the picture; what tries to be markup stays text.

@@ -94,6 +94,8 @@ func TestTerminalNarrow(t *testing.T) {
 			if width >= 42 {
 				requireFits(t, text, width)
 				requireFits(t, Terminal{Width: width}.Addresses(view), width)
+			} else if width < 40 {
+				require.Equal(t, Terminal{Width: 40}.Cluster(view), text, "no narrower than can be read")
 			}
 		}
 		require.NotEmpty(t, name)

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"charm.land/lipgloss/v2"
+
 	"k3splan/internal/plan"
 )
 
@@ -56,6 +58,9 @@ type cell struct {
 	// Key is what an address is sorted by; it is empty for DHCP.
 	Key string
 }
+
+// Long tells that the text is broken into lines rather than making the table wider than the page.
+func (c cell) Long() bool { return lipgloss.Width(c.Text) > 36 }
 
 // HTML writes a page that needs nothing but itself: the picture, all addresses to sort and search,
 // and the problems of the project, each in its place.
@@ -203,6 +208,7 @@ th{white-space:nowrap}
 th,td{padding:.3rem .75rem .3rem 0;text-align:left;vertical-align:top}
 thead,tbody{border-bottom:1px solid}
 td:first-child,td:nth-child(2),td:nth-child(3){white-space:nowrap}
+td.long{white-space:normal;min-width:24ch;overflow-wrap:anywhere}
 td[colspan]{white-space:normal;padding-top:0}
 th button{all:unset;cursor:pointer;font:inherit;font-weight:bold;font-size:13px}
 :focus-visible{outline:2px solid;outline-offset:2px}
@@ -211,6 +217,7 @@ th button::after{content:" ↕";opacity:.35}
 th[aria-sort=ascending] button::after{content:" ↑";opacity:1}
 th[aria-sort=descending] button::after{content:" ↓";opacity:1}
 .problems{margin:.25rem 0;padding:0;list-style:none;max-width:60rem}
+details .problems{max-height:50vh;overflow-y:auto}
 .problems li{margin:.25rem 0;padding:.25rem .6rem;border-left:4px solid}
 .problems strong::before{content:"! "}
 tbody{scroll-margin-top:5rem}
@@ -229,6 +236,7 @@ tbody{scroll-margin-top:5rem}
 body{max-width:none;padding:0}
 .tools{display:none}
 figure,.wide{overflow:visible}
+details .problems{max-height:none}
 figure{border:0;break-inside:avoid}
 figure svg{max-width:100%;max-height:100vh;height:auto}
 tbody,.problems li{break-inside:avoid}

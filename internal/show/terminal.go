@@ -12,11 +12,14 @@ import (
 
 // Terminal is the place that tables are drawn for.
 type Terminal struct {
-	// Width is the number of columns. What does not fit is broken into lines.
+	// Width is the number of columns. What does not fit is broken into lines. On a terminal of less than
+	// 40 columns nothing could be read any more: there the tables are wider than it.
 	Width int
 	// Colour: with escape sequences for colours, in the 16 that every terminal's owner has chosen.
 	Colour bool
 }
+
+func (t Terminal) width() int { return max(t.Width, 40) }
 
 // The styles of what stands in tables. Colour never says anything alone.
 var (
@@ -48,7 +51,7 @@ const gap = 2 // blanks between columns
 
 // table draws lines below headers, within the width.
 func (t Terminal) table(headers []string, lines []line) string {
-	widths := fitted(naturalWidths(headers, lines), leastWidths(headers, lines), t.Width)
+	widths := fitted(naturalWidths(headers, lines), leastWidths(headers, lines), t.width())
 	drawn := table.New().Border(lipgloss.HiddenBorder()).
 		BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).
 		BorderHeader(false).BorderColumn(false).BorderRow(false).
@@ -260,7 +263,7 @@ func (t Terminal) Cluster(v *View) string {
 		if i < always {
 			need = leastWidths(widerHeaders, wider)
 		}
-		if total(need) > t.Width {
+		if total(need) > t.width() {
 			left = append(left, strings.ToLower(c.header))
 			continue
 		}
@@ -269,7 +272,7 @@ func (t Terminal) Cluster(v *View) string {
 
 	var b strings.Builder
 	if v.Title != "" {
-		b.WriteString(t.styled(headline, lipgloss.Wrap(v.Title, t.Width, ".")) + "\n\n")
+		b.WriteString(t.styled(headline, lipgloss.Wrap(v.Title, t.width(), ".")) + "\n\n")
 	}
 	b.WriteString(t.table(headers, lines))
 	b.WriteString(t.noRoom(left, "a wider window, or show host NAME"))
@@ -287,7 +290,7 @@ func (t Terminal) noRoom(columns []string, remedy string) string {
 		return ""
 	}
 	text := "no room for: " + strings.Join(columns, ", ") + " (" + remedy + ")"
-	return t.styled(faint, lipgloss.Wrap(text, t.Width, " ")) + "\n"
+	return t.styled(faint, lipgloss.Wrap(text, t.width(), " ")) + "\n"
 }
 
 // marked gives name and style of a row that may have problems.
@@ -310,7 +313,7 @@ func (t Terminal) facts(facts []Fact) string {
 	var b strings.Builder
 	for _, f := range facts {
 		name := f.Name + strings.Repeat(" ", widest-len(f.Name)+gap)
-		text := lipgloss.Wrap(f.Text, max(t.Width-len(name), 20), " ")
+		text := lipgloss.Wrap(f.Text, t.width()-len(name), " ")
 		for i, part := range strings.Split(text, "\n") {
 			if i > 0 {
 				name = strings.Repeat(" ", widest+gap)
