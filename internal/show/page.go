@@ -217,7 +217,7 @@ th button::after{content:" ↕";opacity:.35}
 th[aria-sort=ascending] button::after{content:" ↑";opacity:1}
 th[aria-sort=descending] button::after{content:" ↓";opacity:1}
 .problems{margin:.25rem 0;padding:0;list-style:none;max-width:60rem}
-details .problems{max-height:50vh;overflow-y:auto}
+.many{max-height:50vh;overflow-y:auto;padding:.25rem .75rem;border:1px solid;border-radius:8px}
 .problems li{margin:.25rem 0;padding:.25rem .6rem;border-left:4px solid}
 .problems strong::before{content:"! "}
 tbody{scroll-margin-top:5rem}
@@ -226,7 +226,7 @@ tbody{scroll-margin-top:5rem}
 		{"body,#search,th button", "color", ink},
 		{"dt,#found,.problems em", "color", pale},
 		{"#search", "border-color", hostEdge},
-		{"figure,thead,tbody", "border-color", hairline},
+		{"figure,thead,tbody,.many", "border-color", hairline},
 		{".problems li", "border-color", alarm},
 		{".problems strong", "color", alarm},
 		{"a", "color", serverEdge},
@@ -236,7 +236,7 @@ tbody{scroll-margin-top:5rem}
 body{max-width:none;padding:0}
 .tools{display:none}
 figure,.wide{overflow:visible}
-details .problems{max-height:none}
+.many{max-height:none;border:0}
 figure{border:0;break-inside:avoid}
 figure svg{max-width:100%;max-height:100vh;height:auto}
 tbody,.problems li{break-inside:avoid}
