@@ -112,7 +112,7 @@ func Reasons(changes diff.Changes, was, is fingerprint.Inputs) []string {
 	pins := func(name string) bool {
 		return slices.ContainsFunc(differences, func(d fingerprint.Difference) bool { return d.Group == "pins" && d.Name == name })
 	}
-	var reasons, names, others []string
+	var reasons, names, others, keys []string
 	say := func(text string) { reasons = append(reasons, text) }
 	for _, change := range changes {
 		if change.Name != "versions.disko" || pins("disko") { // the plan does not know whom disko partitions
@@ -128,14 +128,20 @@ func Reasons(changes diff.Changes, was, is fingerprint.Inputs) []string {
 			if now, _, _ := strings.Cut(d.Is, " "); before == now {
 				say(fmt.Sprintf("plans/lock.json %s: another commit of %s", d.Name, now))
 			}
-		case d.Group == "files" && d.Name != "rendered": // which says nothing that the rest does not
+		case d.Group == "files" && (d.Name == "rendered" || ofContainerThatCameOrWent(d.Name, was, is)): // the rest tells it
+		case d.Group == "files":
 			say(changedFile(d))
 		case group == "keys":
 			say("ssh keys of the " + map[string]string{"admin": "admin", "deploy": "deploy user"}[key])
 		case group == "cluster":
 			name, _, _ := strings.Cut(key, ".")
 			others = append(others, name)
+		case group == "network" && !d.Added && !d.Removed && !changesKey(changes, key): // the host itself does not use it
+			keys = append(keys, key)
 		}
+	}
+	if len(keys) > 0 {
+		say("a snippet reads " + strings.Join(keys, ", ") + " of the plan")
 	}
 	if len(others) > 0 {
 		slices.Sort(others)
@@ -148,6 +154,26 @@ func Reasons(changes diff.Changes, was, is fingerprint.Inputs) []string {
 		say("what k3splan renders for it")
 	}
 	return reasons
+}
+
+// ofContainerThatCameOrWent tells that a file has a part in the host only because of a server or agent
+// that was not there or is no longer.
+func ofContainerThatCameOrWent(file string, was, is fingerprint.Inputs) bool {
+	name := "server.name"
+	switch {
+	case file == "k3s/agent.yaml":
+		name = "agent.name"
+	case file != "k3s/server.yaml" && !strings.HasPrefix(file, "manifests/"):
+		return false
+	}
+	return (was.Data[name] == "") != (is.Data[name] == "")
+}
+
+// changesKey tells whether one of the changes is that of a key of the network.
+func changesKey(changes diff.Changes, key string) bool {
+	return slices.ContainsFunc(changes, func(c diff.Change) bool {
+		return c.Object == diff.Network && c.Field == key || c.Object == diff.Server && c.Field == "type" && key == "init_server"
+	})
 }
 
 func changedName(d fingerprint.Difference) string {

@@ -318,6 +318,13 @@ func TestReasons(t *testing.T) {
 		{nil, data("keys.admin", "1", "cluster.ulf.host.ip", "a"), data("keys.admin", "2", "cluster.ulf.host.ip", "b"), []string{"ssh keys of the admin", "a snippet reads the plan of ulf"}},
 		{nil, fingerprint.Inputs{Names: map[string]string{"a": "1", "b": "2"}}, fingerprint.Inputs{Names: map[string]string{"b": "3", "c": "4"}}, []string{"/etc/hosts: -a, b 2 → 3, +c"}},
 		{nil, fingerprint.Inputs{Files: map[string]string{"rendered": "a"}}, fingerprint.Inputs{Files: map[string]string{"rendered": "b"}}, []string{"what k3splan renders for it"}},
+		// what comes and goes with a container is no news
+		{diff.Changes{removed}, fingerprint.Inputs{Data: map[string]string{"server.name": "s", "agent.name": "a"}, Files: map[string]string{"k3s/server.yaml": "a", "k3s/agent.yaml": "a", "manifests/x.yaml": "b"}}, data(), []string{"agent olaf-a removed from olaf"}},
+		{nil, data(), fingerprint.Inputs{Data: map[string]string{"agent.name": "a"}, Files: map[string]string{"k3s/agent.yaml": "a", "nixConfigs/x.nix": "b"}}, []string{"snippet nixConfigs/x.nix (new)"}},
+		{nil, fingerprint.Inputs{Data: map[string]string{"agent.name": "a"}}, fingerprint.Inputs{Data: map[string]string{"agent.name": "a"}, Files: map[string]string{"k3s/agent.yaml": "a"}}, []string{"k3s/agent.yaml (new)"}},
+		// a host without k3s whose snippet asks for its version
+		{nil, data("network.versions.k3s", "1.31", "network.gateway", "a"), data("network.versions.k3s", "1.32", "network.gateway", "a"), []string{"a snippet reads versions.k3s of the plan"}},
+		{diff.Changes{{Object: diff.Network, Field: "domain", Sentence: "domain set to x"}}, data("network.domain", ""), data("network.domain", "x"), []string{"domain set to x"}},
 	} {
 		require.Equal(t, test.want, Reasons(test.changes, test.was, test.is))
 	}
