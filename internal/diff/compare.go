@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"k3splan/internal/plan"
@@ -237,14 +238,53 @@ func (c *comparison) host(before, now *plan.Host) {
 		if field.reason == cutsConnection {
 			change.Hint = consoleHint
 		}
-		if field.name == "ip" && !before.DHCP() && !now.DHCP() && now.Target.Host == change.To {
-			change.Hint += fmt.Sprintf("; with %s@%s as its ip the host is still reached by the old address", change.To, change.From)
+		if field.name == "ip" {
+			change.Hint += c.addressHint(before, now)
 		}
 		c.field(change, []string{now.Name}, field.restarts)
 	}
 	change := Change{Object: Host, Name: now.Name, Field: "tags", Where: now.Where("tags")}
 	c.list(change, "tag", before.Tags, now.Tags, []string{now.Name}, nothing)
 	c.own(Change{Object: Host, Name: now.Name}, before.Own, now.Own, now.Where, []string{now.Name})
+}
+
+// addressHint says how a host gets another address, behind the first part of the hint.
+func (c *comparison) addressHint(before, now *plan.Host) string {
+	switch {
+	case now.DHCP():
+		return ""
+	case ownerOf(c.older, now.Address, before.Name) != "":
+		return "; " + c.leaveFirst(now.Address, before.Name)
+	case before.DHCP() || now.Target.Host != now.Address.String() || ownerOf(c.newer, before.Address, now.Name) != "":
+		return ""
+	}
+	return fmt.Sprintf("; with %s@%s as its ip the host is still reached by the old address", now.Address, before.Address)
+}
+
+// leaveFirst says what is to be done about an address that somebody other than self has until the change is
+// deployed, which happens to one after the other; "" if nobody has.
+func (c *comparison) leaveFirst(address netip.Addr, self string) string {
+	owner := ownerOf(c.older, address, self)
+	if owner == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s is that of %s until now, which has to leave it first, in a deployment of its own", address, owner)
+}
+
+// ownerOf is the host or container of a plan that has the address, in words; self is the name of one that
+// does not count.
+func ownerOf(p *plan.Plan, address netip.Addr, self string) string {
+	for _, host := range p.Hosts {
+		if !host.DHCP() && host.Address == address && host.Name != self {
+			return "host " + host.Name
+		}
+		for _, container := range host.Containers() {
+			if container.Address == address && container.Name != self {
+				return container.Role.What() + " " + container.Name
+			}
+		}
+	}
+	return ""
 }
 
 // field adds a change of a single value, if it is one.

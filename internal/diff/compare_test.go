@@ -386,6 +386,29 @@ func sentences(changes Changes) (list []string) {
 	return list
 }
 
+// An address that somebody else still has is to be left first; the way by the old address is told only
+// where nobody else gets that.
+func TestHintsOfAddresses(t *testing.T) {
+	rack := example(t, "rack")
+	hints := func(edits ...string) (hints []string) {
+		for _, change := range Compare(rack.plan(t), rack.edited(t, edits...).plan(t)) {
+			hints = append(hints, change.Name+": "+change.Hint)
+		}
+		return hints
+	}
+	require.Equal(t, []string{"karl: have a console at hand; with 10.0.100.35@10.0.100.5 as its ip the host is still reached by the old address"},
+		hints("hosts", "10.0.100.5", "10.0.100.35"))
+	const leave = " until now, which has to leave it first, in a deployment of its own"
+	require.Equal(t, []string{"karl: have a console at hand; 10.0.100.6 is that of host ulrich" + leave, "ulrich: have a console at hand; 10.0.100.5 is that of host karl" + leave},
+		hints("hosts", "10.0.100.5", "x", "hosts", "10.0.100.6", "10.0.100.5", "hosts", "x,", "10.0.100.6,"))
+	require.Equal(t, []string{"karl: have a console at hand", "ulrich: have a console at hand; 10.0.100.5 is that of host karl" + leave},
+		hints("hosts", "10.0.100.5", "10.0.100.35", "hosts", "10.0.100.6", "10.0.100.5"))
+	require.Equal(t, []string{"karl-k3s-agent: 10.0.100.23 is that of agent ulf-k3s-agent" + leave, "ulf-k3s-agent: "},
+		hints("k3s", "10.0.100.23", "10.0.100.43", "k3s", "10.0.100.25", "10.0.100.23"))
+	servers := hints("k3s", "10.0.100.13", "x", "k3s", "10.0.100.14", "10.0.100.13", "k3s", "x,", "10.0.100.14,")
+	require.Regexp(t, `^rolf-k3s-server: 10\.0\.100\.13 is that of server ulf-k3s-server`+leave+"\non olaf: ", servers[0])
+}
+
 // The way out of what is refused must work: by a server that is there and stays as it is, and not by
 // an init server that comes back empty.
 func TestHintsOfServers(t *testing.T) {

@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -175,11 +176,17 @@ func (c *comparison) container(object Object, before, now *plan.Container) {
 		c.add(change, fmt.Sprintf("%s on %s renamed: %s → %s", object, now.Host.Name, before.Name, now.Name), hosts, nothing)
 	}
 	ip := Change{Action: Changed, Field: "ip", From: before.Address.String(), To: now.Address.String(), Where: now.Where("ip")}
+	ip = risky(ip)
+	if first := c.leaveFirst(now.Address, before.Name); first != "" && ip.Hint != "" {
+		ip.Hint = first + "\n" + ip.Hint
+	} else {
+		ip.Hint = cmp.Or(first, ip.Hint)
+	}
 	if now.Role == plan.Init && before.Role == plan.Init {
 		// all others look for the cluster there
-		c.field(risky(ip), c.k3sHosts(), serversAndAgents)
+		c.field(ip, c.k3sHosts(), serversAndAgents)
 	} else {
-		c.field(risky(ip), hosts, restarts)
+		c.field(ip, hosts, restarts)
 	}
 	c.field(Change{Object: object, Action: Changed, Name: now.Name, Field: "mac", From: before.MAC, To: now.MAC, Where: now.Where("mac")}, hosts, restarts)
 	labels := Change{Object: object, Name: now.Name, Field: "labels", Where: now.Where("labels"),
