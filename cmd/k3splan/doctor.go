@@ -85,8 +85,8 @@ var tools = []tool{
 	{"nix-build", "--version", []string{"build", "deploy", "boot-stick"}, "2.3.17"},
 	{"colmena", "--version", []string{"build", "deploy"}, ""},
 	{"nix-prefetch-url", "--version", []string{"update"}, ""},
-	{"git", "--version", []string{"update", "diff"}, ""},
-	{"ssh", "-V", []string{"deploy", "status", "hardware", "ssh", "kubeconfig", "token"}, ""},
+	{"git", "--version", []string{"update", "diff", "secrets audit"}, ""},
+	{"ssh", "-V", []string{"deploy", "status", "hardware", "known-hosts", "ssh", "kubeconfig", "token"}, ""},
 	{"lsblk", "--version", []string{"boot-stick"}, "2.27"}, // oldest: --json
 }
 
