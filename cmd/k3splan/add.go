@@ -115,7 +115,7 @@ other hosts, unless --ip names one.`,
 	}
 	cells := a.newCellFlags(command, func(h *plan.Host) []map[string]string { return []map[string]string{h.Own} })
 	cells.text("interface", "the network `INTERFACE`", a.completeValues(func(h *plan.Host) []string { return []string{h.Interface} }))
-	cells.text("ip", "the address: `ADDRESS`, ADDRESS@TARGET or dhcp@TARGET", nil)
+	cells.text("ip", "the address: `ADDRESS`, ADDRESS@TARGET or dhcp@TARGET", a.completeAddress(""))
 	cells.text("admin", "the `LOGIN` of the person who looks after it", a.completeValues(func(h *plan.Host) []string { return []string{h.Admin} }))
 	cells.text("serial", "the `SERIAL` of the disk to partition", nil)
 	cells.text("boot", "how it boots: `efi|legacy`", cobra.FixedCompletions([]string{"efi", "legacy"}, nothingElse))
@@ -159,7 +159,7 @@ are chosen as those of the other servers, unless --name and --ip tell them.`,
 		return own
 	})
 	cells.text("name", "the `NAME` of the "+kind, nil)
-	cells.text("ip", "its `ADDRESS`", nil)
+	cells.text("ip", "its `ADDRESS`", a.completeAddress(role))
 	cells.text("mac", "its `MAC` address", nil)
 	if role == plan.Agent {
 		cells.list("label", "labels", "a label `KEY=VALUE` of the node", a.completeValues(func(h *plan.Host) []string { return ofAgent(h).Labels }))

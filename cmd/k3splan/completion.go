@@ -152,6 +152,17 @@ func (a *app) completeValues(of func(*plan.Host) []string, more ...string) cobra
 	}
 }
 
+// completeAddress offers the address that something new would get; role is "" for a host.
+func (a *app) completeAddress(role plan.Role) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		p := a.planSoFar()
+		if p == nil || !p.NextAddress(role).IsValid() {
+			return nil, nothingElse
+		}
+		return []cobra.Completion{p.NextAddress(role).String()}, nothingElse
+	}
+}
+
 // hostsWhere gives the names of the hosts of which something is true.
 func hostsWhere(condition func(*plan.Host) bool) func(*plan.Plan) []string {
 	return func(p *plan.Plan) []string {

@@ -306,6 +306,8 @@ func TestCompletion(t *testing.T) {
 		{"show --format h", []string{"html"}},
 		{"diff --format m", []string{"markdown"}},
 		{"diff v1", []string{"v1.0"}},
+		{"add host x --ip 10", []string{"10.0.100.7"}},
+		{"add agent rolf --ip 10", []string{"10.0.100.26"}},
 		{"add agent rolf --label d", []string{"disk=large"}},
 	} {
 		for shellName, script := range map[string]string{"bash": completeInBash, "fish": completeInFish, "zsh": completeInZsh} {
