@@ -30,20 +30,26 @@ func (p *Plan) free(promised []netip.Addr) []AddressRange {
 }
 
 // NextAddress is the free address that a new server or agent gets, or with no role a new host: the
-// first one after those of its kind, or else the first of all. Without any it is the zero Addr.
+// first one after those of its kind. If there are none, it is the first of address_range or, where that
+// is not set, the first after those of all hosts and containers: below them there are often other
+// machines. Behind the last one it goes on from the first of all; without any it is the zero Addr.
 func (p *Plan) NextAddress(role Role) netip.Addr { return p.nextAddress(role, nil) }
 
 // nextAddress takes no address that is promised already.
 func (p *Plan) nextAddress(role Role, promised []netip.Addr) netip.Addr {
-	var last netip.Addr
+	var last, lastOfAll netip.Addr
 	for _, host := range p.Hosts {
 		address := host.Address
 		if role != "" {
 			address = host.containerAddress(role)
 		}
-		if p.Network.AddressRange.Contains(address) && last.Less(address) {
-			last = address
+		last = p.later(last, address)
+		for _, address := range []netip.Addr{host.Address, host.containerAddress(Server), host.containerAddress(Agent)} {
+			lastOfAll = p.later(lastOfAll, address)
 		}
+	}
+	if !last.IsValid() && p.Network.Where("address_range") == "" {
+		last = lastOfAll
 	}
 	free := p.free(promised)
 	for _, r := range free {
@@ -55,6 +61,14 @@ func (p *Plan) nextAddress(role Role, promised []netip.Addr) netip.Addr {
 		return free[0].First
 	}
 	return netip.Addr{}
+}
+
+// later is the greater of two addresses, as far as they may be chosen.
+func (p *Plan) later(a, b netip.Addr) netip.Addr {
+	if p.Network.AddressRange.Contains(b) && a.Less(b) {
+		return b
+	}
+	return a
 }
 
 // containerAddress is that of the host's agent or, for both roles of servers, its server.

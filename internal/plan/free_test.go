@@ -61,6 +61,13 @@ func TestNextAddress(t *testing.T) {
 	require.Equal(t, "10.0.100.13", p.NextAddress("").String(), "no host is in the range")
 	require.Equal(t, "10.0.100.13", p.NextAddress(Server).String())
 	require.Equal(t, "10.0.100.23", p.NextAddress(Agent).String())
+
+	// at home, other machines have the addresses below
+	p, problems = Load(tablesOf("name,interface,ip,admin\na,e,10.0.100.10,x\n", "host,name,type,ip\na,s,init,10.0.100.20\n",
+		"netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"))
+	require.Zero(t, problems.Errors(), "%v", problems)
+	require.Equal(t, "10.0.100.11", p.NextAddress("").String())
+	require.Equal(t, "10.0.100.21", p.NextAddress(Agent).String(), "the first agent")
 }
 
 // Without a network, or where everything is taken, nothing is free.
