@@ -21,6 +21,7 @@ import (
 
 	"k3splan/internal/bootstick"
 	"k3splan/internal/colmena"
+	"k3splan/internal/files"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
@@ -284,7 +285,7 @@ func (a *app) checkHost(host string) error {
 	if err != nil {
 		return err
 	}
-	p, _ := plan.Load(os.DirFS(dir))
+	p, _ := plan.Load(files.In(dir))
 	if p.Host(host) == nil {
 		return noHost(p, host)
 	}

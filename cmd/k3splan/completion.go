@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
@@ -84,7 +85,7 @@ func (a *app) planSoFar() *plan.Plan {
 	if err != nil {
 		return nil
 	}
-	p, _ := plan.Load(os.DirFS(dir))
+	p, _ := plan.Load(files.In(dir))
 	return p
 }
 

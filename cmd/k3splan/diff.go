@@ -14,6 +14,7 @@ import (
 
 	"k3splan/internal/colmena"
 	"k3splan/internal/diff"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
@@ -116,7 +117,7 @@ func otherTables(ctx context.Context, dir, name string, maybeFolder bool) (fsys 
 	}
 	isPath := filepath.Base(name) != name || name == "." || name == ".."
 	if isFolder && isPath {
-		return os.DirFS(name), filepath.Clean(name) + "/", nil
+		return files.In(name), filepath.Clean(name) + "/", nil
 	}
 	fsys, err = diff.Revision(ctx, dir, name)
 	switch {
@@ -124,7 +125,7 @@ func otherTables(ctx context.Context, dir, name string, maybeFolder bool) (fsys 
 		return nil, "", &exitError{code: exitInvalid, err: fmt.Errorf("%q is a revision and a folder", name),
 			hint: fmt.Sprintf("the folder: k3splan diff ./%s\nthe revision: k3splan diff refs/heads/%s", name, name)}
 	case isFolder:
-		return os.DirFS(name), filepath.Clean(name) + "/", nil
+		return files.In(name), filepath.Clean(name) + "/", nil
 	case errors.Is(err, diff.ErrNoRevision):
 		return nil, "", &exitError{code: exitInvalid, err: fmt.Errorf("%q is no revision of the project, and no folder with plans/ in it", name),
 			hint: "git log --oneline -- plans shows the revisions"}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"k3splan/internal/diff"
 	"k3splan/internal/edit"
+	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 )
@@ -51,7 +51,7 @@ func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *
 	if err != nil {
 		return err
 	}
-	tables, err := edit.Open(os.DirFS(dir))
+	tables, err := edit.Open(files.In(dir))
 	if err != nil {
 		return e.refused(err, nil)
 	}
@@ -207,7 +207,7 @@ func (e *editing) thenDeploy(string, *plan.Plan) []string { return []string{e.co
 func (e *editing) thenInstall(name string) func(string, *plan.Plan) []string {
 	return func(dir string, now *plan.Plan) []string {
 		var steps []string
-		known, _ := hostkeys.Read(os.DirFS(dir), now.HostNames(), false)
+		known, _ := hostkeys.Read(files.In(dir), now.HostNames(), false)
 		if host := now.Host(name); !host.Target.Local {
 			if !known.Known(name) {
 				steps = append(steps, e.command("known-hosts make "+name)+"   # its ssh key; of a machine that runs: known-hosts scan")

@@ -14,6 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/sshconf"
@@ -89,7 +90,7 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 	}
 	name := filepath.Join("hardware", host.Name+".nix")
 	file := filepath.Join(p.Dir, name)
-	before, err := os.ReadFile(file)
+	before, err := files.Read(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:

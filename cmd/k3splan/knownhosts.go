@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -271,7 +271,7 @@ func (a *app) fingerprints(host string) (words []cobra.Completion) {
 	if err != nil {
 		return nil
 	}
-	keys, _ := hostkeys.Read(os.DirFS(dir), nil, true)
+	keys, _ := hostkeys.Read(files.In(dir), nil, true)
 	for _, key := range keys.Of(strings.ToLower(host)) {
 		words = append(words, cobra.CompletionWithDesc(key.Fingerprint(), key.Type()))
 	}

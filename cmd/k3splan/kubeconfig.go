@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/files"
 	"k3splan/internal/k3s"
 	"k3splan/internal/kubeconfig"
 	"k3splan/internal/plan"
@@ -157,7 +158,7 @@ func writeKubeconfig(config *kubeconfig.Config, target string, o kubeconfigOptio
 		}
 		defer func() { err = errors.Join(err, unlock()) }()
 	}
-	present, err := os.ReadFile(target)
+	present, err := files.Read(target)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -2,9 +2,9 @@ package main
 
 import (
 	"errors"
-	"os"
 	"strings"
 
+	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/k3s"
 	"k3splan/internal/plan"
@@ -29,9 +29,9 @@ func (a *app) machines() (*machines, error) {
 		return nil, err
 	}
 	m := &machines{app: a, dir: dir}
-	m.plan, m.problems = plan.Load(os.DirFS(dir))
+	m.plan, m.problems = plan.Load(files.In(dir))
 	var problems plan.Problems
-	m.keys, problems = hostkeys.Read(os.DirFS(dir), m.plan.HostNames(), !m.plan.Complete)
+	m.keys, problems = hostkeys.Read(files.In(dir), m.plan.HostNames(), !m.plan.Complete)
 	if problems.Errors() > 0 {
 		a.printProblems(a.stderr, problems)
 	}

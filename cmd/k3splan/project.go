@@ -11,6 +11,7 @@ import (
 
 	"github.com/gobwas/glob"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/shell"
@@ -98,7 +99,7 @@ func (a *app) loadPlan() (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, problems := plan.Load(os.DirFS(dir))
+	p, problems := plan.Load(files.In(dir))
 	if problems.Errors() > 0 {
 		a.printProblems(a.stderr, problems)
 		return nil, invalid()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"k3splan"
+	"k3splan/internal/files"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
@@ -52,13 +54,16 @@ func lockProject(dir string) (unlock func(), err error) {
 		return nil, err
 	}
 	file := filepath.Join(own, "lock")
+	if _, err := files.Read(file); err != nil && !errors.Is(err, fs.ErrNotExist) { // a pipe would be waited for
+		return nil, fmt.Errorf("locking the project: %w", err)
+	}
 	lock := flock.New(file, flock.SetPermissions(0o600))
 	locked, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("locking the project: %w", err)
 	}
 	if !locked {
-		holder, _ := os.ReadFile(file)
+		holder, _ := files.Read(file)
 		who := strings.TrimSpace(string(holder))
 		if who == "" {
 			who = "another k3splan"

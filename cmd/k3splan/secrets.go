@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"k3splan/internal/colmena"
+	"k3splan/internal/files"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -57,7 +58,7 @@ func (a *app) vault(ask secrets.Ask) (*plan.Plan, *secrets.Vault, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, _ := plan.Load(os.DirFS(dir)) // other mistakes in the tables do not matter here
+	p, _ := plan.Load(files.In(dir)) // other mistakes in the tables do not matter here
 	vault, err := secrets.OpenVault(dir, p.Network.Secrets, ask)
 	if err != nil {
 		return nil, nil, &exitError{code: exitInvalid, err: err, hint: "k3splan validate"}
@@ -355,7 +356,7 @@ func (a *app) moveSecrets(kind plan.SecretKind, prefix string) error {
 	if err != nil {
 		return err
 	}
-	p, _ := plan.Load(os.DirFS(dir)) // other mistakes in the tables do not matter here
+	p, _ := plan.Load(files.In(dir)) // other mistakes in the tables do not matter here
 	to := plan.SecretStore{Kind: kind, Prefix: prefix}
 	switch {
 	case kind == "":

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan"
+	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -104,7 +105,7 @@ func (a *app) setup(dir string) error {
 
 // isStarter tells whether a file of the project is as setup writes it.
 func isStarter(dir, file string) bool {
-	present, err := os.ReadFile(filepath.Join(dir, file))
+	present, err := files.Read(filepath.Join(dir, file))
 	starter, errStarter := fs.ReadFile(k3splan.Files, file)
 	return err == nil && errStarter == nil && bytes.Equal(present, starter)
 }

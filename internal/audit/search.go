@@ -7,10 +7,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
+	"k3splan/internal/files"
 	"k3splan/internal/secrets"
 )
 
@@ -120,7 +120,7 @@ func (s *search) scan(r io.Reader) ([]string, error) {
 }
 
 func (s *search) inFile(name string) ([]string, error) {
-	file, err := os.Open(name)
+	file, err := files.Open(name)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
+	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 )
@@ -34,7 +35,7 @@ func (e *Edit) Write(dir string) (err error) {
 		originals[hostkeys.File] = e.knownBefore
 	}
 	for _, file := range slices.Sorted(maps.Keys(originals)) {
-		if data, err := os.ReadFile(filepath.Join(dir, file)); err != nil {
+		if data, err := files.Read(filepath.Join(dir, file)); err != nil {
 			return err
 		} else if !bytes.Equal(data, originals[file]) {
 			return refuse("another program has changed "+file+" meanwhile; nothing was written", "the same command again")

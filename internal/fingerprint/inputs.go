@@ -13,13 +13,13 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
 
+	"k3splan/internal/files"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -60,7 +60,7 @@ func digest(data []byte) string {
 // Of gives the inputs of every host of a project that was rendered into tree.
 func Of(p *project.Project, tree hive.Tree) (map[string]Inputs, error) {
 	c := &collector{
-		project: p, tree: tree, fsys: os.DirFS(p.Dir),
+		project: p, tree: tree, fsys: files.In(p.Dir),
 		files: map[string]file{}, folders: map[string]string{},
 		names: namesOf(p.Plan),
 	}

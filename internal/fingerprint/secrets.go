@@ -7,11 +7,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"k3splan/internal/colmena"
+	"k3splan/internal/files"
 	"k3splan/internal/hive"
 )
 
@@ -34,7 +34,7 @@ func ReadSecrets(ctx context.Context, project string, secrets []hive.Secret, rea
 	contents := Contents{}
 	for _, secret := range secrets {
 		if secret.KeyFile != "" {
-			data, err := os.ReadFile(filepath.Join(project, filepath.FromSlash(secret.KeyFile)))
+			data, err := files.Read(filepath.Join(project, filepath.FromSlash(secret.KeyFile)))
 			if err != nil {
 				return nil, fmt.Errorf("reading the secret %s: %w", secret.Name, err)
 			}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/aymanbagabas/go-udiff"
 	"golang.org/x/sys/unix"
+
+	"k3splan/internal/files"
 )
 
 // Dir is the folder of the rendered hive, relative to the project.
@@ -37,7 +39,7 @@ func readTree(dir string) (Tree, error) {
 		return nil, fmt.Errorf("%s is not a folder; k3splan renders into it and would replace it", dir)
 	}
 	tree := Tree{}
-	fsys := os.DirFS(dir)
+	fsys := files.In(dir)
 	err = fs.WalkDir(fsys, ".", func(file string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err

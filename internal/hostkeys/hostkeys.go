@@ -23,6 +23,7 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
@@ -40,8 +41,6 @@ const (
 	commentAdopted = "adopted"
 	// minRSA is in bits.
 	minRSA = 2048
-	// maxSize is in bytes: some hundred thousand keys.
-	maxSize = 64 << 20
 )
 
 const header = `# By these ssh keys k3splan knows the machines of the plan. They are public and belong in git.
@@ -85,15 +84,9 @@ func Read(fsys fs.FS, hosts []string, partial bool) (Keys, plan.Problems) {
 	report := func(row int, severity plan.Severity, code, value, message, hint string) {
 		problems = append(problems, plan.Problem{File: File, Line: row, Severity: severity, Code: code, Value: value, Message: message, Hint: hint})
 	}
-	if err == nil && len(content) > maxSize {
-		err = fmt.Errorf("is larger than %d MiB", maxSize>>20)
-	}
 	if err != nil {
-		var pathError *fs.PathError
-		if errors.As(err, &pathError) {
-			err = pathError.Err
-		}
-		report(0, plan.Error, codeInvalid, "", "cannot be read: "+err.Error(), "")
+		reason, hint := files.Reason(err)
+		report(0, plan.Error, codeInvalid, "", "cannot be read: "+reason.Error(), hint)
 		return keys, problems
 	}
 	known := map[string]bool{}
@@ -171,7 +164,7 @@ func SetAll(dir string, keys map[string][]Key) error {
 	if target, err := filepath.EvalSymlinks(name); err == nil {
 		name = target // a link stays
 	}
-	present, err := os.ReadFile(name)
+	present, err := files.Read(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read %s: %w", File, err)
 	}

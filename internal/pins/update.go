@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"k3splan/internal/colmena"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
@@ -102,7 +103,7 @@ func Update(ctx context.Context, dir string, sources []plan.Source, log io.Write
 }
 
 func readForUpdate(dir string) (Lock, error) {
-	lock, problems := Read(os.DirFS(dir))
+	lock, problems := Read(files.In(dir))
 	if len(problems) > 0 {
 		return Lock{}, &Error{message: problems[0].String(), hint: problems[0].Hint}
 	}

@@ -261,6 +261,10 @@ func readFile(fsys fs.FS, file string) ([]byte, *Problem) {
 		problem.Code, problem.Message, problem.Hint = "file-missing", "there is no such file", "k3splan setup writes one to start from"
 		return nil, problem
 	}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		problem.Hint = hinted.Hint()
+	}
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) {
 		err = pathError.Err // without the machine's path

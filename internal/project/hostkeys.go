@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
+	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
@@ -140,12 +140,12 @@ func (s *setup) hostKeys() error {
 	if err != nil {
 		return err
 	}
-	present, err := os.ReadFile(filepath.Join(s.dir, plan.HostsFile))
+	present, err := files.Read(filepath.Join(s.dir, plan.HostsFile))
 	if !s.exists(plan.WorkbookFile) && (err != nil || bytes.Equal(present, starter)) {
 		return nil
 	}
-	p, _ := plan.Load(os.DirFS(s.dir))
-	known, problems := hostkeys.Read(os.DirFS(s.dir), p.HostNames(), !p.Complete)
+	p, _ := plan.Load(files.In(s.dir))
+	known, problems := hostkeys.Read(files.In(s.dir), p.HostNames(), !p.Complete)
 	if problems.Errors() > 0 {
 		return nil // by whom a host is known cannot be told; validate says why
 	}

@@ -14,6 +14,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
@@ -53,7 +54,8 @@ func readK3sConfig(fsys fs.FS, name string) (K3sConfig, plan.Problems) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return config, nil
 	} else if err != nil {
-		report(0, "", "file-unreadable", "the file cannot be read: "+withoutPath(err).Error(), "")
+		reason, hint := files.Reason(err)
+		report(0, "", "file-unreadable", "the file cannot be read: "+reason.Error(), hint)
 		return config, problems
 	}
 	var root yaml.Node

@@ -12,6 +12,7 @@ import (
 	"gopkg.in/yaml.v3"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
@@ -54,7 +55,8 @@ func readManifests(fsys fs.FS) (manifests []Manifest, problems plan.Problems) {
 		}
 		data, err := fs.ReadFile(fsys, file)
 		if err != nil {
-			report(plan.Error, 0, "manifest-invalid", "the file cannot be read: "+withoutPath(err).Error(), "")
+			reason, hint := files.Reason(err)
+			report(plan.Error, 0, "manifest-invalid", "the file cannot be read: "+reason.Error(), hint)
 			continue
 		}
 		stem, _, _ := strings.Cut(name, ".")
@@ -85,14 +87,12 @@ func ignored(fsys fs.FS, file string) string {
 	switch {
 	case strings.HasPrefix(name, "."), strings.HasPrefix(name, "#"), strings.HasSuffix(name, "~"):
 		return "hidden, backup and editor files are left out"
+	case slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(name)):
+		return ""
 	case err == nil && info.IsDir():
 		return "folders are left out"
-	case !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(name)):
-		return "only *.yaml, *.yml and *.json are manifests"
-	case err == nil && !info.Mode().IsRegular():
-		return "not a regular file"
 	}
-	return ""
+	return "only *.yaml, *.yml and *.json are manifests"
 }
 
 type manifestFinding struct {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
 )
@@ -33,7 +34,7 @@ type Moved struct {
 //
 // A secret that is in both places, and not the same, stops it: only a person knows which is right.
 func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved, err error) {
-	p, _ := plan.Load(os.DirFS(dir)) // other mistakes in the tables do not matter here
+	p, _ := plan.Load(files.In(dir)) // other mistakes in the tables do not matter here
 	from := p.Network.Secrets
 	if from.Kind == plan.SecretUnknown {
 		return nil, errors.New("the plan does not tell where the secrets are kept: see `k3splan validate`")
@@ -199,7 +200,7 @@ func newNetworkFile(dir string, to plan.SecretStore) (*networkChange, error) {
 		return nil, err
 	}
 	c.mode = info.Mode().Perm()
-	if c.before, err = os.ReadFile(path); err != nil {
+	if c.before, err = files.Read(path); err != nil {
 		return nil, err
 	}
 	c.after, err = plan.SetSecretStore(c.before, to)
@@ -224,7 +225,7 @@ func openGitignore(dir string, kind plan.SecretKind) (changed bool, err error) {
 		return false, nil
 	}
 	file := filepath.Join(dir, gitignoreFile)
-	text, err := os.ReadFile(file)
+	text, err := files.Read(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = nil, nil
 	} else if err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
@@ -54,7 +55,7 @@ func Load(dir string) (*Project, plan.Problems, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	fsys := os.DirFS(dir)
+	fsys := files.In(dir)
 	p := &Project{Dir: dir, fsys: fsys}
 
 	var problems plan.Problems

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
 )
@@ -126,7 +127,7 @@ func (s *setup) fit(file, content string) []byte {
 	if file == SchemaFile {
 		return []byte(content)
 	}
-	p, _ := plan.Load(os.DirFS(s.dir))
+	p, _ := plan.Load(files.In(s.dir))
 	taken := map[netip.Addr]bool{}
 	var first netip.Addr
 	for _, host := range p.Hosts {
@@ -222,7 +223,7 @@ func (s *setup) tokens() error {
 }
 
 func (s *setup) where() plan.SecretStore {
-	p, _ := plan.Load(os.DirFS(s.dir)) // other mistakes in the tables do not matter here
+	p, _ := plan.Load(files.In(s.dir)) // other mistakes in the tables do not matter here
 	return p.Network.Secrets
 }
 
@@ -233,7 +234,7 @@ var notInGit = []string{"/secrets/", "/generated/", "/.generated-*/", "/.k3splan
 func (s *setup) gitignore() error {
 	const file = gitignoreFile
 	name := filepath.Join(s.dir, file)
-	present, err := os.ReadFile(name)
+	present, err := files.Read(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

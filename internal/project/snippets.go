@@ -8,7 +8,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
@@ -29,10 +31,9 @@ func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, plan.Problems) {
 	files := nixFiles{}
 	var problems plan.Problems
 	for _, dir := range []string{snippetsDir, partitioningDir, hardwareDir} {
-		names, wrong := nixFilesIn(fsys, dir)
+		names, imports, wrong := nixFilesIn(fsys, dir)
 		problems = append(problems, wrong...)
 		owners := ownersOf(dir, p)
-		imports := importsIn(fsys, dir, names)
 		orphans := 0
 		for _, name := range names {
 			files[path.Join(dir, name)] = true
@@ -94,11 +95,14 @@ func orphanHint(stem string, owners []string) string {
 	return fmt.Sprintf("did you mean %q?", nearest+".nix")
 }
 
-func nixFilesIn(fsys fs.FS, dir string) (names []string, problems plan.Problems) {
+// nixFilesIn gives the names of the Nix files in a folder, and those of them that others of it import,
+// as "./NAME.nix".
+func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool, problems plan.Problems) {
 	entries, err := fs.ReadDir(fsys, dir)
 	if err != nil {
-		return nil, unreadableFolder(dir, err)
+		return nil, nil, unreadableFolder(dir, err)
 	}
+	imports = map[string]bool{}
 	for _, entry := range entries {
 		name := entry.Name()
 		if strings.HasPrefix(name, ".") || !strings.EqualFold(path.Ext(name), ".nix") {
@@ -111,38 +115,27 @@ func nixFilesIn(fsys fs.FS, dir string) (names []string, problems plan.Problems)
 			})
 			continue
 		}
-		info, err := fs.Stat(fsys, path.Join(dir, name))
-		if err == nil && !info.Mode().IsRegular() {
-			err = errors.New("it is not a file")
-		}
+		text, err := fs.ReadFile(fsys, path.Join(dir, name))
 		if err != nil {
+			reason, hint := files.Reason(err)
 			problems = append(problems, plan.Problem{
 				File: path.Join(dir, name), Severity: plan.Error, Code: "file-unreadable",
-				Message: "the file cannot be read: " + withoutPath(err).Error(),
+				Message: "the file cannot be read: " + reason.Error(), Hint: hint,
 			})
 			continue
 		}
 		names = append(names, name)
-	}
-	return names, problems
-}
-
-// pathInFolder is a Nix path to a file of the same folder.
-var pathInFolder = regexp.MustCompile(`\./[A-Za-z0-9._@+-]+\.nix`)
-
-// importsIn are the files of the folder that others of it name, as "./NAME.nix".
-func importsIn(fsys fs.FS, dir string, names []string) map[string]bool {
-	imports := map[string]bool{}
-	for _, name := range names {
-		text, _ := fs.ReadFile(fsys, path.Join(dir, name))
 		for _, found := range pathInFolder.FindAllString(string(text), -1) {
 			if found != "./"+name {
 				imports[found] = true
 			}
 		}
 	}
-	return imports
+	return names, imports, problems
 }
+
+// pathInFolder is a Nix path to a file of the same folder.
+var pathInFolder = regexp.MustCompile(`\./[A-Za-z0-9._@+-]+\.nix`)
 
 // definesRoot finds the root file system in what nixos-generate-config writes.
 var definesRoot = regexp.MustCompile(`(?m)^[^#\n]*(fileSystems\s*\.\s*)?"/"\s*(=|\.\s*device)`)
@@ -152,16 +145,11 @@ func unreadableFolder(dir string, err error) plan.Problems {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return plan.Problems{{
-		File: dir, Severity: plan.Error, Code: "file-unreadable", Message: "the folder cannot be read: " + withoutPath(err).Error(),
-	}}
-}
-
-// withoutPath takes the machine's path out of an error: problems name files of the project.
-func withoutPath(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		return pathError.Err
+	reason, hint := files.Reason(err)
+	if errors.Is(err, syscall.ENOTDIR) {
+		hint = "put a folder in its place, or remove it"
 	}
-	return err
+	return plan.Problems{{
+		File: dir, Severity: plan.Error, Code: "file-unreadable", Message: "the folder cannot be read: " + reason.Error(), Hint: hint,
+	}}
 }

@@ -154,7 +154,7 @@ func (f folder) recipients() (recipients []age.Recipient, problems plan.Problems
 		report(0, plan.Error, "is missing: it names the public keys that may decrypt the secrets", recipientsHint)
 		return nil, problems
 	} else if err != nil {
-		report(0, plan.Error, err.Error(), "")
+		report(0, plan.Error, err.Error(), hintOf(err))
 		return nil, problems
 	}
 	seen := map[string]int{}

@@ -3,13 +3,12 @@ package secrets
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/shell"
 )
@@ -31,7 +30,7 @@ func (f folder) walk(wanted func(name string) bool) (names []string, err error) 
 	if _, err := os.Stat(f.dir); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	err = fs.WalkDir(os.DirFS(f.dir), ".", func(name string, entry fs.DirEntry, err error) error {
+	err = fs.WalkDir(files.In(f.dir), ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return unreadable(err)
@@ -104,58 +103,36 @@ func (f folder) names() (names []string, shared fs.FileMode, err error) {
 // be a problem's message: they name no absolute path.
 func (f folder) read(name string, limit int64) (content []byte, shared fs.FileMode, err error) {
 	path := f.path(name)
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	content, info, err := files.ReadAtMost(path, limit)
+	if info != nil && info.Mode().IsRegular() {
+		shared = othersIn(info)
+	}
+	switch {
+	case err == nil:
+		return content, shared, nil
+	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Lstat(path); err != nil {
 			return nil, 0, fmt.Errorf("is not there: %w", fs.ErrNotExist)
 		}
 		return nil, 0, errors.New("is a symbolic link that leads nowhere")
-	} else if err != nil {
-		return nil, 0, unreadable(err)
 	}
-	// before it is opened, for a device may do something then
-	if err := mustBeRegular(info); err != nil {
-		return nil, 0, err
-	}
-	// without O_NONBLOCK a pipe put there meanwhile would hang us
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, othersIn(info), unreadable(err)
-	}
-	defer file.Close()
-	if info, err = file.Stat(); err != nil {
-		return nil, 0, unreadable(err)
-	}
-	if err := mustBeRegular(info); err != nil {
-		return nil, 0, err
-	}
-	content, err = io.ReadAll(io.LimitReader(file, limit+1))
-	switch {
-	case err != nil:
-		return nil, othersIn(info), unreadable(err)
-	case int64(len(content)) > limit:
-		return nil, othersIn(info), fmt.Errorf("is larger than %d KiB", limit>>10)
-	}
-	return content, othersIn(info), nil
-}
-
-func mustBeRegular(info fs.FileInfo) error {
-	switch {
-	case info.IsDir():
-		return errors.New("is a folder, not a file")
-	case !info.Mode().IsRegular():
-		return errors.New("is a pipe, a socket or a device, not a file")
-	}
-	return nil
+	return nil, shared, unreadable(err)
 }
 
 // unreadable keeps the reason and drops the path, which the problem's File says already.
 func unreadable(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		err = pathError.Err
+	var other *files.Error
+	if errors.As(err, &other) {
+		return other
 	}
-	return fmt.Errorf("cannot be read: %w", err)
+	reason, _ := files.Reason(err)
+	return fmt.Errorf("cannot be read: %w", reason)
+}
+
+// hintOf is how to mend an error, if that is known.
+func hintOf(err error) string {
+	_, hint := files.Reason(err)
+	return hint
 }
 
 func othersIn(info fs.FileInfo) fs.FileMode {

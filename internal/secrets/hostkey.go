@@ -86,7 +86,7 @@ func (s *Store) HostKey(host string) ssh.PublicKey { return s.hostKeys[host] }
 func (o *opening) readHostKeyFiles() {
 	files, shared, err := (folder{o.folder.path(HostKeys)}).names()
 	if err != nil {
-		o.report(inSecrets(HostKeys), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
+		o.report(inSecrets(HostKeys), 0, finding{plan.Error, codeInvalid, err.Error(), "the hosts' ssh keys are in a folder " + inSecrets(HostKeys) + " of mode 0700"})
 		return
 	}
 	if shared != 0 {

@@ -15,6 +15,8 @@ import (
 	"filippo.io/age/agessh"
 	"filippo.io/age/armor"
 	"golang.org/x/crypto/ssh"
+
+	"k3splan/internal/files"
 )
 
 // IdentityVariable names, in the environment, the files of private keys that decrypt the secrets,
@@ -130,7 +132,7 @@ func (ids *identities) parseSSH(file string, content []byte) (age.Identity, erro
 	}
 	public := missing.PublicKey
 	if public == nil { // the old format does not tell
-		line, err := os.ReadFile(file + keyExtension)
+		line, err := files.Read(file + keyExtension)
 		if err != nil {
 			return nil, err
 		}

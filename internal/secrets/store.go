@@ -77,7 +77,7 @@ func (o *opening) readSecrets(files []string) {
 		}
 		var err error
 		if kept, err = o.keeper.list(); err != nil {
-			o.report(o.At(""), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
+			o.report(o.At(""), 0, finding{plan.Error, codeInvalid, err.Error(), hintOf(err)})
 			return
 		}
 		o.readHostKeys(kept)
@@ -206,7 +206,7 @@ func (o *opening) secret(name string) (content []byte, ok bool) {
 		}
 		return nil, false
 	case err != nil:
-		o.report(o.At(name), 0, finding{plan.Error, codeInvalid, err.Error(), ""})
+		o.report(o.At(name), 0, finding{plan.Error, codeInvalid, err.Error(), hintOf(err)})
 		return nil, false
 	}
 	return content, true
@@ -288,7 +288,7 @@ func (o *opening) readKeys(names []string) {
 		}
 		content, _, err := o.folder.read(name, maxKeyFile)
 		if err != nil {
-			o.report(inSecrets(name), 0, *badKey(err.Error(), ""))
+			o.report(inSecrets(name), 0, *badKey(err.Error(), hintOf(err)))
 			broken[owner] = true
 			continue
 		}

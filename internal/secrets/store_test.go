@@ -438,7 +438,7 @@ func TestWhatIsNoFile(t *testing.T) {
 		"error ssh-key-invalid secrets/all.pub", "error secret-invalid secrets/init-token", "error ssh-key-invalid secrets/karl.pub",
 		"error secret-invalid secrets/passwd", "error ssh-key-invalid secrets/ulf.pub", "error secret-invalid secrets/ulfpasswd",
 	}, found(problems))
-	for i, want := range []string{"folder", "pipe", "device", "folder", "larger than 1024 KiB", "larger than 4 KiB"} {
+	for i, want := range []string{"folder", "pipe", "device", "folder", "larger than 1 MiB", "larger than 4 KiB"} {
 		require.Contains(t, problems[i].Message, want)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 )
@@ -101,7 +102,7 @@ func tempFolder() (string, error) {
 
 // write replaces a file in one step, if it has another content.
 func write(name, content string) error {
-	if present, err := os.ReadFile(name); err == nil && string(present) == content {
+	if present, err := files.Read(name); err == nil && string(present) == content {
 		return nil
 	}
 	return renameio.WriteFile(name, []byte(content), 0o600)
