@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -117,7 +118,7 @@ A machine that runs already has a key of its own: adopt that with k3splan known-
 			if err != nil {
 				return err
 			}
-			made, err := project.MakeHostKeys(m.dir, vault, m.keys, names, renew)
+			made, err := project.MakeHostKeys(m.dir, vault, names, renew)
 			for _, host := range made {
 				a.say("made %s", vault.At(secrets.HostKeyName(host)))
 			}
@@ -302,26 +303,26 @@ func (m *machines) forget(host *plan.Host, fingerprints []string) error {
 	if err != nil {
 		return err
 	}
-	left := append([]hostkeys.Key{}, m.keys.Of(host.Name)...)
-	for _, fingerprint := range fingerprints {
-		fingerprint = "SHA256:" + strings.TrimPrefix(fingerprint, "SHA256:")
-		if fingerprint == own {
-			return usageError(fmt.Errorf("%s is the key that k3splan brings to %s", fingerprint, host.Name))
-		}
-		var rest []hostkeys.Key
-		for _, key := range left {
-			if key.Fingerprint() != fingerprint {
-				rest = append(rest, key)
+	left := 0
+	err = hostkeys.Change(m.dir, func(known hostkeys.Keys) (map[string][]hostkeys.Key, error) {
+		keys := slices.Clone(known.Of(host.Name))
+		for _, fingerprint := range fingerprints {
+			fingerprint = "SHA256:" + strings.TrimPrefix(fingerprint, "SHA256:")
+			if fingerprint == own {
+				return nil, usageError(fmt.Errorf("%s is the key that k3splan brings to %s", fingerprint, host.Name))
+			}
+			before := len(keys)
+			keys = slices.DeleteFunc(keys, func(key hostkeys.Key) bool { return key.Fingerprint() == fingerprint })
+			if len(keys) == before {
+				return nil, &exitError{code: exitInvalid, err: fmt.Errorf("%s is not known by the key %s", host.Name, fingerprint), hint: "k3splan known-hosts lists them"}
 			}
 		}
-		if len(rest) == len(left) {
-			return &exitError{code: exitInvalid, err: fmt.Errorf("%s is not known by the key %s", host.Name, fingerprint), hint: "k3splan known-hosts lists them"}
-		}
-		left = rest
-	}
-	if err := hostkeys.Set(m.dir, host.Name, left...); err != nil {
+		left = len(keys)
+		return map[string][]hostkeys.Key{host.Name: keys}, nil
+	})
+	if err != nil {
 		return err
 	}
-	m.app.say("%s is known by %s now", host.Name, count(len(left), "key"))
+	m.app.say("%s is known by %s now", host.Name, count(left, "key"))
 	return nil
 }

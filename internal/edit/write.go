@@ -12,7 +12,6 @@ import (
 	"slices"
 
 	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 
 	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
@@ -24,7 +23,7 @@ import (
 // written meanwhile is not overwritten, nor one that its owner has made read-only; that is refused
 // before anything is written.
 func (e *Edit) Write(dir string) (err error) {
-	unlock, err := lock(filepath.Join(dir, path.Dir(plan.HostsFile)))
+	unlock, err := files.Lock(filepath.Join(dir, path.Dir(plan.HostsFile)))
 	if err != nil {
 		return err
 	}
@@ -70,18 +69,6 @@ func (e *Edit) Write(dir string) (err error) {
 		undo = append(undo, func() error { return e.move(dir, Move{move.To, move.From}) })
 	}
 	return nil
-}
-
-// lock keeps other k3splans from writing tables until unlock is called. Where the file system has no
-// locks for folders (NFS), the comparison with what was read has to do.
-func lock(folder string) (unlock func(), err error) {
-	file, err := os.Open(folder)
-	if err != nil {
-		return nil, err
-	}
-	for unix.Flock(int(file.Fd()), unix.LOCK_EX) == unix.EINTR {
-	}
-	return func() { file.Close() }, nil
 }
 
 // writer gives what writes a file, or refuses it. The file behind links is written.

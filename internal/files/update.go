@@ -48,8 +48,8 @@ func Lock(folder string) (unlock func(), err error) {
 	}
 }
 
-// Update changes a file in one step: change gets what is there, nothing without a file, and gives what
-// is to be there. Between the two no other k3splan changes it. A link stays, and so does the file's
+// Update changes a file in one step: change gets what is there, nil without a file, and gives what is
+// to be there. Between the two no other k3splan changes it. A link stays, and so does the file's
 // mode; a missing folder is made. It tells whether something was written: nothing is if nothing
 // differs, or if change fails.
 func Update(name string, change func(present []byte) ([]byte, error)) (changed bool, err error) {

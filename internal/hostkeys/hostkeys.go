@@ -15,12 +15,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/crypto/ssh"
 
 	"k3splan/internal/files"
@@ -75,19 +74,19 @@ func (k Keys) Known(host string) bool { return len(k.byHost[host]) > 0 }
 // Read reads the file of a project; without one no host is known. hosts are the names in the plan,
 // partial says that there may be more. The problems are sorted by line.
 func Read(fsys fs.FS, hosts []string, partial bool) (Keys, plan.Problems) {
-	keys := Keys{byHost: map[string][]Key{}}
 	content, err := fs.ReadFile(fsys, File)
-	if errors.Is(err, fs.ErrNotExist) {
-		return keys, nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		reason, hint := files.Reason(err)
+		return Keys{}, plan.Problems{{File: File, Severity: plan.Error, Code: codeInvalid, Message: "cannot be read: " + reason.Error(), Hint: hint}}
 	}
+	return parseFile(content, hosts, partial)
+}
+
+func parseFile(content []byte, hosts []string, partial bool) (Keys, plan.Problems) {
+	keys := Keys{byHost: map[string][]Key{}}
 	var problems plan.Problems
 	report := func(row int, severity plan.Severity, code, value, message, hint string) {
 		problems = append(problems, plan.Problem{File: File, Line: row, Severity: severity, Code: code, Value: value, Message: message, Hint: hint})
-	}
-	if err != nil {
-		reason, hint := files.Reason(err)
-		report(0, plan.Error, codeInvalid, "", "cannot be read: "+reason.Error(), hint)
-		return keys, problems
 	}
 	known := map[string]bool{}
 	for _, host := range hosts {
@@ -160,48 +159,54 @@ func Set(dir, host string, keys ...Key) error { return SetAll(dir, map[string][]
 
 // SetAll does what Set does for several hosts, in one step.
 func SetAll(dir string, keys map[string][]Key) error {
-	name := filepath.Join(dir, filepath.FromSlash(File))
-	if target, err := filepath.EvalSymlinks(name); err == nil {
-		name = target // a link stays
+	return Change(dir, func(Keys) (map[string][]Key, error) { return keys, nil })
+}
+
+// Change is SetAll with keys that depend on those by which machines are known already: set gets them
+// and gives what is to be changed. Between the two no other k3splan changes the file.
+func Change(dir string, set func(known Keys) (map[string][]Key, error)) error {
+	var failed error
+	_, err := files.Update(filepath.Join(dir, filepath.FromSlash(File)), func(present []byte) ([]byte, error) {
+		known, _ := parseFile(present, nil, true)
+		var keys map[string][]Key
+		if keys, failed = set(known); failed != nil {
+			return nil, failed
+		}
+		return with(present, keys), nil
+	})
+	switch {
+	case failed != nil:
+		return failed
+	case err != nil:
+		return fmt.Errorf("write %s: %w", File, err)
 	}
-	present, err := files.Read(name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read %s: %w", File, err)
+	return nil
+}
+
+// with gives the file's content with other keys of some hosts.
+func with(present []byte, keys map[string][]Key) []byte {
+	if len(keys) == 0 {
+		return present
 	}
-	content := header
-	if len(present) > 0 {
-		content = ""
-	}
+	var content strings.Builder
 	for line := range strings.Lines(string(present)) {
 		if host, _, _ := strings.Cut(strings.TrimSpace(line), " "); !has(keys, strings.ToLower(host)) {
-			content += strings.TrimSuffix(line, "\n") + "\n"
+			content.WriteString(strings.TrimSuffix(line, "\n") + "\n")
 		}
 	}
-	hosts := make([]string, 0, len(keys))
-	for host := range keys {
-		hosts = append(hosts, host)
-	}
-	slices.Sort(hosts)
-	var fresh strings.Builder
-	for _, host := range hosts {
+	for _, host := range slices.Sorted(maps.Keys(keys)) {
 		for _, key := range keys[host] {
 			comment := commentAdopted
 			if key.Made {
 				comment = commentMade
 			}
-			fmt.Fprintf(&fresh, "%s %s %s\n", host, Line(key.Public), comment)
+			fmt.Fprintf(&content, "%s %s %s\n", host, Line(key.Public), comment)
 		}
 	}
-	if content += fresh.String(); content == string(present) {
-		return nil
+	if len(present) == 0 && content.Len() > 0 {
+		return []byte(header + content.String())
 	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
-	}
-	if err := renameio.WriteFile(name, []byte(content), 0o644); err != nil {
-		return fmt.Errorf("write %s: %w", File, err)
-	}
-	return nil
+	return []byte(content.String())
 }
 
 func has(keys map[string][]Key, host string) bool {

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/term"
 
 	"k3splan/internal/colmena"
@@ -82,7 +81,7 @@ func (e *Error) Unwrap() error { return e.err }
 // still the newest is not fetched again. A tarball that is no repository's has no commit, and is
 // fetched to see whether it changed: what stands at its URL should not change.
 func Update(ctx context.Context, dir string, sources []plan.Source, log io.Writer) ([]Move, error) {
-	old, err := readForUpdate(dir)
+	old, err := usable(Read(files.In(dir)))
 	if err != nil {
 		return nil, err
 	}
@@ -102,8 +101,8 @@ func Update(ctx context.Context, dir string, sources []plan.Source, log io.Write
 	return moves, save(dir, moves)
 }
 
-func readForUpdate(dir string) (Lock, error) {
-	lock, problems := Read(files.In(dir))
+// usable gives the lock without its problems, if there are none.
+func usable(lock Lock, problems plan.Problems) (Lock, error) {
 	if len(problems) > 0 {
 		return Lock{}, &Error{message: problems[0].String(), hint: problems[0].Hint}
 	}
@@ -115,24 +114,23 @@ func save(dir string, moves []Move) error {
 	if !slices.ContainsFunc(moves, Move.Moved) {
 		return nil
 	}
-	lock, err := readForUpdate(dir)
-	if err != nil {
-		return err
-	}
-	for _, move := range moves {
-		if move.Moved() {
-			*lock.entry(move.Source.Kind) = move.To
+	// a link stays: racks may share their pins
+	_, err := files.Update(filepath.Join(dir, filepath.FromSlash(File)), func(present []byte) ([]byte, error) {
+		var lock Lock
+		if present != nil {
+			var err error
+			if lock, err = usable(parse(present)); err != nil {
+				return nil, err
+			}
 		}
-	}
-	data, err := lock.format()
+		for _, move := range moves {
+			if move.Moved() {
+				*lock.entry(move.Source.Kind) = move.To
+			}
+		}
+		return lock.format()
+	})
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", File, err)
-	}
-	file := filepath.Join(dir, filepath.FromSlash(File))
-	if target, err := filepath.EvalSymlinks(file); err == nil {
-		file = target // a link stays: racks may share their pins
-	}
-	if err := renameio.WriteFile(file, data, 0o644, renameio.WithTempDir(filepath.Dir(file))); err != nil {
 		return fmt.Errorf("writing %s: %w", File, err)
 	}
 	return nil

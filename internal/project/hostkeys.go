@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"k3splan/internal/files"
@@ -50,23 +51,26 @@ func (p *Project) checkHostKeys() plan.Problems {
 // part is there, the public one is added. With renew, a host gets a new key beside those by which
 // it is known: it proves itself with the old one until the new one is deployed; the replaced
 // private part is kept among the retired secrets. It gives the hosts that got something.
-func MakeHostKeys(dir string, vault *secrets.Vault, known hostkeys.Keys, hosts []string, renew bool) (made []string, err error) {
-	add := map[string][]hostkeys.Key{}
-	for _, host := range hosts {
-		present := known.Of(host)
-		key, err := makeHostKey(vault, host, present, renew)
-		if err != nil {
-			return nil, err
+func MakeHostKeys(dir string, vault *secrets.Vault, hosts []string, renew bool) (made []string, err error) {
+	err = hostkeys.Change(dir, func(known hostkeys.Keys) (map[string][]hostkeys.Key, error) {
+		add := map[string][]hostkeys.Key{}
+		for _, host := range hosts {
+			present := known.Of(host)
+			key, err := makeHostKey(vault, host, present, renew)
+			if err != nil {
+				return nil, err
+			}
+			if key != nil {
+				add[host] = append(slices.Clone(present), *key)
+				made = append(made, host)
+			}
 		}
-		if key != nil {
-			add[host] = append(append([]hostkeys.Key{}, present...), *key)
-			made = append(made, host)
-		}
+		return add, nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	if len(add) == 0 {
-		return nil, nil
-	}
-	return made, hostkeys.SetAll(dir, add)
+	return made, nil
 }
 
 // makeHostKey gives the key that is to be added, nil if none is.
@@ -114,23 +118,30 @@ func makeHostKey(vault *secrets.Vault, host string, present []hostkeys.Key, rene
 // part that k3splan had made for it goes to the retired secrets: a deployment would replace the
 // machine's key by it. kept is its name there, if there was one.
 func AdoptHostKey(dir string, vault *secrets.Vault, host string, key hostkeys.Key) (kept string, err error) {
-	key.Made = false
-	name := secrets.HostKeyName(host)
-	if private, err := vault.Read(name); err == nil {
-		if public, err := secrets.ParseHostKey(private); err == nil && bytes.Equal(public.Marshal(), key.Public.Marshal()) {
-			key.Made = true // the machine has ours already
-			return "", hostkeys.Set(dir, host, key)
+	err = hostkeys.Change(dir, func(hostkeys.Keys) (map[string][]hostkeys.Key, error) {
+		if key.Made, kept, err = giveWayTo(key, vault, secrets.HostKeyName(host)); err != nil {
+			return nil, err
 		}
-		if kept, err = vault.Retire(name, now()); err != nil {
-			return "", err
-		}
-		if err := vault.Remove(name); err != nil {
-			return kept, err
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+		return map[string][]hostkeys.Key{host: {key}}, nil
+	})
+	return kept, err
+}
+
+// giveWayTo retires a private key, unless it is that of the key in its place, which is k3splan's then.
+func giveWayTo(key hostkeys.Key, vault *secrets.Vault, name string) (ours bool, kept string, err error) {
+	private, err := vault.Read(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, "", nil
+	} else if err != nil {
+		return false, "", err
 	}
-	return kept, hostkeys.Set(dir, host, key)
+	if public, err := secrets.ParseHostKey(private); err == nil && bytes.Equal(public.Marshal(), key.Public.Marshal()) {
+		return true, "", nil
+	}
+	if kept, err = vault.Retire(name, now()); err != nil {
+		return false, "", err
+	}
+	return false, kept, vault.Remove(name)
 }
 
 // hostKeys makes the keys of the hosts in the plan, as soon as it is the user's: nobody has the
@@ -145,7 +156,7 @@ func (s *setup) hostKeys() error {
 		return nil
 	}
 	p, _ := plan.Load(files.In(s.dir))
-	known, problems := hostkeys.Read(files.In(s.dir), p.HostNames(), !p.Complete)
+	_, problems := hostkeys.Read(files.In(s.dir), p.HostNames(), !p.Complete)
 	if problems.Errors() > 0 {
 		return nil // by whom a host is known cannot be told; validate says why
 	}
@@ -164,7 +175,7 @@ func (s *setup) hostKeys() error {
 		return err
 	}
 	hadFile := s.exists(hostkeys.File)
-	made, err := MakeHostKeys(s.dir, vault, known, hosts, false)
+	made, err := MakeHostKeys(s.dir, vault, hosts, false)
 	for _, host := range made {
 		s.made = append(s.made, Made{File: vault.At(secrets.HostKeyName(host))})
 	}

@@ -92,12 +92,12 @@ func TestSetupInACloneMakesNoSecondKey(t *testing.T) {
 func TestMakeHostKeys(t *testing.T) {
 	dir := rackWithKeys(t)
 	first := keysOf(t, dir)
-	made, err := project.MakeHostKeys(dir, vaultOf(t, dir), first, []string{"olaf", "ulf"}, false)
+	made, err := project.MakeHostKeys(dir, vaultOf(t, dir), []string{"olaf", "ulf"}, false)
 	require.NoError(t, err)
 	require.Empty(t, made)
 
 	// renewed: known by both, the old private part is kept
-	made, err = project.MakeHostKeys(dir, vaultOf(t, dir), first, []string{"olaf"}, true)
+	made, err = project.MakeHostKeys(dir, vaultOf(t, dir), []string{"olaf"}, true)
 	require.NoError(t, err)
 	require.Equal(t, []string{"olaf"}, made)
 	renewed := keysOf(t, dir)
@@ -111,14 +111,14 @@ func TestMakeHostKeys(t *testing.T) {
 	// interrupted before the public part was written
 	require.NoError(t, hostkeys.Set(dir, "olaf", first.Of("olaf")...))
 	require.Equal(t, "host-key-unlisted", codesOf(t, dir)["secrets/hosts/olaf_ed25519"])
-	made, err = project.MakeHostKeys(dir, vaultOf(t, dir), keysOf(t, dir), []string{"olaf"}, false)
+	made, err = project.MakeHostKeys(dir, vaultOf(t, dir), []string{"olaf"}, false)
 	require.NoError(t, err)
 	require.Equal(t, []string{"olaf"}, made)
 	require.Equal(t, renewed.Of("olaf"), keysOf(t, dir).Of("olaf"))
 
 	// a damaged private part is not replaced silently
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets/hosts/ulf_ed25519"), []byte("x\n"), 0o600))
-	_, err = project.MakeHostKeys(dir, vaultOf(t, dir), keysOf(t, dir), []string{"ulf"}, false)
+	_, err = project.MakeHostKeys(dir, vaultOf(t, dir), []string{"ulf"}, false)
 	require.ErrorContains(t, err, "secrets/hosts/ulf_ed25519 is not a private ssh key")
 }
 
@@ -134,10 +134,10 @@ func TestAdoptHostKey(t *testing.T) {
 	require.NotContains(t, codesOf(t, dir), "secrets/hosts/ulf_ed25519")
 
 	// adopted, then asked for one of ours: only on purpose
-	made, err := project.MakeHostKeys(dir, vaultOf(t, dir), keysOf(t, dir), []string{"ulf"}, false)
+	made, err := project.MakeHostKeys(dir, vaultOf(t, dir), []string{"ulf"}, false)
 	require.NoError(t, err)
 	require.Empty(t, made)
-	made, err = project.MakeHostKeys(dir, vaultOf(t, dir), keysOf(t, dir), []string{"ulf"}, true)
+	made, err = project.MakeHostKeys(dir, vaultOf(t, dir), []string{"ulf"}, true)
 	require.NoError(t, err)
 	require.Equal(t, []string{"ulf"}, made)
 	keys := keysOf(t, dir).Of("ulf")

@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/google/renameio/v2"
 
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
@@ -34,15 +31,20 @@ type Moved struct {
 //
 // A secret that is in both places, and not the same, stops it: only a person knows which is right.
 func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved, err error) {
+	unlock, err := files.Lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	p, _ := plan.Load(files.In(dir)) // other mistakes in the tables do not matter here
 	from := p.Network.Secrets
 	if from.Kind == plan.SecretUnknown {
 		return nil, errors.New("the plan does not tell where the secrets are kept: see `k3splan validate`")
 	}
-	network := &networkChange{} // none, if the plan says so already, be it by default
+	var network *networkFile // none, if the plan says so already, be it by default
 	if from == to {
 		from = otherFiles(to)
-	} else if network, err = newNetworkFile(dir, to); err != nil {
+	} else if network, err = openNetworkFile(dir, to); err != nil {
 		return nil, err
 	}
 	source, err := secrets.OpenVault(dir, from, ask)
@@ -58,15 +60,17 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved
 		return nil, err
 	}
 	moved.Foreign = slices.DeleteFunc(slices.Clone(moved.Names), secrets.IsOurs)
-	if network.workbook {
-		return moved, &workbookError{to}
-	}
-	if network.changed() {
-		// from here on the new place counts
-		if err := network.write(); err != nil {
+	if network != nil {
+		if network.workbook {
+			return moved, &workbookError{to}
+		}
+		changed, err := network.write() // from here on the new place counts
+		if err != nil {
 			return moved, err
 		}
-		moved.Files = append(moved.Files, network.file)
+		if changed {
+			moved.Files = append(moved.Files, plan.NetworkFile)
+		}
 	}
 	if completed, err := openGitignore(dir, to.Kind); err != nil {
 		return moved, err
@@ -177,41 +181,31 @@ func (e *workbookError) Hint() string {
 	return "write " + rows + " into its sheet network, key and value side by side, and call this again: it clears the old place"
 }
 
-// networkChange is an edit of network.yaml that was not written yet.
-type networkChange struct {
-	workbook      bool // there is no such file
-	file, path    string
-	before, after []byte
-	mode          fs.FileMode
+// networkFile is network.yaml, in which the choice of a back end is written.
+type networkFile struct {
+	workbook bool // takes its place
+	path     string
+	to       plan.SecretStore
 }
 
-func newNetworkFile(dir string, to plan.SecretStore) (*networkChange, error) {
+// openNetworkFile fails if the choice cannot be written there.
+func openNetworkFile(dir string, to plan.SecretStore) (*networkFile, error) {
 	if _, err := os.Stat(filepath.Join(dir, plan.WorkbookFile)); err == nil {
-		return &networkChange{workbook: true}, nil
+		return &networkFile{workbook: true}, nil
 	}
-	c := &networkChange{file: plan.NetworkFile}
-	path, err := filepath.EvalSymlinks(filepath.Join(dir, c.file))
+	n := &networkFile{path: filepath.Join(dir, plan.NetworkFile), to: to}
+	text, err := files.Read(n.path)
 	if err != nil {
 		return nil, err
 	}
-	c.path = path
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	c.mode = info.Mode().Perm()
-	if c.before, err = files.Read(path); err != nil {
-		return nil, err
-	}
-	c.after, err = plan.SetSecretStore(c.before, to)
-	return c, err
+	_, err = n.edit(text)
+	return n, err
 }
 
-func (c *networkChange) changed() bool { return !bytes.Equal(c.before, c.after) }
+func (n *networkFile) edit(text []byte) ([]byte, error) { return plan.SetSecretStore(text, n.to) }
 
-func (c *networkChange) write() error {
-	return renameio.WriteFile(c.path, c.after, c.mode, renameio.WithStaticPermissions(c.mode))
-}
+// write edits the file as it is by now: to encrypt everything takes its time.
+func (n *networkFile) write() (changed bool, err error) { return files.Update(n.path, n.edit) }
 
 const gitignoreFile = ".gitignore"
 
@@ -224,27 +218,17 @@ func openGitignore(dir string, kind plan.SecretKind) (changed bool, err error) {
 	if kind != plan.SecretAge {
 		return false, nil
 	}
-	file := filepath.Join(dir, gitignoreFile)
-	text, err := files.Read(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		text, err = nil, nil
-	} else if err != nil {
-		return false, err
-	}
-	var lines []string
-	for line := range strings.Lines(string(text)) {
-		switch trimmed := strings.TrimSpace(line); {
-		case trimmed == sharedInGit[0]:
-			return false, nil
-		case strings.Trim(trimmed, "/") == secrets.Dir && !strings.HasPrefix(trimmed, "!"):
-		default:
-			lines = append(lines, strings.TrimSuffix(line, "\n")+"\n")
+	return files.Rewrite(filepath.Join(dir, gitignoreFile), func(present []byte) ([]byte, error) {
+		var lines []string
+		for line := range strings.Lines(string(present)) {
+			switch trimmed := strings.TrimSpace(line); {
+			case trimmed == sharedInGit[0]:
+				return present, nil
+			case strings.Trim(trimmed, "/") == secrets.Dir && !strings.HasPrefix(trimmed, "!"):
+			default:
+				lines = append(lines, strings.TrimSuffix(line, "\n")+"\n")
+			}
 		}
-	}
-	lines = append(lines, strings.Join(sharedInGit, "\n")+"\n")
-	mode := fs.FileMode(0o644)
-	if info, err := os.Stat(file); err == nil {
-		mode = info.Mode().Perm()
-	}
-	return true, renameio.WriteFile(file, []byte(strings.Join(lines, "")), mode, renameio.WithStaticPermissions(mode))
+		return []byte(strings.Join(lines, "") + strings.Join(sharedInGit, "\n") + "\n"), nil
+	})
 }

@@ -24,10 +24,18 @@ type Made struct {
 	Completed bool
 }
 
-// Setup makes a project in dir, or completes one: what is there already stays as it is. files holds
-// the starter files. It gives what it made, in the order in which it made it.
-func Setup(dir string, files fs.FS) ([]Made, error) {
-	s := &setup{dir: dir, files: files}
+// Setup makes a project in dir, or completes one: what is there already stays as it is. starters
+// holds the starter files. It gives what it made, in the order in which it made it.
+func Setup(dir string, starters fs.FS) ([]Made, error) {
+	s := &setup{dir: dir, starters: starters}
+	if err := s.folder("plans", 0o755); err != nil { // the first, as it makes dir
+		return nil, err
+	}
+	unlock, err := files.Lock(dir)
+	if err != nil {
+		return s.made, err
+	}
+	defer unlock()
 	for _, step := range []func() error{s.folders, s.tables, s.manifests, s.gitignore, s.tokens, s.hostKeys} {
 		if err := step(); err != nil {
 			return s.made, err
@@ -37,9 +45,9 @@ func Setup(dir string, files fs.FS) ([]Made, error) {
 }
 
 type setup struct {
-	dir   string
-	files fs.FS
-	made  []Made
+	dir      string
+	starters fs.FS
+	made     []Made
 }
 
 func (s *setup) exists(file string) bool {
@@ -85,7 +93,7 @@ func (s *setup) create(file string, content []byte) error {
 }
 
 // starter gives an embedded file.
-func (s *setup) starter(file string) ([]byte, error) { return fs.ReadFile(s.files, file) }
+func (s *setup) starter(file string) ([]byte, error) { return fs.ReadFile(s.starters, file) }
 
 // SchemaFile is the JSON Schema of network.yaml, beside it for editors.
 const SchemaFile = "plans/network.schema.json"
@@ -162,7 +170,7 @@ func (s *setup) manifests() error {
 	if err := s.folder(manifestsDir, 0o755); err != nil {
 		return err
 	}
-	entries, err := fs.ReadDir(s.files, manifestsDir)
+	entries, err := fs.ReadDir(s.starters, manifestsDir)
 	if err != nil {
 		return err
 	}
@@ -232,41 +240,33 @@ var notInGit = []string{"/secrets/", "/generated/", "/.generated-*/", "/.k3splan
 
 // gitignore keeps secrets out of git: a missing line is added to a file that is there.
 func (s *setup) gitignore() error {
-	const file = gitignoreFile
-	name := filepath.Join(s.dir, file)
-	present, err := files.Read(name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	var missing []string
-	for _, line := range notInGit {
-		switch {
-		case ignoresFolder(string(present), line):
-		case line == notInGit[0] && s.where().Kind == plan.SecretAge:
-			missing = append(missing, sharedInGit...)
-		default:
-			missing = append(missing, line)
+	had := s.exists(gitignoreFile)
+	changed, err := files.Rewrite(filepath.Join(s.dir, gitignoreFile), func(present []byte) ([]byte, error) {
+		var missing []string
+		for _, line := range notInGit {
+			switch {
+			case ignoresFolder(string(present), line):
+			case line == notInGit[0] && s.where().Kind == plan.SecretAge:
+				missing = append(missing, sharedInGit...)
+			default:
+				missing = append(missing, line)
+			}
 		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	text := "# k3splan: secrets, and what it renders\n" + strings.Join(missing, "\n") + "\n"
-	if len(present) == 0 {
-		return s.create(file, []byte(text))
-	}
-	if !strings.HasSuffix(string(present), "\n") {
-		text = "\n" + text
-	}
-	out, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+		if len(missing) == 0 {
+			return present, nil
+		}
+		text := string(present)
+		if text != "" && !strings.HasSuffix(text, "\n") {
+			text += "\n"
+		}
+		return []byte(text + "# k3splan: secrets, and what it renders\n" + strings.Join(missing, "\n") + "\n"), nil
+	})
 	if err != nil {
-		return err
+		return fmt.Errorf("complete %s: %w", gitignoreFile, err)
 	}
-	_, err = out.WriteString(text)
-	if err := errors.Join(err, out.Close()); err != nil {
-		return fmt.Errorf("complete %s: %w", file, err)
+	if changed {
+		s.made = append(s.made, Made{File: gitignoreFile, Completed: had})
 	}
-	s.made = append(s.made, Made{File: file, Completed: true})
 	return nil
 }
 
