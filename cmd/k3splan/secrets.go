@@ -22,6 +22,7 @@ import (
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/secrets"
+	"k3splan/internal/shell"
 )
 
 const (
@@ -337,7 +338,8 @@ func (a *app) secretsMoveCommand() *cobra.Command {
 		Use:   "move --to files|age|pass",
 		Short: "Keep the secrets in another way",
 		Long: `Takes all secrets over into another back end, reads each of them back, and only then writes the
-choice to plans/network.yaml and removes them from where they were. What was interrupted can be
+choice to plans/network.yaml and removes them from where they were. What a link led to is not removed:
+it tells the file, which still holds the secret and may be needed by something else. What was interrupted can be
 called again; with the back end that is in use already it takes over what lies about in plain text.
 
 age needs secrets/recipients, pass a --prefix for the entries of this cluster.`,
@@ -382,6 +384,7 @@ func (a *app) moveSecrets(kind plan.SecretKind, prefix string) error {
 		for _, file := range moved.Files {
 			a.say("changed %s", file)
 		}
+		a.sayLeftSecrets(moved.Left)
 	}
 	if err != nil {
 		return err
@@ -399,6 +402,24 @@ func (a *app) moveSecrets(kind plan.SecretKind, prefix string) error {
 		a.say("The plain files are removed, but a disk or a backup may still hold what was in them.")
 	}
 	return nil
+}
+
+// sayLeftSecrets warns of what was moved and still is elsewhere.
+func (a *app) sayLeftSecrets(left []project.Left) {
+	for _, l := range left {
+		holds := "still holds the secret"
+		if strings.HasSuffix(l.Place, ".age") {
+			holds += ", encrypted"
+		}
+		message := fmt.Sprintf("%s was a link; where it led, %s %s", l.Place, l.File, holds)
+		hint := "unless something else needs it: rm " + shell.Word(l.File)
+		if l.File == "" {
+			message = fmt.Sprintf("%s had another name as well (a hard link), which %s", l.Place, holds)
+			hint = fmt.Sprintf("to find it, from the top of its file system: find / -xdev -inum %d", l.Inode)
+		}
+		a.say("%s %s", a.paint(a.stderr, yellow, "k3splan: warning:"), message)
+		fmt.Fprint(a.stderr, a.hints(a.stderr, "", hint))
+	}
 }
 
 func (a *app) secretsRekeyCommand() *cobra.Command {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +24,16 @@ type Moved struct {
 	Foreign []string
 	// Files are the project's files that were changed besides.
 	Files []string
+	// Left are those of the secrets that were removed from the project and are still elsewhere, as they
+	// were there: whose that is, and whether others need it, is not known.
+	Left []Left
+}
+
+// Left is a secret that was a link.
+type Left struct {
+	// Place is where it was, for people.
+	Place string
+	secrets.Elsewhere
 }
 
 // MoveSecrets takes the secrets over into another back end and makes it the project's. Nothing is
@@ -56,9 +68,11 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved
 		return nil, err
 	}
 	moved = &Moved{}
-	if moved.Names, err = takeOver(source, target); err != nil {
+	contents, err := takeOver(source, target)
+	if err != nil {
 		return nil, err
 	}
+	moved.Names = slices.Sorted(maps.Keys(contents))
 	moved.Foreign = slices.DeleteFunc(slices.Clone(moved.Names), secrets.IsOurs)
 	if network != nil {
 		if network.workbook {
@@ -77,12 +91,40 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved
 	} else if completed {
 		moved.Files = append(moved.Files, gitignoreFile)
 	}
-	for _, name := range moved.Names {
-		if err := source.Remove(name); err != nil {
-			return moved, fmt.Errorf("everything is in the new place, but not removed from the old one: %w", err)
-		}
+	if err := moved.clear(source, contents); err != nil {
+		return moved, fmt.Errorf("everything is in the new place, but not removed from the old one: %w", err)
 	}
 	return moved, nil
+}
+
+// clear removes what was taken over from the old place, and nothing that was written there meanwhile.
+func (m *Moved) clear(source *secrets.Vault, contents map[string][]byte) (err error) {
+	var same []string
+	for _, name := range m.Names { // all of them first: one may be a link to another
+		now, readErr := source.Read(name)
+		switch {
+		case errors.Is(readErr, fs.ErrNotExist): // removed meanwhile
+		case readErr != nil:
+			err = errors.Join(err, readErr)
+		case !bytes.Equal(now, contents[name]):
+			err = errors.Join(err, fmt.Errorf("%s was changed meanwhile", source.At(name)))
+		default:
+			same = append(same, name)
+		}
+	}
+	for _, name := range same {
+		elsewhere := source.Elsewhere(name)
+		if removeErr := source.Remove(name); removeErr != nil {
+			err = errors.Join(err, removeErr)
+		} else if elsewhere != (secrets.Elsewhere{}) {
+			m.Left = append(m.Left, Left{source.At(name), elsewhere})
+		}
+	}
+	m.Left = slices.DeleteFunc(m.Left, func(l Left) bool {
+		_, gone := os.Stat(l.File)
+		return l.File != "" && errors.Is(gone, fs.ErrNotExist) // it was another of the secrets
+	})
+	return err
 }
 
 // otherFiles is the back end in the same folder whose files could lie about beside those of kept.
@@ -95,15 +137,16 @@ func otherFiles(kept plan.SecretStore) plan.SecretStore {
 
 // takeOver copies all secrets and reads each of them back. If that fails, what it had created is
 // removed again.
-func takeOver(source, target *secrets.Vault) (names []string, err error) {
-	if names, err = source.List(); err != nil {
+func takeOver(source, target *secrets.Vault) (contents map[string][]byte, err error) {
+	names, err := source.List()
+	if err != nil {
 		return nil, err
 	}
 	present, err := target.List()
 	if err != nil {
 		return nil, err
 	}
-	contents := make(map[string][]byte, len(names))
+	contents = make(map[string][]byte, len(names))
 	store := map[string]func(string, []byte) error{}
 	for _, name := range names {
 		if contents[name], err = source.Read(name); err != nil {
@@ -150,7 +193,7 @@ func takeOver(source, target *secrets.Vault) (names []string, err error) {
 			return nil, fmt.Errorf("nothing was changed, for %s gives back something else than was stored", target.At(name))
 		}
 	}
-	return names, nil
+	return contents, nil
 }
 
 // conflictError is a secret that is in two places with different contents.

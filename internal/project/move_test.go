@@ -3,10 +3,13 @@ package project
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -93,6 +96,59 @@ func TestSecretsMoveThereAndBack(t *testing.T) {
 		require.Empty(t, moved.Files)
 		require.Equal(t, before, tree(t, dir), "a second time nothing happens")
 	}
+}
+
+// A link is removed, and what it leads to may be another project's: it is not, and is told.
+func TestSecretsMoveTellsWhatLinksLeave(t *testing.T) {
+	dir, contents := withSecrets(t)
+	outside := t.TempDir()
+	secret := func(name string) string { return filepath.Join(dir, "secrets", name) }
+	token, passwd := filepath.Join(outside, "shared token"), filepath.Join(outside, "passwd")
+	require.NoError(t, os.Rename(secret("init-token"), token))
+	require.NoError(t, os.Symlink(token, filepath.Join(outside, "link"))) // by way of another one
+	require.NoError(t, os.Symlink(filepath.Join(outside, "link"), secret("init-token")))
+	require.NoError(t, os.Link(secret("passwd"), passwd))
+	require.NoError(t, os.Remove(secret("olaf_passwd")))
+	require.NoError(t, os.Symlink("passwd", secret("olaf_passwd"))) // one of the secrets itself
+	require.NoError(t, os.Symlink("hosts/olaf", secret("z")))
+	contents["z"] = contents["hosts/olaf"]
+
+	moved, err := MoveSecrets(dir, inAge, nil)
+	require.NoError(t, err)
+	requireSecrets(t, dir, inAge, contents)
+	requireSecrets(t, dir, inFiles, nil)
+	info, err := os.Stat(passwd)
+	require.NoError(t, err)
+	real, err := filepath.EvalSymlinks(token)
+	require.NoError(t, err)
+	require.Equal(t, []Left{
+		{"secrets/init-token", secrets.Elsewhere{File: real}},
+		{"secrets/passwd", secrets.Elsewhere{Inode: info.Sys().(*syscall.Stat_t).Ino}},
+	}, moved.Left)
+	kept, err := os.ReadFile(token)
+	require.NoError(t, err)
+	require.Equal(t, contents["init-token"], string(kept))
+
+	moved, err = MoveSecrets(dir, inFiles, nil)
+	require.NoError(t, err)
+	require.Empty(t, moved.Left)
+}
+
+// What somebody stores in the old place while the secrets are moved must not be removed unread.
+func TestAMoveKeepsWhatIsStoredMeanwhile(t *testing.T) {
+	dir, contents := withSecrets(t)
+	source, err := secrets.OpenVault(dir, inFiles, nil)
+	require.NoError(t, err)
+	target, err := secrets.OpenVault(dir, inAge, nil)
+	require.NoError(t, err)
+	taken, err := takeOver(source, target)
+	require.NoError(t, err)
+	require.NoError(t, source.Replace("passwd", []byte("new")))
+	require.NoError(t, source.Remove("wireguard.key"))
+	moved := &Moved{Names: slices.Sorted(maps.Keys(contents))}
+	require.ErrorContains(t, moved.clear(source, taken), "secrets/passwd was changed meanwhile")
+	requireSecrets(t, dir, inFiles, map[string]string{"passwd": "new"})
+	requireSecrets(t, dir, inAge, contents)
 }
 
 // tree gives all files below a folder with their contents.

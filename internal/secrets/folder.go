@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
@@ -60,6 +61,28 @@ func (f folder) remove(name string) error {
 		syncFolder(filepath.Dir(f.path(name)))
 	}
 	return err
+}
+
+// elsewhere looks for what stays behind a link, or at another name of the file.
+func (f folder) elsewhere(name string) Elsewhere {
+	info, err := os.Lstat(f.path(name))
+	if err != nil {
+		return Elsewhere{}
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		target, err := filepath.EvalSymlinks(f.path(name))
+		if err != nil {
+			return Elsewhere{}
+		}
+		if absolute, err := filepath.Abs(target); err == nil {
+			target = absolute
+		}
+		return Elsewhere{File: target}
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink > 1 {
+		return Elsewhere{Inode: stat.Ino}
+	}
+	return Elsewhere{}
 }
 
 func (f folder) rename(from, to string) error {

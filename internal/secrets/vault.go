@@ -109,6 +109,27 @@ func (v *Vault) Remove(name string) error {
 	return v.change(name, "remove", func() error { return v.keeper.remove(name) })
 }
 
+// Elsewhere is where a secret is besides its own place, and stays when it is removed; the zero value
+// means nowhere.
+type Elsewhere struct {
+	// File is what a link leads to, absolute.
+	File string
+	// Inode is that of a file with further names, which only a search finds.
+	Inode uint64
+}
+
+// Elsewhere tells what [Vault.Remove] of a secret would leave.
+func (v *Vault) Elsewhere(name string) Elsewhere {
+	switch keeper := v.keeper.(type) {
+	case folder:
+		return keeper.elsewhere(name)
+	case *ageKeeper:
+		return keeper.folder.elsewhere(name + ageExtension)
+	default:
+		return Elsewhere{}
+	}
+}
+
 // Rename gives a secret another name. Where there is one of that name already the error wraps
 // fs.ErrExist and nothing has changed.
 func (v *Vault) Rename(from, to string) error {
