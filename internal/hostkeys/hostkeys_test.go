@@ -4,13 +4,18 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/fstest"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 )
@@ -160,4 +165,51 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Two k3splans at once: each read the file before the other had written it, and one key was lost.
+func TestSetLosesNoLine(t *testing.T) {
+	dir := t.TempDir()
+	const hosts = 40
+	var group sync.WaitGroup
+	for i := range hosts {
+		key := Key{Public: newKey(t)}
+		group.Go(func() { assert.NoError(t, Set(dir, fmt.Sprintf("host%d", i), key)) })
+	}
+	group.Wait()
+	keys, problems := Read(os.DirFS(dir), nil, true)
+	require.Empty(t, problems)
+	for i := range hosts {
+		require.True(t, keys.Known(fmt.Sprintf("host%d", i)), i)
+	}
+}
+
+func TestChangeSeesWhatIsThere(t *testing.T) {
+	dir := t.TempDir()
+	no := errors.New("no")
+	require.ErrorIs(t, Change(dir, func(Keys) (map[string][]Key, error) { return nil, no }), no)
+	require.NoFileExists(t, filepath.Join(dir, File))
+	require.NoError(t, Change(dir, func(Keys) (map[string][]Key, error) { return nil, nil }))
+	require.NoFileExists(t, filepath.Join(dir, File))
+	const hosts = 10
+	var group sync.WaitGroup
+	for range hosts {
+		fresh := Key{Public: newKey(t), Made: true}
+		group.Go(func() {
+			assert.NoError(t, Change(dir, func(known Keys) (map[string][]Key, error) {
+				return map[string][]Key{"olaf": append(slices.Clone(known.Of("olaf")), fresh)}, nil
+			}))
+		})
+	}
+	group.Wait()
+	keys, problems := Read(os.DirFS(dir), []string{"olaf"}, false)
+	require.Empty(t, problems)
+	require.Len(t, keys.Of("olaf"), hosts)
+	// a last line without end is left as it is by who changes nothing
+	name := filepath.Join(dir, File)
+	require.NoError(t, os.WriteFile(name, []byte("# end"), 0o600))
+	require.NoError(t, Change(dir, func(Keys) (map[string][]Key, error) { return nil, nil }))
+	content, err := os.ReadFile(name)
+	require.NoError(t, err)
+	require.Equal(t, "# end", string(content))
 }

@@ -5,9 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/plan"
@@ -279,5 +281,23 @@ func TestOrigin(t *testing.T) {
 		{plan.Source{}, Origin{Missing: "the plan names no source"}},
 	} {
 		require.Equal(t, test.want, lock.Origin(test.source))
+	}
+}
+
+// `update nixpkgs` and `update disko` at once: one of the two moves was lost.
+func TestSaveLosesNoMove(t *testing.T) {
+	nixpkgs, disko := source(t, plan.SourceNixpkgs, "nixos-24.11"), source(t, plan.SourceDisko, "latest")
+	for range 20 {
+		dir := t.TempDir()
+		var group sync.WaitGroup
+		for _, s := range []plan.Source{nixpkgs, disko} {
+			to := &Entry{Ref: s.String(), Rev: revA, URL: "https://example.org/x.tar.gz", SHA256: hash32}
+			group.Go(func() { assert.NoError(t, save(dir, []Move{{Source: s, To: to}})) })
+		}
+		group.Wait()
+		lock, problems := Read(os.DirFS(dir))
+		require.Empty(t, problems)
+		require.NotNil(t, lock.Nixpkgs)
+		require.NotNil(t, lock.Disko)
 	}
 }

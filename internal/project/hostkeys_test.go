@@ -1,10 +1,13 @@
 package project_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"k3splan"
@@ -157,4 +160,54 @@ func vaultOf(t *testing.T, dir string) *secrets.Vault {
 	vault, err := secrets.OpenVault(dir, plan.SecretStore{}, nil)
 	require.NoError(t, err)
 	return vault
+}
+
+// Each of several k3splans at once wrote what it had read before the others had written.
+func TestMakeHostKeysAtOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "rack")
+	require.NoError(t, os.CopyFS(dir, os.DirFS("../../examples/rack")))
+	hosts := []string{"olaf", "ulf", "rolf", "karl", "ulrich"}
+	var group sync.WaitGroup
+	for i := range 4 * len(hosts) {
+		vault := vaultOf(t, dir)
+		group.Go(func() {
+			_, err := project.MakeHostKeys(dir, vault, []string{hosts[i%len(hosts)], hosts[(i+1)%len(hosts)]}, false)
+			assert.NoError(t, err)
+		})
+	}
+	group.Wait()
+	keys := keysOf(t, dir)
+	for _, host := range hosts {
+		require.Len(t, keys.Of(host), 1)
+	}
+	for file, code := range codesOf(t, dir) {
+		require.NotContains(t, code, "host-key", file)
+	}
+}
+
+// Two setups at once made tables that do not fit together, or failed at what the other one had made.
+func TestSetupAtOnce(t *testing.T) {
+	for range 10 {
+		dir := filepath.Join(t.TempDir(), "rack")
+		require.NoError(t, os.Mkdir(dir, 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, ".gitignore"), []byte("*.swp"), 0o644))
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				_, err := project.Setup(dir, k3splan.Files)
+				assert.NoError(t, err)
+			})
+		}
+		group.Wait()
+		for _, file := range []string{plan.HostsFile, plan.K3sFile, plan.NetworkFile} {
+			want, err := fs.ReadFile(k3splan.Files, file)
+			require.NoError(t, err)
+			got, err := os.ReadFile(filepath.Join(dir, file))
+			require.NoError(t, err)
+			require.Equal(t, string(want), string(got))
+		}
+		ignored, err := os.ReadFile(filepath.Join(dir, ".gitignore"))
+		require.NoError(t, err)
+		require.Equal(t, "*.swp\n# k3splan: secrets, and what it renders\n/secrets/\n/generated/\n/.generated-*/\n/.k3splan/\n", string(ignored))
+	}
 }
