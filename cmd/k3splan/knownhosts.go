@@ -123,7 +123,7 @@ A machine that runs already has a key of its own: adopt that with k3splan known-
 				a.say("made %s", vault.At(secrets.HostKeyName(host)))
 			}
 			if err != nil {
-				return err
+				return noFile(err)
 			}
 			if len(made) == 0 {
 				a.say("nothing to make: the hosts are known")
@@ -183,6 +183,14 @@ keeps its own.`,
 	return command
 }
 
+// noFile tells from other failures that something else is in the place of a file: then nothing was done.
+func noFile(err error) error {
+	if wrong := (*files.Error)(nil); errors.As(err, &wrong) {
+		return &exitError{code: exitInvalid, err: err}
+	}
+	return err
+}
+
 // scan looks at a machine's key and adopts it.
 func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 	key, err := m.look(host)
@@ -219,7 +227,7 @@ func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 	}
 	kept, err := project.AdoptHostKey(m.dir, vault, host.Name, key)
 	if err != nil {
-		return err
+		return noFile(err)
 	}
 	if kept != "" {
 		a.say("the key that k3splan had made is in %s now", vault.At(kept))
@@ -321,7 +329,7 @@ func (m *machines) forget(host *plan.Host, fingerprints []string) error {
 		return map[string][]hostkeys.Key{host.Name: keys}, nil
 	})
 	if err != nil {
-		return err
+		return noFile(err)
 	}
 	m.app.say("%s is known by %s now", host.Name, count(left, "key"))
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -41,6 +42,10 @@ func (a *app) update(only plan.SourceKind) error {
 	p, problems, err := project.Load(dir)
 	if err != nil {
 		return err
+	}
+	if wrong := slices.DeleteFunc(slices.Clone(problems), func(p plan.Problem) bool { return p.Code != "lock-invalid" }); len(wrong) > 0 {
+		a.printProblems(a.stderr, wrong)
+		return invalid()
 	}
 	versions := p.Plan.Network.Versions
 	var sources []plan.Source

@@ -174,9 +174,12 @@ func Change(dir string, set func(known Keys) (map[string][]Key, error)) error {
 		}
 		return with(present, keys), nil
 	})
+	var noFile *files.Error
 	switch {
 	case failed != nil:
 		return failed
+	case errors.As(err, &noFile):
+		return fmt.Errorf("%s %w", File, noFile)
 	case err != nil:
 		return fmt.Errorf("write %s: %w", File, err)
 	}
