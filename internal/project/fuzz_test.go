@@ -13,7 +13,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"apiVersion": "v1", "kind": "List", "items": [{"kind": 1}, null, *a]}`))
 	f.Add([]byte("a: &a [*a]\n"))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		for _, found := range checkManifest(content) {
+		for _, found := range checkManifest("manifests/a.yaml", content) {
 			require.NotEmpty(t, found.code)
 			require.NotEmpty(t, found.message)
 		}

@@ -72,7 +72,7 @@ func readManifests(fsys fs.FS) (manifests []Manifest, problems plan.Problems) {
 		} else {
 			stems[stem] = name
 		}
-		for _, f := range checkManifest(data) {
+		for _, f := range checkManifest(file, data) {
 			report(f.severity, f.line, f.code, f.message, f.hint)
 		}
 		manifests = append(manifests, Manifest{Name: name, Data: data})
@@ -101,9 +101,13 @@ type manifestFinding struct {
 	code, message, hint string
 }
 
-// checkManifest checks that every document is an object of Kubernetes.
-func checkManifest(data []byte) (found []manifestFinding) {
+// checkManifest checks that every document is an object of Kubernetes, and that k3s sees all of them.
+func checkManifest(file string, data []byte) (found []manifestFinding) {
+	if message, hint := checkEncoding(file, data); message != "" {
+		return []manifestFinding{{plan.Error, 0, "manifest-invalid", message, hint}}
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var lines []int // where the documents begin that are not empty
 	objects := 0
 	for {
 		var document yaml.Node
@@ -118,14 +122,35 @@ func checkManifest(data []byte) (found []manifestFinding) {
 			line, message := plan.YAMLError(err)
 			return append(found, manifestFinding{plan.Error, line, "manifest-invalid", "not YAML: " + message, ""})
 		}
-		if len(document.Content) == 0 || document.Content[0].Tag == "!!null" {
+		if len(document.Content) == 0 {
+			continue
+		}
+		content := document.Content[0]
+		if content.Tag != "!!null" || content.Value != "" {
+			lines = append(lines, content.Line)
+		}
+		if content.Tag == "!!null" {
 			continue
 		}
 		objects++
-		found = append(found, checkObject(document.Content[0])...)
+		found = append(found, checkObject(content)...)
 	}
 	if objects == 0 {
-		found = append(found, manifestFinding{plan.Error, 0, "manifest-invalid", "there is no object in the file", "delete it, or let its name end in .off"})
+		return append(found, manifestFinding{plan.Error, 0, "manifest-invalid", "there is no object in the file", "delete it, or let its name end in .off"})
+	}
+	if slices.ContainsFunc(found, func(f manifestFinding) bool { return f.severity == plan.Error }) {
+		return found
+	}
+	documents, refused := documentsOfK3s(data)
+	switch {
+	case refused != nil:
+		if refused.line == 0 && refused.document < len(lines) {
+			refused.line = lines[refused.document]
+		}
+		found = append(found, manifestFinding{plan.Error, refused.line, "manifest-invalid", refused.message, refused.hint})
+	case documents < len(lines):
+		found = append(found, manifestFinding{plan.Error, 0, "manifest-invalid", fmt.Sprintf("k3s sees %d of the %d objects in the file", documents, len(lines)),
+			"let a line --- stand between any two of them"})
 	}
 	return found
 }
