@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -56,7 +55,7 @@ func (a *app) plainDeploy(command *cobra.Command, args []string, keep bool) erro
 		if keep {
 			return nil
 		}
-		return os.RemoveAll(filepath.Join(c.project.Dir, hive.Dir))
+		return hive.Remove(c.project.Dir)
 	})
 }
 

@@ -341,5 +341,5 @@ func (d *deployment) finish(results []rollout.Result) error {
 	if d.keep {
 		return nil
 	}
-	return os.RemoveAll(filepath.Join(d.project.Dir, hive.Dir))
+	return hive.Remove(d.project.Dir)
 }

@@ -27,7 +27,18 @@ type Tree map[string][]byte
 // Paths are the files of the tree, sorted.
 func (t Tree) Paths() []string { return slices.Sorted(maps.Keys(t)) }
 
-// readTree reads what was rendered before; a folder that is not there is an empty tree.
+// InterferenceError is another program that works on the rendered tree at the same time.
+type InterferenceError struct{ message string }
+
+func (e *InterferenceError) Error() string { return e.message }
+
+// Hint says how to mend it.
+func (e *InterferenceError) Hint() string {
+	return "another k3splan's deploy, git clean or the like has to end first; then run the same command again"
+}
+
+// readTree reads what was rendered before; a folder that is not there is an empty tree. What vanishes
+// meanwhile is an error that wraps fs.ErrNotExist.
 func readTree(dir string) (Tree, error) {
 	info, err := os.Lstat(dir)
 	switch {
@@ -70,10 +81,11 @@ func (t Tree) equal(other Tree) bool {
 func (t Tree) Write(project string) (changed bool, err error) {
 	dir := filepath.Join(project, Dir)
 	present, err := readTree(dir)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // somebody removes it; it is to be replaced as a whole anyway
+	case err != nil:
 		return false, err
-	}
-	if len(present) > 0 && t.equal(present) {
+	case len(present) > 0 && t.equal(present):
 		return false, nil
 	}
 	removeLeftovers(project)
@@ -83,13 +95,47 @@ func (t Tree) Write(project string) (changed bool, err error) {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, removeAll(fresh)) }()
-	if err := t.writeTo(fresh); err != nil {
+	if err := t.writeTo(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
+	}
+	written(fresh)
+	// folders are made where they are missing, so that a tree of which a part was removed while it was
+	// written would seem to be in order
+	if !t.isAt(fresh) {
+		return false, &InterferenceError{"another program has changed what was to become " + Dir + "/, which is as it was"}
 	}
 	if err := exchange(fresh, dir); err != nil {
 		return false, err
 	}
+	exchanged(dir)
+	if !t.isAt(dir) {
+		return true, &InterferenceError{"another program has removed or changed " + Dir + "/ while it was rendered; it is not to be used"}
+	}
 	return true, nil
+}
+
+// written and exchanged are for tests: what others may do at those moments.
+var written, exchanged = func(dir string) {}, func(dir string) {}
+
+// isAt tells whether a folder holds the tree and nothing else.
+func (t Tree) isAt(dir string) bool {
+	present, err := readTree(dir)
+	return err == nil && maps.EqualFunc(t, present, bytes.Equal)
+}
+
+// Remove removes the tree from the project's folder, in one step for those who look: never is a part of
+// it there. Without a tree there is nothing to do.
+func Remove(project string) (err error) {
+	aside, err := os.MkdirTemp(project, "."+Dir+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, removeAll(aside)) }()
+	err = os.Rename(filepath.Join(project, Dir), filepath.Join(aside, Dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // removeLeftovers removes what a killed k3splan left beside the tree. What is younger may belong to
@@ -137,11 +183,19 @@ func (t Tree) writeTo(dir string) error {
 // exchange lets fresh take the place of dir; what was there before is at fresh afterwards.
 func exchange(fresh, dir string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE)
+	for range 10 { // others may remove and make it at the same time
+		if !errors.Is(err, unix.ENOENT) {
+			break
+		}
+		if err = os.Rename(fresh, dir); errors.Is(err, fs.ErrExist) {
+			err = unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE)
+		}
+	}
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, unix.ENOENT):
-		return os.Rename(fresh, dir)
+	case errors.Is(err, fs.ErrNotExist):
+		return &InterferenceError{"another program has removed what was to become " + Dir + "/"}
 	case !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS):
 		return &os.LinkError{Op: "exchange", Old: fresh, New: dir, Err: err}
 	}
@@ -159,7 +213,9 @@ func exchange(fresh, dir string) error {
 // Diff shows what Write would change, as a unified diff; it is empty if nothing differs.
 func (t Tree) Diff(project string) (string, error) {
 	present, err := readTree(filepath.Join(project, Dir))
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", &InterferenceError{"another program is removing " + Dir + "/"}
+	} else if err != nil {
 		return "", err
 	}
 	files := slices.Sorted(maps.Keys(present))
