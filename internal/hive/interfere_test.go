@@ -44,7 +44,7 @@ func TestWriteNeverPutsAHalfTreeInPlace(t *testing.T) {
 			require.NoError(t, err)
 			written = func(fresh string) { require.NoError(t, remove(fresh)) }
 			_, err = small.Write(project)
-			requireInterference(t, err, "which is as it was")
+			requireInterference(t, err, "nothing was rendered")
 			require.True(t, old.isAt(filepath.Join(project, Dir)))
 			require.Equal(t, []string{Dir}, entries(t, project))
 		})

@@ -102,7 +102,7 @@ func (t Tree) Write(project string) (changed bool, err error) {
 	// folders are made where they are missing, so that a tree of which a part was removed while it was
 	// written would seem to be in order
 	if !t.isAt(fresh) {
-		return false, &InterferenceError{"another program has changed what was to become " + Dir + "/, which is as it was"}
+		return false, &InterferenceError{"another program has removed or changed what was to become " + Dir + "/; nothing was rendered"}
 	}
 	if err := exchange(fresh, dir); err != nil {
 		return false, err
@@ -195,7 +195,7 @@ func exchange(fresh, dir string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
-		return &InterferenceError{"another program has removed what was to become " + Dir + "/"}
+		return &InterferenceError{"another program has removed or changed what was to become " + Dir + "/; nothing was rendered"}
 	case !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS):
 		return &os.LinkError{Op: "exchange", Old: fresh, New: dir, Err: err}
 	}
