@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/colmena/nixtest"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/rollout"
 )
@@ -59,7 +60,7 @@ func newBox(t *testing.T) *box {
 		}
 	}
 	boxes++
-	b := &box{t: t, dir: t.TempDir(), id: fmt.Sprintf("k3b%d-%d", os.Getpid()%100000, boxes), hosts: map[string]*boxHost{}}
+	b := &box{t: t, dir: nixtest.PlainDir(t), id: fmt.Sprintf("k3b%d-%d", os.Getpid()%100000, boxes), hosts: map[string]*boxHost{}}
 	data, err := filepath.Abs("testdata/box")
 	require.NoError(t, err)
 	b.data = data

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"k3splan/internal/colmena/nixtest"
 )
 
 func TestMain(m *testing.M) {
@@ -20,11 +23,17 @@ const (
 )
 
 // Each script is a behaviour, run with the real program. A script finds $KEY and $HASH, files that
-// complete a project's secrets.
+// complete a project's secrets. [plain] tells that its folder has a path that ssh and Colmena take.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
+		Condition: func(condition string) (bool, error) {
+			if condition != "plain" {
+				return false, fmt.Errorf("unknown condition %q", condition)
+			}
+			return nixtest.Plain(os.TempDir()), nil
+		},
 		Setup: func(env *testscript.Env) error {
 			// a home, a runtime directory and a folder for temporary files of its own
 			for variable, name := range map[string]string{"HOME": "home", "XDG_RUNTIME_DIR": "run", "TMPDIR": "tmp"} {

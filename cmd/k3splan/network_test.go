@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/colmena/nixtest"
 	"k3splan/internal/kubeconfig/kubeconfigtest"
 )
 
@@ -73,7 +74,7 @@ exec "$@"`
 		args = append(args, "-test.v")
 	}
 	command := exec.Command("unshare", args...)
-	command.Env = append(os.Environ(), insideVariable+"=1", "HOME="+home)
+	command.Env = append(os.Environ(), insideVariable+"=1", "HOME="+home, "TMPDIR="+nixtest.PlainDir(t)) // elsewhere ssh's files would be beside the project
 	out, err := command.CombinedOutput()
 	t.Logf("%s", out)
 	require.NoError(t, err)
@@ -88,7 +89,7 @@ func operatorHome(t *testing.T) string {
 	out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "alice", "-f", key).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "config"), []byte(
-		"Host *\n    IdentityFile "+key+"\n    StrictHostKeyChecking no\n    UserKnownHostsFile /dev/null\n    User nobody\n"), 0o600))
+		"Host *\n    IdentityFile \""+key+"\"\n    StrictHostKeyChecking no\n    UserKnownHostsFile /dev/null\n    User nobody\n"), 0o600))
 	return home
 }
 
@@ -132,17 +133,17 @@ func startSSHD(ts *testscript.TestScript, neg bool, args []string) {
 PidFile none
 UsePAM no
 StrictModes no
-AuthorizedKeysFile %s
+AuthorizedKeysFile "%s"
 PasswordAuthentication no
 KbdInteractiveAuthentication no
-SetEnv PATH=%s/bin:/usr/bin:/bin WORK=%s MACHINE=%s
+SetEnv "PATH=%s/bin:/usr/bin:/bin" "WORK=%s" MACHINE=%s
 `, args[0], args[1], authorized, work, work, args[0])
 	for i, key := range args[2:] {
 		content, err := os.ReadFile(ts.MkAbs(key))
 		ts.Check(err)
 		copied := filepath.Join(work, ".test", fmt.Sprintf("key-%s-%s-%d", args[0], args[1], i))
 		ts.Check(os.WriteFile(copied, content, 0o600))
-		config += "HostKey " + copied + "\n"
+		config += "HostKey \"" + copied + "\"\n"
 	}
 	file := filepath.Join(work, ".test", "sshd-"+args[0]+"-"+args[1])
 	ts.Check(os.WriteFile(file, []byte(config), 0o600))

@@ -94,7 +94,7 @@ func TestFindInNix(t *testing.T) {
     name = "colmena";
     system = builtins.currentSystem;
     builder = "/bin/sh";
-    args = [ "-c" "/bin/mkdir -p $out/bin && echo '#!/bin/sh' > $out/bin/colmena && /bin/chmod +x $out/bin/colmena" ];
+    args = [ "-c" "/bin/mkdir -p \"$out/bin\" && echo '#!/bin/sh' > \"$out/bin/colmena\" && /bin/chmod +x \"$out/bin/colmena\"" ];
   };
 }`,
 	} {

@@ -48,8 +48,8 @@ func listing(t *testing.T, folder string) []string {
 
 func TestOpenHive(t *testing.T) {
 	t.Run("a plain path is taken as it is", func(t *testing.T) {
-		t.Setenv("TMPDIR", nixtest.TempDir(t))
-		file := writeHive(t, filepath.Join(nixtest.TempDir(t), "my.rack_1+2-3"), "{ }")
+		t.Setenv("TMPDIR", nixtest.PlainDir(t))
+		file := writeHive(t, filepath.Join(nixtest.PlainDir(t), "my.rack_1+2-3"), "{ }")
 		hive := openHive(t, file)
 		require.Equal(t, file, hive.File)
 		require.Empty(t, hive.Env)
@@ -58,14 +58,14 @@ func TestOpenHive(t *testing.T) {
 		require.Empty(t, listing(t, os.Getenv("TMPDIR")))
 	})
 	t.Run("a relative path", func(t *testing.T) {
-		file := writeHive(t, filepath.Join(nixtest.TempDir(t), "rack"), "{ }")
+		file := writeHive(t, filepath.Join(nixtest.PlainDir(t), "rack"), "{ }")
 		t.Chdir(filepath.Dir(file))
 		hive := openHive(t, "hive.nix")
 		require.Equal(t, file, hive.File)
 	})
 	t.Run("a link to a hard path", func(t *testing.T) {
-		t.Setenv("TMPDIR", nixtest.TempDir(t))
-		root := nixtest.TempDir(t)
+		t.Setenv("TMPDIR", nixtest.PlainDir(t))
+		root := nixtest.PlainDir(t)
 		writeHive(t, filepath.Join(root, "a b"), "{ }") // Colmena resolves links
 		require.NoError(t, os.Symlink("a b", filepath.Join(root, "link")))
 		hive := openHive(t, filepath.Join(root, "link", "hive.nix"))

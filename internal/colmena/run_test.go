@@ -130,7 +130,7 @@ func TestOutput(t *testing.T) {
 func TestRunEndsWithTheProgram(t *testing.T) {
 	shortGrace(t)
 	pids := filepath.Join(t.TempDir(), "pids")
-	fake(t, "colmena", `sleep 1000 & echo $! > `+pids+`; echo done`)
+	fake(t, "colmena", `sleep 1000 & echo $! > '`+pids+`'; echo done`)
 	start := time.Now()
 	out, err := Output(context.Background(), Command{Program: "colmena"})
 	kill(readTrees(t, pids))
@@ -198,7 +198,7 @@ func TestRunCancelled(t *testing.T) {
 	}
 	t.Run("before the start", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "started")
-		fake(t, "colmena", "touch "+file)
+		fake(t, "colmena", "touch '"+file+"'")
 		ctx, cancel := context.WithTimeout(context.Background(), 0)
 		defer cancel()
 		require.ErrorIs(t, Run(ctx, Command{Program: "colmena"}), context.DeadlineExceeded)
@@ -255,7 +255,7 @@ exit 7
 }
 
 func TestRunSignalEndsTheTree(t *testing.T) {
-	runner, events, said := startRunner(t, `sh -c 'trap "echo child >> $EVENTS; exit" INT; echo ready >> "$EVENTS"; while :; do sleep 0.01; done'; echo "still here"`)
+	runner, events, said := startRunner(t, `sh -c 'trap "echo child >> \"\$EVENTS\"; exit" INT; echo ready >> "$EVENTS"; while :; do sleep 0.01; done'; echo "still here"`)
 	waitForEvent(t, events, "ready")
 	require.NoError(t, runner.Process.Signal(syscall.SIGINT))
 	waitForEvent(t, events, "child")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,7 +64,9 @@ func (r repository) commit(text string) string {
 	return rev
 }
 
-func (r repository) url() string { return "file://" + r.dir }
+func (r repository) url() string { return fileURL(r.dir) }
+
+func fileURL(path string) string { return (&url.URL{Scheme: "file", Path: path}).String() }
 
 // source gives what "URL#ref" in the plan means.
 func (r repository) source(kind plan.SourceKind, ref string) plan.Source {
@@ -278,7 +281,7 @@ func TestUpdateFails(t *testing.T) {
 	r.commit("1")
 	r.git("branch", "nixos-24.11")
 	r.git("tag", "v1.11.0")
-	noRepository := "file://" + filepath.Join(r.dir, "no-such")
+	noRepository := fileURL(filepath.Join(r.dir, "no-such"))
 	const old = `{"disko": {"ref": "latest", "rev": "` + revA + `", "url": "https://x/y", "sha256": "` + hash32 + "\"}}\n"
 	path := os.Getenv("PATH")
 
@@ -405,7 +408,7 @@ func TestUpdateInNix(t *testing.T) {
 		origin := readLock(t, dir).Origin(branch)
 		require.NotNil(t, origin.Tarball, origin)
 		for _, text := range []string{origin.Tarball.URL, origin.Tarball.SHA256} {
-			require.Regexp(t, regexp.MustCompile(`^[A-Za-z0-9:/._+=-]+$`), text, "needs no escape here")
+			require.Regexp(t, regexp.MustCompile(`^[A-Za-z0-9:/._+=%-]+$`), text, "needs no escape here")
 		}
 		return colmena.Output(context.Background(), colmena.Command{
 			Program: "nix-instantiate",
@@ -458,7 +461,7 @@ func TestUpdateTarballInNix(t *testing.T) {
 	}
 	pack(`"first"`)
 	dir := project(t)
-	tarball := source(t, plan.SourceDisko, "file://"+folder+"/x.tar.gz")
+	tarball := source(t, plan.SourceDisko, fileURL(folder+"/x.tar.gz"))
 	require.True(t, update(t, dir, tarball)[0].Moved())
 	require.False(t, update(t, dir, tarball)[0].Moved())
 	pack(`"second"`)

@@ -195,7 +195,9 @@ func parseSourceURL(kind SourceKind, text string) (Source, error) {
 	const forms = "write https://HOST/FILE.tar.gz, or https://HOST/OWNER/REPOSITORY#BRANCH"
 	u, err := url.Parse(text)
 	switch {
-	case err != nil || strings.ContainsAny(text, " \"'`\\<>"):
+	case strings.Contains(text, " "):
+		return wrongSource("a URL holds no blanks", "write "+strings.ReplaceAll(text, " ", "%20"))
+	case err != nil || strings.ContainsAny(text, "\"'`\\<>"):
 		return wrongSource("not a URL", forms)
 	case !strings.HasPrefix(text, "https://") && !strings.HasPrefix(text, "file://"):
 		scheme, _, _ := strings.Cut(text, "://")

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/colmena/nixtest"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 )
@@ -102,7 +103,7 @@ func TestSSHReadsIt(t *testing.T) {
 	}
 	p, keys := loadPlan(t), knownTo(t)
 	for name, dir := range map[string]string{
-		"plain":   filepath.Join(t.TempDir(), "rack"),
+		"plain":   filepath.Join(nixtest.PlainDir(t), "rack"),
 		"awkward": filepath.Join(t.TempDir(), `my "rack" of %h ${HOME} $x \ '`),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -28,6 +29,25 @@ func Needs(t testing.TB, programs ...string) {
 func TempDir(t *testing.T) string {
 	t.Helper()
 	folder, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	return folder
+}
+
+var plain = regexp.MustCompile(`^[A-Za-z0-9/._+-]+$`)
+
+// Plain tells whether a path needs no quotes anywhere, as Colmena wants it of the path of a hive.
+func Plain(path string) bool { return plain.MatchString(path) }
+
+// PlainDir is TempDir with a path that needs no quotes, wherever temporary files are kept.
+func PlainDir(t *testing.T) string {
+	t.Helper()
+	if folder := TempDir(t); Plain(folder) {
+		return folder
+	}
+	folder, err := os.MkdirTemp("/tmp", "nixtest-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(folder)) })
+	folder, err = filepath.EvalSymlinks(folder)
 	require.NoError(t, err)
 	return folder
 }
