@@ -1,17 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/aymanbagabas/go-udiff"
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/files"
@@ -104,10 +103,13 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 			return err
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	if err := renameio.WriteFile(file, []byte(text), 0o644); err != nil {
+	_, err = files.Update(file, func(present []byte) ([]byte, error) {
+		if !bytes.Equal(present, before) { // than what the answer was about
+			return nil, errors.New("it was changed meanwhile; nothing was written")
+		}
+		return []byte(text), nil
+	})
+	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	a.say("wrote %s", name)

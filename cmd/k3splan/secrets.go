@@ -276,6 +276,8 @@ func (a *app) editSecret(name string, force bool) (err error) {
 	}
 	if isNew {
 		err = vault.Create(name, after) // another may have made it meanwhile
+	} else if now, readErr := vault.Read(name); readErr != nil || !bytes.Equal(now, before) {
+		err = errors.Join(readErr, fmt.Errorf("%s was changed while it was edited; nothing was stored", vault.At(name)))
 	} else {
 		err = vault.Replace(name, after)
 	}
