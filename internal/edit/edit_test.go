@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"unicode"
@@ -19,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets/secretstest"
 )
@@ -739,6 +741,20 @@ func TestWorkbookIsRefused(t *testing.T) {
 	_, err := Open(fstest.MapFS{plan.WorkbookFile: {}})
 	require.ErrorContains(t, err, "plans/cluster.xlsx")
 	require.ErrorAs(t, err, new(*Refused))
+}
+
+// A file that is there is there, also if it cannot be opened: else its name would be taken for free.
+func TestExistsWithoutOpening(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, rack(t)))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "hardware"), 0o700))
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "hardware", "olga.nix"), 0o600))
+	e, err := Open(files.In(dir))
+	require.NoError(t, err)
+	require.True(t, e.exists("hardware/olga.nix"))
+	require.False(t, e.exists("hardware/olaf.nix"))
+	_, err = overlay{}.Stat("x")
+	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
 func TestTablesOfWrongForm(t *testing.T) {

@@ -32,6 +32,14 @@ func (o overlay) ReadFile(name string) ([]byte, error) {
 	return fs.ReadFile(o.FS, name)
 }
 
+// Stat looks without opening, which a pipe would not let it do.
+func (o overlay) Stat(name string) (fs.FileInfo, error) {
+	if o.FS == nil {
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
+	}
+	return fs.Stat(o.FS, name)
+}
+
 // nixFolders hold the user's Nix files, named NAME.nix.
 var nixFolders = []string{"nixConfigs", "partitioning", "hardware"}
 
