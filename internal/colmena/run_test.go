@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -209,6 +210,10 @@ func TestRunCancelled(t *testing.T) {
 // startRunner starts a process of its own that calls Run.
 func startRunner(t *testing.T, script string) (runner *exec.Cmd, events string, said *bytes.Buffer) {
 	t.Helper()
+	// under nohup SIGHUP is ignored, and a child inherits that; it does not inherit what is caught
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(caught) })
 	events = filepath.Join(t.TempDir(), "events")
 	t.Setenv("EVENTS", events)
 	self, err := os.Executable()
