@@ -110,8 +110,14 @@ func TestReadme(t *testing.T) {
 		}
 	}
 	calls := 0
-	for _, pattern := range []string{"(?m)^(?:sudo )?(k3splan [a-z].*)$", "`(k3splan [a-z][^`]*)`"} {
-		for _, call := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1) {
+	inBlock := regexp.MustCompile(`(?m)^(?:\$ |sudo )?(k3splan [a-z].*)$`)
+	inline := regexp.MustCompile("`(k3splan [a-z][^`]*)`")
+	for i, part := range strings.Split(string(text), "```") {
+		pattern := inline
+		if i%2 == 1 {
+			pattern = inBlock
+		}
+		for _, call := range pattern.FindAllStringSubmatch(part, -1) {
 			if !strings.Contains(call[1], "--help") {
 				requireReadable(t, call[1])
 				calls++
