@@ -72,11 +72,11 @@ func (f *cellFlags) complete(flag string, with cobra.CompletionFunc) {
 func (f *cellFlags) values(told ...string) (map[string]string, error) {
 	cells := map[string]string{}
 	for i := 0; i < len(told); i += 2 {
-		cells[told[i]] = strings.ToLower(strings.TrimSpace(told[i+1]))
+		cells[told[i]] = strings.ToLower(plan.TrimCell(told[i+1]))
 	}
 	for column, value := range f.cells {
 		if f.command.Flags().Changed(column) {
-			if cells[column] = strings.TrimSpace(*value); cells[column] == "" { // an unset variable of a script
+			if cells[column] = plan.TrimCell(*value); cells[column] == "" { // an unset variable of a script
 				return nil, usageError(fmt.Errorf("the value of --%s is empty", column))
 			}
 		}
@@ -88,14 +88,14 @@ func (f *cellFlags) values(told ...string) (map[string]string, error) {
 	}
 	for _, pair := range *f.own {
 		column, value, found := strings.Cut(pair, "=")
-		column = strings.ToLower(strings.TrimSpace(column))
+		column = strings.ToLower(plan.TrimCell(column))
 		switch {
 		case !found || column == "":
 			return nil, usageError(fmt.Errorf("--set %q is not COLUMN=VALUE", pair))
 		case cells[column] != "":
 			return nil, usageError(fmt.Errorf("%s is given twice", column))
 		}
-		cells[column] = strings.TrimSpace(value)
+		cells[column] = plan.TrimCell(value)
 	}
 	return cells, nil
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"k3splan/internal/plan"
 )
@@ -34,7 +35,8 @@ func Compare(older, newer *plan.Plan) Changes {
 
 type comparison struct {
 	older, newer *plan.Plan
-	// nowCalled are the names that hosts of the older plan have in the newer one
+	// nowCalled are the names that hosts of the older plan have in the newer one; of one that is gone,
+	// and whose name another one has now, a name that no host has
 	nowCalled map[string]string
 	changes   Changes
 }
@@ -139,6 +141,8 @@ func same[T any](key func(T) string) func(T) (string, string) {
 
 func (c *comparison) hosts() {
 	both := pairs(c.older.Hosts, c.newer.Hosts,
+		// also where others have its old name now
+		same(machine),
 		same(func(h *plan.Host) string { return h.Name }),
 		// a machine under a new name
 		same(func(h *plan.Host) string { return h.Serial }),
@@ -153,9 +157,12 @@ func (c *comparison) hosts() {
 	}
 	gone, come := unpaired(c.older.Hosts, c.newer.Hosts, both)
 	for _, host := range gone {
+		if c.newer.Host(host.Name) != nil {
+			c.nowCalled[host.Name] = host.Name + " (gone)"
+		}
 		c.add(Change{Object: Host, Action: Removed, Name: host.Name, From: addressOrDHCP(host),
 			Hint: "the machine itself goes on as it is: switch it off, or install it anew"},
-			fmt.Sprintf("host %s removed", host.Name), []string{host.Name}, nothing)
+			fmt.Sprintf("host %s removed", host.Name), []string{c.hostNow(host.Name)}, nothing)
 	}
 	for _, host := range come {
 		sentence := fmt.Sprintf("host %s added: %s", host.Name, addressOrDHCP(host))
@@ -165,6 +172,15 @@ func (c *comparison) hosts() {
 		c.add(Change{Object: Host, Action: Added, Name: host.Name, To: addressOrDHCP(host), Where: host.Where("name")},
 			sentence, []string{host.Name}, nothing)
 	}
+}
+
+// machine is all by which the plan knows the machine of a host and where it is, empty if that is its
+// address alone: cells may have been swapped as well as names.
+func machine(h *plan.Host) string {
+	if h.Serial == "" && h.MAC == "" {
+		return ""
+	}
+	return strings.Join([]string{h.Serial, h.MAC, address(h), target(h)}, " ")
 }
 
 // addressOfUnknown is the address of a host of which the plan does not tell by what to know the

@@ -41,7 +41,7 @@ func (e *Edit) AddHost(cells map[string]string) error {
 	if err := e.chooseAddress(cells, ""); err != nil {
 		return err
 	}
-	return e.add(e.hosts, e.hosts.records[len(e.hosts.records)-1], cells, hints)
+	return e.add(e.hosts, e.hosts.Records[len(e.hosts.Records)-1], cells, hints)
 }
 
 func distinct(hosts []*plan.Host, of func(*plan.Host) string) []string {
@@ -127,10 +127,10 @@ func nameFor(host string, same []*plan.Container, isAgent bool) string {
 
 // neighbour is the record below which a new container stands: the last of its kind where servers
 // and agents stand apart; else the host's other one where those stand together; else the last.
-func (e *Edit) neighbour(host string, isAgent bool) record {
+func (e *Edit) neighbour(host string, isAgent bool) plan.Record {
 	rows := e.k3s.rows()
-	last := e.k3s.records[len(e.k3s.records)-1]
-	agent := func(r record) bool { return e.k3s.cell(r, "type") == string(plan.Agent) }
+	last := e.k3s.Records[len(e.k3s.Records)-1]
+	agent := func(r plan.Record) bool { return e.k3s.cell(r, "type") == string(plan.Agent) }
 	changes, lastOfKind := 0, -1
 	for i, r := range rows {
 		if i > 0 && agent(r) != agent(rows[i-1]) {
@@ -151,8 +151,8 @@ func (e *Edit) neighbour(host string, isAgent bool) record {
 
 // add adds the row. hints say what to do about a cell of it that is wrong, by column. A column that
 // k3splan knows is added to the table where a cell needs it; one of the user's own could be misspelt.
-func (e *Edit) add(t *table, after record, cells, hints map[string]string) (err error) {
-	above := slices.IndexFunc(t.records, func(r record) bool { return r.start == after.start })
+func (e *Edit) add(t *table, after plan.Record, cells, hints map[string]string) (err error) {
+	above := slices.IndexFunc(t.Records, func(r plan.Record) bool { return r.Start == after.Start })
 	var missing []string
 	for _, column := range slices.Sorted(maps.Keys(cells)) {
 		value := cells[column]
@@ -175,7 +175,7 @@ func (e *Edit) add(t *table, after record, cells, hints map[string]string) (err 
 		}
 	}
 	e.added.file, e.added.hints = t.File, hints
-	e.added.line, err = t.insert(t.records[above], cells)
+	e.added.line, err = t.insert(t.Records[above], cells)
 	return err
 }
 

@@ -16,9 +16,8 @@ func (e *Edit) Diff() map[string]string {
 		if !t.changed() {
 			continue
 		}
-		before, _, _ := decode(t.original)
 		lines := strings.NewReplacer("\r\n", "\n")
-		diffs[t.File] = udiff.Unified(t.File, t.File, lines.Replace(before), lines.Replace(t.text))
+		diffs[t.File] = udiff.Unified(t.File, t.File, lines.Replace(t.before.Text), lines.Replace(t.Text))
 	}
 	if e.known != nil {
 		diffs[hostkeys.File] = udiff.Unified(hostkeys.File, hostkeys.File, string(e.knownBefore), string(e.known))

@@ -74,7 +74,7 @@ func Open(fsys fs.FS) (*Edit, error) {
 		problems.Sort()
 		return nil, &Invalid{problems, true}
 	}
-	e.fsys = overlay{fsys, map[string][]byte{plan.HostsFile: e.hosts.original, plan.K3sFile: e.k3s.original}}
+	e.fsys = overlay{fsys, map[string][]byte{plan.HostsFile: e.hosts.original(), plan.K3sFile: e.k3s.original()}}
 	e.plan, e.before = plan.Load(e.fsys)
 	return e, e.openVault()
 }

@@ -232,11 +232,11 @@ func (e *Edit) mentions(name string) []mention {
 	changed := overlay{e.fsys, e.Files()}
 	var found []mention
 	for _, t := range []*table{e.hosts, e.k3s} {
-		for i, r := range t.records {
-			for j, f := range r.fields {
+		for i, r := range t.Records {
+			for j, f := range r.Cells {
 				// an admin is a person, who may be called like the machine
-				if i > 0 && !slices.Contains([]string{"name", "host", "admin"}, t.Columns[j]) && word.MatchString(f.value) {
-					found = append(found, mention{t.File, t.Records[i].Line, f.value})
+				if i > 0 && !slices.Contains([]string{"name", "host", "admin"}, t.Columns[j]) && word.MatchString(f.Text) {
+					found = append(found, mention{t.File, r.Line, f.Text})
 				}
 			}
 		}

@@ -1,10 +1,8 @@
 package edit
 
 import (
-	"bytes"
 	"io/fs"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -12,172 +10,39 @@ import (
 	"k3splan/internal/plan"
 )
 
-// table is the text of a CSV file, cut into its records and cells.
+// table is a CSV table that changes.
 type table struct {
 	plan.RawTable
-	encoding encoding
-	text     string
-	original []byte
-	// records are the header and the rows that are not empty, as in RawTable
-	records []record
-}
-
-// record is a part of the text: text[start:end], of which the last len(eol) bytes end the line.
-type record struct {
-	start, end int
-	eol        string
-	fields     []field
-}
-
-// field is a part of the text between separators: lead, content and trail, where the content of a
-// quoted cell has its quotes around it.
-type field struct {
-	start, contentStart, contentEnd, end int
-	quoted                               bool
-	value                                string
+	before plan.RawTable
 }
 
 // open reads a table. The error is a *Invalid if the table cannot be understood.
 func open(fsys fs.FS, file string) (*table, error) {
-	data, err := fs.ReadFile(fsys, file)
-	if err == nil {
-		fsys = overlay{fsys, map[string][]byte{file: data}} // whoever writes it meanwhile
-	}
-	if _, problems := plan.ReadRaw(fsys, file); problems.Errors() > 0 {
+	raw, problems := plan.ReadRaw(fsys, file)
+	if problems.Errors() > 0 {
 		return nil, &Invalid{problems, true}
 	}
-	t := &table{original: data, RawTable: plan.RawTable{File: file}}
-	var same bool
-	if t.text, t.encoding, same = decode(data); !same {
-		return nil, refuse(file+" is not proper UTF-8 or UTF-16, and would not stay as it is", "save the table as “CSV UTF-8”")
-	}
-	return t, t.scan()
-}
-
-// scan cuts the text into pieces. The plan's own reader decides what a record is: if it sees
-// other cells, nothing is edited.
-func (t *table) scan() error {
-	raw, problems := plan.ReadRaw(overlay{files: map[string][]byte{t.File: t.bytes()}}, t.File)
-	if problems.Errors() > 0 {
-		return &Invalid{problems, true}
-	}
-	t.RawTable = raw
-	t.records = cut(t.text, raw.Separator)
-	same := slices.EqualFunc(t.records, raw.Records, func(r record, want plan.RawRecord) bool {
-		return slices.EqualFunc(r.fields, want.Cells, func(f field, cell string) bool { return f.value == cell })
-	})
-	if !same {
-		return refuse(t.File+" is written in a way that cannot be edited in place", "edit it in a spreadsheet program")
-	}
-	return nil
-}
-
-var sepLine = regexp.MustCompile(`^"?(?i:sep)=."?\r?\n`)
-
-// cut finds the records that are neither empty nor comments.
-func cut(text string, separator byte) (records []record) {
-	at := len(sepLine.FindString(text))
-	for at < len(text) {
-		if text[at] == '#' || text[at] == '\n' || strings.HasPrefix(text[at:], "\r\n") {
-			at = lineEnd(text, at)
-			continue
-		}
-		r := record{start: at}
-		var cells []string
-		for {
-			f := cutField(text, at, separator)
-			r.fields = append(r.fields, f)
-			cells = append(cells, f.value)
-			at = f.end
-			if at >= len(text) || text[at] != separator {
-				break
-			}
-			at++
-		}
-		r.end = lineEnd(text, at)
-		r.eol = text[at:r.end]
-		at = r.end
-		if r.eol == "\r" { // behind the last cell of the text, where it ends no line
-			r.eol, r.end = "", r.end-1
-		}
-		if strings.Join(cells, "") != "" && !plan.IsQuotedComment(cells) {
-			records = append(records, r)
-		}
-	}
-	return records
-}
-
-// lineEnd is where the next line begins.
-func lineEnd(text string, at int) int {
-	if i := strings.IndexByte(text[at:], '\n'); i >= 0 {
-		return at + i + 1
-	}
-	return len(text)
-}
-
-// cutField finds the cell that begins at a place; its end is the separator, the end of the line or
-// that of the text.
-func cutField(text string, at int, separator byte) field {
-	f := field{start: at}
-	isBlank := func(i int) bool { return i < len(text) && (text[i] == ' ' || text[i] == '\t' && separator != '\t') }
-	for isBlank(at) {
-		at++
-	}
-	f.contentStart = at
-	if at < len(text) && text[at] == '"' {
-		f.quoted = true
-		for at++; at < len(text); at++ {
-			if text[at] != '"' {
-				continue
-			}
-			if at+1 < len(text) && text[at+1] == '"' {
-				at++
-				continue
-			}
-			at++
-			break
-		}
-		f.contentEnd = at
-		inside := strings.TrimSuffix(text[f.contentStart+1:at], `"`)
-		f.value = plan.TrimCell(strings.NewReplacer(`""`, `"`, "\r\n", "\n").Replace(inside))
-	}
-	for at < len(text) && text[at] != separator && text[at] != '\n' {
-		at++
-	}
-	f.end = at
-	if f.end > f.start && (at == len(text) || text[at] == '\n') && text[at-1] == '\r' {
-		f.end-- // a part of the line's end
-	}
-	if !f.quoted {
-		f.value = plan.TrimCell(text[f.start:f.end])
-		if f.value == "" {
-			f.contentStart, f.contentEnd = f.end, f.end
-		} else {
-			f.contentStart = f.start + strings.Index(text[f.start:f.end], f.value)
-			f.contentEnd = f.contentStart + len(f.value)
-		}
-	}
-	return f
+	return &table{raw, raw}, nil
 }
 
 // rows are the records below the header.
-func (t *table) rows() []record { return t.records[1:] }
+func (t *table) rows() []plan.Record { return t.Records[1:] }
 
 // has tells whether the table has the column.
 func (t *table) has(column string) bool { return slices.Contains(t.Columns, column) }
 
 // cell gives the normalized text of a cell, "" if there is no such column.
-func (t *table) cell(r record, column string) string {
+func (t *table) cell(r plan.Record, column string) string {
 	i := slices.Index(t.Columns, column)
-	if i < 0 || i >= len(r.fields) {
+	if i < 0 || i >= len(r.Cells) {
 		return ""
 	}
-	return strings.ToLower(r.fields[i].value)
+	return strings.ToLower(r.Cells[i].Text)
 }
 
 // find gives the rows in whose column the value stands.
-func (t *table) find(column, value string) []record {
-	var found []record
+func (t *table) find(column, value string) []plan.Record {
+	var found []plan.Record
 	for _, r := range t.rows() {
 		if t.cell(r, column) == value {
 			found = append(found, r)
@@ -187,19 +52,31 @@ func (t *table) find(column, value string) []record {
 }
 
 // bytes are the file's bytes after all changes.
-func (t *table) bytes() []byte { return t.encoding.encode(t.text) }
+func (t *table) bytes() []byte { return t.Encode(t.Text) }
+
+// original are the bytes that the file has had.
+func (t *table) original() []byte { return t.before.Encode(t.before.Text) }
 
 // changed tells whether the file is to be written.
-func (t *table) changed() bool { return !bytes.Equal(t.bytes(), t.original) }
+func (t *table) changed() bool { return t.Text != t.before.Text }
 
-// replace exchanges a part of the text and reads it anew.
-func (t *table) replace(start, end int, text string) error {
-	t.text = t.text[:start] + text + t.text[end:]
-	return t.scan()
+// replace exchanges a part of the text and reads it anew. The table must have so many records then: a
+// new text can make a comment of its row.
+func (t *table) replace(start, end int, text string, records int) error {
+	data := t.Encode(t.Text[:start] + text + t.Text[end:])
+	raw, problems := plan.ReadRaw(overlay{files: map[string][]byte{t.File: data}}, t.File)
+	switch {
+	case problems.Errors() > 0:
+		return &Invalid{problems, false}
+	case len(raw.Records) != records:
+		return refuse("the row would begin with # and be a comment in "+t.File, "another value in the column "+t.Columns[0])
+	}
+	t.RawTable = raw
+	return nil
 }
 
 // insert adds a row below a record, in the style of the table, and gives the line where it stands.
-func (t *table) insert(after record, cells map[string]string) (line int, err error) {
+func (t *table) insert(after plan.Record, cells map[string]string) (line int, err error) {
 	fields := make([]string, len(t.Columns))
 	for i, column := range t.Columns {
 		fields[i] = t.write(i, cells[column])
@@ -211,19 +88,22 @@ func (t *table) insert(after record, cells map[string]string) (line int, err err
 		}
 	}
 	row := strings.Join(fields, string(t.Separator))
-	if strings.HasPrefix(row, "#") {
-		row = `"` + strings.ReplaceAll(fields[0], `"`, `""`) + `"` + row[len(fields[0]):] // no comment
+	line = strings.Count(t.Text[:after.End], "\n") + 1
+	eol := t.endOf(after)
+	if eol == "" {
+		return line + 1, t.replace(after.End, after.End, t.eol()+row, len(t.Records)+1)
 	}
-	line = strings.Count(t.text[:after.end], "\n") + 1
-	if after.eol == "" {
-		return line + 1, t.replace(after.end, after.end, t.eol()+row)
-	}
-	return line, t.replace(after.end, after.end, row+after.eol)
+	return line, t.replace(after.End, after.End, row+eol, len(t.Records)+1)
+}
+
+// endOf is how the last line of a record ends; at the end of the text it need not.
+func (t *table) endOf(r plan.Record) string {
+	return t.Text[r.Cells[len(r.Cells)-1].End:r.End]
 }
 
 // eol is how lines of this text end.
 func (t *table) eol() string {
-	if i := strings.IndexByte(t.text, '\n'); i > 0 && t.text[i-1] == '\r' {
+	if i := strings.IndexByte(t.Text, '\n'); i > 0 && t.Text[i-1] == '\r' {
 		return "\r\n"
 	}
 	return "\n"
@@ -241,46 +121,46 @@ func (t *table) addColumn(name string) error {
 	}
 	var text strings.Builder
 	at := 0
-	for i, r := range t.records {
-		f := r.fields[last]
-		text.WriteString(t.text[at:f.end] + blanks(width, t.text[f.start:f.end]))
+	for i, r := range t.Records {
+		f := r.Cells[last]
+		text.WriteString(t.Text[at:f.End] + blanks(width, t.Text[f.Start:f.End]))
 		text.WriteByte(t.Separator)
 		if i == 0 {
 			text.WriteString(t.write(last, name))
 		} else {
 			text.WriteString(t.write(last, ""))
 		}
-		at = f.end
+		at = f.End
 	}
-	return t.replace(0, len(t.text), text.String()+t.text[at:])
+	return t.replace(0, len(t.Text), text.String()+t.Text[at:], len(t.Records))
 }
 
 // remove deletes a row with its line. At the end of a text without a last line end, the one before
 // the row goes with it.
-func (t *table) remove(r record) error {
-	if r.eol == "" {
-		before := strings.TrimSuffix(t.text[:r.start], "\n")
-		r.start = len(strings.TrimSuffix(before, "\r"))
+func (t *table) remove(r plan.Record) error {
+	if t.endOf(r) == "" {
+		before := strings.TrimSuffix(t.Text[:r.Start], "\n")
+		r.Start = len(strings.TrimSuffix(before, "\r"))
 	}
-	return t.replace(r.start, r.end, "")
+	return t.replace(r.Start, r.End, "", len(t.Records)-1)
 }
 
 // set writes another text into a cell.
-func (t *table) set(r record, column, value string) error {
+func (t *table) set(r plan.Record, column, value string) error {
 	i := slices.Index(t.Columns, column)
-	f := r.fields[i]
+	f := r.Cells[i]
 	content := value
-	if f.quoted || t.needsQuotes(value) {
+	if f.Quoted || t.needsQuotes(i, value) {
 		content = quote(value)
 	}
-	trail := t.text[f.contentEnd:f.end]
+	trail := t.Text[f.TextEnd:f.End]
 	if width, ok := t.aligned(i); ok {
-		trail = blanks(width, t.text[f.start:f.contentStart]+content)
+		trail = blanks(width, t.Text[f.Start:f.TextStart]+content)
 	}
-	if s, ok := t.slotOf(i); ok && r.fields[i+1].written() {
-		return t.replace(f.contentStart, r.fields[i+1].contentStart, content+trail+string(t.Separator)+s.lead(content+trail))
+	if s, ok := t.slotOf(i); ok && written(r.Cells[i+1]) {
+		return t.replace(f.TextStart, r.Cells[i+1].TextStart, content+trail+string(t.Separator)+s.lead(content+trail), len(t.Records))
 	}
-	return t.replace(f.contentStart, f.end, content+trail)
+	return t.replace(f.TextStart, f.End, content+trail, len(t.Records))
 }
 
 // slot is the room in characters from where the text of a cell begins to where the next one does, in a
@@ -311,19 +191,19 @@ func (t *table) slotOf(column int) (s slot, ok bool) {
 func (t *table) filled(column int) (s slot, varied, ok bool) {
 	type room struct{ width, blanks int }
 	var rooms []room
-	for _, r := range t.records {
-		if column+1 >= len(r.fields) {
+	for _, r := range t.Records {
+		if column+1 >= len(r.Cells) {
 			return s, false, false
 		}
-		cell, next := r.fields[column], r.fields[column+1]
-		if column > 0 && !cell.written() || !next.written() {
+		cell, next := r.Cells[column], r.Cells[column+1]
+		if column > 0 && !written(cell) || !written(next) {
 			continue
 		}
-		lead := t.text[next.start:next.contentStart]
+		lead := t.Text[next.Start:next.TextStart]
 		if strings.Trim(lead, " ") != "" {
 			return s, false, false
 		}
-		rooms = append(rooms, room{utf8.RuneCountInString(t.text[cell.contentStart:next.contentStart]), len(lead)})
+		rooms = append(rooms, room{utf8.RuneCountInString(t.Text[cell.TextStart:next.TextStart]), len(lead)})
 	}
 	if len(rooms) < 2 {
 		return s, false, false
@@ -348,7 +228,7 @@ func (t *table) filled(column int) (s slot, varied, ok bool) {
 }
 
 // written tells whether anything stands there, if only blanks.
-func (f field) written() bool { return f.end > f.start }
+func written(c plan.Cell) bool { return c.End > c.Start }
 
 // blanks are what a text lacks of a width in characters.
 func blanks(width int, text string) string {
@@ -357,26 +237,27 @@ func blanks(width int, text string) string {
 
 func quote(value string) string { return `"` + strings.ReplaceAll(value, `"`, `""`) + `"` }
 
-func (t *table) needsQuotes(value string) bool {
-	return strings.ContainsAny(value, "\"\r\n"+string(t.Separator)) || strings.TrimSpace(value) != value
+func (t *table) needsQuotes(column int, value string) bool {
+	return strings.ContainsAny(value, "\"\r\n"+string(t.Separator)) || strings.TrimSpace(value) != value ||
+		column == 0 && strings.HasPrefix(value, "#") // no comment
 }
 
 // write gives a new cell in the style of its column.
 func (t *table) write(column int, value string) string {
 	needless, all := false, true
 	leads, trails := map[string]int{}, map[string]int{}
-	for _, r := range t.records {
-		for i, f := range r.fields {
-			all = all && f.quoted
-			if i == column && f.value != "" {
-				needless = needless || f.quoted && !t.needsQuotes(f.value)
-				leads[t.text[f.start:f.contentStart]]++
-				trails[t.text[f.contentEnd:f.end]]++
+	for _, r := range t.Records {
+		for i, f := range r.Cells {
+			all = all && f.Quoted
+			if i == column && f.Text != "" {
+				needless = needless || f.Quoted && !t.needsQuotes(i, f.Text)
+				leads[t.Text[f.Start:f.TextStart]]++
+				trails[t.Text[f.TextEnd:f.End]]++
 			}
 		}
 	}
 	content := value
-	if all || value != "" && needless || t.needsQuotes(value) {
+	if all || value != "" && needless || t.needsQuotes(column, value) {
 		content = quote(value)
 	}
 	lead, trail := "", ""
@@ -423,11 +304,11 @@ type widths struct {
 // widthsOf looks at a column; ok is false if blanks do not fill up its cells to one width.
 func (t *table) widthsOf(column int) (w widths, ok bool) {
 	padded := map[int]bool{} // by width
-	for i, r := range t.records {
-		if column >= len(r.fields) {
+	for i, r := range t.Records {
+		if column >= len(r.Cells) {
 			return w, false
 		}
-		cell := t.text[r.fields[column].start:r.fields[column].end]
+		cell := t.Text[r.Cells[column].Start:r.Cells[column].End]
 		width := utf8.RuneCountInString(cell)
 		if w.most = max(w.most, width); i == 0 || width < w.least {
 			w.least = width
@@ -440,5 +321,5 @@ func (t *table) widthsOf(column int) (w widths, ok bool) {
 		}
 	}
 	w.padded = padded[w.least]
-	return w, len(t.records) > 1
+	return w, len(t.Records) > 1
 }

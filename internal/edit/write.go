@@ -29,7 +29,7 @@ func (e *Edit) Write(dir string) (err error) {
 	}
 	defer unlock()
 	// the table that stays as it is counts, too: the result was looked at with it
-	originals := map[string][]byte{plan.HostsFile: e.hosts.original, plan.K3sFile: e.k3s.original}
+	originals := map[string][]byte{plan.HostsFile: e.hosts.original(), plan.K3sFile: e.k3s.original()}
 	if e.known != nil {
 		originals[hostkeys.File] = e.knownBefore
 	}

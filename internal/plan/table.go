@@ -2,7 +2,6 @@ package plan
 
 import (
 	"bytes"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -13,9 +12,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	utf "golang.org/x/text/encoding/unicode"
-	"golang.org/x/text/transform"
 )
 
 // schema says which columns of a table k3splan knows. All others are the user's own.
@@ -51,8 +47,9 @@ type table struct {
 	rows    []row
 	// header is the line of the header
 	header int
-	// separator is what stands between the cells of a file
-	separator rune
+	// reader is for the text of a file, encoding how that stands in it
+	reader   *reader
+	encoding encoding
 	// inSheet: the table is a sheet of a workbook, and file names that
 	inSheet bool
 	// lost are the cells of a sheet whose text nobody can know, as fileAt names them; what follows
@@ -173,13 +170,10 @@ func (n *normalized) ReadAll() ([][]string, error) {
 // and rows of empty cells.
 func readTable(fsys fs.FS, s schema) *table {
 	t := &table{schema: s}
-	data, ok := t.read(fsys)
-	if !ok {
-		return t
+	if t.read(fsys) {
+		t.take(t.split())
+		t.reportFormulaErrors()
 	}
-	records, complete := t.split(data)
-	t.take(records, complete)
-	t.reportFormulaErrors(data)
 	return t
 }
 
@@ -208,44 +202,38 @@ func (t *table) headerHint() string {
 	return "let the first line name the columns, separated by comma, semicolon or tab: " + strings.Join(t.required, ",")
 }
 
-// read gives the file's text as UTF-8 with newlines.
-func (t *table) read(fsys fs.FS) (data []byte, ok bool) {
+// read prepares the reading of the file's text.
+func (t *table) read(fsys fs.FS) (ok bool) {
 	data, problem := readFile(fsys, t.file)
 	if problem != nil {
 		t.problems = append(t.problems, *problem)
-		return nil, false
+		return false
 	}
 	if bytes.HasPrefix(data, []byte("PK\x03\x04")) {
 		t.report(Error, 0, "", "", "csv-syntax", "this is a spreadsheet program's own file, not CSV", saveAsUTF8)
-		return nil, false
+		return false
 	}
-	data, _, err := transform.Bytes(utf.BOMOverride(transform.Nop), data)
-	if err != nil {
-		t.report(Error, 0, "", "", "csv-syntax", "the file cannot be decoded", saveAsUTF8)
-		return nil, false
-	}
-	if !bytes.Contains(data, []byte("\n")) {
-		data = bytes.ReplaceAll(data, []byte("\r"), []byte("\n")) // line ends of old Macs
-	}
-	for i, line := 0, 1; i < len(data); {
-		char, size := utf8.DecodeRune(data[i:])
+	text, encoding := decode(data)
+	for i, char := range text {
+		line := func() int { return 1 + strings.Count(text[:i], "\n") }
 		switch {
-		case char == utf8.RuneError && size == 1:
-			t.report(Error, line, "", "", "csv-syntax", "a character here is not UTF-8", saveAsUTF8)
-			return nil, false
-		case char == '\n':
-			line++
+		case char == utf8.RuneError && !strings.HasPrefix(text[i:], string(utf8.RuneError)):
+			t.report(Error, line(), "", "", "csv-syntax", "a character here is not "+encoding.name, saveAsUTF8)
+			return false
 		case char == 0:
-			t.report(Error, line, "", "", "csv-syntax", "there is a null byte: UTF-16 without byte-order mark, or not a text", saveAsUTF8)
-			return nil, false
-		case char != '\t' && char != '\r' && unicode.IsControl(char):
-			t.report(Error, line, "", "", "csv-syntax", fmt.Sprintf("there is a control character (U+%04X)", char),
+			t.report(Error, line(), "", "", "csv-syntax", "there is a null byte: UTF-16 without byte-order mark, or not a text", saveAsUTF8)
+			return false
+		case char != '\n' && char != '\t' && char != '\r' && unicode.IsControl(char):
+			t.report(Error, line(), "", "", "csv-syntax", fmt.Sprintf("there is a control character (U+%04X)", char),
 				"delete it, or save the table as CSV again")
-			return nil, false
+			return false
 		}
-		i += size
 	}
-	return data, true
+	t.encoding, t.reader = encoding, newReader(text)
+	if t.reader.separator == 0 {
+		t.reader.separator = t.findSeparator()
+	}
+	return true
 }
 
 const saveAsUTF8 = "save the table as “CSV UTF-8”"
@@ -273,7 +261,7 @@ func readFile(fsys fs.FS, file string) ([]byte, *Problem) {
 	return nil, problem
 }
 
-// record is what csv.Reader gives, with the line where it starts, or a row of a sheet.
+// record is a Record without its places, or a row of a sheet.
 type record struct {
 	line  int
 	cells []string
@@ -283,190 +271,60 @@ type record struct {
 	numbers []int
 }
 
-// sepLine is Excel's first line that names the separator.
-var sepLine = regexp.MustCompile(`^"?(?i:sep)=(.)"?\r?\n`)
-
 // split gives the records that are not empty; complete is false if one could not be read.
-func (t *table) split(data []byte) (records []record, complete bool) {
-	separator := rune(0)
-	if m := sepLine.FindSubmatchIndex(data); m != nil {
-		separator = rune(data[m[2]])
-		data = data[m[1]-1:] // the newline stays, so that lines keep their numbers
-	}
-	if separator == 0 || !validSeparator(separator) {
-		separator = t.findSeparator(data)
-	}
-
-	t.separator = separator
-	reader := newReader(data, separator)
+func (t *table) split() (records []record, complete bool) {
 	complete = true
-	for {
-		cells, err := reader.Read()
-		if err == io.EOF {
-			return records, complete
-		}
-		if err != nil {
-			t.reportSyntax(err)
+	for r, wrong := range t.reader.records() {
+		if wrong != nil {
+			t.report(Error, r.Line, "", "", wrong.code, wrong.message, wrong.hint)
 			complete = false
-			var syntax *csv.ParseError
-			if !errors.As(err, &syntax) {
-				return records, false
-			}
 			continue
 		}
-		empty := true
-		for i := range cells {
-			cells[i] = strings.TrimFunc(cells[i], isBlank)
-			empty = empty && cells[i] == ""
+		cells := make([]string, len(r.Cells))
+		for i, c := range r.Cells {
+			cells[i] = c.Text
 		}
-		if !empty && !IsQuotedComment(cells) {
-			line, _ := reader.FieldPos(0)
-			records = append(records, record{line: line, cells: cells})
-		}
+		records = append(records, record{line: r.Line, cells: cells})
 	}
-}
-
-// IsQuotedComment tells whether a record of a CSV table, its cells trimmed, is a comment that a
-// spreadsheet program has put into quotes because there is a separator or a quote in it. A cell such as
-// "#5" beside others is the user's own data. Such records are not among [RawTable.Records].
-func IsQuotedComment(cells []string) bool {
-	return strings.HasPrefix(cells[0], "# ") ||
-		strings.HasPrefix(cells[0], "#") && !slices.ContainsFunc(cells[1:], func(cell string) bool { return cell != "" })
-}
-
-// isBlank counts among white space what cannot be seen: zero-width characters come along with what
-// is copied from web pages.
-func isBlank(char rune) bool {
-	return unicode.IsSpace(char) || strings.ContainsRune("\u200b\u200c\u200d\u2060\ufeff", char)
+	return records, complete
 }
 
 // formulaError is what a spreadsheet program writes for a formula that failed; as the first cell of
 // a row it would make the row a comment.
-var formulaError = regexp.MustCompile(`(?m)^"?(#NAME\?|#REF!|#N/A|#VALUE!|#DIV/0!|#NULL!|#NUM!)`)
+var formulaError = regexp.MustCompile(`^"?(#NAME\?|#REF!|#N/A|#VALUE!|#DIV/0!|#NULL!|#NUM!)`)
 
-func (t *table) reportFormulaErrors(data []byte) {
-	for _, m := range formulaError.FindAllSubmatchIndex(data, -1) {
-		t.report(Error, 1+bytes.Count(data[:m[0]], []byte("\n")), "", string(data[m[2]:m[3]]), "csv-syntax",
-			"a formula of the spreadsheet failed here", "correct it there and save the table again")
-		t.complete = false
-	}
-}
-
-func (t *table) reportSyntax(err error) {
-	line, message, hint := 0, err.Error(), ""
-	var syntax *csv.ParseError
-	if errors.As(err, &syntax) {
-		line, message = syntax.StartLine, syntax.Err.Error()
-		switch {
-		case errors.Is(err, csv.ErrBareQuote):
-			message, hint = `a quote (") stands inside a cell that is not quoted`, `put the whole cell in quotes and double those inside: "19"" rack"`
-		case errors.Is(err, csv.ErrQuote):
-			message, hint = "a quoted cell is not closed, or something follows its closing quote", `close it with ", and double quotes inside: "19"" rack"`
+func (t *table) reportFormulaErrors() {
+	line := 0
+	for text := range strings.Lines(t.reader.text) {
+		line++
+		if m := formulaError.FindStringSubmatch(text); m != nil {
+			t.report(Error, line, "", m[1], "csv-syntax",
+				"a formula of the spreadsheet failed here", "correct it there and save the table again")
+			t.complete = false
 		}
 	}
-	t.report(Error, line, "", "", "csv-syntax", message, hint)
 }
-
-func newReader(data []byte, separator rune) *csv.Reader {
-	reader := csv.NewReader(bytes.NewReader(trimAroundQuotes(data, byte(separator))))
-	reader.Comma, reader.Comment, reader.FieldsPerRecord = separator, '#', -1
-	return reader
-}
-
-const separators = ",;\t"
-
-func validSeparator(separator rune) bool { return strings.ContainsRune(separators, separator) }
 
 // findSeparator gives the separator by which the header names the most known columns.
-func (t *table) findSeparator(data []byte) rune {
-	best, most := ',', -1
-	for _, separator := range separators {
-		reader := newReader(data, separator)
-		for {
-			cells, err := reader.Read()
-			if err != nil {
-				break
-			}
-			known, empty := 0, true
-			for _, cell := range cells {
-				cell = strings.ToLower(strings.TrimFunc(cell, isBlank))
-				empty = empty && cell == ""
-				if slices.Contains(t.known(), cell) {
+func (t *table) findSeparator() byte {
+	best, most := byte(','), -1
+	for _, separator := range []byte(separators) {
+		reader := *t.reader
+		reader.separator = separator
+		for header, wrong := range reader.records() {
+			known := 0
+			for _, cell := range header.Cells {
+				if slices.Contains(t.known(), strings.ToLower(cell.Text)) {
 					known++
 				}
 			}
-			if empty || IsQuotedComment(cells) {
-				continue
-			}
-			if known > most {
+			if wrong == nil && known > most {
 				best, most = separator, known
 			}
 			break
 		}
 	}
 	return best
-}
-
-// trimAroundQuotes takes blanks away that stand between a quote and a separator or line end, where
-// csv.Reader allows none: `a, "b" ,c`. (Its TrimLeadingSpace would swallow empty cells between
-// tabs.) Line numbers stay.
-func trimAroundQuotes(data []byte, separator byte) []byte {
-	if !bytes.Contains(data, []byte(`"`)) {
-		return data
-	}
-	out := make([]byte, 0, len(data))
-	isBlank := func(b byte) bool { return b == ' ' || b == '\t' && separator != '\t' }
-	atCellEnd := func(i int) bool {
-		return i == len(data) || data[i] == separator || data[i] == '\n' || data[i] == '\r'
-	}
-	for i := 0; i < len(data); {
-		// at the start of a line: a comment is copied as it is
-		if data[i] == '#' && (i == 0 || data[i-1] == '\n') {
-			end := bytes.IndexByte(data[i:], '\n')
-			if end < 0 {
-				return append(out, data[i:]...)
-			}
-			out = append(out, data[i:i+end]...)
-			i += end
-		}
-		// at the start of a cell
-		quote := i
-		for quote < len(data) && isBlank(data[quote]) {
-			quote++
-		}
-		if quote < len(data) && data[quote] == '"' {
-			out = append(out, '"')
-			for i = quote + 1; i < len(data); i++ {
-				out = append(out, data[i])
-				if data[i] != '"' {
-					continue
-				}
-				if i+1 < len(data) && data[i+1] == '"' {
-					i++
-					out = append(out, '"')
-					continue
-				}
-				i++
-				break
-			}
-			end := i
-			for end < len(data) && isBlank(data[end]) {
-				end++
-			}
-			if atCellEnd(end) {
-				i = end
-			}
-		}
-		for i < len(data) && data[i] != separator && data[i] != '\n' {
-			out = append(out, data[i])
-			i++
-		}
-		if i < len(data) {
-			out = append(out, data[i])
-			i++
-		}
-	}
-	return out
 }
 
 // takeHeader checks the names of the columns; false means that the rows cannot be understood.

@@ -21,6 +21,8 @@ type Work struct {
 	OnlyNames bool
 	// Secrets are the kinds that have changed on a host that had others; they have to take effect.
 	Secrets []string
+	// Other is the host of the plan that the machine was deployed as, if it is another one.
+	Other string
 	// New tells that k3splan has never finished a deployment of the host.
 	New bool
 	// Changes are those of the plan that concern the host, since it was deployed last.
@@ -45,6 +47,9 @@ func Decide(past *Past, host string, o Observed, today fingerprint.Inputs, chang
 	}
 	was := o.Receipt
 	w := Work{Secrets: changed}
+	if name := past.nameNow(was, host); name != host {
+		w.Other = name
+	}
 	add := func(reasons ...string) {
 		w.System = true
 		w.Reasons = append(w.Reasons, reasons...)
@@ -52,16 +57,14 @@ func Decide(past *Past, host string, o Observed, today fingerprint.Inputs, chang
 	if was.Fingerprint != today.Fingerprint() {
 		changes, err := past.Since(was)
 		if err != nil {
-			w := newWork(err.Error())
-			w.Secrets = changed
-			return w
+			return Work{System: true, New: true, Secrets: changed, Other: w.Other, Reasons: []string{err.Error()}}
 		}
 		w.Changes = changes.Of(host)
 		add(Reasons(w.Changes, was.Inputs, today)...)
 		w.OnlyNames = fingerprint.OnlyNames(was.Inputs, today)
 	}
-	if name := was.hostName(host); name != host && past.today.Host(name) != nil {
-		add("was deployed as " + name)
+	if w.Other != "" {
+		add("was deployed as " + was.hostName(host))
 		w.OnlyNames = false
 	}
 	if strange := strangeSystem(o); strange != "" {

@@ -150,11 +150,14 @@ func (j *judge) hosts(do func(h *plan.Host, w Work, o Observed)) {
 // machines: what a host was deployed as tells what must not change.
 func (j *judge) machines() {
 	j.hosts(func(h *plan.Host, w Work, o Observed) {
-		if o.Receipt != nil {
-			if was := o.Receipt.hostName(h.Name); was != h.Name && j.Plan.Host(was) != nil {
-				j.refuse(fmt.Sprintf("the machine that answers as %s was deployed as %s, which is another host of the plan", h.Name, was),
-					fmt.Sprintf("were their addresses swapped, or is it a copy of the disk? look at %s and %s", h.Where("ip"), j.Plan.Host(was).Where("ip")))
+		if w.Other != "" {
+			was := fmt.Sprintf("%s, which is another host of the plan", w.Other)
+			if name := o.Receipt.hostName(h.Name); name != w.Other {
+				was = fmt.Sprintf("%s, which is %s today", name, w.Other)
 			}
+			j.refuse(fmt.Sprintf("the machine that answers as %s was deployed as %s", h.Name, was),
+				fmt.Sprintf("were their addresses swapped, or is it a copy of the disk? look at %s and %s\n", h.Where("ip"), j.Plan.Host(w.Other).Where("ip"))+
+					"if the hosts were renamed: a machine is known by its serial or mac if that and its ip stay; else deploy one new name before the next")
 		}
 		unreadable := w.New && (o.Receipt != nil || o.BadReceipt != "")
 		if unreadable && len(h.Containers())+len(o.Etcd) > 0 {

@@ -20,20 +20,24 @@ import (
 type world struct {
 	t        *rapid.T
 	clock    int64
-	hosts    map[string]row // the tables
+	hosts    map[string]row // the tables, by the host that the address belongs to
 	pods     int
-	k3s      int // 1.K3S
-	machines map[string]*machine
-	members  map[string]bool // of etcd
+	k3s      int                 // 1.K3S
+	machines map[string]*machine // what answers there
+	members  map[string]bool     // of etcd
+	// had are the hosts that were called by a name, as far as the tables do not tell their serials
+	had map[string]map[string]bool
 }
 
 type row struct {
+	name          string
 	server, agent string
 	address       int // of the server
 	init          bool
 }
 
 type machine struct {
+	at      string // the host that it really is
 	receipt *Receipt
 	etcd    []string
 	row     row
@@ -41,16 +45,27 @@ type machine struct {
 	k3s     int
 }
 
+// known tells whether the tables have the serial of the host's disk.
+func known(host string) bool { return (host[1]-'0')%2 == 0 }
+
 func (w *world) plan() *plan.Plan {
-	hosts, containers := "name,interface,ip,admin\n", "host,name,type,ip\n"
-	for _, name := range slices.Sorted(maps.Keys(w.hosts)) {
-		row, number := w.hosts[name], int(name[1]-'0')
-		hosts += fmt.Sprintf("%s,eno1,10.0.0.%d,someone\n", name, 2+number)
+	hosts, containers := "name,interface,ip,admin,serial\n", "host,name,type,ip\n"
+	for _, at := range slices.Sorted(maps.Keys(w.hosts)) {
+		row, number, serial := w.hosts[at], int(at[1]-'0'), ""
+		if known(at) {
+			serial = "disk-" + at
+		} else {
+			if w.had[row.name] == nil {
+				w.had[row.name] = map[string]bool{}
+			}
+			w.had[row.name][at] = true
+		}
+		hosts += fmt.Sprintf("%s,eno1,10.0.0.%d,someone,%s\n", row.name, 2+number, serial)
 		if row.server != "" {
-			containers += fmt.Sprintf("%s,%s,%s,10.0.1.%d\n", name, row.server, map[bool]string{true: "init", false: "server"}[row.init], row.address)
+			containers += fmt.Sprintf("%s,%s,%s,10.0.1.%d\n", row.name, row.server, map[bool]string{true: "init", false: "server"}[row.init], row.address)
 		}
 		if row.agent != "" {
-			containers += fmt.Sprintf("%s,%s,agent,10.0.2.%d\n", name, row.agent, 2+number)
+			containers += fmt.Sprintf("%s,%s,agent,10.0.2.%d\n", row.name, row.agent, 2+number)
 		}
 	}
 	p, problems := plan.Load(fstest.MapFS{
@@ -59,6 +74,26 @@ func (w *world) plan() *plan.Plan {
 	})
 	require.Zero(w.t, problems.Errors(), "%v", problems)
 	return p
+}
+
+// at gives the host by its name in the tables.
+func (w *world) at(name string) string {
+	for at, row := range w.hosts {
+		if row.name == name {
+			return at
+		}
+	}
+	panic(name)
+}
+
+// ambiguous tells that two hosts were called the same of which the tables tell only the addresses.
+func (w *world) ambiguous() bool {
+	for _, had := range w.had {
+		if len(had) > 1 {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *world) servers() (hosts []string) {
@@ -81,7 +116,7 @@ func (w *world) edit() {
 		w.hosts[name] = row
 	}
 	w.clock++
-	switch kind := rapid.SampledFrom([]string{"rename", "readdress", "move", "remove", "add", "init", "agent", "away", "back", "pods", "k3s"}).Draw(w.t, "edit"); {
+	switch kind := rapid.SampledFrom([]string{"rename", "readdress", "move", "remove", "add", "init", "agent", "away", "back", "pods", "k3s", "call", "call", "swap", "swap"}).Draw(w.t, "edit"); {
 	case kind == "rename":
 		set(at(servers), func(r *row) { r.server = fmt.Sprintf("s%d", w.clock) })
 	case kind == "readdress":
@@ -104,8 +139,22 @@ func (w *world) edit() {
 	case kind == "back":
 		name := fmt.Sprintf("h%d", rapid.IntRange(0, 5).Draw(w.t, "number"))
 		if _, there := w.hosts[name]; !there {
-			w.hosts[name] = row{}
+			w.hosts[name] = row{name: fmt.Sprintf("n%d", w.clock)}
 		}
+	case kind == "call": // perhaps as a machine was called that is gone
+		name := fmt.Sprintf("n%d", w.clock)
+		for at, m := range w.machines {
+			taken := slices.ContainsFunc(slices.Collect(maps.Values(w.hosts)), func(r row) bool { return r.name == m.row.name })
+			if _, there := w.hosts[at]; !there && !taken && m.row.name != "" {
+				name = m.row.name
+			}
+		}
+		set(at(slices.Sorted(maps.Keys(w.hosts))), func(r *row) { r.name = name })
+	case kind == "swap":
+		one, other := at(slices.Sorted(maps.Keys(w.hosts))), at(slices.Sorted(maps.Keys(w.hosts)))
+		name := w.hosts[one].name
+		set(one, func(r *row) { r.name = w.hosts[other].name })
+		set(other, func(r *row) { r.name = name })
 	case kind == "init":
 		for _, name := range servers {
 			set(name, func(r *row) { r.init = false })
@@ -124,7 +173,7 @@ func (w *world) edit() {
 func (w *world) inputs(p *plan.Plan, h *plan.Host) fingerprint.Inputs {
 	r := receiptOf(w.t, p, h)
 	in := r.Inputs
-	in.Data["row"] = fmt.Sprint(w.hosts[h.Name])
+	in.Data["row"] = fmt.Sprint(w.hosts[w.at(h.Name)])
 	in.Names = map[string]string{}
 	for _, other := range p.Hosts {
 		in.Names[other.Name] = other.Address.String()
@@ -146,7 +195,7 @@ func (w *world) situation(p *plan.Plan, selected []string, all, membersKnown boo
 	s := Situation{Plan: p, Observed: map[string]Observed{}, Health: map[string]Health{}, Work: map[string]Work{}}
 	concerned := slices.ContainsFunc(selected, func(name string) bool { return len(p.Host(name).Containers()) > 0 })
 	for _, h := range p.Hosts {
-		m := w.machines[h.Name]
+		m := w.machines[w.at(h.Name)]
 		if !slices.Contains(selected, h.Name) && (!concerned || h.Server == nil) {
 			continue
 		}
@@ -174,8 +223,8 @@ func (w *world) situation(p *plan.Plan, selected []string, all, membersKnown boo
 func (w *world) harm(s Situation) (harm []string) {
 	say := func(format string, args ...any) { harm = append(harm, fmt.Sprintf(format, args...)) }
 	var cluster []*machine // what a new host would join; by force they may differ
-	for _, name := range w.servers() {
-		if m := w.machines[name]; s.Health[name].Ready && m.receipt != nil {
+	for _, at := range w.servers() {
+		if m := w.machines[at]; s.Health[w.hosts[at].name].Ready && m.receipt != nil {
 			cluster = append(cluster, m)
 		}
 	}
@@ -183,13 +232,17 @@ func (w *world) harm(s Situation) (harm []string) {
 		if work.None() {
 			continue
 		}
-		row, m := w.hosts[name], w.machines[name]
+		at := w.at(name)
+		row, m := w.hosts[at], w.machines[at]
 		was := m.row
+		if planned, still := w.hosts[m.at]; still && m.at != at && m.receipt != nil && (known(at) && known(m.at) || planned.name == was.name) {
+			say("%s is the machine of %s", name, planned.name)
+		}
 		if was.server != "" && w.members[was.server] && (row.server != was.server || row.address != was.address) {
 			say("%s has the server %v and gets %v", name, was, row)
 		}
 		for other, machine := range w.machines {
-			if other != name && row.server != was.server && row.server != "" && machine.row.server == row.server && w.members[row.server] && (s.Observed[other].Receipt != nil || len(s.Health) > 0 && slices.ContainsFunc(slices.Collect(maps.Values(s.Health)), func(h Health) bool { return len(h.Members) > 0 })) {
+			if other != at && machine.at == other && row.server != was.server && row.server != "" && machine.row.server == row.server && w.members[row.server] && (s.Observed[w.hosts[other].name].Receipt != nil || len(s.Health) > 0 && slices.ContainsFunc(slices.Collect(maps.Values(s.Health)), func(h Health) bool { return len(h.Members) > 0 })) {
 				say("%s gets the server of %s", name, other)
 			}
 		}
@@ -223,11 +276,11 @@ func (w *world) harm(s Situation) (harm []string) {
 }
 
 // unsettled tells that etcd has a member that the plan does not have, or not on that machine, that a
-// machine has the state of a server that is no member, or that the init server is not where the plan
-// has it.
+// machine has the state of a server that is no member, or is not where the plan has it, or that the init
+// server is not.
 func (w *world) unsettled() bool {
-	for _, m := range w.machines {
-		if slices.ContainsFunc(m.etcd, func(name string) bool { return !w.members[name] }) {
+	for at, m := range w.machines {
+		if m.at != at || slices.ContainsFunc(m.etcd, func(name string) bool { return !w.members[name] }) {
 			return true
 		}
 	}
@@ -247,15 +300,16 @@ func (w *world) deploy(p *plan.Plan, s Situation) {
 	w.clock++
 	for name, work := range s.Work {
 		if !work.None() {
-			delete(w.members, w.machines[name].row.server)
+			delete(w.members, w.machines[w.at(name)].row.server)
 		}
 	}
 	for name, work := range s.Work {
 		if work.None() {
 			continue
 		}
-		m, h := w.machines[name], p.Host(name)
-		m.etcd, m.row, m.pods, m.k3s = nil, w.hosts[name], w.pods, w.k3s
+		at := w.at(name)
+		m, h := w.machines[at], p.Host(name)
+		m.at, m.etcd, m.row, m.pods, m.k3s = at, nil, w.hosts[at], w.pods, w.k3s
 		if h.Server != nil {
 			m.etcd = []string{h.Server.Name}
 			w.members[h.Server.Name] = true
@@ -271,23 +325,29 @@ func (w *world) deploy(p *plan.Plan, s Situation) {
 func TestJudgeKnowsTheMachines(t *testing.T) {
 	harmed, peace := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{t: t, clock: 20, hosts: map[string]row{}, pods: 44, k3s: 30, machines: map[string]*machine{}, members: map[string]bool{}}
+		w := &world{t: t, clock: 20, hosts: map[string]row{}, pods: 44, k3s: 30, machines: map[string]*machine{}, members: map[string]bool{}, had: map[string]map[string]bool{}}
 		for i := range 6 {
 			name := fmt.Sprintf("h%d", i)
-			w.machines[name] = &machine{}
+			w.machines[name] = &machine{at: name}
 			if i < 5 {
-				w.hosts[name] = row{}
+				w.hosts[name] = row{name: name}
 			}
 		}
-		w.hosts["h1"] = row{server: "s1", address: 2, init: true, agent: "a1"}
-		w.hosts["h2"] = row{server: "s2", address: 3}
-		w.hosts["h3"] = row{agent: "a3"}
+		w.hosts["h1"] = row{name: "h1", server: "s1", address: 2, init: true, agent: "a1"}
+		w.hosts["h2"] = row{name: "h2", server: "s2", address: 3}
+		w.hosts["h3"] = row{name: "h3", agent: "a3"}
 		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			for range rapid.IntRange(0, 2).Draw(t, "edits") {
 				w.edit()
 			}
-			if rapid.IntRange(0, 9).Draw(t, "machine") == 0 { // is replaced
-				w.machines[rapid.SampledFrom(slices.Sorted(maps.Keys(w.machines))).Draw(t, "host")] = &machine{}
+			someMachine := rapid.SampledFrom(slices.Sorted(maps.Keys(w.machines)))
+			switch rapid.IntRange(0, 19).Draw(t, "machine") {
+			case 0, 1: // is replaced
+				at := someMachine.Draw(t, "host")
+				w.machines[at] = &machine{at: at}
+			case 2: // is where another one was
+				one, other := someMachine.Draw(t, "host"), someMachine.Draw(t, "host")
+				w.machines[one], w.machines[other] = w.machines[other], w.machines[one]
 			}
 			p := w.plan()
 			selected := rapid.SliceOfNDistinct(rapid.SampledFrom(p.HostNames()), 1, len(p.Hosts), rapid.ID[string]).Draw(t, "selected")
@@ -307,7 +367,7 @@ func TestJudgeKnowsTheMachines(t *testing.T) {
 			others := slices.DeleteFunc(slices.Clone(objections), func(o Objection) bool {
 				return !o.Refused || strings.Contains(o.Message, "second cluster") || strings.Contains(o.Message, "still has it as a member")
 			})
-			if len(w.harm(s)) == 0 && len(others) > 0 && known && !w.unsettled() {
+			if len(w.harm(s)) == 0 && len(others) > 0 && known && !w.unsettled() && !w.ambiguous() {
 				t.Fatalf("refused for nothing: %s\n%v\nmembers %v", messages(objections), w.hosts, w.members)
 			}
 			force := rapid.Bool().Draw(t, "--force")
@@ -432,11 +492,11 @@ func TestJudgeStories(t *testing.T) {
 			return s
 		}(), nil},
 		"another host's machine": {func() Situation {
-			s := by(was, receipts{}, "karl")
+			s := by(was, receipts{})
 			o := s.Observed["karl"]
 			o.Receipt = receiptOf(t, was, was.Host("ulf"))
 			s.Observed["karl"] = o
-			return s
+			return s.change("karl")
 		}(), []string{"refused the machine that answers as karl was deployed as ulf, which is another host of the plan"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -461,6 +521,85 @@ func TestJudgeRenamedHost(t *testing.T) {
 	// also if the others have heard of it before
 	s.Plan = edited(t, now, "rolf-s", "ralf-s")
 	require.Equal(t, []string{"refused server on ralf renamed: rolf-s → ralf-s (etcd keeps the old member)"}, messages(Judge(s.by(t, nil, "ralf"))))
+}
+
+// Hosts that take each other's names are the same machines if the tables tell by what to know them.
+func TestJudgeHostsThatTakeNames(t *testing.T) {
+	// servers and agents stay on their machines, by number
+	rackOf := func(serials bool, names ...string) *plan.Plan {
+		hosts, k3s := "name,interface,ip,admin,serial\n", "host,name,type,ip\n"
+		for i, name := range names {
+			serial := ""
+			if serials {
+				serial = fmt.Sprintf("disk-%d", i)
+			}
+			hosts += fmt.Sprintf("%s,eno1,10.0.0.%d,someone,%s\n", name, 2+i, serial)
+			k3s += fmt.Sprintf("%s,s%d,%s,10.0.1.%d\n%[1]s,a%[2]d,agent,10.0.2.%[4]d\n", name, i, map[bool]string{true: "init", false: "server"}[i == 0], 2+i)
+		}
+		p, problems := plan.Load(fstest.MapFS{"plans/hosts.csv": {Data: []byte(hosts)}, "plans/k3s.csv": {Data: []byte(k3s)},
+			"plans/network.yaml": {Data: []byte("netmask: 16\ngateway: 10.0.200.1\nversions: {nixos: nixos-24.11, k3s: 1.31}\n")}})
+		require.Zero(t, problems.Errors(), "%v", problems)
+		return p
+	}
+	// machines answer at their addresses, with the receipts of the names that they were deployed by
+	situation := func(was, now *plan.Plan, done ...string) Situation {
+		s := living(t, now)
+		for _, host := range now.Hosts {
+			if slices.Contains(done, host.Name) {
+				continue
+			}
+			o := s.Observed[host.Name]
+			for _, before := range was.Hosts {
+				if before.Address == host.Address {
+					o.Receipt = receiptOf(t, was, before)
+				}
+			}
+			s.Observed[host.Name] = o
+		}
+		var err error
+		s.Deployed, err = NewPast(now).Deployed(s.Observed)
+		require.NoError(t, err)
+		touched := slices.DeleteFunc(now.HostNames(), func(name string) bool { return slices.Contains(done, name) })
+		return s.change(touched...)
+	}
+	was := rackOf(true, "anna", "bert", "cleo")
+	for name, now := range map[string]*plan.Plan{
+		"a chain": rackOf(true, "bert", "cleo", "dora"),
+		"a ring":  rackOf(true, "bert", "cleo", "anna"),
+		"a swap":  rackOf(true, "bert", "anna", "cleo"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, done := range [][]string{nil, now.HostNames()[:1], now.HostNames()[1:2], now.HostNames()[2:], now.HostNames()[1:], now.HostNames()[:2]} {
+				require.Empty(t, messages(Judge(situation(was, now, done...))), "%v", done)
+			}
+			// what would be refused still is
+			other := edited(t, now, `"10.0.1.3"`, `"10.0.1.99"`)
+			for _, done := range [][]string{nil, {now.Hosts[0].Name}} {
+				s := situation(was, other)
+				for _, name := range done { // by the plan in between
+					s = s.by(t, map[string]*plan.Plan{name: now})
+				}
+				s = s.change(other.HostNames()...)
+				require.Equal(t, []string{"refused server s1: ip 10.0.1.3 → 10.0.1.99 (etcd keeps the old member)"}, messages(Judge(s)))
+			}
+		})
+	}
+	swapped := rackOf(true, "bert", "anna", "cleo")
+	s := situation(was, swapped)
+	s.Observed["anna"], s.Observed["bert"] = s.Observed["bert"], s.Observed["anna"] // and their addresses
+	require.Equal(t, []string{"refused the machine that answers as anna was deployed as anna, which is bert today", "refused the machine that answers as bert was deployed as bert, which is anna today"},
+		messages(Judge(s.by(t, nil, "anna", "bert")))[:2])
+
+	// without a serial it could be their addresses that were swapped
+	was, swapped = rackOf(false, "anna", "bert", "cleo"), rackOf(false, "bert", "anna", "cleo")
+	list := Judge(situation(was, swapped))
+	require.Equal(t, "the machine that answers as anna was deployed as bert, which is another host of the plan", list[0].Message)
+	require.Contains(t, list[0].Hint, "known by its serial or mac")
+
+	// the one that had the name leaves servers behind
+	gone := edited(t, edited(t, rackOf(true, "bert", "anna", "cleo"), `"s1"`, `"s9"`), `"a1"`, `"a9"`)
+	gone = edited(t, edited(t, gone, "disk-1", "disk-9"), `"anna"`, `"dora"`)
+	require.Contains(t, messages(Judge(situation(rackOf(true, "anna", "bert", "cleo"), gone, "dora"))), "refused server s1 removed: 3 left, the loss of 1 tolerated")
 }
 
 func TestParseMembers(t *testing.T) {

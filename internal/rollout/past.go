@@ -57,6 +57,9 @@ type since struct {
 	plan    *plan.Plan
 	changes diff.Changes
 	err     error
+	// names are those that hosts of the plan have today, where they are others; for one that is gone,
+	// a name that no host has
+	names map[string]string
 }
 
 // NewPast gives the past of today's plan.
@@ -73,6 +76,15 @@ func (p *Past) since(r *Receipt) since {
 	if !ok {
 		if s.plan, s.err = r.Plan.Plan(); s.err == nil {
 			s.changes = diff.Compare(s.plan, p.today)
+			s.names = map[string]string{}
+			for _, c := range s.changes {
+				switch {
+				case c.Object == diff.Host && c.Action == diff.Renamed:
+					s.names[c.From] = c.Name
+				case c.Object == diff.Host && c.Action == diff.Removed: // another one may have its name
+					s.names[c.Name] = c.Hosts[0]
+				}
+			}
 		} else {
 			s.err = fmt.Errorf("the plan in the receipt cannot be read: %w", s.err)
 		}
@@ -81,20 +93,33 @@ func (p *Past) since(r *Receipt) since {
 	return s
 }
 
-// Deployed is the plan as it is on the machines, as far as is known: the last one by which a host
-// with a server was deployed (or else any host), with the row of each host that was asked as its own
-// receipt has it. Rows may contradict each other. It is nil without a receipt.
+// nameNow is the name that the plan has today for the machine with the receipt, which answers as a host:
+// that host's if all is well, or another one's.
+func (p *Past) nameNow(r *Receipt, answers string) string {
+	was := r.hostName(answers)
+	if renamed := p.since(r).names[was]; p.today.Host(renamed) != nil {
+		return renamed
+	}
+	if p.today.Host(was) != nil {
+		return was
+	}
+	return answers
+}
+
+// Deployed is the plan as it is on the machines, under today's names and as far as is known: the last
+// one by which a host with a server was deployed (or else any host), with the row of each host that was
+// asked as its own receipt has it. Rows may contradict each other. It is nil without a receipt.
 func (p *Past) Deployed(observed map[string]Observed) (*plan.Plan, error) {
 	type known struct {
 		name    string // today's
 		receipt *Receipt
-		plan    *plan.Plan
+		since
 	}
 	var all []known
 	for _, name := range slices.Sorted(maps.Keys(observed)) {
 		if r := observed[name].Receipt; r != nil {
 			if s := p.since(r); s.err == nil {
-				all = append(all, known{name, r, s.plan})
+				all = append(all, known{name, r, s})
 			}
 		}
 	}
@@ -106,16 +131,26 @@ func (p *Past) Deployed(observed map[string]Observed) (*plan.Plan, error) {
 		return cmp.Or(withServer(a)-withServer(b), a.receipt.Time.Compare(b.receipt.Time))
 	})
 	model := last.plan.Model()
+	hosts := map[string]map[string]any{}
+	add := func(name string, row map[string]any) {
+		row["name"] = name
+		hosts[name] = row
+	}
+	for name, row := range model.Hosts {
+		add(cmp.Or(last.names[name], name), row)
+	}
 	for _, k := range all {
 		was := k.receipt.hostName(k.name)
-		if was != k.name && p.today.Host(was) != nil {
-			continue // another machine's receipt
+		host := k.plan.Host(was)
+		if host == nil {
+			continue
 		}
-		if host := k.plan.Host(was); host != nil {
-			delete(model.Hosts, k.name)
-			model.Hosts[was] = host.Model()
+		if p.today.Host(was) == nil {
+			delete(hosts, was) // it has another name today, whatever the last plan knows
 		}
+		add(k.name, host.Model())
 	}
+	model.Hosts = hosts
 	data, err := json.Marshal(model)
 	if err != nil {
 		return nil, err

@@ -88,6 +88,9 @@ func (s Situation) change(hosts ...string) Situation {
 				panic(err)
 			}
 			w.Changes = changes.Of(host)
+			if name := past.nameNow(r, host); name != host {
+				w.Other = name
+			}
 		}
 		s.Work[host] = w
 	}
