@@ -21,7 +21,7 @@ var patience, pause = 30 * time.Second, 20 * time.Millisecond
 type BusyError struct{ folder string }
 
 func (e *BusyError) Error() string {
-	return fmt.Sprintf("another k3splan is writing in %s; nothing was written", e.folder)
+	return fmt.Sprintf("another k3splan is writing in %s, and does not end", e.folder)
 }
 
 // Hint says how to mend it.
@@ -29,8 +29,8 @@ func (e *BusyError) Hint() string { return "wait until it has ended, and run the
 
 // Lock keeps other k3splans from changing the files right in a folder until unlock is called. Another
 // that does so is waited for, in the end in vain: then the error is a [BusyError]. No file is made, and
-// no lock survives its process. It is not reentrant; who locks a project's folder as well as one in it
-// begins with the former. On a file system without locks for folders (NFS) nothing is locked.
+// no lock survives its process. It is not reentrant, and Update locks the folder of a file behind links,
+// which may be any. On a file system without locks for folders (NFS) nothing is locked.
 func Lock(folder string) (unlock func(), err error) {
 	file, err := os.OpenFile(folder, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {

@@ -43,7 +43,7 @@ type Left struct {
 //
 // A secret that is in both places, and not the same, stops it: only a person knows which is right.
 func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved, err error) {
-	unlock, err := files.Lock(dir)
+	unlock, err := lock(dir)
 	if err != nil {
 		return nil, err
 	}

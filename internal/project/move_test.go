@@ -134,6 +134,37 @@ func TestSecretsMoveTellsWhatLinksLeave(t *testing.T) {
 	require.Empty(t, moved.Left)
 }
 
+// A table may be a link to a file in any folder of the project: no lock of it may be in its own way.
+func TestTablesMayBeLinksIntoTheProject(t *testing.T) {
+	for name, folder := range map[string]string{"the project": ".", "another folder": "nixConfigs"} {
+		t.Run(name, func(t *testing.T) {
+			dir, contents := withSecrets(t)
+			for _, file := range []string{"network.yaml", "known_hosts", "hosts.csv"} {
+				place, link := filepath.Join(dir, folder, file), filepath.Join(dir, "plans", file)
+				if err := os.Rename(link, place); err != nil { // before any host is known
+					require.NoError(t, os.WriteFile(place, nil, 0o644))
+				}
+				require.NoError(t, os.Symlink(filepath.Join("..", folder, file), link))
+			}
+			hosts, err := os.ReadFile(filepath.Join(dir, folder, "hosts.csv"))
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, folder, "hosts.csv"), append(hosts, '\n'), 0o644)) // the user's own
+			_, err = Setup(dir, k3splan.Files)
+			require.NoError(t, err)
+			known, err := os.ReadFile(filepath.Join(dir, folder, "known_hosts"))
+			require.NoError(t, err)
+			require.Contains(t, string(known), "olaf ssh-ed25519 ")
+			key, err := os.ReadFile(filepath.Join(dir, "secrets", "hosts", "olaf_ed25519"))
+			require.NoError(t, err)
+			contents["hosts/olaf_ed25519"] = string(key)
+			_, err = MoveSecrets(dir, inAge, nil)
+			require.NoError(t, err)
+			requireSecrets(t, dir, inAge, contents)
+			require.Equal(t, inAge, storeOf(t, dir))
+		})
+	}
+}
+
 // What somebody stores in the old place while the secrets are moved must not be removed unread.
 func TestAMoveKeepsWhatIsStoredMeanwhile(t *testing.T) {
 	dir, contents := withSecrets(t)

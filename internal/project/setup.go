@@ -28,15 +28,7 @@ type Made struct {
 // holds the starter files. It gives what it made, in the order in which it made it.
 func Setup(dir string, starters fs.FS) ([]Made, error) {
 	s := &setup{dir: dir, starters: starters}
-	if err := s.folder("plans", 0o755); err != nil { // the first, as it makes dir
-		return nil, err
-	}
-	unlock, err := files.Lock(dir)
-	if err != nil {
-		return s.made, err
-	}
-	defer unlock()
-	for _, step := range []func() error{s.folders, s.tables, s.manifests, s.gitignore, s.tokens, s.hostKeys} {
+	for _, step := range []func() error{s.folders, s.files, s.hostKeys} {
 		if err := step(); err != nil {
 			return s.made, err
 		}
@@ -53,6 +45,31 @@ type setup struct {
 func (s *setup) exists(file string) bool {
 	_, err := os.Lstat(filepath.Join(s.dir, file))
 	return err == nil
+}
+
+// files are all that setups must not make at the same time.
+func (s *setup) files() error {
+	unlock, err := lock(s.dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, step := range []func() error{s.tables, s.manifests, s.gitignore, s.tokens} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lock keeps another Setup or MoveSecrets out. It is the folder of the secrets that is locked: a table
+// may be a link to a file in any other, which is locked to change it.
+func lock(dir string) (unlock func(), err error) {
+	folder := filepath.Join(dir, secrets.Dir)
+	if err := os.MkdirAll(folder, 0o700); err != nil { // pass needs none
+		return nil, err
+	}
+	return files.Lock(folder)
 }
 
 func (s *setup) folders() error {
