@@ -28,6 +28,9 @@ var encodings = []struct {
 	{[]byte{0xfe, 0xff}, "UTF-16"},
 }
 
+// byteOrderMark is that of UTF-8.
+var byteOrderMark = []byte("\ufeff")
+
 // checkEncoding says why a manifest is no UTF-8, or "".
 func checkEncoding(file string, data []byte) (message, hint string) {
 	name := ""
@@ -109,7 +112,10 @@ func refuseDocument(document []byte) *refusal {
 		return &refusal{message: refusedMessage + "what begins with { is JSON for it, and this is none: " + err.Error(),
 			hint: "put keys and texts into quotes, or write the object without braces around it"}
 	}
-	if object == nil {
+	switch {
+	case object == nil && bytes.HasPrefix(document, byteOrderMark): // before which a comment is none
+		return &refusal{line: 1, message: refusedMessage + "one of its documents is null", hint: "save it as UTF-8 without byte-order mark"}
+	case object == nil:
 		return &refusal{message: refusedMessage + "one of its documents is null", hint: "delete it, with the line --- before it"}
 	}
 	return nil

@@ -2,6 +2,7 @@ package project
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -112,6 +113,11 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 	for {
 		var document yaml.Node
 		err := decoder.Decode(&document)
+		if err != nil && err != io.EOF {
+			if found, ok := checkJSON(data); ok {
+				return found
+			}
+		}
 		if err == nil {
 			err = document.Decode(new(any)) // finds keys given twice, and aliases without anchor
 		}
@@ -153,6 +159,21 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 			"let a line --- stand between any two of them"})
 	}
 	return found
+}
+
+// checkJSON is checkManifest for an object in JSON that is no YAML, which lacks some escapes and has only
+// short keys. In what line it finds something is not known. ok is false if it is no JSON.
+func checkJSON(data []byte) (found []manifestFinding, ok bool) {
+	var object map[string]any
+	var node yaml.Node
+	if json.Unmarshal(data, &object) != nil || node.Encode(object) != nil {
+		return nil, false
+	}
+	found = checkObject(&node)
+	for i := range found {
+		found[i].line = 0
+	}
+	return found, true
 }
 
 func checkObject(node *yaml.Node) (found []manifestFinding) {
