@@ -112,15 +112,14 @@ func SecretWord(kind string) string {
 // words of "k3splan diff" behind the places that say so, and whatever else went into its inputs.
 func Reasons(changes diff.Changes, was, is fingerprint.Inputs) []string {
 	differences := fingerprint.Compare(was, is)
-	pins := func(name string) bool {
-		return slices.ContainsFunc(differences, func(d fingerprint.Difference) bool { return d.Group == "pins" && d.Name == name })
-	}
+	disko := slices.ContainsFunc(differences, func(d fingerprint.Difference) bool { return d.Group == "pins" && d.Name == "disko" })
+	changes = slices.DeleteFunc(slices.Clone(changes), func(c diff.Change) bool {
+		return c.Name == "versions.disko" && !disko // the plan does not know whom disko partitions
+	})
 	var reasons, names, others, keys []string
 	say := func(text string) { reasons = append(reasons, text) }
 	for _, change := range changes {
-		if change.Name != "versions.disko" || pins("disko") { // the plan does not know whom disko partitions
-			say(strings.TrimSpace(change.Where + " " + change.Sentence))
-		}
+		say(strings.TrimSpace(change.Where + " " + change.Sentence))
 	}
 	for _, d := range differences {
 		switch group, key, _ := strings.Cut(d.Name, "."); {

@@ -324,6 +324,9 @@ func TestReasons(t *testing.T) {
 		{nil, fingerprint.Inputs{Data: map[string]string{"agent.name": "a"}}, fingerprint.Inputs{Data: map[string]string{"agent.name": "a"}, Files: map[string]string{"k3s/agent.yaml": "a"}}, []string{"k3s/agent.yaml (new)"}},
 		// a host without k3s whose snippet asks for its version
 		{nil, data("network.versions.k3s", "1.31", "network.gateway", "a"), data("network.versions.k3s", "1.32", "network.gateway", "a"), []string{"a snippet reads versions.k3s of the plan"}},
+		// disko partitions other hosts
+		{diff.Changes{{Object: diff.Network, Name: "versions.disko", Field: "versions.disko", Sentence: "disko latest → v1"}}, data("network.versions.disko", "latest"), data("network.versions.disko", "v1"),
+			[]string{"a snippet reads versions.disko of the plan"}},
 		{diff.Changes{{Object: diff.Network, Field: "domain", Sentence: "domain set to x"}}, data("network.domain", ""), data("network.domain", "x"), []string{"domain set to x"}},
 	} {
 		require.Equal(t, test.want, Reasons(test.changes, test.was, test.is))
