@@ -266,12 +266,14 @@ func (c *comparison) host(before, now *plan.Host) {
 
 // addressHint says how a host gets another address, behind the first part of the hint.
 func (c *comparison) addressHint(before, now *plan.Host) string {
-	switch {
-	case now.DHCP():
+	if now.DHCP() {
 		return ""
-	case ownerOf(c.older, now.Address, before.Name) != "":
-		return "; " + c.leaveFirst(now.Address, before.Name)
-	case before.DHCP() || now.Target.Host != now.Address.String() || ownerOf(c.newer, before.Address, now.Name) != "":
+	}
+	if first := c.leaveFirst(now.Address, before.Name); first != "" {
+		return "; " + first
+	}
+	_, taken := ownerOf(c.newer, before.Address, now.Name)
+	if before.DHCP() || now.Target.Host != now.Address.String() || taken != nil {
 		return ""
 	}
 	return fmt.Sprintf("; with %s@%s as its ip the host is still reached by the old address", now.Address, before.Address)
@@ -280,27 +282,33 @@ func (c *comparison) addressHint(before, now *plan.Host) string {
 // leaveFirst says what is to be done about an address that somebody other than self has until the change is
 // deployed, which happens to one after the other; "" if nobody has.
 func (c *comparison) leaveFirst(address netip.Addr, self string) string {
-	owner := ownerOf(c.older, address, self)
-	if owner == "" {
+	owner, host := ownerOf(c.older, address, self)
+	switch {
+	case host == nil:
 		return ""
+	case c.newer.Host(c.hostNow(host.Name)) == nil:
+		if owner != "host "+host.Name {
+			owner += " on " + host.Name
+		}
+		return fmt.Sprintf("%s is that of %s until now, which is no longer in the plan: switch it off before", address, owner)
 	}
 	return fmt.Sprintf("%s is that of %s until now, which has to leave it first, in a deployment of its own", address, owner)
 }
 
-// ownerOf is the host or container of a plan that has the address, in words; self is the name of one that
-// does not count.
-func ownerOf(p *plan.Plan, address netip.Addr, self string) string {
+// ownerOf is the host or container of a plan that has the address, in words, and the host that it is or is
+// on; self is the name of one that does not count.
+func ownerOf(p *plan.Plan, address netip.Addr, self string) (owner string, on *plan.Host) {
 	for _, host := range p.Hosts {
 		if !host.DHCP() && host.Address == address && host.Name != self {
-			return "host " + host.Name
+			return "host " + host.Name, host
 		}
 		for _, container := range host.Containers() {
 			if container.Address == address && container.Name != self {
-				return container.Role.What() + " " + container.Name
+				return container.Role.What() + " " + container.Name, host
 			}
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // field adds a change of a single value, if it is one.

@@ -425,6 +425,11 @@ func TestHintsOfAddresses(t *testing.T) {
 		hints("hosts", "10.0.100.5", "10.0.100.35", "hosts", "10.0.100.6", "10.0.100.5"))
 	require.Equal(t, []string{"karl-k3s-agent: 10.0.100.23 is that of agent ulf-k3s-agent" + leave, "ulf-k3s-agent: "},
 		hints("k3s", "10.0.100.23", "10.0.100.43", "k3s", "10.0.100.25", "10.0.100.23"))
+	// a host that is given up is never deployed again
+	require.Equal(t, "karl: have a console at hand; 10.0.100.6 is that of host ulrich until now, which is no longer in the plan: switch it off before",
+		hints("hosts", "ulrich,eth0,10.0.100.6,ulrich,,storage,5\n", "", "hosts", "10.0.100.5", "10.0.100.6")[0])
+	require.Contains(t, hints("hosts", "karl,enP4p65s0,10.0.100.5,karl,,storage,4\n", "", "k3s", "karl,karl-k3s-agent,agent,10.0.100.25,disk=large,storage=only:PreferNoSchedule\n", "", "k3s", "10.0.100.23", "10.0.100.25"),
+		"ulf-k3s-agent: 10.0.100.25 is that of agent karl-k3s-agent on karl until now, which is no longer in the plan: switch it off before")
 	servers := hints("k3s", "10.0.100.13", "x", "k3s", "10.0.100.14", "10.0.100.13", "k3s", "x,", "10.0.100.14,")
 	require.Regexp(t, `^rolf-k3s-server: 10\.0\.100\.13 is that of server ulf-k3s-server`+leave+"\non olaf: ", servers[0])
 }
