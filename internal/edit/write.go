@@ -40,9 +40,9 @@ func (e *Edit) Write(dir string) (err error) {
 			return refuse("another program has changed "+file+" meanwhile; nothing was written", "the same command again")
 		}
 	}
-	files := e.Files()
+	contents := e.Files()
 	writers := map[string]func([]byte) error{}
-	for file := range files {
+	for file := range contents {
 		if writers[file], err = writer(dir, file); err != nil {
 			return err
 		}
@@ -56,8 +56,8 @@ func (e *Edit) Write(dir string) (err error) {
 			err = errors.Join(err, step())
 		}
 	}()
-	for _, file := range slices.Sorted(maps.Keys(files)) {
-		if err := writers[file](files[file]); err != nil {
+	for _, file := range slices.Sorted(maps.Keys(contents)) {
+		if err := writers[file](contents[file]); err != nil {
 			return fmt.Errorf("write %s: %w", file, err)
 		}
 		undo = append(undo, func() error { return writers[file](originals[file]) })

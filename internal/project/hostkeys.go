@@ -50,7 +50,8 @@ func (p *Project) checkHostKeys() plan.Problems {
 // [hostkeys.File] of the project in dir, unless it is known by one already. Where only the private
 // part is there, the public one is added. With renew, a host gets a new key beside those by which
 // it is known: it proves itself with the old one until the new one is deployed; the replaced
-// private part is kept among the retired secrets. It gives the hosts that got something.
+// private part is kept among the retired secrets. It gives the hosts that got something; after an
+// error they are not known by it yet, and another call completes that.
 func MakeHostKeys(dir string, vault *secrets.Vault, hosts []string, renew bool) (made []string, err error) {
 	err = hostkeys.Change(dir, func(known hostkeys.Keys) (map[string][]hostkeys.Key, error) {
 		add := map[string][]hostkeys.Key{}
@@ -67,10 +68,7 @@ func MakeHostKeys(dir string, vault *secrets.Vault, hosts []string, renew bool) 
 		}
 		return add, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return made, nil
+	return made, err
 }
 
 // makeHostKey gives the key that is to be added, nil if none is.

@@ -162,6 +162,25 @@ func vaultOf(t *testing.T, dir string) *secrets.Vault {
 	return vault
 }
 
+// What was made before something failed is told, and the next call completes it.
+func TestMakeHostKeysTellsWhatItMade(t *testing.T) {
+	dir := rackWithKeys(t)
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "secrets/hosts")))
+	require.NoError(t, os.Remove(filepath.Join(dir, hostkeys.File)))
+	inTheWay := filepath.Join(dir, "secrets/hosts/ulf_ed25519")
+	require.NoError(t, os.MkdirAll(inTheWay, 0o700))
+	made, err := project.MakeHostKeys(dir, vaultOf(t, dir), []string{"olaf", "ulf"}, false)
+	require.Error(t, err)
+	require.Equal(t, []string{"olaf"}, made)
+	require.FileExists(t, filepath.Join(dir, "secrets/hosts/olaf_ed25519"))
+	require.Empty(t, keysOf(t, dir).Of("olaf"))
+	require.NoError(t, os.Remove(inTheWay))
+	made, err = project.MakeHostKeys(dir, vaultOf(t, dir), []string{"olaf", "ulf"}, false)
+	require.NoError(t, err)
+	require.Equal(t, []string{"olaf", "ulf"}, made)
+	require.Len(t, keysOf(t, dir).Of("olaf"), 1)
+}
+
 // Each of several k3splans at once wrote what it had read before the others had written.
 func TestMakeHostKeysAtOnce(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "rack")
