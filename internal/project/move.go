@@ -80,7 +80,7 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved
 		}
 		changed, err := network.write() // from here on the new place counts
 		if err != nil {
-			return moved, err
+			return moved, fmt.Errorf(twoPlaces+": %w", plan.NetworkFile, err)
 		}
 		if changed {
 			moved.Files = append(moved.Files, plan.NetworkFile)
@@ -208,11 +208,14 @@ func (e *conflictError) Hint() string {
 	return "remove the one that is wrong by hand: of a living cluster's tokens only one is right"
 }
 
+// twoPlaces names the file that does not tell the new place.
+const twoPlaces = "all secrets are in the new place as well, but %s does not say so yet"
+
 // workbookError says that everything is in the new place, but that nobody is told.
 type workbookError struct{ to plan.SecretStore }
 
 func (e *workbookError) Error() string {
-	return "all secrets are in the new place as well, but " + plan.WorkbookFile + " does not say so yet: only a spreadsheet program edits it without loss"
+	return fmt.Sprintf(twoPlaces+": only a spreadsheet program edits it without loss", plan.WorkbookFile)
 }
 
 // Hint says how to go on.

@@ -1,6 +1,8 @@
 package project
 
 import (
+	"crypto/ed25519"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/xuri/excelize/v2"
+	"golang.org/x/crypto/ssh"
 
 	"k3splan"
 	"k3splan/internal/plan"
@@ -163,6 +166,39 @@ func TestTablesMayBeLinksIntoTheProject(t *testing.T) {
 			require.Equal(t, inAge, storeOf(t, dir))
 		})
 	}
+}
+
+// If the choice cannot be written in the end, the secrets are in two places, perhaps in plain text.
+func TestAMoveTellsThatSecretsAreInTwoPlaces(t *testing.T) {
+	dir, contents := withSecrets(t)
+	public, private, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	locked, err := ssh.MarshalPrivateKeyWithPassphrase(private, "", []byte("open sesame"))
+	require.NoError(t, err)
+	identity := filepath.Join(t.TempDir(), "id")
+	require.NoError(t, os.WriteFile(identity, pem.EncodeToMemory(locked), 0o600))
+	t.Setenv(secrets.IdentityVariable, identity)
+	recipient, err := ssh.NewPublicKey(public)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets", "recipients"), ssh.MarshalAuthorizedKey(recipient), 0o644))
+	network := filepath.Join(dir, plan.NetworkFile)
+	ask := func(string) ([]byte, error) { return []byte("open sesame"), nil }
+	_, err = MoveSecrets(dir, inAge, ask)
+	require.NoError(t, err)
+
+	_, err = MoveSecrets(dir, inFiles, func(string) ([]byte, error) {
+		require.NoError(t, os.Rename(network, network+"~"))
+		require.NoError(t, os.Mkdir(network, 0o755))
+		return []byte("open sesame"), nil
+	})
+	require.ErrorContains(t, err, "all secrets are in the new place as well, but plans/network.yaml does not say so yet: ")
+	require.NoError(t, os.Remove(network))
+	require.NoError(t, os.Rename(network+"~", network))
+	requireSecrets(t, dir, inFiles, contents)
+	_, err = MoveSecrets(dir, inFiles, ask)
+	require.NoError(t, err)
+	require.Equal(t, inFiles, storeOf(t, dir))
+	requireSecrets(t, dir, inAge, nil)
 }
 
 // What somebody stores in the old place while the secrets are moved must not be removed unread.
