@@ -32,43 +32,45 @@ func (p *Plan) free(promised []netip.Addr) []AddressRange {
 // NextAddress is the free address that a new server or agent gets, or with no role a new host: the
 // first one after those of its kind. If there are none, it is the first of address_range or, where that
 // is not set, the first after those of all hosts and containers: below them there are often other
-// machines. Behind the last one it goes on from the first of all; without any it is the zero Addr.
+// machines. Behind the last one it goes on among them, and from the first of all only in the end;
+// without any it is the zero Addr.
 func (p *Plan) NextAddress(role Role) netip.Addr { return p.nextAddress(role, nil) }
 
 // nextAddress takes no address that is promised already.
 func (p *Plan) nextAddress(role Role, promised []netip.Addr) netip.Addr {
-	var last, lastOfAll netip.Addr
+	var ofKind, all []netip.Addr
 	for _, host := range p.Hosts {
 		address := host.Address
 		if role != "" {
 			address = host.containerAddress(role)
 		}
-		last = p.later(last, address)
-		for _, address := range []netip.Addr{host.Address, host.containerAddress(Server), host.containerAddress(Agent)} {
-			lastOfAll = p.later(lastOfAll, address)
-		}
+		ofKind = append(ofKind, address)
+		all = append(all, host.Address, host.containerAddress(Server), host.containerAddress(Agent))
 	}
-	if !last.IsValid() && p.Network.Where("address_range") == "" {
-		last = lastOfAll
+	outside := func(address netip.Addr) bool { return !p.Network.AddressRange.Contains(address) }
+	ofKind, all = slices.DeleteFunc(ofKind, outside), slices.DeleteFunc(all, outside)
+	if p.Network.Where("address_range") != "" {
+		all = nil // whoever sets a range means all of it
+	}
+	var after []netip.Addr
+	if len(ofKind) == 0 {
+		ofKind = all
+	}
+	if len(ofKind) > 0 {
+		after = append(after, slices.MaxFunc(ofKind, netip.Addr.Compare))
+	}
+	if len(all) > 0 {
+		after = append(after, slices.MinFunc(all, netip.Addr.Compare))
 	}
 	free := p.free(promised)
-	for _, r := range free {
-		if last.Less(r.First) {
-			return r.First
+	for _, address := range append(after, netip.Addr{}) {
+		for _, r := range free {
+			if address.Less(r.First) {
+				return r.First
+			}
 		}
 	}
-	if len(free) > 0 {
-		return free[0].First
-	}
 	return netip.Addr{}
-}
-
-// later is the greater of two addresses, as far as they may be chosen.
-func (p *Plan) later(a, b netip.Addr) netip.Addr {
-	if p.Network.AddressRange.Contains(b) && a.Less(b) {
-		return b
-	}
-	return a
 }
 
 // containerAddress is that of the host's agent or, for both roles of servers, its server.

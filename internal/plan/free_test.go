@@ -68,6 +68,14 @@ func TestNextAddress(t *testing.T) {
 	require.Zero(t, problems.Errors(), "%v", problems)
 	require.Equal(t, "10.0.100.11", p.NextAddress("").String())
 	require.Equal(t, "10.0.100.21", p.NextAddress(Agent).String(), "the first agent")
+
+	// nothing is free above the last one
+	for network, want := range map[string][]string{"": {"10.0.100.11", "10.0.100.22", "10.0.100.11"}, "address_range: 10.0.100.5-10.0.100.254\n": {"10.0.100.5", "10.0.100.22", "10.0.100.5"}} {
+		p, problems = Load(tablesOf("name,interface,ip,admin\na,e,10.0.100.10,x\nb,e,10.0.100.253,x\n", "host,name,type,ip\na,s,init,10.0.100.21\n",
+			"netmask: 24\ngateway: 10.0.100.254\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"+network))
+		require.Zero(t, problems.Errors(), "%v", problems)
+		require.Equal(t, want, []string{p.NextAddress("").String(), p.NextAddress(Server).String(), p.NextAddress(Agent).String()}, network)
+	}
 }
 
 // Without a network, or where everything is taken, nothing is free.
