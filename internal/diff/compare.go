@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"k3splan/internal/plan"
 )
@@ -15,7 +16,9 @@ import (
 // The order of rows and columns, the case of cells, separators and other ways to write the same are
 // no change.
 func Compare(older, newer *plan.Plan) Changes {
-	c := &comparison{older: older, newer: newer, nowCalled: map[string]string{}}
+	c := &comparison{older: older, newer: newer, nowCalled: map[string]string{},
+		olderOwners: sync.OnceValue(func() map[netip.Addr][]owner { return ownersOf(older) }),
+		newerOwners: sync.OnceValue(func() map[netip.Addr][]owner { return ownersOf(newer) })}
 	c.hosts()
 	c.containers(Server, older.Servers(), newer.Servers())
 	c.containers(Agent, older.Agents(), newer.Agents())
@@ -38,7 +41,9 @@ type comparison struct {
 	// nowCalled are the names that hosts of the older plan have in the newer one; of one that is gone,
 	// and whose name another one has now, a name that no host has
 	nowCalled map[string]string
-	changes   Changes
+	// olderOwners and newerOwners are whose the addresses of the plans are, found out when it is asked for
+	olderOwners, newerOwners func() map[netip.Addr][]owner
+	changes                  Changes
 }
 
 // affects are the containers that a change restarts, out of those of some hosts.
@@ -254,7 +259,7 @@ func (c *comparison) host(before, now *plan.Host) {
 		if field.reason == cutsConnection {
 			change.Hint = consoleHint
 		}
-		if field.name == "ip" {
+		if field.name == "ip" && change.From != change.To {
 			change.Hint += c.addressHint(before, now)
 		}
 		c.field(change, []string{now.Name}, field.restarts)
@@ -272,8 +277,8 @@ func (c *comparison) addressHint(before, now *plan.Host) string {
 	if first := c.leaveFirst(now.Address, before.Name); first != "" {
 		return "; " + first
 	}
-	_, taken := ownerOf(c.newer, before.Address, now.Name)
-	if before.DHCP() || now.Target.Host != now.Address.String() || taken != nil {
+	_, taken := other(c.newerOwners()[before.Address], now.Name)
+	if before.DHCP() || now.Target.Host != now.Address.String() || taken {
 		return ""
 	}
 	return fmt.Sprintf("; with %s@%s as its ip the host is still reached by the old address", now.Address, before.Address)
@@ -282,33 +287,46 @@ func (c *comparison) addressHint(before, now *plan.Host) string {
 // leaveFirst says what is to be done about an address that somebody other than self has until the change is
 // deployed, which happens to one after the other; "" if nobody has.
 func (c *comparison) leaveFirst(address netip.Addr, self string) string {
-	owner, host := ownerOf(c.older, address, self)
+	owner, found := other(c.olderOwners()[address], self)
 	switch {
-	case host == nil:
+	case !found:
 		return ""
-	case c.newer.Host(c.hostNow(host.Name)) == nil:
-		if owner != "host "+host.Name {
-			owner += " on " + host.Name
+	case c.newer.Host(c.hostNow(owner.host.Name)) == nil:
+		if owner.name != owner.host.Name {
+			owner.words += " on " + owner.host.Name
 		}
-		return fmt.Sprintf("%s is that of %s until now, which is no longer in the plan: switch it off before", address, owner)
+		return fmt.Sprintf("%s is that of %s until now, which is no longer in the plan: switch it off before", address, owner.words)
 	}
-	return fmt.Sprintf("%s is that of %s until now, which has to leave it first, in a deployment of its own", address, owner)
+	return fmt.Sprintf("%s is that of %s until now, which has to leave it first, in a deployment of its own", address, owner.words)
 }
 
-// ownerOf is the host or container of a plan that has the address, in words, and the host that it is or is
-// on; self is the name of one that does not count.
-func ownerOf(p *plan.Plan, address netip.Addr, self string) (owner string, on *plan.Host) {
+// owner is a host or container that has a static address.
+type owner struct {
+	name, words string
+	host        *plan.Host // the host itself, or the container's
+}
+
+func ownersOf(p *plan.Plan) map[netip.Addr][]owner {
+	owners := map[netip.Addr][]owner{}
 	for _, host := range p.Hosts {
-		if !host.DHCP() && host.Address == address && host.Name != self {
-			return "host " + host.Name, host
+		if !host.DHCP() {
+			owners[host.Address] = append(owners[host.Address], owner{host.Name, "host " + host.Name, host})
 		}
 		for _, container := range host.Containers() {
-			if container.Address == address && container.Name != self {
-				return container.Role.What() + " " + container.Name, host
-			}
+			owners[container.Address] = append(owners[container.Address], owner{container.Name, container.Role.What() + " " + container.Name, host})
 		}
 	}
-	return "", nil
+	return owners
+}
+
+// other is the first owner but self.
+func other(owners []owner, self string) (owner, bool) {
+	for _, o := range owners {
+		if o.name != self {
+			return o, true
+		}
+	}
+	return owner{}, false
 }
 
 // field adds a change of a single value, if it is one.

@@ -1,9 +1,9 @@
 package diff
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"k3splan/internal/plan"
 )
@@ -177,10 +177,8 @@ func (c *comparison) container(object Object, before, now *plan.Container) {
 	}
 	ip := Change{Action: Changed, Field: "ip", From: before.Address.String(), To: now.Address.String(), Where: now.Where("ip")}
 	ip = risky(ip)
-	if first := c.leaveFirst(now.Address, before.Name); first != "" && ip.Hint != "" {
-		ip.Hint = first + "\n" + ip.Hint
-	} else {
-		ip.Hint = cmp.Or(first, ip.Hint)
+	if ip.From != ip.To {
+		ip.Hint = strings.Trim(c.leaveFirst(now.Address, before.Name)+"\n"+ip.Hint, "\n")
 	}
 	if now.Role == plan.Init && before.Role == plan.Init {
 		// all others look for the cluster there
