@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/audit"
-	"k3splan/internal/plan"
+	"k3splan/internal/diag"
 	"k3splan/internal/project"
 )
 
@@ -56,7 +56,7 @@ func (a *app) audit(storePaths []string, asJSON bool) error {
 	}
 	if asJSON {
 		if report.Findings == nil {
-			report.Findings = plan.Problems{}
+			report.Findings = diag.Problems{}
 		}
 		if err := printJSON(a.stdout, report.Findings); err != nil {
 			return err

@@ -26,7 +26,7 @@ import (
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 	"k3splan/internal/stickdata"
 )
 
@@ -248,7 +248,7 @@ func (a *app) bootStick(o stickOptions) error {
 		}
 		image := colmena.Image{File: filepath.Join(filepath.Dir(hiveFile), "installer.nix"), Host: host.Name, Netinstall: o.netinstall, Legacy: o.legacy}
 		if o.dryRun {
-			a.say("would build: nix-build %s", shell.Words(colmena.BuildImage(image, "RESULT")...))
+			a.say("would build: nix-build %s", run.Words(colmena.BuildImage(image, "RESULT")...))
 		} else {
 			built, discard, err := a.buildImage(ctx, image)
 			if err != nil {
@@ -354,7 +354,7 @@ func (a *app) buildImage(ctx context.Context, image colmena.Image) (file string,
 	}(discard)
 	link := filepath.Join(temp, "result")
 	a.say("building the image of %s", image.Host)
-	err = colmena.Run(ctx, colmena.Command{Program: "nix-build", Args: colmena.BuildImage(image, link), Stdin: a.stdin, Stdout: a.stderr, Stderr: a.stderr})
+	err = run.Run(ctx, run.Command{Program: "nix-build", Args: colmena.BuildImage(image, link), Stdin: a.stdin, Stdout: a.stderr, Stderr: a.stderr})
 	if err != nil {
 		return "", nil, fmt.Errorf("build the image of %s: %w", image.Host, err)
 	}

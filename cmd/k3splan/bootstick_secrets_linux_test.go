@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 	"k3splan/internal/stickdata"
 )
 
@@ -99,7 +99,7 @@ func (s *stickTest) typing(code int, answer string, args ...string) string {
 	words := []string{link}
 	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
 	defer cancel()
-	command := exec.CommandContext(ctx, "script", "--quiet", "--return", "--command", shell.Words(append(words, args...)...), "/dev/null")
+	command := exec.CommandContext(ctx, "script", "--quiet", "--return", "--command", run.Words(append(words, args...)...), "/dev/null")
 	command.WaitDelay = time.Second
 	in, err := command.StdinPipe()
 	require.NoError(s.t, err)

@@ -15,6 +15,7 @@ import (
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/run"
 	"k3splan/internal/sshconf"
 )
 
@@ -120,7 +121,7 @@ func requirePins(p *project.Project) error {
 // findColmena gives the Colmena to run with the hive in file.
 func (a *app) findColmena(file string) (program string, err error) {
 	program, err = colmena.Find(context.Background(), filepath.Join(filepath.Dir(file), "sources.nix"), a.stderr)
-	if missing := (*colmena.MissingError)(nil); errors.As(err, &missing) {
+	if missing := (*run.MissingError)(nil); errors.As(err, &missing) {
 		return "", fmt.Errorf("%w; the hive is rendered at %s", err, file)
 	}
 	return program, err
@@ -138,7 +139,7 @@ func selectionOf(hosts []*plan.Host, all bool) colmena.Selection {
 }
 
 func (c colmenaRun) run(ctx context.Context, args []string) error {
-	return colmena.Run(ctx, colmena.Command{
+	return run.Run(ctx, run.Command{
 		Program: c.program, Args: args, Env: slices.Concat(c.hive.Env, c.env),
 		Stdin: c.app.stdin, Stdout: c.app.stdout, Stderr: c.app.stderr,
 	})

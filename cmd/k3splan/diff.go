@@ -12,10 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/diff"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
+	"k3splan/internal/run"
 )
 
 func (a *app) diffCommand() *cobra.Command {
@@ -66,7 +66,7 @@ func (a *app) completeRevisions(command *cobra.Command, args []string, _ string)
 	if err != nil || len(args) > 0 {
 		return nil, nothingElse
 	}
-	names, _ := colmena.Output(command.Context(), colmena.Command{Program: "git", Stderr: io.Discard,
+	names, _ := run.Output(command.Context(), run.Command{Program: "git", Stderr: io.Discard,
 		Args: []string{"-C", dir, "for-each-ref", "--sort=-creatordate", "--format=%(refname:short)\t%(subject)"}})
 	return strings.Split(strings.TrimSpace(names), "\n"), cobra.ShellCompDirectiveDefault
 }

@@ -20,11 +20,12 @@ import (
 
 	"k3splan"
 	"k3splan/internal/colmena"
+	"k3splan/internal/diag"
 	"k3splan/internal/hive"
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -168,7 +169,7 @@ var versionNumber = regexp.MustCompile(`[0-9]+(?:\.[0-9]+)+[A-Za-z0-9.+_-]*`)
 
 // examine asks a program for its version: one that cannot tell it does not work.
 func examine(ctx context.Context, t tool) checkup {
-	c := checkup{Name: t.program, NeededFor: t.needed, Hint: (&colmena.MissingError{Program: t.program}).Hint()}
+	c := checkup{Name: t.program, NeededFor: t.needed, Hint: (&run.MissingError{Program: t.program}).Hint()}
 	path, err := exec.LookPath(t.program)
 	if err != nil {
 		c.State, c.Message = stateMissing, "not on PATH"
@@ -181,12 +182,12 @@ func examine(ctx context.Context, t tool) checkup {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	var said bytes.Buffer // ssh tells its version there
-	out, err := colmena.Output(ctx, colmena.Command{Program: path, Args: []string{t.version}, Stderr: &said})
+	out, err := run.Output(ctx, run.Command{Program: path, Args: []string{t.version}, Stderr: &said})
 	c.Version = cmp.Or(versionNumber.FindString(out+said.String()), firstLine(out+said.String()))
 	switch {
 	case ctx.Err() != nil:
 		c.State, c.Version, c.Message = stateBroken, "", fmt.Sprintf("gave no answer in %s", askTime)
-		c.Hint = "see what keeps it: " + shell.Words(path, t.version)
+		c.Hint = "see what keeps it: " + run.Words(path, t.version)
 	case err != nil:
 		c.State, c.Version, c.Message = stateBroken, "", firstLine(said.String()+"\n"+err.Error())
 	case olderThan(c.Version, t.oldest):
@@ -254,10 +255,10 @@ func (a *app) examineProject(ctx context.Context) []checkup {
 }
 
 // filesIn names the files that have the worst of the problems.
-func filesIn(problems plan.Problems) string {
-	worst := plan.Warning
+func filesIn(problems diag.Problems) string {
+	worst := diag.Warning
 	if problems.Errors() > 0 {
-		worst = plan.Error
+		worst = diag.Error
 	}
 	var files []string
 	for _, p := range problems {
@@ -348,7 +349,7 @@ func examineBuilders(ctx context.Context, p *plan.Plan) (checks []checkup) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	builds, err := colmena.Platforms(ctx)
-	if missing := (*colmena.MissingError)(nil); errors.As(err, &missing) {
+	if missing := (*run.MissingError)(nil); errors.As(err, &missing) {
 		return nil // told already
 	} else if err != nil {
 		return []checkup{{Name: "nix", State: stateBroken, Message: firstLine(err.Error()), NeededFor: []string{"build", "deploy", "boot-stick"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/diff"
 	"k3splan/internal/edit"
 	"k3splan/internal/files"
@@ -113,7 +114,7 @@ func toldOf(tables *edit.Edit, now *plan.Plan) edited {
 
 // refused prints the problems of a plan that cannot be, or gives the reason of a refusal, after the
 // problems that the plan has already and that may be behind it.
-func (e *editing) refused(err error, already plan.Problems) error {
+func (e *editing) refused(err error, already diag.Problems) error {
 	var invalid *edit.Invalid
 	var refused *edit.Refused
 	switch {

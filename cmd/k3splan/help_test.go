@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 )
 
 // commands gives all commands, also those that cobra adds.
@@ -151,12 +151,12 @@ func exampleProject(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "rack")
 	require.NoError(t, os.CopyFS(dir, os.DirFS(filepath.Join("..", "..", "examples", "rack"))))
-	out, err := inShell(t, dir, "cd "+shell.Word(dir)+" && k3splan setup").CombinedOutput()
+	out, err := inShell(t, dir, "cd "+run.Word(dir)+" && k3splan setup").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets", "all.pub"), []byte(testKey), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets", "passwd"), []byte(testHash), 0o600))
 	if _, err := exec.LookPath("git"); err == nil {
-		out, err := inShell(t, dir, "cd "+shell.Word(dir)+" && git init -q && git add . && git -c user.name=t -c user.email=t@example.org commit -qm rack && git tag v1.0 && git update-ref refs/remotes/origin/main HEAD").CombinedOutput()
+		out, err := inShell(t, dir, "cd "+run.Word(dir)+" && git init -q && git add . && git -c user.name=t -c user.email=t@example.org commit -qm rack && git tag v1.0 && git update-ref refs/remotes/origin/main HEAD").CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}
 	return dir
@@ -328,7 +328,7 @@ func TestCompletion(t *testing.T) {
 				}
 				file := filepath.Join(t.TempDir(), "complete")
 				require.NoError(t, os.WriteFile(file, []byte(script), 0o600))
-				run := inShell(t, project, shellName+" "+shell.Word(file)+" 'k3splan "+test.line+"'")
+				run := inShell(t, project, shellName+" "+run.Word(file)+" 'k3splan "+test.line+"'")
 				out, err := run.Output()
 				require.NoError(t, err)
 				got := strings.Fields(string(out))

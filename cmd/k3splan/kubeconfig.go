@@ -18,8 +18,8 @@ import (
 	"k3splan/internal/k3s"
 	"k3splan/internal/kubeconfig"
 	"k3splan/internal/plan"
+	"k3splan/internal/run"
 	"k3splan/internal/secrets"
-	"k3splan/internal/shell"
 	"k3splan/internal/sshconf"
 )
 
@@ -188,7 +188,7 @@ func lockKubeconfig(target string) (unlock func() error, err error) {
 	}
 	file, err := os.OpenFile(lock, os.O_CREATE|os.O_EXCL, 0)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, &exitError{code: exitFailed, err: fmt.Errorf("%s is locked: kubectl is writing it", target), hint: "if that is not so: rm " + shell.Word(lock)}
+		return nil, &exitError{code: exitFailed, err: fmt.Errorf("%s is locked: kubectl is writing it", target), hint: "if that is not so: rm " + run.Word(lock)}
 	} else if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/k3s"
@@ -20,7 +21,7 @@ type machines struct {
 	keys hostkeys.Keys
 	// problems are those of the tables. They may be wrong elsewhere: a machine in trouble is to be
 	// reached all the same.
-	problems plan.Problems
+	problems diag.Problems
 }
 
 func (a *app) machines() (*machines, error) {
@@ -30,7 +31,7 @@ func (a *app) machines() (*machines, error) {
 	}
 	m := &machines{app: a, dir: dir}
 	m.plan, m.problems = plan.Load(files.In(dir))
-	var problems plan.Problems
+	var problems diag.Problems
 	m.keys, problems = hostkeys.Read(files.In(dir), m.plan.HostNames(), !m.plan.Complete)
 	if problems.Errors() > 0 {
 		a.printProblems(a.stderr, problems)

@@ -22,10 +22,10 @@ import (
 	"strconv"
 	"strings"
 
+	"k3splan/internal/diag"
+
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-
-	"k3splan/internal/plan"
 )
 
 const (
@@ -49,16 +49,7 @@ func (e *exitError) Hint() string {
 	if e.hint != "" {
 		return e.hint
 	}
-	return hintOf(e.err)
-}
-
-// hintOf is the hint of the first error of a chain that has one, or "".
-func hintOf(err error) string {
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		return hinted.Hint()
-	}
-	return ""
+	return diag.HintOf(e.err)
 }
 
 // invalid says that the project is not in order; its problems were printed.
@@ -68,7 +59,7 @@ func invalid() error {
 
 // fail prints an error and gives the exit code.
 func (a *app) fail(command *cobra.Command, err error) int {
-	code, hint := exitFailed, hintOf(err)
+	code, hint := exitFailed, diag.HintOf(err)
 	var exit *exitError
 	if errors.As(err, &exit) {
 		if exit.quiet {
@@ -97,7 +88,7 @@ func (a *app) hints(out *os.File, indent, hint string) string {
 func (a *app) say(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }
 
 // printProblems prints every problem and, below, how many there are.
-func (a *app) printProblems(out *os.File, problems plan.Problems) error {
+func (a *app) printProblems(out *os.File, problems diag.Problems) error {
 	text := a.formatProblems(out, problems)
 	if _, err := io.WriteString(out, text); err != nil {
 		return err
@@ -109,11 +100,11 @@ func (a *app) printProblems(out *os.File, problems plan.Problems) error {
 	return nil
 }
 
-func (a *app) formatProblems(out *os.File, problems plan.Problems) string {
+func (a *app) formatProblems(out *os.File, problems diag.Problems) string {
 	var text strings.Builder
 	for _, p := range problems {
 		colour, line := red, p.String()
-		if p.Severity == plan.Warning {
+		if p.Severity == diag.Warning {
 			colour, line = yellow, line+" (warning)"
 		}
 		place, rest, _ := strings.Cut(line, ": ")

@@ -21,9 +21,9 @@ import (
 	"k3splan"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/run"
 	"k3splan/internal/secrets"
 	"k3splan/internal/secrets/secretstest"
-	"k3splan/internal/shell"
 )
 
 // rack is a project whose secrets are looked for everywhere.
@@ -335,7 +335,7 @@ func TestACrashedEditIsTidiedUp(t *testing.T) {
 	r := newRack(t, plan.SecretAge)
 	require.NoError(t, os.WriteFile(filepath.Join(r.home, "bin", "editor"), []byte("#!/bin/sh\ncp \"$1\" \"$1.swp\"\necho $PPID > \"$WITNESS/pid\"\nsleep 1000\n"), 0o755))
 	t.Setenv("VISUAL", "")
-	t.Setenv("EDITOR", "exec "+shell.Word(filepath.Join(r.home, "bin", "editor")))
+	t.Setenv("EDITOR", "exec "+run.Word(filepath.Join(r.home, "bin", "editor")))
 	command := exec.Command("k3splan", "-p", r.dir, "secrets", "edit", "passwd")
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	require.NoError(t, command.Start())

@@ -14,7 +14,7 @@ import (
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 )
 
 // dir is the project's folder: -p, or the nearest one upwards that holds plans/.
@@ -68,7 +68,7 @@ func inProject(dir string) string {
 	if dir == "" || dir == "." {
 		return ""
 	}
-	return " -p " + shell.Word(dir)
+	return " -p " + run.Word(dir)
 }
 
 func fileExists(name string) bool {

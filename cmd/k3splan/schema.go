@@ -9,7 +9,7 @@ import (
 
 	"k3splan"
 	"k3splan/internal/project"
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 )
 
 func (a *app) schemaCommand() *cobra.Command {
@@ -40,5 +40,5 @@ func renewSchema(dir string) string {
 	if here, err := os.Getwd(); err == nil && (dir == "." || here == dir) {
 		file = project.SchemaFile
 	}
-	return "k3splan schema > " + shell.Word(file)
+	return "k3splan schema > " + run.Word(file)
 }

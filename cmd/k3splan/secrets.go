@@ -16,13 +16,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/files"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/run"
 	"k3splan/internal/secrets"
-	"k3splan/internal/shell"
 )
 
 const (
@@ -325,7 +324,7 @@ func (a *app) edit(name string, content []byte) (changed []byte, err error) {
 		// no copies of the text in the home folder
 		args = append(args, "-n", "-i", "NONE", "--cmd", "set nobackup nowritebackup noundofile")
 	}
-	err = colmena.Run(context.Background(), colmena.Command{
+	err = run.Run(context.Background(), run.Command{
 		Program: "sh", Args: append(args, file), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
 	})
 	if err != nil {
@@ -414,7 +413,7 @@ func (a *app) sayLeftSecrets(left []project.Left) {
 			holds += ", encrypted"
 		}
 		message := fmt.Sprintf("%s was a link; where it led, %s %s", l.Place, l.File, holds)
-		hint := "unless something else needs it: rm " + shell.Word(l.File)
+		hint := "unless something else needs it: rm " + run.Word(l.File)
 		if l.File == "" {
 			message = fmt.Sprintf("%s had another name as well (a hard link), which %s", l.Place, holds)
 			hint = fmt.Sprintf("to find it, from the top of its file system: find / -xdev -inum %d", l.Inode)

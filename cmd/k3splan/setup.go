@@ -13,12 +13,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan"
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/run"
 	"k3splan/internal/secrets"
-	"k3splan/internal/shell"
 )
 
 func (a *app) setupCommand() *cobra.Command {
@@ -60,7 +61,7 @@ func refuseInside() error {
 	}
 	if found, ok := project.Find(here); ok && found != here {
 		return &exitError{code: exitInvalid, err: fmt.Errorf("this is a folder of the project %s", found),
-			hint: fmt.Sprintf("to complete that: k3splan setup %s\nto make another one in this folder: k3splan setup .", shell.Word(found))}
+			hint: fmt.Sprintf("to complete that: k3splan setup %s\nto make another one in this folder: k3splan setup .", run.Word(found))}
 	}
 	return nil
 }
@@ -119,7 +120,7 @@ func (a *app) sayLeft(dir string, tables bool) error {
 	in := inProject(dir)
 	var steps []string
 	has := func(code, file string) bool {
-		return slices.ContainsFunc(problems, func(p plan.Problem) bool { return p.Code == code && strings.Contains(p.File, file) })
+		return slices.ContainsFunc(problems, func(p diag.Problem) bool { return p.Code == code && strings.Contains(p.File, file) })
 	}
 	if tables {
 		steps = append(steps, "fill in the tables in "+filepath.Join(dir, "plans"))
@@ -128,7 +129,7 @@ func (a *app) sayLeft(dir string, tables bool) error {
 		steps = append(steps, "set the admins' password:       k3splan passwd"+in)
 	}
 	if has("ssh-key-missing", "") {
-		steps = append(steps, "bring your ssh key:             cp ~/.ssh/id_ed25519.pub "+shell.Word(filepath.Join(dir, "secrets", "all.pub")))
+		steps = append(steps, "bring your ssh key:             cp ~/.ssh/id_ed25519.pub "+run.Word(filepath.Join(dir, "secrets", "all.pub")))
 	}
 	if p.Plan.Network.Versions.NixOS.NeedsLock() && !fileExists(filepath.Join(dir, "plans", "lock.json")) {
 		steps = append(steps, "pin nixpkgs:                    k3splan update"+in)

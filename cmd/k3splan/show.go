@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/hive"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/pins"
@@ -93,7 +94,7 @@ func (a *app) draw(forPeople bool, draw func(*show.View) error) error {
 
 // look reads the project with all its problems, for commands that only show it. Without any host in
 // the plan there is nothing to show.
-func (a *app) look() (*project.Project, plan.Problems, error) {
+func (a *app) look() (*project.Project, diag.Problems, error) {
 	dir, err := a.dir()
 	if err != nil {
 		return nil, nil, err
@@ -110,8 +111,8 @@ func (a *app) look() (*project.Project, plan.Problems, error) {
 }
 
 // ofTables gives the problems of the tables, without those of secrets, snippets and pins.
-func ofTables(problems plan.Problems) plan.Problems {
-	return slices.DeleteFunc(slices.Clone(problems), func(p plan.Problem) bool {
+func ofTables(problems diag.Problems) diag.Problems {
+	return slices.DeleteFunc(slices.Clone(problems), func(p diag.Problem) bool {
 		return !strings.HasPrefix(p.File, "plans/") || p.File == pins.File
 	})
 }
@@ -179,7 +180,7 @@ that have a part in it.`,
 			} else {
 				_, err = fmt.Fprint(a.stdout, a.terminal().Host(details))
 			}
-			of := slices.DeleteFunc(slices.Clone(problems), func(problem plan.Problem) bool { return !concerns(host, problem) })
+			of := slices.DeleteFunc(slices.Clone(problems), func(problem diag.Problem) bool { return !concerns(host, problem) })
 			a.printProblems(a.stderr, of)
 			if err == nil && of.Errors() > 0 {
 				err = invalid()
@@ -192,7 +193,7 @@ that have a part in it.`,
 }
 
 // concerns tells whether a problem is one of the host's rows.
-func concerns(host *plan.Host, problem plan.Problem) bool {
+func concerns(host *plan.Host, problem diag.Problem) bool {
 	return host.Concerns(problem) || slices.ContainsFunc(host.Containers(), func(c *plan.Container) bool { return c.Concerns(problem) })
 }
 

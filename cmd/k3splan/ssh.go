@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/plan"
+	"k3splan/internal/run"
 	"k3splan/internal/sshconf"
 )
 
@@ -56,10 +56,10 @@ func (a *app) ssh(name, user string, terminal bool, words []string) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, conf.Close()) }()
-	err = colmena.Run(context.Background(), colmena.Command{
+	err = run.Run(context.Background(), run.Command{
 		Program: "ssh", Args: conf.Machine(host, user).Login(terminal, words), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
 	})
-	var exit *colmena.ExitError
+	var exit *run.ExitError
 	if errors.As(err, &exit) && exit.Code > 0 {
 		return &exitError{code: exit.Code, err: err, quiet: true} // ssh has said why
 	}

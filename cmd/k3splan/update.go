@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -43,7 +44,7 @@ func (a *app) update(only plan.SourceKind) error {
 	if err != nil {
 		return err
 	}
-	if wrong := slices.DeleteFunc(slices.Clone(problems), func(p plan.Problem) bool { return p.Code != "lock-invalid" }); len(wrong) > 0 {
+	if wrong := slices.DeleteFunc(slices.Clone(problems), func(p diag.Problem) bool { return p.Code != "lock-invalid" }); len(wrong) > 0 {
 		a.printProblems(a.stderr, wrong)
 		return invalid()
 	}

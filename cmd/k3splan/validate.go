@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"k3splan/internal/plan"
+	"k3splan/internal/diag"
 	"k3splan/internal/project"
 )
 
@@ -36,7 +36,7 @@ func (a *app) validate(asJSON, strict bool) error {
 	}
 	if asJSON {
 		if problems == nil {
-			problems = plan.Problems{}
+			problems = diag.Problems{}
 		}
 		err = printJSON(a.stdout, problems)
 	} else {

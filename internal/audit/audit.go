@@ -18,10 +18,10 @@ import (
 	"strings"
 	"syscall"
 
-	"k3splan/internal/colmena"
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
+	"k3splan/internal/run"
 	"k3splan/internal/secrets"
-	"k3splan/internal/shell"
 )
 
 // Input is what is looked at.
@@ -31,7 +31,7 @@ type Input struct {
 	Plan  *plan.Plan
 	Vault *secrets.Vault
 	// Known are the problems that were found when the secrets were opened.
-	Known plan.Problems
+	Known diag.Problems
 	// StorePaths are further paths of the Nix store whose closures are looked at.
 	StorePaths []string
 }
@@ -39,7 +39,7 @@ type Input struct {
 // Report is the result. A place that is not mentioned in Notes was looked at.
 type Report struct {
 	// Findings have a hint each.
-	Findings plan.Problems
+	Findings diag.Problems
 	// Notes say where it was looked, and what could not be looked at, with the reason.
 	Notes []string
 }
@@ -89,7 +89,7 @@ func Run(ctx context.Context, in Input) (*Report, error) {
 }
 
 func (a *audit) find(file, code, message, hint string) {
-	a.Findings = append(a.Findings, plan.Problem{File: file, Severity: plan.Error, Code: code, Message: message, Hint: hint})
+	a.Findings = append(a.Findings, diag.Problem{File: file, Severity: diag.Error, Code: code, Message: message, Hint: hint})
 }
 
 // unread reports a secret that could not be looked for elsewhere.
@@ -139,7 +139,7 @@ func (a *audit) modes(context.Context) error {
 		}
 		looked++
 		if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() && !(public && owner.Uid == 0) {
-			a.find(shown, codeOwner, fmt.Sprintf("belongs to another user (number %d)", owner.Uid), fmt.Sprintf("chown %d %s", os.Geteuid(), shell.Word(shown)))
+			a.find(shown, codeOwner, fmt.Sprintf("belongs to another user (number %d)", owner.Uid), fmt.Sprintf("chown %d %s", os.Geteuid(), run.Word(shown)))
 		}
 		wrong, right := fs.FileMode(0o077), "0600"
 		if public {
@@ -149,7 +149,7 @@ func (a *audit) modes(context.Context) error {
 			right = "0700"
 		}
 		if mode := info.Mode().Perm(); mode&wrong != 0 {
-			a.find(shown, codeReadable, fmt.Sprintf("has mode %04o: others can get at it", mode), "chmod "+right+" "+shell.Word(shown))
+			a.find(shown, codeReadable, fmt.Sprintf("has mode %04o: others can get at it", mode), "chmod "+right+" "+run.Word(shown))
 		}
 		return nil
 	}
@@ -189,7 +189,7 @@ func (a *audit) walk(root string, visit func(file string, entry fs.DirEntry) err
 			if relative, err := filepath.Rel(a.Dir, file); err == nil && filepath.IsLocal(relative) {
 				shown = filepath.ToSlash(relative)
 			}
-			a.find(shown, codeUnread, "cannot be looked at: permission denied", "run the audit as its owner, or: sudo chown -R "+strconv.Itoa(os.Geteuid())+" "+shell.Word(shown))
+			a.find(shown, codeUnread, "cannot be looked at: permission denied", "run the audit as its owner, or: sudo chown -R "+strconv.Itoa(os.Geteuid())+" "+run.Word(shown))
 			return nil
 		}
 		return err
@@ -253,7 +253,7 @@ func (a *audit) git(ctx context.Context) error {
 		return nil
 	}
 	prefix, err := a.gitOutput(ctx, "rev-parse", "--show-prefix")
-	var failed *colmena.ExitError
+	var failed *run.ExitError
 	if errors.As(err, &failed) {
 		if strings.Contains(failed.Stderr, "not a git repository") {
 			a.note("git: the project is in no repository")
@@ -274,7 +274,7 @@ func (a *audit) git(ctx context.Context) error {
 	for file := range strings.SplitSeq(strings.TrimSuffix(tracked, "\x00"), "\x00") {
 		if file != "" && file != secrets.Dir && !isPublic(file) { // secrets/ itself may be a link
 			seen[file] = true
-			a.find(file, codeTracked, "is tracked by git", "git rm --cached "+shell.Word(file)+", then rotate the secret if the repository is anywhere else")
+			a.find(file, codeTracked, "is tracked by git", "git rm --cached "+run.Word(file)+", then rotate the secret if the repository is anywhere else")
 		}
 	}
 	if err := a.gitHistory(ctx, prefix, seen); err != nil {
@@ -284,7 +284,7 @@ func (a *audit) git(ctx context.Context) error {
 }
 
 func (a *audit) gitOutput(ctx context.Context, args ...string) (string, error) {
-	return colmena.Output(ctx, colmena.Command{Program: "git", Args: args, Dir: a.Dir, Env: []string{"LC_ALL=C", "GIT_OPTIONAL_LOCKS=0"}})
+	return run.Output(ctx, run.Command{Program: "git", Args: args, Dir: a.Dir, Env: []string{"LC_ALL=C", "GIT_OPTIONAL_LOCKS=0"}})
 }
 
 const mendHistory = "rotate the secret: whoever has a clone has it; `git filter-repo` takes it out of the history"
@@ -312,7 +312,7 @@ func (a *audit) gitHistory(ctx context.Context, prefix string, seen map[string]b
 	reader, writer := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := colmena.Run(ctx, colmena.Command{
+		err := run.Run(ctx, run.Command{
 			Program: "git", Args: []string{"cat-file", "--batch", "--buffer"}, Dir: a.Dir, Stdin: strings.NewReader(objects.String()), Stdout: writer,
 		})
 		writer.CloseWithError(err) // nil is the end
@@ -382,7 +382,7 @@ func (a *audit) gitIgnored(ctx context.Context) error {
 			continue // git takes the link, and nothing behind it
 		}
 		_, err := a.gitOutput(ctx, "check-ignore", "--quiet", "--no-index", file)
-		var failed *colmena.ExitError
+		var failed *run.ExitError
 		switch {
 		case errors.As(err, &failed) && failed.Code == 1:
 			a.find(".gitignore", codeNotIgnored, "does not keep "+path.Dir(file)+"/ out of git", "k3splan setup")
@@ -432,9 +432,9 @@ func (a *audit) store(ctx context.Context) error {
 
 // closure gives the paths that the roots need, or where Nix cannot tell, the roots alone.
 func (a *audit) closure(ctx context.Context, roots []string) ([]string, error) {
-	out, err := colmena.Output(ctx, colmena.Command{Program: "nix-store", Args: append([]string{"--query", "--requisites"}, roots...)})
-	var missing *colmena.MissingError
-	var failed *colmena.ExitError
+	out, err := run.Output(ctx, run.Command{Program: "nix-store", Args: append([]string{"--query", "--requisites"}, roots...)})
+	var missing *run.MissingError
+	var failed *run.ExitError
 	switch {
 	case errors.As(err, &missing), errors.As(err, &failed) && failed.Interrupted == nil:
 		a.note("store: only the systems themselves, not what they need: %v", err)

@@ -59,7 +59,7 @@ func tool(t testing.TB, name string) string {
 	return path
 }
 
-func run(t testing.TB, name string, args ...string) {
+func runTool(t testing.TB, name string, args ...string) {
 	t.Helper()
 	output, err := exec.Command(tool(t, name), args...).CombinedOutput()
 	require.NoError(t, err, "%s %v: %s", name, args, output)
@@ -115,7 +115,7 @@ func partitionedLoop(t *testing.T) (device, partition string, parses bool) {
 	if _, err := os.Stat(partition); err == nil {
 		return device, partition, true
 	}
-	run(t, "addpart", device, "1", fmt.Sprint(mib/512), fmt.Sprint(32*mib/512))
+	runTool(t, "addpart", device, "1", fmt.Sprint(mib/512), fmt.Sprint(32*mib/512))
 	if _, err := os.Stat(partition); err != nil {
 		t.Skip("SKIP: no partitions on loop devices here")
 	}
@@ -145,7 +145,7 @@ func TestLoopWrite(t *testing.T) {
 
 	image := filepath.Join(t.TempDir(), "image")
 	require.NoError(t, os.WriteFile(image, data, 0o600))
-	run(t, "cmp", "--bytes", fmt.Sprint(len(data)), image, device)
+	runTool(t, "cmp", "--bytes", fmt.Sprint(len(data)), image, device)
 	require.NoError(t, exec.Command("losetup", "--detach", device).Run())
 	after, err = os.ReadFile(file)
 	require.NoError(t, err)
@@ -234,9 +234,9 @@ func targetOf(t *testing.T, device string) *Target {
 func TestLoopMountedPartition(t *testing.T) {
 	device, partition, _ := partitionedLoop(t)
 	before := choose(t, device)
-	run(t, "mkfs.ext4", "-q", partition)
+	runTool(t, "mkfs.ext4", "-q", partition)
 	point := t.TempDir()
-	run(t, "mount", partition, point)
+	runTool(t, "mount", partition, point)
 	mounted := true
 	unmount := func() {
 		if mounted {
@@ -258,7 +258,7 @@ func TestLoopMountedPartition(t *testing.T) {
 	requireFailure(t, before.CheckAccess(t.Context()), Busy) // past the verdict, the kernel refuses
 
 	unmount()
-	run(t, "mount", partition, point)
+	runTool(t, "mount", partition, point)
 	mounted = true
 	letter, err := os.ReadFile(filepath.Join(point, "letter"))
 	require.NoError(t, err)
@@ -271,11 +271,11 @@ func TestLoopMountedPartition(t *testing.T) {
 func TestLoopSwap(t *testing.T) {
 	device, _ := loopDevice(t, 16*mib)
 	before := choose(t, device)
-	run(t, "mkswap", device)
+	runTool(t, "mkswap", device)
 	if output, err := exec.Command(tool(t, "swapon"), device).CombinedOutput(); err != nil {
 		t.Skipf("SKIP: no swap to be had: %v: %s", err, output)
 	}
-	t.Cleanup(func() { run(t, "swapoff", device) })
+	t.Cleanup(func() { runTool(t, "swapoff", device) })
 	require.True(t, refusal(t, device, device, 0).Has(Swapping))
 	_, err := Write(t.Context(), before, imageOf(pattern(mib)), nil)
 	var refused *Refused
@@ -298,9 +298,9 @@ func TestLoopReplaced(t *testing.T) {
 		for range 5 { // a free loop device is anybody's
 			device, _ := loopDevice(t, 16*mib)
 			target = choose(t, device)
-			run(t, "losetup", "--detach", device)
+			runTool(t, "losetup", "--detach", device)
 			if exec.Command("losetup", device, other).Run() == nil {
-				t.Cleanup(func() { run(t, "losetup", "--detach", device) })
+				t.Cleanup(func() { runTool(t, "losetup", "--detach", device) })
 				return target, other
 			}
 		}
@@ -322,7 +322,7 @@ func TestLoopReplaced(t *testing.T) {
 	t.Run("by nothing", func(t *testing.T) {
 		device, _ := loopDevice(t, 16*mib)
 		target := choose(t, device)
-		run(t, "losetup", "--detach", device)
+		runTool(t, "losetup", "--detach", device)
 		_, err := Write(t.Context(), target, imageOf(pattern(mib)), nil)
 		requireFailure(t, err, Replaced)
 	})
@@ -410,7 +410,7 @@ func TestLoopShrinks(t *testing.T) {
 				if !shrunk {
 					shrunk = true
 					require.NoError(t, os.Truncate(file, test.to))
-					run(t, "losetup", "--set-capacity", device)
+					runTool(t, "losetup", "--set-capacity", device)
 				}
 			})
 			t.Log(err)
@@ -624,9 +624,9 @@ func BenchmarkLoop(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(size)
 			for range b.N {
-				run(b, "dd", append([]string{"if=" + image, "of=" + device, "bs=4M", "oflag=direct"}, flags...)...)
-				run(b, "blockdev", "--flushbufs", device)
-				run(b, "cmp", "--bytes", fmt.Sprint(size), image, device)
+				runTool(b, "dd", append([]string{"if=" + image, "of=" + device, "bs=4M", "oflag=direct"}, flags...)...)
+				runTool(b, "blockdev", "--flushbufs", device)
+				runTool(b, "cmp", "--bytes", fmt.Sprint(size), image, device)
 			}
 		})
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode"
 
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 )
 
 // FormatSize writes a number of bytes as makers of sticks do, in powers of 1000
@@ -40,7 +40,7 @@ func printable(text string) string {
 }
 
 // shellWord quotes a word for a command that a person is told to type.
-func shellWord(word string) string { return shell.Word(printable(word)) }
+func shellWord(word string) string { return run.Word(printable(word)) }
 
 func shellWords(words []string) string {
 	sorted := slices.Compact(slices.Sorted(slices.Values(words)))

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/colmena/nixtest"
+	"k3splan/internal/run"
 )
 
 func TestArguments(t *testing.T) {
@@ -100,7 +101,7 @@ func TestArgumentsInColmena(t *testing.T) {
 	require.NoError(t, os.WriteFile(hive, []byte("{ }"), 0o644))
 	// with --help behind them, the arguments are read and nothing is done
 	read := func(args ...string) error {
-		_, err := Output(context.Background(), Command{Program: "colmena", Args: append(args, "--help")})
+		_, err := run.Output(context.Background(), run.Command{Program: "colmena", Args: append(args, "--help")})
 		return err
 	}
 	three := Selection{Hosts: []string{"olaf", "ulf", "rolf"}, Servers: 3}

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"k3splan/internal/run"
 )
 
 // colmenaOf is the Colmena of the nixpkgs in a rendered sources.nix. The user's own nixpkgs
@@ -31,9 +33,9 @@ func Find(ctx context.Context, sources string, stderr io.Writer) (string, error)
 	if err != nil {
 		return "", fmt.Errorf("finding sources.nix: %w", err)
 	}
-	out, err := Output(ctx, Command{Program: "nix-build", Args: FromSources(sources), Stderr: stderr})
-	if missing := (*MissingError)(nil); errors.As(err, &missing) {
-		return "", &MissingError{Program: "colmena"}
+	out, err := run.Output(ctx, run.Command{Program: "nix-build", Args: FromSources(sources), Stderr: stderr})
+	if missing := (*run.MissingError)(nil); errors.As(err, &missing) {
+		return "", &run.MissingError{Program: "colmena"}
 	} else if err != nil {
 		return "", fmt.Errorf("getting Colmena from the pinned nixpkgs: %w", err)
 	}

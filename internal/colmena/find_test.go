@@ -10,14 +10,17 @@ import (
 	"strings"
 	"testing"
 
+	"k3splan/internal/run/runtest"
+
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/colmena/nixtest"
+	"k3splan/internal/run"
 )
 
 func TestFindOnPath(t *testing.T) {
-	fake(t, "nix-build", "exit 1")
-	program := fake(t, "colmena", "")
+	runtest.Fake(t, "nix-build", "exit 1")
+	program := runtest.Fake(t, "colmena", "")
 	found, err := Find(context.Background(), "no/such/sources.nix", io.Discard)
 	require.NoError(t, err)
 	require.Equal(t, program, found)
@@ -26,7 +29,7 @@ func TestFindOnPath(t *testing.T) {
 func TestFindNothing(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := Find(context.Background(), "sources.nix", io.Discard)
-	var missing *MissingError
+	var missing *run.MissingError
 	require.ErrorAs(t, err, &missing)
 	require.EqualError(t, err, "colmena is not on PATH")
 	require.Contains(t, missing.Hint(), "nix-bin")
@@ -36,7 +39,7 @@ func TestFindNothing(t *testing.T) {
 func onlyNix(t *testing.T, script string) {
 	t.Helper()
 	hideColmena(t)
-	fake(t, "nix-build", script)
+	runtest.Fake(t, "nix-build", script)
 }
 
 // hideColmena takes the folders that hold a Colmena off PATH.
@@ -104,6 +107,6 @@ func TestFindInNix(t *testing.T) {
 	found, err := Find(context.Background(), filepath.Join(project, "generated", "sources.nix"), nil)
 	require.NoError(t, err)
 	require.Equal(t, os.Getenv("NIX_STORE_DIR"), filepath.Dir(filepath.Dir(filepath.Dir(found))))
-	require.NoError(t, Run(context.Background(), Command{Program: found}))
+	require.NoError(t, run.Run(context.Background(), run.Command{Program: found}))
 	require.Equal(t, []string{"generated", "nixpkgs"}, listing(t, project), "nix-build left a link")
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/colmena/nixtest"
+	"k3splan/internal/run"
 )
 
 // hardNames are folders that a user may have and that Nix code would choke on or run.
@@ -108,7 +109,7 @@ func TestOpenHiveInNix(t *testing.T) {
 	for _, name := range hardNames {
 		t.Run(strings.ToValidUTF8(name, "?"), func(t *testing.T) {
 			hive := openHive(t, writeHive(t, filepath.Join(nixtest.TempDir(t), name, "generated"), `{ sources ? "found" }: { meta.description = sources; }`))
-			out, err := Output(context.Background(), Command{
+			out, err := run.Output(context.Background(), run.Command{
 				Program: "nix-instantiate",
 				Args:    []string{"--eval", "--json", "--strict", "-E", "with builtins; let rawHive = import " + hive.File + "; in (rawHive { }).meta.description"},
 				Env:     nixtest.Private(t),
@@ -160,7 +161,7 @@ func TestOpenHiveInColmena(t *testing.T) {
 	t.Setenv("TMPDIR", root)
 
 	evaluate := func(file string, env []string) (string, error) {
-		return Output(context.Background(), Command{
+		return run.Output(context.Background(), run.Command{
 			Program: "colmena",
 			Args:    []string{"eval", "-f", file, "-E", "{ nodes, ... }: nodes.olaf.config.deployment.tags"},
 			Env:     env,
@@ -202,7 +203,7 @@ func TestPrivateHiveAsUser(t *testing.T) {
 	hive, err := PrivateHive(file, map[string]string{"olaf": `ro"ot${x}`})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, hive.Close()) })
-	out, err := Output(context.Background(), Command{
+	out, err := run.Output(context.Background(), run.Command{
 		Program: "nix-instantiate",
 		Args: []string{"--eval", "--json", "--strict", "-E", `
 			let hive = import ` + hive.File + ` { }; olaf = hive.olaf { lib.mkForce = x: x; };

@@ -7,12 +7,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"k3splan/internal/run"
 )
 
 // Platforms are those for which Nix builds ("x86_64-linux"): the machine's own first, then those of
 // emulation and remote builders, as far as Nix tells them. The error is a *MissingError without Nix.
 func Platforms(ctx context.Context) ([]string, error) {
-	own, err := Output(ctx, Command{Program: "nix-instantiate", Args: []string{"--eval", "-E", "builtins.currentSystem"}})
+	own, err := run.Output(ctx, run.Command{Program: "nix-instantiate", Args: []string{"--eval", "-E", "builtins.currentSystem"}})
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +27,7 @@ func foreignPlatforms(ctx context.Context) []string {
 	type setting struct{ Value json.RawMessage }
 	var settings map[string]setting
 	for _, ask := range [][]string{{"config", "show", "--json"}, {"show-config", "--json"}} {
-		out, err := Output(ctx, Command{Program: "nix",
+		out, err := run.Output(ctx, run.Command{Program: "nix",
 			Args: append([]string{"--extra-experimental-features", "nix-command"}, ask...), Stderr: io.Discard})
 		if err == nil && json.Unmarshal([]byte(out), &settings) == nil {
 			break

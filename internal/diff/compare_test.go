@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 )
 
@@ -29,7 +30,7 @@ func example(t *testing.T, name string) tables {
 	return tables{"hosts": read("hosts.csv"), "k3s": read("k3s.csv"), "network": read("network.yaml")}
 }
 
-func (ts tables) load() (*plan.Plan, plan.Problems) {
+func (ts tables) load() (*plan.Plan, diag.Problems) {
 	return plan.Load(fstest.MapFS{
 		"plans/hosts.csv":    {Data: []byte(ts["hosts"])},
 		"plans/k3s.csv":      {Data: []byte(ts["k3s"])},

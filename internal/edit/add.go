@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 )
 
@@ -162,7 +163,7 @@ func (e *Edit) add(t *table, after plan.Record, cells, hints map[string]string) 
 			missing = append(missing, column)
 		default:
 			hint := cmp.Or(plan.DidYouMean(column, t.Columns), fmt.Sprintf("add it to the header and a separator to each row, or leave out %q", value))
-			e.found = append(e.found, plan.Problem{File: t.File, Line: t.Records[0].Line, Column: column, Severity: plan.Error,
+			e.found = append(e.found, diag.Problem{File: t.File, Line: t.Records[0].Line, Column: column, Severity: diag.Error,
 				Code: "column-missing", Message: "the table has no such column", Hint: hint})
 		}
 		if strings.ContainsFunc(value, unicode.IsControl) {

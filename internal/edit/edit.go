@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unicode"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
@@ -24,9 +25,9 @@ type Edit struct {
 	hosts, k3s *table
 	plan       *plan.Plan
 	// before are the problems that the plan has had already
-	before plan.Problems
+	before diag.Problems
 	// found are problems that the change itself has
-	found plan.Problems
+	found diag.Problems
 	// added is where a new row stands, and what to do about its cells by column
 	added struct {
 		file  string
@@ -58,7 +59,7 @@ func Open(fsys fs.FS) (*Edit, error) {
 			"change it there, then: k3splan validate\nfree addresses: k3splan show")
 	}
 	e := &Edit{}
-	var problems plan.Problems
+	var problems diag.Problems
 	for file, to := range map[string]**table{plan.HostsFile: &e.hosts, plan.K3sFile: &e.k3s} {
 		t, err := open(fsys, file)
 		var invalid *Invalid
@@ -94,11 +95,11 @@ func (e *Edit) Files() map[string][]byte {
 }
 
 // Before is the plan as it was when the project was opened, with its problems.
-func (e *Edit) Before() (*plan.Plan, plan.Problems) { return e.plan, e.before }
+func (e *Edit) Before() (*plan.Plan, diag.Problems) { return e.plan, e.before }
 
 // Result is the plan after the change, with the problems that it has not had before. With any error
 // the change must not be written: then the error is an *Invalid, or a *Refused.
-func (e *Edit) Result() (*plan.Plan, plan.Problems, error) {
+func (e *Edit) Result() (*plan.Plan, diag.Problems, error) {
 	p, problems := plan.Load(overlay{e.fsys, e.Files()})
 	problems = append(problems, e.found...)
 	for i, problem := range problems {
@@ -126,16 +127,16 @@ func (e *Edit) Result() (*plan.Plan, plan.Problems, error) {
 var lineOf = regexp.MustCompile(`:[0-9]+\b`)
 
 // fresh gives the problems that were not there before.
-func (e *Edit) fresh(problems plan.Problems) plan.Problems {
-	key := func(p plan.Problem) plan.Problem {
+func (e *Edit) fresh(problems diag.Problems) diag.Problems {
+	key := func(p diag.Problem) diag.Problem {
 		p.Line, p.Hint, p.Message = 0, "", lineOf.ReplaceAllString(p.Message, "")
 		return p
 	}
-	known := map[plan.Problem]bool{}
+	known := map[diag.Problem]bool{}
 	for _, p := range e.before {
 		known[key(p)] = true
 	}
-	return slices.DeleteFunc(slices.Clone(problems), func(p plan.Problem) bool { return known[key(p)] })
+	return slices.DeleteFunc(slices.Clone(problems), func(p diag.Problem) bool { return known[key(p)] })
 }
 
 // RemoveHost removes a host with its containers.

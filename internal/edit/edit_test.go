@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets/secretstest"
@@ -634,7 +635,7 @@ func TestResultIsValidated(t *testing.T) {
 			require.NoError(t, edit(e))
 			_, problems, err := e.Result()
 			require.ErrorAs(t, err, new(*Invalid))
-			require.True(t, slices.ContainsFunc(problems, func(p plan.Problem) bool { return p.Code == name }), "%v", problems)
+			require.True(t, slices.ContainsFunc(problems, func(p diag.Problem) bool { return p.Code == name }), "%v", problems)
 		})
 	}
 }
@@ -1098,13 +1099,13 @@ var ofForm = []string{"csv-syntax", "column-missing", "column-duplicate", "colum
 func requireSeen(t require.TestingT, data []byte, seen *table, err error) {
 	p, problems := plan.Load(fstest.MapFS{plan.HostsFile: {Data: data},
 		plan.K3sFile: {Data: []byte("host,name,type,ip\n")}, plan.NetworkFile: {Data: []byte(network)}})
-	form := slices.DeleteFunc(problems, func(p plan.Problem) bool {
+	form := slices.DeleteFunc(problems, func(p diag.Problem) bool {
 		return p.File != plan.HostsFile || !slices.Contains(ofForm, p.Code)
 	})
 	if err != nil {
 		var invalid *Invalid
 		require.ErrorAs(t, err, &invalid)
-		told := slices.DeleteFunc(invalid.Problems, func(p plan.Problem) bool { return p.Severity != plan.Error })
+		told := slices.DeleteFunc(invalid.Problems, func(p diag.Problem) bool { return p.Severity != diag.Error })
 		told.Sort()
 		require.Equal(t, form, told)
 		return

@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"strings"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 )
 
 // Invalid says that a plan has errors.
 type Invalid struct {
-	Problems plan.Problems
+	Problems diag.Problems
 	// Already tells that the change makes none of the errors: they are there without it.
 	Already bool
 }

@@ -246,7 +246,7 @@ func isPathByte(c byte) bool {
 	return isWordStart(c) || isDigit(c) || c == '.' || c == '-' || c == '+'
 }
 
-func run(text string, ok func(byte) bool) int {
+func span(text string, ok func(byte) bool) int {
 	for i := range len(text) {
 		if !ok(text[i]) {
 			return i
@@ -258,7 +258,7 @@ func run(text string, ok func(byte) bool) int {
 // lookup reads <name/folder>.
 func (l *lexer) lookup() bool {
 	text := l.rest()[1:]
-	n := run(text, func(c byte) bool { return isPathByte(c) || c == '/' })
+	n := span(text, func(c byte) bool { return isPathByte(c) || c == '/' })
 	if n == 0 || n == len(text) || text[n] != '>' {
 		return false
 	}
@@ -274,11 +274,11 @@ func (l *lexer) path() bool {
 	if text[0] == '~' {
 		n = 1
 	} else {
-		n = run(text, isPathByte)
+		n = span(text, isPathByte)
 	}
 	end := n
 	for end < len(text) && text[end] == '/' {
-		more := run(text[end+1:], isPathByte)
+		more := span(text[end+1:], isPathByte)
 		if more == 0 {
 			break
 		}
@@ -306,11 +306,11 @@ func (l *lexer) uri() bool {
 	if !isWordStart(text[0]) {
 		return false
 	}
-	scheme := run(text, isPathByte)
+	scheme := span(text, isPathByte)
 	if !strings.HasPrefix(text[scheme:], "://") {
 		return false
 	}
-	n := run(text, func(c byte) bool { return isPathByte(c) || strings.IndexByte("%/?:@&=$,!~*'", c) >= 0 })
+	n := span(text, func(c byte) bool { return isPathByte(c) || strings.IndexByte("%/?:@&=$,!~*'", c) >= 0 })
 	l.emit(stringToken, text[:n])
 	l.at += n
 	return true
@@ -321,7 +321,7 @@ func (l *lexer) word() bool {
 	if !isWordStart(text[0]) {
 		return false
 	}
-	n := run(text, func(c byte) bool { return isWordStart(c) || isDigit(c) || c == '-' || c == '\'' })
+	n := span(text, func(c byte) bool { return isWordStart(c) || isDigit(c) || c == '-' || c == '\'' })
 	l.emit(wordToken, text[:n])
 	l.at += n
 	return true

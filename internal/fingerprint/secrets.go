@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/files"
 	"k3splan/internal/hive"
+	"k3splan/internal/run"
 )
 
 // Secrets is what a host keeps of the secrets that it got: enough to see that one has changed, and
@@ -52,7 +52,7 @@ func ReadSecrets(ctx context.Context, project string, secrets []hive.Secret, rea
 		if len(secret.KeyCommand) == 0 {
 			return nil, fmt.Errorf("the secret %s comes from nowhere", secret.Name)
 		}
-		out, err := colmena.Output(ctx, colmena.Command{
+		out, err := run.Output(ctx, run.Command{
 			Program: secret.KeyCommand[0], Args: secret.KeyCommand[1:], Dir: project,
 		})
 		if err != nil {

@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
@@ -73,20 +74,20 @@ func (k Keys) Known(host string) bool { return len(k.byHost[host]) > 0 }
 
 // Read reads the file of a project; without one no host is known. hosts are the names in the plan,
 // partial says that there may be more. The problems are sorted by line.
-func Read(fsys fs.FS, hosts []string, partial bool) (Keys, plan.Problems) {
+func Read(fsys fs.FS, hosts []string, partial bool) (Keys, diag.Problems) {
 	content, err := fs.ReadFile(fsys, File)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		reason, hint := files.Reason(err)
-		return Keys{}, plan.Problems{{File: File, Severity: plan.Error, Code: codeInvalid, Message: "cannot be read: " + reason.Error(), Hint: hint}}
+		return Keys{}, diag.Problems{{File: File, Severity: diag.Error, Code: codeInvalid, Message: "cannot be read: " + reason.Error(), Hint: hint}}
 	}
 	return parseFile(content, hosts, partial)
 }
 
-func parseFile(content []byte, hosts []string, partial bool) (Keys, plan.Problems) {
+func parseFile(content []byte, hosts []string, partial bool) (Keys, diag.Problems) {
 	keys := Keys{byHost: map[string][]Key{}}
-	var problems plan.Problems
-	report := func(row int, severity plan.Severity, code, value, message, hint string) {
-		problems = append(problems, plan.Problem{File: File, Line: row, Severity: severity, Code: code, Value: value, Message: message, Hint: hint})
+	var problems diag.Problems
+	report := func(row int, severity diag.Severity, code, value, message, hint string) {
+		problems = append(problems, diag.Problem{File: File, Line: row, Severity: severity, Code: code, Value: value, Message: message, Hint: hint})
 	}
 	known := map[string]bool{}
 	for _, host := range hosts {
@@ -102,9 +103,9 @@ func parseFile(content []byte, hosts []string, partial bool) (Keys, plan.Problem
 		host, key, message, hint := parse(line)
 		switch {
 		case message != "":
-			report(row, plan.Error, codeInvalid, "", message, hint)
+			report(row, diag.Error, codeInvalid, "", message, hint)
 		case !known[host] && !partial:
-			report(row, plan.Warning, codeOrphan, host, "belongs to no host of the plan", cmp.Or(plan.DidYouMean(host, hosts), "remove the line"))
+			report(row, diag.Warning, codeOrphan, host, "belongs to no host of the plan", cmp.Or(plan.DidYouMean(host, hosts), "remove the line"))
 		case !slices.ContainsFunc(keys.byHost[host], key.equal):
 			keys.byHost[host] = append(keys.byHost[host], key)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
 )
@@ -125,7 +126,7 @@ func (c *Cluster) Rotate(ctx context.Context, consent func() error) (kept string
 	// an interrupted connection does not tell whether it was done: the server does
 	if err := c.refresh(ctx); err != nil {
 		return "", &Error{fmt.Errorf("%w; %s still holds the old one", errors.Join(rotated, err), c.File()),
-			cmp.Or(hintOf(err), "whether the token was rotated is not known; when the server answers again: k3splan token adopt")}
+			cmp.Or(diag.HintOf(err), "whether the token was rotated is not known; when the server answers again: k3splan token adopt")}
 	}
 	if c.password == old {
 		if rotated == nil {
@@ -161,13 +162,6 @@ func (c *Cluster) refresh(ctx context.Context) error {
 	}
 	c.token, c.password = token, password
 	return nil
-}
-
-func hintOf(err error) string {
-	if e := (*Error)(nil); errors.As(err, &e) {
-		return e.hint
-	}
-	return ""
 }
 
 // store puts the cluster's token into the project's file, in the form that the old content has.

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 )
 
@@ -57,7 +58,7 @@ func (l *Lock) entry(kind plan.SourceKind) **Entry {
 
 // Read reads the lock of the project in fsys. Without the file it is the zero Lock. What it says
 // is to be used only if there are no problems, which have the code "lock-invalid".
-func Read(fsys fs.FS) (Lock, plan.Problems) {
+func Read(fsys fs.FS) (Lock, diag.Problems) {
 	data, err := fs.ReadFile(fsys, File)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -67,14 +68,14 @@ func Read(fsys fs.FS) (Lock, plan.Problems) {
 		if wrapped := errors.Unwrap(err); wrapped != nil {
 			err = wrapped
 		}
-		return Lock{}, plan.Problems{invalid(0, "", "", fmt.Sprintf("cannot be read: %v", err))}
+		return Lock{}, diag.Problems{invalid(0, "", "", fmt.Sprintf("cannot be read: %v", err))}
 	}
 	return parse(data)
 }
 
-func invalid(line int, column, value, message string) plan.Problem {
-	return plan.Problem{
-		File: File, Line: line, Column: column, Value: value, Severity: plan.Error,
+func invalid(line int, column, value, message string) diag.Problem {
+	return diag.Problem{
+		File: File, Line: line, Column: column, Value: value, Severity: diag.Error,
 		Code: "lock-invalid", Message: message,
 		Hint: "only k3splan update should change this file: restore it, or delete it and run k3splan update",
 	}
@@ -85,10 +86,10 @@ func invalid(line int, column, value, message string) plan.Problem {
 type parser struct {
 	data     []byte
 	decoder  *json.Decoder
-	problems plan.Problems
+	problems diag.Problems
 }
 
-func parse(data []byte) (Lock, plan.Problems) {
+func parse(data []byte) (Lock, diag.Problems) {
 	p := &parser{data: data, decoder: json.NewDecoder(bytes.NewReader(data))}
 	var lock Lock
 	err := p.object("", func(key string, line int) error {
@@ -243,7 +244,7 @@ func (p *parser) check(kind plan.SourceKind, e *Entry) {
 // Check compares the lock with what the plan names, and gives problems with the code "lock-stale"
 // where it pins something else, or pins only a part of what is needed. A lock that pins nothing is
 // no problem: the rendered hive says what to do. disko is needed if it lays out some host's disks.
-func (l Lock) Check(versions plan.Versions, needsDisko bool) plan.Problems {
+func (l Lock) Check(versions plan.Versions, needsDisko bool) diag.Problems {
 	if l == (Lock{}) {
 		return nil
 	}
@@ -251,13 +252,13 @@ func (l Lock) Check(versions plan.Versions, needsDisko bool) plan.Problems {
 	if needsDisko {
 		needed = append(needed, versions.Disko)
 	}
-	var problems plan.Problems
+	var problems diag.Problems
 	for _, source := range needed {
 		if !source.NeedsLock() {
 			continue
 		}
-		problem := plan.Problem{
-			File: File, Column: string(source.Kind), Severity: plan.Error, Code: "lock-stale",
+		problem := diag.Problem{
+			File: File, Column: string(source.Kind), Severity: diag.Error, Code: "lock-stale",
 			Hint: "run k3splan update " + string(source.Kind),
 		}
 		switch entry := *l.entry(source.Kind); {

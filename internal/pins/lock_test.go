@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 )
 
@@ -144,7 +145,7 @@ func TestReadInvalid(t *testing.T) {
 			problem := problems[0]
 			require.Equal(t, "plans/lock.json", problem.File)
 			require.Equal(t, "lock-invalid", problem.Code)
-			require.Equal(t, plan.Error, problem.Severity)
+			require.Equal(t, diag.Error, problem.Severity)
 			require.Equal(t, test.line, problem.Line)
 			require.Equal(t, test.column, problem.Column)
 			require.Contains(t, problem.Message, test.says)
@@ -258,7 +259,7 @@ func TestCheck(t *testing.T) {
 			var got []string
 			for _, problem := range test.lock.Check(versions, test.needsDisko) {
 				require.Equal(t, "lock-stale", problem.Code)
-				require.Equal(t, plan.Error, problem.Severity)
+				require.Equal(t, diag.Error, problem.Severity)
 				got = append(got, problem.String()+"; "+problem.Hint)
 			}
 			require.Equal(t, test.want, got)

@@ -15,9 +15,10 @@ import (
 
 	"golang.org/x/term"
 
-	"k3splan/internal/colmena"
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
+	"k3splan/internal/run"
 )
 
 // How long the programs may take: git only asks for names, Nix fetches all of nixpkgs.
@@ -102,7 +103,7 @@ func Update(ctx context.Context, dir string, sources []plan.Source, log io.Write
 }
 
 // usable gives the lock without its problems, if there are none.
-func usable(lock Lock, problems plan.Problems) (Lock, error) {
+func usable(lock Lock, problems diag.Problems) (Lock, error) {
 	if len(problems) > 0 {
 		return Lock{}, &Error{message: problems[0].String(), hint: problems[0].Hint}
 	}
@@ -186,7 +187,7 @@ func archiveURL(repository, rev string) string {
 func resolveRef(ctx context.Context, source plan.Source) (rev string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, resolveTime, fmt.Errorf("no answer from %s in %s", source.Repository, resolveTime))
 	defer cancel()
-	out, err := colmena.Output(ctx, colmena.Command{
+	out, err := run.Output(ctx, run.Command{
 		Program: "git",
 		// without --heads and --tags the server would send all pull requests as well
 		Args: []string{"ls-remote", "--heads", "--tags", "--", source.Repository},
@@ -266,7 +267,7 @@ func (u updater) fetch(ctx context.Context, move *Move) error {
 func (u updater) prefetch(ctx context.Context, url string) (hash string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchTime, fmt.Errorf("not fetched in %s", fetchTime))
 	defer cancel()
-	command := colmena.Command{
+	command := run.Command{
 		Program: "nix-prefetch-url",
 		Args:    []string{"--unpack", "--type", "sha256", "--name", "source", "--", url},
 	}
@@ -274,7 +275,7 @@ func (u updater) prefetch(ctx context.Context, url string) (hash string, err err
 	if file, ok := u.log.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		command.Stderr = file
 	}
-	out, err := colmena.Output(ctx, command)
+	out, err := run.Output(ctx, command)
 	if err != nil {
 		return "", explain(err, "fetching "+url, nixHints)
 	}
@@ -313,7 +314,7 @@ var (
 // explain gives the failure of a program with the hint for what it said. A program that is missing
 // comes with advice already, and an interruption needs none.
 func explain(err error, doing string, hints []hint) error {
-	exit := (*colmena.ExitError)(nil)
+	exit := (*run.ExitError)(nil)
 	if !errors.As(err, &exit) || exit.Interrupted != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}

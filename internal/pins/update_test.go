@@ -17,9 +17,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/colmena/nixtest"
 	"k3splan/internal/plan"
+	"k3splan/internal/run"
 )
 
 // repository is a git repository that offers its commits as a forge does.
@@ -410,7 +410,7 @@ func TestUpdateInNix(t *testing.T) {
 		for _, text := range []string{origin.Tarball.URL, origin.Tarball.SHA256} {
 			require.Regexp(t, regexp.MustCompile(`^[A-Za-z0-9:/._+=%-]+$`), text, "needs no escape here")
 		}
-		return colmena.Output(context.Background(), colmena.Command{
+		return run.Output(context.Background(), run.Command{
 			Program: "nix-instantiate",
 			Args: []string{"--eval", "--json", "-E",
 				`import (fetchTarball { url = "` + origin.Tarball.URL + `"; sha256 = "` + origin.Tarball.SHA256 + `"; }) { }`},

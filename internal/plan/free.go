@@ -3,6 +3,8 @@ package plan
 import (
 	"net/netip"
 	"slices"
+
+	"k3splan/internal/diag"
 )
 
 // Free gives the addresses that something new may get, as ranges in their order: those of the
@@ -111,7 +113,7 @@ func (p *Plan) taken(promised []netip.Addr) []netip.Addr {
 }
 
 // suggest names a free address where a row has one that it cannot have, another one to each.
-func (p *Plan) suggest(problems Problems) {
+func (p *Plan) suggest(problems diag.Problems) {
 	var promised []netip.Addr
 	for i, problem := range problems {
 		if len(promised) == maxHints {
@@ -128,7 +130,7 @@ func (p *Plan) suggest(problems Problems) {
 }
 
 // roleAt is that of the container in whose row the problem is, or "".
-func (p *Plan) roleAt(problem Problem) Role {
+func (p *Plan) roleAt(problem diag.Problem) Role {
 	for _, host := range p.Hosts {
 		for _, c := range host.Containers() {
 			if c.Concerns(problem) {

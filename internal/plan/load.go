@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"k3splan/internal/diag"
+
 	"github.com/gocarina/gocsv"
 )
 
@@ -69,7 +71,7 @@ type containerCells struct {
 // Load reads the tables of the project at the root of fsys and gives the plan with all problems,
 // sorted. With an error among them the plan holds what could be understood, good enough to look
 // for further problems, and for nothing else.
-func Load(fsys fs.FS) (*Plan, Problems) {
+func Load(fsys fs.FS) (*Plan, diag.Problems) {
 	tables, problems := readTables(fsys)
 	l := &loader{
 		plan: &Plan{byName: map[string]*Host{}, Tables: Tables{
@@ -106,7 +108,7 @@ type tables struct {
 	network    *networkReader
 }
 
-func readTables(fsys fs.FS) (tables, Problems) {
+func readTables(fsys fs.FS) (tables, diag.Problems) {
 	if _, err := fs.Stat(fsys, WorkbookFile); err == nil {
 		return readWorkbook(fsys)
 	}
@@ -183,7 +185,7 @@ func mapRows[T any](t *table) []T {
 	}
 	if err := gocsv.UnmarshalCSV(&normalized{table: t}, &cells); err != nil {
 		// every cell is a string and the header was checked, so there is nothing left to fail
-		t.report(Error, 0, "", "", "csv-syntax", err.Error(), "")
+		t.report(diag.Error, 0, "", "", "csv-syntax", err.Error(), "")
 		t.complete = false
 		return nil
 	}
@@ -204,7 +206,7 @@ func (l *loader) readHosts() {
 		l.readHost(l.hosts.rows[i], cells, own)
 	}
 	if len(l.hosts.rows) == 0 && l.hosts.complete {
-		l.hosts.report(Error, 0, "", "", "table-empty", "there is no host in the table", "add a row for each machine")
+		l.hosts.report(diag.Error, 0, "", "", "table-empty", "there is no host in the table", "add a row for each machine")
 		l.hosts.complete = false // whatever names a host is not a mistake of its own
 	}
 }
@@ -385,10 +387,10 @@ func (l *loader) readContainers() {
 	}
 	switch {
 	case init == nil:
-		l.k3s.report(Error, 0, "type", "", "init-missing", "no server starts the cluster",
+		l.k3s.report(diag.Error, 0, "type", "", "init-missing", "no server starts the cluster",
 			`let one of the servers be of type "init"`)
 	case servers%2 == 0 && l.k3s.problems.Errors() == 0:
-		l.k3s.report(Warning, 0, "type", "", "servers-even",
+		l.k3s.report(diag.Warning, 0, "type", "", "servers-even",
 			fmt.Sprintf("%d servers survive the loss of no more of them than %d would", servers, servers-1),
 			"etcd needs a majority: use an odd number of servers")
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"k3splan/internal/diag"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -51,7 +53,7 @@ func swap(t *testing.T, text, old, new string) string {
 }
 
 // brief gives problems as `code file:line column`.
-func brief(problems Problems) []string {
+func brief(problems diag.Problems) []string {
 	lines := []string{}
 	for _, p := range problems {
 		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s:%d %s", p.Code, strings.TrimPrefix(p.File, "plans/"), p.Line, p.Column)))

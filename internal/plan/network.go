@@ -15,6 +15,8 @@ import (
 	_ "time/tzdata" // time zones are checked against IANA's list, also where the machine has none
 	"unicode/utf8"
 
+	"k3splan/internal/diag"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -39,7 +41,7 @@ type Network struct {
 	Secrets SecretStore
 
 	// places are where the keys stand (see Where)
-	places map[string]Problem
+	places map[string]diag.Problem
 }
 
 // Versions are the releases that a plan asks for.
@@ -115,7 +117,7 @@ func parseNetmask(text string) (bits int, wrong *finding) {
 // document is a YAML file read strictly.
 type document struct {
 	file     string
-	problems Problems
+	problems diag.Problems
 	// keys are the scalars and lists by their path ("versions.k3s")
 	keys map[string]*yaml.Node
 	// slips are known keys of which a misspelt one was reported, so that they are not missed again
@@ -147,8 +149,8 @@ func (d *document) fileAt(line int, value string) string {
 }
 
 func (d *document) report(line int, key, value string, f finding) {
-	d.problems = append(d.problems, Problem{
-		File: d.fileAt(line, value), Line: line, Column: key, Value: value, Severity: Error,
+	d.problems = append(d.problems, diag.Problem{
+		File: d.fileAt(line, value), Line: line, Column: key, Value: value, Severity: diag.Error,
 		Code: f.code, Message: f.message, Hint: f.hint,
 	})
 }
@@ -352,7 +354,7 @@ type networkReader struct {
 }
 
 // noNetwork is the reader of a network that could not be read at all.
-func noNetwork(file string, problems ...Problem) *networkReader {
+func noNetwork(file string, problems ...diag.Problem) *networkReader {
 	d := &document{file: file, problems: problems, unreadable: true}
 	return &networkReader{document: d, versions: d}
 }
@@ -383,7 +385,7 @@ func (r *networkReader) read(needsK3s bool) Network {
 }
 
 // problems are those of all the files that were read.
-func (r *networkReader) problems() Problems {
+func (r *networkReader) problems() diag.Problems {
 	if r.versions != r.document {
 		return slices.Concat(r.document.problems, r.versions.problems)
 	}

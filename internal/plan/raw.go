@@ -3,6 +3,8 @@ package plan
 import (
 	"io/fs"
 	"slices"
+
+	"k3splan/internal/diag"
 )
 
 // RawTable is a CSV table as it stands in its file, for a program that edits it in place.
@@ -23,7 +25,7 @@ func (t RawTable) Encode(text string) []byte { return t.encoding.encode(text) }
 
 // ReadRaw reads HostsFile or K3sFile. A table with problems of form (not of meaning) cannot be
 // edited: they are given instead.
-func ReadRaw(fsys fs.FS, file string) (RawTable, Problems) {
+func ReadRaw(fsys fs.FS, file string) (RawTable, diag.Problems) {
 	s := hostsSchema
 	if file == K3sFile {
 		s = k3sSchema

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"k3splan/internal/diag"
+
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -225,14 +227,14 @@ func checkLabel(label string) *finding {
 
 // CheckNodeOption checks the items of k3s's options node-label and node-taint as those of the columns
 // labels and taints. It gives the first problem, without its place, or nil.
-func CheckNodeOption(option string, items []string) *Problem {
+func CheckNodeOption(option string, items []string) *diag.Problem {
 	check := map[string]func(string) *finding{"node-label": checkLabel, "node-taint": checkTaint}[option]
 	for _, item := range items {
 		if check == nil {
 			break
 		}
 		if f := check(item); f != nil {
-			return &Problem{Value: item, Severity: Error, Code: f.code, Message: f.message, Hint: f.hint}
+			return &diag.Problem{Value: item, Severity: diag.Error, Code: f.code, Message: f.message, Hint: f.hint}
 		}
 	}
 	return nil

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"k3splan/internal/diag"
+
 	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
@@ -193,7 +195,7 @@ func TestSchemaRefusesNothingThatIsRight(t *testing.T) {
 func requireAgreement(t *testing.T, schema *jsonschema.Schema, text string) (right bool) {
 	t.Helper()
 	_, problems := Load(project(map[string]string{NetworkFile: text}))
-	problems = slices.DeleteFunc(problems, func(p Problem) bool { return p.File != NetworkFile })
+	problems = slices.DeleteFunc(problems, func(p diag.Problem) bool { return p.File != NetworkFile })
 	if problems.Errors() > 0 {
 		return false
 	}

@@ -17,6 +17,8 @@ import (
 	"time"
 	"unicode"
 
+	"k3splan/internal/diag"
+
 	"github.com/xuri/excelize/v2"
 )
 
@@ -45,9 +47,9 @@ type sheetCell struct {
 }
 
 // problem tells what is wrong with the cell, in a column that the header may name.
-func (c sheetCell) problem(sheet string, row int, column string) Problem {
-	return Problem{File: sheet + "!" + cellName(c.column, row), Line: row, Column: column,
-		Value: c.text, Severity: Error, Code: c.wrong.code, Message: c.wrong.message, Hint: c.wrong.hint}
+func (c sheetCell) problem(sheet string, row int, column string) diag.Problem {
+	return diag.Problem{File: sheet + "!" + cellName(c.column, row), Line: row, Column: column,
+		Value: c.text, Severity: diag.Error, Code: c.wrong.code, Message: c.wrong.message, Hint: c.wrong.hint}
 }
 
 // mergedArea is an area of merged cells, both ends included; columns count from 0, rows from 1.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"k3splan/internal/diag"
 )
 
 // schema says which columns of a table k3splan knows. All others are the user's own.
@@ -57,7 +59,7 @@ type table struct {
 	lost map[string]bool
 	// complete is false if a row was lost, so that nothing can be said about what is missing
 	complete bool
-	problems Problems
+	problems diag.Problems
 }
 
 // row is one record; cells are in the order of the table's columns.
@@ -82,11 +84,11 @@ func (t *table) own() []string {
 	return own
 }
 
-func (t *table) report(severity Severity, line int, column, value, code, message, hint string) {
+func (t *table) report(severity diag.Severity, line int, column, value, code, message, hint string) {
 	if t.lost[t.fileAt(line, column)] {
 		return
 	}
-	t.problems = append(t.problems, Problem{
+	t.problems = append(t.problems, diag.Problem{
 		File: t.fileAt(line, column), Line: line, Column: column, Value: value,
 		Severity: severity, Code: code, Message: message, Hint: hint,
 	})
@@ -110,7 +112,7 @@ func (t *table) fileAt(line int, column string) string {
 
 // place is how a message names a cell: "plans/hosts.csv:3", "plans/cluster.xlsx!hosts!A3".
 func (t *table) place(line int, column string) string {
-	return Problem{File: t.fileAt(line, column), Line: line}.Place()
+	return diag.Problem{File: t.fileAt(line, column), Line: line}.Place()
 }
 
 // raw is the cell as it stands in the file, "" if the table has no such column.
@@ -123,11 +125,11 @@ func (r row) raw(column string) string {
 
 // fail reports an error about one cell, or about the part of a cell given as value.
 func (r row) fail(column, value, code, message, hint string) {
-	r.table.report(Error, r.line, column, value, code, message, hint)
+	r.table.report(diag.Error, r.line, column, value, code, message, hint)
 }
 
 func (r row) warn(column, value, code, message, hint string) {
-	r.table.report(Warning, r.line, column, value, code, message, hint)
+	r.table.report(diag.Warning, r.line, column, value, code, message, hint)
 }
 
 // normalized gives header and rows in the form that all of k3splan works with: lower case, except
@@ -183,7 +185,7 @@ func (t *table) take(records []record, complete bool) {
 	t.complete = complete
 	if len(records) == 0 {
 		if complete {
-			t.report(Error, 0, "", "", "column-missing", "there is no header", t.headerHint())
+			t.report(diag.Error, 0, "", "", "column-missing", "there is no header", t.headerHint())
 			t.complete = false
 		}
 		return
@@ -210,7 +212,7 @@ func (t *table) read(fsys fs.FS) (ok bool) {
 		return false
 	}
 	if bytes.HasPrefix(data, []byte("PK\x03\x04")) {
-		t.report(Error, 0, "", "", "csv-syntax", "this is a spreadsheet program's own file, not CSV", saveAsUTF8)
+		t.report(diag.Error, 0, "", "", "csv-syntax", "this is a spreadsheet program's own file, not CSV", saveAsUTF8)
 		return false
 	}
 	text, encoding := decode(data)
@@ -218,13 +220,13 @@ func (t *table) read(fsys fs.FS) (ok bool) {
 		line := func() int { return 1 + strings.Count(text[:i], "\n") }
 		switch {
 		case char == utf8.RuneError && !strings.HasPrefix(text[i:], string(utf8.RuneError)):
-			t.report(Error, line(), "", "", "csv-syntax", "a character here is not "+encoding.name, saveAsUTF8)
+			t.report(diag.Error, line(), "", "", "csv-syntax", "a character here is not "+encoding.name, saveAsUTF8)
 			return false
 		case char == 0:
-			t.report(Error, line(), "", "", "csv-syntax", "there is a null byte: UTF-16 without byte-order mark, or not a text", saveAsUTF8)
+			t.report(diag.Error, line(), "", "", "csv-syntax", "there is a null byte: UTF-16 without byte-order mark, or not a text", saveAsUTF8)
 			return false
 		case char != '\n' && char != '\t' && char != '\r' && unicode.IsControl(char):
-			t.report(Error, line(), "", "", "csv-syntax", fmt.Sprintf("there is a control character (U+%04X)", char),
+			t.report(diag.Error, line(), "", "", "csv-syntax", fmt.Sprintf("there is a control character (U+%04X)", char),
 				"delete it, or save the table as CSV again")
 			return false
 		}
@@ -239,12 +241,12 @@ func (t *table) read(fsys fs.FS) (ok bool) {
 const saveAsUTF8 = "save the table as “CSV UTF-8”"
 
 // readFile gives a file of the project, or the problem that keeps it from being read.
-func readFile(fsys fs.FS, file string) ([]byte, *Problem) {
+func readFile(fsys fs.FS, file string) ([]byte, *diag.Problem) {
 	data, err := fs.ReadFile(fsys, file)
 	if err == nil {
 		return data, nil
 	}
-	problem := &Problem{File: file, Severity: Error, Code: "file-unreadable"}
+	problem := &diag.Problem{File: file, Severity: diag.Error, Code: "file-unreadable"}
 	if errors.Is(err, fs.ErrNotExist) {
 		problem.Code, problem.Message, problem.Hint = "file-missing", "there is no such file", "k3splan setup writes one to start from"
 		return nil, problem
@@ -276,7 +278,7 @@ func (t *table) split() (records []record, complete bool) {
 	complete = true
 	for r, wrong := range t.reader.records() {
 		if wrong != nil {
-			t.report(Error, r.Line, "", "", wrong.code, wrong.message, wrong.hint)
+			t.report(diag.Error, r.Line, "", "", wrong.code, wrong.message, wrong.hint)
 			complete = false
 			continue
 		}
@@ -298,7 +300,7 @@ func (t *table) reportFormulaErrors() {
 	for text := range strings.Lines(t.reader.text) {
 		line++
 		if m := formulaError.FindStringSubmatch(text); m != nil {
-			t.report(Error, line, "", m[1], "csv-syntax",
+			t.report(diag.Error, line, "", m[1], "csv-syntax",
 				"a formula of the spreadsheet failed here", "correct it there and save the table again")
 			t.complete = false
 		}
@@ -340,7 +342,7 @@ func (t *table) takeHeader(header record) bool {
 		}
 	}
 	if len(missing) == len(t.required) {
-		t.report(Error, header.line, "", "", "column-missing", "there is no header: this line names none of the columns",
+		t.report(diag.Error, header.line, "", "", "column-missing", "there is no header: this line names none of the columns",
 			t.headerHint())
 		return false
 	}
@@ -350,13 +352,13 @@ func (t *table) takeHeader(header record) bool {
 		case column == "":
 			continue
 		case seen[column]:
-			t.report(Error, header.line, column, header.cells[i], "column-duplicate", "the column stands in the header twice",
+			t.report(diag.Error, header.line, column, header.cells[i], "column-duplicate", "the column stands in the header twice",
 				"rename or delete one of the two")
 		case slices.Contains(t.reserved, column) || column == "_module" || column == "_type": // of NixOS's module system
-			t.report(Error, header.line, column, header.cells[i], "column-reserved", "k3splan uses this name itself",
+			t.report(diag.Error, header.line, column, header.cells[i], "column-reserved", "k3splan uses this name itself",
 				"give your own column another name")
 		case strings.ContainsFunc(column, unicode.IsControl):
-			t.report(Error, header.line, column, header.cells[i], "column-invalid", "there is a line break or tab in the name of the column",
+			t.report(diag.Error, header.line, column, header.cells[i], "column-invalid", "there is a line break or tab in the name of the column",
 				"write the name in one line")
 		}
 		seen[column] = true
@@ -371,18 +373,18 @@ func (t *table) takeHeader(header record) bool {
 				break
 			}
 		}
-		t.report(Error, header.line, column, "", "column-missing", "the column is missing", hint)
+		t.report(diag.Error, header.line, column, "", "column-missing", "the column is missing", hint)
 	}
 	for i, column := range t.columns {
 		if column == "" || misspelt[column] || slices.Contains(t.known(), column) {
 			continue
 		}
 		if nearest := Nearest(column, t.known()); nearest != "" && !seen[nearest] {
-			t.report(Warning, header.line, column, header.cells[i], "column-suspicious", "k3splan does not know this column and takes it for one of your own",
+			t.report(diag.Warning, header.line, column, header.cells[i], "column-suspicious", "k3splan does not know this column and takes it for one of your own",
 				DidYouMean(column, t.known()))
 		}
 	}
-	return !slices.ContainsFunc(t.problems, func(p Problem) bool { return p.Code == "column-duplicate" })
+	return !slices.ContainsFunc(t.problems, func(p diag.Problem) bool { return p.Code == "column-duplicate" })
 }
 
 // takeRows checks the number of cells of each row.
@@ -398,13 +400,13 @@ func (t *table) takeRows(records []record) {
 			continue
 		}
 		if slices.EqualFunc(r.cells, t.columns, strings.EqualFold) {
-			t.report(Error, r.line, "", "", "csv-syntax", "the header stands here again", "delete the line")
+			t.report(diag.Error, r.line, "", "", "csv-syntax", "the header stands here again", "delete the line")
 			continue
 		}
 		for i, column := range t.columns {
 			if column == "" && r.cells[i] != "" && !unnamed[i] {
 				unnamed[i] = true
-				t.report(Error, r.line, "", r.cells[i], "row-length", "the cell stands in a column without a name", "name the column in the header")
+				t.report(diag.Error, r.line, "", r.cells[i], "row-length", "the cell stands in a column without a name", "name the column in the header")
 				if t.inSheet {
 					t.problems[len(t.problems)-1].File = t.file + "!" + cellName(i, r.line)
 				}
@@ -437,12 +439,12 @@ func (t *table) reportLengths(wrong []record, rows int) {
 	const hint = "an empty cell needs its separator too; a cell that holds a separator needs quotes around it"
 	alike := func(r record) bool { return len(r.cells) == len(wrong[0].cells) }
 	if len(wrong) == rows && rows > 2 && !slices.ContainsFunc(wrong, func(r record) bool { return !alike(r) }) {
-		t.report(Error, wrong[0].line, "", "", "row-length",
+		t.report(diag.Error, wrong[0].line, "", "", "row-length",
 			fmt.Sprintf("this and all other rows have %d cells, the header has %d", len(wrong[0].cells), len(t.columns)), "correct the header")
 		return
 	}
 	for _, r := range wrong {
-		t.report(Error, r.line, "", "", "row-length",
+		t.report(diag.Error, r.line, "", "", "row-length",
 			fmt.Sprintf("the row has %d cells, the header has %d", len(r.cells), len(t.columns)), hint)
 	}
 }

@@ -1,5 +1,7 @@
 package plan
 
+import "k3splan/internal/diag"
+
 // The tables are in the plan's memory for the people who ask where a value comes from.
 
 // Where tells which place says what stands in a column of hosts.csv ("plans/hosts.csv:3", or
@@ -21,10 +23,10 @@ func (n Network) At(key string) (file string, line int) {
 }
 
 // Concerns tells whether the problem is one of the host's row.
-func (h *Host) Concerns(p Problem) bool { return h.row.concerns(p) }
+func (h *Host) Concerns(p diag.Problem) bool { return h.row.concerns(p) }
 
 // Concerns tells whether the problem is one of the container's row.
-func (c *Container) Concerns(p Problem) bool { return c.row.concerns(p) }
+func (c *Container) Concerns(p diag.Problem) bool { return c.row.concerns(p) }
 
 func (r row) where(column string) string {
 	if r.table == nil || r.raw(column) == "" {
@@ -33,13 +35,13 @@ func (r row) where(column string) string {
 	return r.table.place(r.line, column)
 }
 
-func (r row) concerns(p Problem) bool {
-	return r.table != nil && p.withoutCell() == r.table.file && p.Line == r.line
+func (r row) concerns(p diag.Problem) bool {
+	return r.table != nil && p.Table() == r.table.file && p.Line == r.line
 }
 
 // notePlaces notes where the keys stand that are given.
 func (r *networkReader) notePlaces() {
-	r.network.places = map[string]Problem{}
+	r.network.places = map[string]diag.Problem{}
 	for _, key := range networkKeys {
 		for _, d := range []*document{r.document, r.versions} {
 			line := d.line(key)
@@ -50,7 +52,7 @@ func (r *networkReader) notePlaces() {
 			if len(value.Content) > 0 {
 				value = value.Content[0] // of a list
 			}
-			r.network.places[key] = Problem{File: d.fileAt(line, value.Value), Line: line}
+			r.network.places[key] = diag.Problem{File: d.fileAt(line, value.Value), Line: line}
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"k3splan/internal/diag"
+
 	"github.com/stretchr/testify/require"
 	"github.com/xuri/excelize/v2"
 )
@@ -32,12 +34,12 @@ func TestWhereValuesComeFrom(t *testing.T) {
 	} {
 		require.Equal(t, c.want, c.got)
 	}
-	at := func(file string, line int) Problem { return Problem{File: file, Line: line} }
+	at := func(file string, line int) diag.Problem { return diag.Problem{File: file, Line: line} }
 	require.True(t, p.Host("ulf").Concerns(at(HostsFile, 4)))
 	require.False(t, p.Host("ulf").Concerns(at(HostsFile, 5)))
 	require.False(t, p.Host("ulf").Concerns(at(K3sFile, 4)))
 	require.True(t, p.Host("olaf").Server.Concerns(at(K3sFile, 2)))
-	require.False(t, new(Host).Concerns(Problem{}))
+	require.False(t, new(Host).Concerns(diag.Problem{}))
 	require.Empty(t, new(Host).Where("ip"))
 }
 

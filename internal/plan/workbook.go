@@ -11,6 +11,8 @@ import (
 	"strings"
 	"unicode"
 
+	"k3splan/internal/diag"
+
 	"github.com/xuri/excelize/v2"
 	"gopkg.in/yaml.v3"
 )
@@ -35,17 +37,17 @@ func cellName(column, row int) string {
 }
 
 // noTables are the tables of a plan of which nothing could be read.
-func noTables(file, code, message, hint string) (tables, Problems) {
+func noTables(file, code, message, hint string) (tables, diag.Problems) {
 	return tables{
 		hosts:   &table{schema: hostsSchema},
 		k3s:     &table{schema: k3sSchema},
 		network: noNetwork(WorkbookFile + "!" + networkSheet),
-	}, Problems{{File: file, Severity: Error, Code: code, Message: message, Hint: hint}}
+	}, diag.Problems{{File: file, Severity: diag.Error, Code: code, Message: message, Hint: hint}}
 }
 
 // readWorkbook reads plans/cluster.xlsx, whose sheets take the place of the other files. If those
 // are there as well, nobody can know which of them holds.
-func readWorkbook(fsys fs.FS) (tables, Problems) {
+func readWorkbook(fsys fs.FS) (tables, diag.Problems) {
 	var others []string
 	for _, file := range []string{HostsFile, K3sFile, NetworkFile, VersionsFile} {
 		if _, err := fs.Stat(fsys, file); err == nil {
@@ -154,13 +156,13 @@ func (w *workbook) table(s schema) *table {
 	t := &table{schema: s, inSheet: true, lost: map[string]bool{}}
 	records, wrong := w.records(s.sheet)
 	if wrong != nil {
-		t.report(Error, 0, "", "", wrong.code, wrong.message, wrong.hint)
+		t.report(diag.Error, 0, "", "", wrong.code, wrong.message, wrong.hint)
 		return t
 	}
 	if len(records) == 0 || len(records[0].lost) == 0 {
 		t.take(records, true)
 	}
-	var told Problems
+	var told diag.Problems
 	for i, r := range records {
 		for _, cell := range r.lost {
 			column := ""
@@ -178,7 +180,7 @@ func (w *workbook) table(s schema) *table {
 		}
 	}
 	// of a lost cell nothing else is known
-	t.problems = slices.DeleteFunc(t.problems, func(p Problem) bool { return t.lost[p.File] })
+	t.problems = slices.DeleteFunc(t.problems, func(p diag.Problem) bool { return t.lost[p.File] })
 	t.problems = append(t.problems, told...)
 	return t
 }
@@ -200,7 +202,7 @@ func (w *workbook) network() *networkReader {
 	file := WorkbookFile + "!" + networkSheet
 	records, wrong := w.records(networkSheet)
 	if wrong != nil {
-		return noNetwork(file, Problem{File: file, Severity: Error, Code: wrong.code, Message: wrong.message, Hint: wrong.hint})
+		return noNetwork(file, diag.Problem{File: file, Severity: diag.Error, Code: wrong.code, Message: wrong.message, Hint: wrong.hint})
 	}
 	d := &document{file: file, keys: map[string]*yaml.Node{}, slips: map[string]bool{}, cells: map[int][]string{}}
 	keys, values, end := layout(records)

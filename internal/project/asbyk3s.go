@@ -13,7 +13,7 @@ import (
 	k8syaml "k8s.io/apimachinery/pkg/util/yaml"
 
 	"k3splan/internal/plan"
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 )
 
 // The encodings that a byte-order mark tells. YAML allows them, and k3s does not look for them when it
@@ -50,7 +50,7 @@ func checkEncoding(file string, data []byte) (message, hint string) {
 			name = "UTF-16BE"
 		}
 	}
-	return message, fmt.Sprintf("save it as UTF-8: iconv -f %s -t UTF-8 %s > new && mv new %[2]s", name, shell.Word(file))
+	return message, fmt.Sprintf("save it as UTF-8: iconv -f %s -t UTF-8 %s > new && mv new %[2]s", name, run.Word(file))
 }
 
 const refusedMessage = "k3s deploys nothing of the file: "

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"unicode/utf16"
 
-	"github.com/stretchr/testify/require"
+	"k3splan/internal/diag"
 
-	"k3splan/internal/plan"
+	"github.com/stretchr/testify/require"
 )
 
 // utf16Of encodes a text, with a byte-order mark.
@@ -68,7 +68,7 @@ func TestManifestsAsK3sReadsThem(t *testing.T) {
 			}
 			require.Len(t, problems, 1)
 			p := problems[0]
-			require.Equal(t, plan.Problem{File: file, Line: test.line, Severity: plan.Error, Code: "manifest-invalid", Message: test.message, Hint: p.Hint}, p)
+			require.Equal(t, diag.Problem{File: file, Line: test.line, Severity: diag.Error, Code: "manifest-invalid", Message: test.message, Hint: p.Hint}, p)
 			require.Contains(t, p.Hint, test.hint)
 		})
 	}

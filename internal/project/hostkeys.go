@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
@@ -18,13 +19,13 @@ import (
 // checkHostKeys compares the private ssh keys of the hosts, among the secrets, with the public ones
 // that git has. With one of them lacking or another, a deployment would give a host a key by which
 // nobody knows it.
-func (p *Project) checkHostKeys() plan.Problems {
+func (p *Project) checkHostKeys() diag.Problems {
 	if p.Plan.Network.Secrets.Kind == plan.SecretUnknown {
 		return nil // where the private ones would be is not known
 	}
-	var problems plan.Problems
+	var problems diag.Problems
 	report := func(file, code, message, hint string) {
-		problems = append(problems, plan.Problem{File: file, Severity: plan.Error, Code: code, Message: message, Hint: hint})
+		problems = append(problems, diag.Problem{File: file, Severity: diag.Error, Code: code, Message: message, Hint: hint})
 	}
 	for _, host := range p.Plan.Hosts {
 		file, public := p.Secrets.HostKeyFile(host.Name), p.Secrets.HostKey(host.Name)

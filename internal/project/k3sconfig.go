@@ -14,6 +14,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
@@ -41,13 +42,13 @@ var secretKeys = []string{"token", "agent-token", "cluster-secret", "etcd-s3-acc
 var lists = []string{"tls-san", "node-label", "node-taint"}
 
 // readK3sConfig reads k3s/server.yaml or k3s/agent.yaml; without a file the configuration is empty.
-func readK3sConfig(fsys fs.FS, name string) (K3sConfig, plan.Problems) {
+func readK3sConfig(fsys fs.FS, name string) (K3sConfig, diag.Problems) {
 	file := path.Join(k3sDir, name)
 	config := K3sConfig{}
-	var problems plan.Problems
+	var problems diag.Problems
 	report := func(line int, key, code, message, hint string) {
-		problems = append(problems, plan.Problem{
-			File: file, Line: line, Column: key, Severity: plan.Error, Code: code, Message: message, Hint: hint,
+		problems = append(problems, diag.Problem{
+			File: file, Line: line, Column: key, Severity: diag.Error, Code: code, Message: message, Hint: hint,
 		})
 	}
 	data, err := fs.ReadFile(fsys, file)
@@ -169,12 +170,12 @@ func asList(value any) []string {
 }
 
 // checkK3sFolder reports files that k3splan does not read.
-func checkK3sFolder(fsys fs.FS) plan.Problems {
+func checkK3sFolder(fsys fs.FS) diag.Problems {
 	entries, err := fs.ReadDir(fsys, k3sDir)
 	if err != nil {
 		return unreadableFolder(k3sDir, err)
 	}
-	var problems plan.Problems
+	var problems diag.Problems
 	known := []string{"server.yaml", "agent.yaml"}
 	for _, entry := range entries {
 		name := entry.Name()
@@ -182,8 +183,8 @@ func checkK3sFolder(fsys fs.FS) plan.Problems {
 			continue
 		}
 		hint := cmp.Or(plan.DidYouMean(strings.ToLower(name), known), "server.yaml and agent.yaml are read")
-		problems = append(problems, plan.Problem{
-			File: path.Join(k3sDir, name), Severity: plan.Warning, Code: "file-orphan", Message: "k3splan does not read this file", Hint: hint,
+		problems = append(problems, diag.Problem{
+			File: path.Join(k3sDir, name), Severity: diag.Warning, Code: "file-orphan", Message: "k3splan does not read this file", Hint: hint,
 		})
 	}
 	return problems

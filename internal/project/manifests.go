@@ -13,6 +13,7 @@ import (
 	"gopkg.in/yaml.v3"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
@@ -36,7 +37,7 @@ var packaged = []string{
 }
 
 // readManifests gives the manifests sorted by name.
-func readManifests(fsys fs.FS) (manifests []Manifest, problems plan.Problems) {
+func readManifests(fsys fs.FS) (manifests []Manifest, problems diag.Problems) {
 	entries, err := fs.ReadDir(fsys, manifestsDir)
 	if err != nil {
 		return nil, unreadableFolder(manifestsDir, err)
@@ -45,30 +46,30 @@ func readManifests(fsys fs.FS) (manifests []Manifest, problems plan.Problems) {
 	for _, entry := range entries { // ReadDir sorts by name
 		name := entry.Name()
 		file := path.Join(manifestsDir, name)
-		report := func(severity plan.Severity, line int, code, message, hint string) {
-			problems = append(problems, plan.Problem{
+		report := func(severity diag.Severity, line int, code, message, hint string) {
+			problems = append(problems, diag.Problem{
 				File: file, Line: line, Severity: severity, Code: code, Message: message, Hint: hint,
 			})
 		}
 		if reason := ignored(fsys, file); reason != "" {
-			report(plan.Warning, 0, "manifest-ignored", "not deployed: "+reason, "")
+			report(diag.Warning, 0, "manifest-ignored", "not deployed: "+reason, "")
 			continue
 		}
 		data, err := fs.ReadFile(fsys, file)
 		if err != nil {
 			reason, hint := files.Reason(err)
-			report(plan.Error, 0, "manifest-invalid", "the file cannot be read: "+reason.Error(), hint)
+			report(diag.Error, 0, "manifest-invalid", "the file cannot be read: "+reason.Error(), hint)
 			continue
 		}
 		stem, _, _ := strings.Cut(name, ".")
 		if wrong := validation.IsDNS1123Label(stem); len(wrong) > 0 {
-			report(plan.Error, 0, "manifest-invalid", fmt.Sprintf("k3s cannot name an addon %q", stem),
+			report(diag.Error, 0, "manifest-invalid", fmt.Sprintf("k3s cannot name an addon %q", stem),
 				"let the file's name be lower-case letters, digits and hyphens up to the first point")
 		} else if first, taken := stems[stem]; taken {
-			report(plan.Error, 0, "manifest-duplicate", fmt.Sprintf("k3s takes it for the same addon as %s: only the part up to the first point counts", first),
+			report(diag.Error, 0, "manifest-duplicate", fmt.Sprintf("k3s takes it for the same addon as %s: only the part up to the first point counts", first),
 				"rename one of the two")
 		} else if slices.Contains(packaged, stem) {
-			report(plan.Error, 0, "manifest-duplicate", fmt.Sprintf("k3s has an addon %q of its own", stem),
+			report(diag.Error, 0, "manifest-duplicate", fmt.Sprintf("k3s has an addon %q of its own", stem),
 				"rename the file; to change the addon, use a HelmChartConfig")
 		} else {
 			stems[stem] = name
@@ -97,7 +98,7 @@ func ignored(fsys fs.FS, file string) string {
 }
 
 type manifestFinding struct {
-	severity            plan.Severity
+	severity            diag.Severity
 	line                int
 	code, message, hint string
 }
@@ -105,7 +106,7 @@ type manifestFinding struct {
 // checkManifest checks that every document is an object of Kubernetes, and that k3s sees all of them.
 func checkManifest(file string, data []byte) (found []manifestFinding) {
 	if message, hint := checkEncoding(file, data); message != "" {
-		return []manifestFinding{{plan.Error, 0, "manifest-invalid", message, hint}}
+		return []manifestFinding{{diag.Error, 0, "manifest-invalid", message, hint}}
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var lines []int // where the documents begin that are not empty
@@ -126,7 +127,7 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 		}
 		if err != nil {
 			line, message := plan.YAMLError(err)
-			return append(found, manifestFinding{plan.Error, line, "manifest-invalid", "not YAML: " + message, ""})
+			return append(found, manifestFinding{diag.Error, line, "manifest-invalid", "not YAML: " + message, ""})
 		}
 		if len(document.Content) == 0 {
 			continue
@@ -142,9 +143,9 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 		found = append(found, checkObject(content)...)
 	}
 	if objects == 0 {
-		return append(found, manifestFinding{plan.Error, 0, "manifest-invalid", "there is no object in the file", "delete it, or let its name end in .off"})
+		return append(found, manifestFinding{diag.Error, 0, "manifest-invalid", "there is no object in the file", "delete it, or let its name end in .off"})
 	}
-	if slices.ContainsFunc(found, func(f manifestFinding) bool { return f.severity == plan.Error }) {
+	if slices.ContainsFunc(found, func(f manifestFinding) bool { return f.severity == diag.Error }) {
 		return found
 	}
 	documents, refused := documentsOfK3s(data)
@@ -153,9 +154,9 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 		if refused.line == 0 && refused.document < len(lines) {
 			refused.line = lines[refused.document]
 		}
-		found = append(found, manifestFinding{plan.Error, refused.line, "manifest-invalid", refused.message, refused.hint})
+		found = append(found, manifestFinding{diag.Error, refused.line, "manifest-invalid", refused.message, refused.hint})
 	case documents < len(lines):
-		found = append(found, manifestFinding{plan.Error, 0, "manifest-invalid", fmt.Sprintf("k3s sees %d of the %d objects in the file", documents, len(lines)),
+		found = append(found, manifestFinding{diag.Error, 0, "manifest-invalid", fmt.Sprintf("k3s sees %d of the %d objects in the file", documents, len(lines)),
 			"let a line --- stand between any two of them"})
 	}
 	return found
@@ -189,17 +190,17 @@ func checkObject(node *yaml.Node) (found []manifestFinding) {
 		Kind       string `yaml:"kind"`
 	}
 	if node.Kind != yaml.MappingNode || node.Decode(&head) != nil || head.APIVersion == "" || head.Kind == "" {
-		return []manifestFinding{{plan.Error, node.Line, "manifest-invalid", "not an object of Kubernetes: apiVersion and kind are needed", ""}}
+		return []manifestFinding{{diag.Error, node.Line, "manifest-invalid", "not an object of Kubernetes: apiVersion and kind are needed", ""}}
 	}
 	if node.Decode(&object) != nil {
 		return nil // data or items of some other kind of object
 	}
 	if head.Kind == "Secret" && len(object.Data)+len(object.StringData) > 0 {
-		found = append(found, manifestFinding{plan.Warning, node.Line, "manifest-secret", "the Secret would be readable for everyone on the servers, in the Nix store",
+		found = append(found, manifestFinding{diag.Warning, node.Line, "manifest-secret", "the Secret would be readable for everyone on the servers, in the Nix store",
 			"create it with kubectl, or use sealed or external secrets"})
 	}
 	if head.Kind == "SecretList" {
-		found = append(found, manifestFinding{plan.Warning, node.Line, "manifest-secret", "its Secrets would be readable for everyone on the servers, in the Nix store",
+		found = append(found, manifestFinding{diag.Warning, node.Line, "manifest-secret", "its Secrets would be readable for everyone on the servers, in the Nix store",
 			"create them with kubectl, or use sealed or external secrets"})
 	}
 	if head.Kind == "List" {

@@ -12,17 +12,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 )
 
 // loadSoon fails a test in which Load waits for a pipe.
-func loadSoon(t *testing.T, dir string) plan.Problems {
+func loadSoon(t *testing.T, dir string) diag.Problems {
 	t.Helper()
-	found := make(chan plan.Problems, 1)
+	found := make(chan diag.Problems, 1)
 	go func() {
 		_, problems, err := Load(dir)
 		if err != nil {
-			problems = append(problems, plan.Problem{Message: err.Error()})
+			problems = append(problems, diag.Problem{Message: err.Error()})
 		}
 		found <- problems
 	}()
@@ -81,10 +82,10 @@ func TestNoFileInTheProjectIsWaitedFor(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
 		how(t, name)
 	}
-	requireProblem := func(t *testing.T, problems plan.Problems, file, code, says string) {
-		i := slices.IndexFunc(problems, func(p plan.Problem) bool { return p.File == file && p.Code == code })
+	requireProblem := func(t *testing.T, problems diag.Problems, file, code, says string) {
+		i := slices.IndexFunc(problems, func(p diag.Problem) bool { return p.File == file && p.Code == code })
 		require.GreaterOrEqual(t, i, 0, "%s: %v", file, problems)
-		require.Equal(t, plan.Error, problems[i].Severity)
+		require.Equal(t, diag.Error, problems[i].Severity)
 		require.Contains(t, problems[i].Message, says)
 		require.NotEmpty(t, problems[i].Hint)
 		require.NotContains(t, problems[i].Message, "/tmp")
@@ -109,7 +110,7 @@ func TestNoFileInTheProjectIsWaitedFor(t *testing.T) {
 			dir := folder(t, nil)
 			put(t, dir, file, pipe)
 			problems := loadSoon(t, dir)
-			i := slices.IndexFunc(problems, func(p plan.Problem) bool { return p.File == file && p.Code == code })
+			i := slices.IndexFunc(problems, func(p diag.Problem) bool { return p.File == file && p.Code == code })
 			require.GreaterOrEqual(t, i, 0, "%s: %v", file, problems)
 			require.NotEmpty(t, problems[i].Hint, file)
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/hostkeys"
 	"k3splan/internal/pins"
@@ -50,7 +51,7 @@ func Find(dir string) (found string, ok bool) {
 // Load reads the project in dir with all its problems, sorted. Only without an error among them
 // is the project good for more than looking at. The error is one of the machine, not of the
 // project.
-func Load(dir string) (*Project, plan.Problems, error) {
+func Load(dir string) (*Project, diag.Problems, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, nil, err
@@ -58,9 +59,9 @@ func Load(dir string) (*Project, plan.Problems, error) {
 	fsys := files.In(dir)
 	p := &Project{Dir: dir, fsys: fsys}
 
-	var problems plan.Problems
-	collect := func(found plan.Problems) { problems = append(problems, found...) }
-	var found plan.Problems
+	var problems diag.Problems
+	collect := func(found diag.Problems) { problems = append(problems, found...) }
+	var found diag.Problems
 	p.Plan, found = plan.Load(fsys)
 	collect(found)
 	p.Secrets, found = secrets.Open(dir, needsOf(p.Plan))
@@ -155,11 +156,11 @@ func (p *Project) hardwareTellsRoot(host *plan.Host) bool {
 }
 
 // checkDisks: a disko layout and a hardware configuration with file systems contradict each other.
-func (p *Project) checkDisks() (problems plan.Problems) {
+func (p *Project) checkDisks() (problems diag.Problems) {
 	for _, host := range p.Plan.Hosts {
 		if p.Partitioned(host) && p.hardwareTellsRoot(host) {
-			problems = append(problems, plan.Problem{
-				File: hardwareFile(host), Severity: plan.Error, Code: "file-conflict",
+			problems = append(problems, diag.Problem{
+				File: hardwareFile(host), Severity: diag.Error, Code: "file-conflict",
 				Message: "it tells file systems that " + partitioningFile(host) + " lays out",
 				Hint:    "take fileSystems and swapDevices out of it: nixos-generate-config --show-hardware-config --no-filesystems",
 			})
@@ -169,7 +170,7 @@ func (p *Project) checkDisks() (problems plan.Problems) {
 }
 
 // checkSourcePath: a nixpkgs on this machine must be there.
-func (p *Project) checkSourcePath() plan.Problems {
+func (p *Project) checkSourcePath() diag.Problems {
 	source := p.Plan.Network.Versions.NixOS
 	if source.Form != plan.SourcePath {
 		return nil
@@ -182,8 +183,8 @@ func (p *Project) checkSourcePath() plan.Problems {
 		return nil
 	}
 	file, line := p.Plan.Network.At("versions.nixos")
-	return plan.Problems{{
-		File: file, Line: line, Column: "versions.nixos", Value: source.Location, Severity: plan.Error, Code: "version-invalid",
+	return diag.Problems{{
+		File: file, Line: line, Column: "versions.nixos", Value: source.Location, Severity: diag.Error, Code: "version-invalid",
 		Message: "there is no nixpkgs at this path", Hint: "the path is relative to the project and must lead to a folder with a default.nix",
 	}}
 }

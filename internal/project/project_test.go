@@ -7,10 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"k3splan/internal/diag"
+
 	"github.com/stretchr/testify/require"
 
 	"k3splan"
-	"k3splan/internal/plan"
 )
 
 const (
@@ -41,7 +42,7 @@ func folder(t *testing.T, files map[string]string) string {
 }
 
 // brief gives problems as `code file:line column`.
-func brief(problems plan.Problems) []string {
+func brief(problems diag.Problems) []string {
 	lines := []string{}
 	for _, p := range problems {
 		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s:%d %s", p.Code, p.File, p.Line, p.Column)))

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
@@ -27,9 +28,9 @@ const maxOrphans = 50
 type nixFiles map[string]bool
 
 // readNixFiles finds the user's Nix files, and those that belong to nothing in the plan.
-func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, plan.Problems) {
+func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, diag.Problems) {
 	files := nixFiles{}
-	var problems plan.Problems
+	var problems diag.Problems
 	for _, dir := range []string{snippetsDir, partitioningDir, hardwareDir} {
 		names, imports, wrong := nixFilesIn(fsys, dir)
 		problems = append(problems, wrong...)
@@ -45,8 +46,8 @@ func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, plan.Problems) {
 			if orphans++; orphans > maxOrphans {
 				candidates = nil // a hint for each would take long
 			}
-			problems = append(problems, plan.Problem{
-				File: path.Join(dir, name), Severity: plan.Warning, Code: "file-orphan",
+			problems = append(problems, diag.Problem{
+				File: path.Join(dir, name), Severity: diag.Warning, Code: "file-orphan",
 				Message: orphanMessage(dir, stem, p), Hint: orphanHint(stem, candidates),
 			})
 		}
@@ -97,7 +98,7 @@ func orphanHint(stem string, owners []string) string {
 
 // nixFilesIn gives the names of the Nix files in a folder, and those of them that others of it import,
 // as "./NAME.nix".
-func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool, problems plan.Problems) {
+func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool, problems diag.Problems) {
 	entries, err := fs.ReadDir(fsys, dir)
 	if err != nil {
 		return nil, nil, unreadableFolder(dir, err)
@@ -109,8 +110,8 @@ func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool
 			continue
 		}
 		if path.Ext(name) != ".nix" {
-			problems = append(problems, plan.Problem{
-				File: path.Join(dir, name), Severity: plan.Warning, Code: "file-orphan",
+			problems = append(problems, diag.Problem{
+				File: path.Join(dir, name), Severity: diag.Warning, Code: "file-orphan",
 				Message: "k3splan does not read this file", Hint: "let its name end in .nix",
 			})
 			continue
@@ -118,8 +119,8 @@ func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool
 		text, err := fs.ReadFile(fsys, path.Join(dir, name))
 		if err != nil {
 			reason, hint := files.Reason(err)
-			problems = append(problems, plan.Problem{
-				File: path.Join(dir, name), Severity: plan.Error, Code: "file-unreadable",
+			problems = append(problems, diag.Problem{
+				File: path.Join(dir, name), Severity: diag.Error, Code: "file-unreadable",
 				Message: "the file cannot be read: " + reason.Error(), Hint: hint,
 			})
 			continue
@@ -141,7 +142,7 @@ var pathInFolder = regexp.MustCompile(`\./[A-Za-z0-9._@+-]+\.nix`)
 var definesRoot = regexp.MustCompile(`(?m)^[^#\n]*(fileSystems\s*\.\s*)?"/"\s*(=|\.\s*device)`)
 
 // unreadableFolder is a problem unless the folder just is not there: all of them are optional.
-func unreadableFolder(dir string, err error) plan.Problems {
+func unreadableFolder(dir string, err error) diag.Problems {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -149,7 +150,7 @@ func unreadableFolder(dir string, err error) plan.Problems {
 	if errors.Is(err, syscall.ENOTDIR) {
 		hint = "put a folder in its place, or remove it"
 	}
-	return plan.Problems{{
-		File: dir, Severity: plan.Error, Code: "file-unreadable", Message: "the folder cannot be read: " + reason.Error(), Hint: hint,
+	return diag.Problems{{
+		File: dir, Severity: diag.Error, Code: "file-unreadable", Message: "the folder cannot be read: " + reason.Error(), Hint: hint,
 	}}
 }

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/require"
+	"k3splan/internal/run"
 
-	"k3splan/internal/colmena"
+	"github.com/stretchr/testify/require"
 )
 
 // Whom Nix trusts, as nix.conf says it; what looks like a pattern of files is none.
@@ -31,7 +31,7 @@ func TestTrustedUsers(t *testing.T) {
 		t.Setenv("PATH", filepath.Join(home, "bin")+":"+os.Getenv("PATH"))
 		require.NoError(t, os.Mkdir("bin", 0o700))
 		require.NoError(t, os.WriteFile("bin/id", []byte("#!/bin/sh\necho nogroup\n"), 0o700))
-		out, err := colmena.Output(t.Context(), colmena.Command{Program: "sh", Args: []string{"-s", "--", "nobody"}, Stdin: strings.NewReader(trusted)})
+		out, err := run.Output(t.Context(), run.Command{Program: "sh", Args: []string{"-s", "--", "nobody"}, Stdin: strings.NewReader(trusted)})
 		require.NoError(t, err)
 		require.Equal(t, trusts, out != "", conf)
 	}

@@ -17,6 +17,7 @@ import (
 	"k3splan/internal/colmena"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
+	"k3splan/internal/run"
 	"k3splan/internal/sshconf"
 )
 
@@ -179,7 +180,7 @@ func (d *Driver) colmena(log string, args []string, say func(line string)) error
 	last := &lastLines{say: say}
 	out := io.MultiWriter(file, last)
 	// its own context: Colmena gets the user's signals, and is waited for
-	err = colmena.Run(context.Background(), colmena.Command{
+	err = run.Run(context.Background(), run.Command{
 		Program: d.Program, Args: args, Env: slices.Concat(d.Hive.Env, d.Env), Stdout: &guarded{to: out}, Stderr: &guarded{to: out},
 	})
 	if err == nil {

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"k3splan/internal/colmena"
+	"k3splan/internal/run"
 )
 
 // Status is what became of a host.
@@ -160,7 +160,7 @@ func (r *runner) host(ctx context.Context, number int, host string) (result Resu
 	}
 	if err != nil {
 		result.Cause = err.Error()
-		if exit := (*colmena.ExitError)(nil); ctx.Err() != nil || errors.As(err, &exit) && exit.Interrupted != nil {
+		if exit := (*run.ExitError)(nil); ctx.Err() != nil || errors.As(err, &exit) && exit.Interrupted != nil {
 			result.Cause = "interrupted: " + result.Cause
 		}
 		return result

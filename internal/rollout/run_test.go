@@ -57,7 +57,7 @@ func (f *fakeSteps) Record(_ context.Context, host, system string) error {
 
 var threeWaves = []Wave{{Kind: kindInit, Hosts: []string{"a"}, Parallel: 1}, {Kind: kindOther, Hosts: []string{"b", "c", "d"}, Parallel: 2}, {Kind: kindNames, Hosts: []string{"e"}, Parallel: 1}}
 
-func run(ctx context.Context, f *fakeSteps) map[string]Result {
+func runThreeWaves(ctx context.Context, f *fakeSteps) map[string]Result {
 	results := map[string]Result{}
 	for _, r := range Run(ctx, threeWaves, map[string]Work{"a": {Reasons: []string{"why"}}}, f, func(Event) {}) {
 		results[r.Host] = r
@@ -80,7 +80,7 @@ func statuses(results map[string]Result) map[Status]string {
 
 func TestRun(t *testing.T) {
 	f := &fakeSteps{}
-	results := run(t.Context(), f)
+	results := runThreeWaves(t.Context(), f)
 	require.Equal(t, map[Status]string{Deployed: "abcde"}, statuses(results))
 	require.Equal(t, "/nix/store/a", results["a"].System)
 	require.Equal(t, []string{"why"}, results["a"].Reasons)
@@ -93,7 +93,7 @@ func TestRun(t *testing.T) {
 func TestRunStops(t *testing.T) {
 	for name, f := range map[string]*fakeSteps{"apply": {failApply: "a"}, "gate": {failGate: "a"}, "record": {failR: "a"}} {
 		t.Run(name, func(t *testing.T) {
-			results := run(t.Context(), f)
+			results := runThreeWaves(t.Context(), f)
 			require.Equal(t, map[Status]string{Failed: "a", NotReached: "bcde"}, statuses(results))
 			require.Equal(t, "it does not work", results["a"].Cause)
 			require.Equal(t, "stopped after a", results["e"].Cause)
@@ -103,7 +103,7 @@ func TestRunStops(t *testing.T) {
 	}
 	// what runs already in the same wave is ended properly
 	f := &fakeSteps{failApply: "b"}
-	results := run(t.Context(), f)
+	results := runThreeWaves(t.Context(), f)
 	require.Equal(t, Failed, results["b"].Status)
 	require.Equal(t, NotReached, results["e"].Status)
 	for _, host := range []string{"c", "d"} {
@@ -131,7 +131,7 @@ func TestRunInterrupted(t *testing.T) {
 			cancel(errors.New("Ctrl-C"))
 		}
 	}
-	results := run(ctx, f)
+	results := runThreeWaves(ctx, f)
 	require.Equal(t, map[Status]string{Failed: "a", NotReached: "bcde"}, statuses(results))
 	require.Equal(t, "interrupted: Ctrl-C", results["a"].Cause)
 	require.Equal(t, []string{"apply a"}, f.done, "no receipt without a gate")

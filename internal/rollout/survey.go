@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"k3splan/internal/colmena"
+	"k3splan/internal/run"
 	"k3splan/internal/sshconf"
 )
 
@@ -82,7 +82,7 @@ func reason(err error) string {
 	if failed := (*sshconf.Error)(nil); errors.As(err, &failed) {
 		err = failed.Err
 	}
-	var exit *colmena.ExitError
+	var exit *run.ExitError
 	if errors.As(err, &exit) && exit.Interrupted == nil && exit.Stderr != "" {
 		lines := strings.Split(strings.TrimSpace(exit.Stderr), "\n")
 		return strings.TrimSpace(lines[len(lines)-1])

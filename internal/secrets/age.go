@@ -9,11 +9,11 @@ import (
 	"strings"
 	"sync"
 
+	"k3splan/internal/diag"
+
 	"filippo.io/age"
 	"filippo.io/age/agessh"
 	"filippo.io/age/armor"
-
-	"k3splan/internal/plan"
 )
 
 const (
@@ -121,7 +121,7 @@ func (k *ageKeeper) rename(from, to string) error {
 func (k *ageKeeper) seal(content []byte, store func([]byte) error) error {
 	recipients, problems := k.folder.recipients()
 	for _, p := range problems {
-		if p.Severity == plan.Error {
+		if p.Severity == diag.Error {
 			return &recipientsError{p}
 		}
 	}
@@ -139,22 +139,22 @@ func (k *ageKeeper) seal(content []byte, store func([]byte) error) error {
 }
 
 // recipientsError is a recipients' file that cannot be used.
-type recipientsError struct{ problem plan.Problem }
+type recipientsError struct{ problem diag.Problem }
 
 func (e *recipientsError) Error() string { return e.problem.String() }
 func (e *recipientsError) Hint() string  { return e.problem.Hint }
 
 // recipients reads the keys to encrypt to.
-func (f folder) recipients() (recipients []age.Recipient, problems plan.Problems) {
-	report := func(row int, severity plan.Severity, message, hint string) {
+func (f folder) recipients() (recipients []age.Recipient, problems diag.Problems) {
+	report := func(row int, severity diag.Severity, message, hint string) {
 		problems = append(problems, finding{severity, codeRecipients, message, hint}.at(RecipientsFile, row))
 	}
 	content, _, err := f.read(recipientsName, maxKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		report(0, plan.Error, "is missing: it names the public keys that may decrypt the secrets", recipientsHint)
+		report(0, diag.Error, "is missing: it names the public keys that may decrypt the secrets", recipientsHint)
 		return nil, problems
 	} else if err != nil {
-		report(0, plan.Error, err.Error(), hintOf(err))
+		report(0, diag.Error, err.Error(), diag.HintOf(err))
 		return nil, problems
 	}
 	seen := map[string]int{}
@@ -166,23 +166,23 @@ func (f folder) recipients() (recipients []age.Recipient, problems plan.Problems
 			continue
 		}
 		if f := otherFormat(line); f != nil {
-			report(row, plan.Error, f.message, f.hint)
+			report(row, diag.Error, f.message, f.hint)
 			return nil, problems // the lines that follow belong to it
 		}
 		recipient, key, wrong := parseRecipient(line)
 		if wrong != "" {
-			report(row, plan.Error, wrong, "a line is like: age1…, ssh-ed25519 AAAA… or ssh-rsa AAAA…")
+			report(row, diag.Error, wrong, "a line is like: age1…, ssh-ed25519 AAAA… or ssh-rsa AAAA…")
 			continue
 		}
 		if first := seen[key]; first > 0 {
-			report(row, plan.Warning, fmt.Sprintf("is the same key as in line %d", first), "remove one of the two")
+			report(row, diag.Warning, fmt.Sprintf("is the same key as in line %d", first), "remove one of the two")
 			continue
 		}
 		seen[key] = row
 		recipients = append(recipients, recipient)
 	}
 	if len(recipients) == 0 && len(problems) == 0 {
-		report(0, plan.Error, "names no key", recipientsHint)
+		report(0, diag.Error, "names no key", recipientsHint)
 	}
 	return recipients, problems
 }

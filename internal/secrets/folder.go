@@ -9,9 +9,9 @@ import (
 	"slices"
 	"syscall"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
-	"k3splan/internal/plan"
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 )
 
 const (
@@ -152,12 +152,6 @@ func unreadable(err error) error {
 	return fmt.Errorf("cannot be read: %w", reason)
 }
 
-// hintOf is how to mend an error, if that is known.
-func hintOf(err error) string {
-	_, hint := files.Reason(err)
-	return hint
-}
-
 func othersIn(info fs.FileInfo) fs.FileMode {
 	if info.Mode().Perm()&0o077 == 0 {
 		return 0
@@ -166,11 +160,11 @@ func othersIn(info fs.FileInfo) fs.FileMode {
 }
 
 func sharedFile(mode fs.FileMode, path string) finding {
-	return finding{plan.Warning, codeReadable,
-		fmt.Sprintf("has mode %04o: others than its owner can get at it", mode), "chmod 0600 " + shell.Word(path)}
+	return finding{diag.Warning, codeReadable,
+		fmt.Sprintf("has mode %04o: others than its owner can get at it", mode), "chmod 0600 " + run.Word(path)}
 }
 
 func sharedFolder(mode fs.FileMode) finding {
-	return finding{plan.Warning, codeReadable,
+	return finding{diag.Warning, codeReadable,
 		fmt.Sprintf("has mode %04o: others than its owner can look into it", mode), "chmod 0700 " + Dir}
 }

@@ -6,13 +6,13 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/crypto/ssh"
+	"k3splan/internal/diag"
 
-	"k3splan/internal/plan"
+	"golang.org/x/crypto/ssh"
 )
 
 // checkProblem wants a problem without value, in words that can be read.
-func checkProblem(t *testing.T, p plan.Problem) {
+func checkProblem(t *testing.T, p diag.Problem) {
 	t.Helper()
 	if p.Value != "" || p.Column != "" || p.Code == "" || p.Message == "" {
 		t.Fatalf("not a problem about a secret: %#v", p)

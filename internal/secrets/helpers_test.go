@@ -13,10 +13,10 @@ import (
 	"strings"
 	"testing"
 
+	"k3splan/internal/diag"
+
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
-
-	"k3splan/internal/plan"
 )
 
 // One hash of the word "hello" for each method, made by libxcrypt 4.4.33.
@@ -57,7 +57,7 @@ func project(t testing.TB, files map[string]string) string {
 }
 
 // found gives problems as `severity code file:line`.
-func found(problems plan.Problems) []string {
+func found(problems diag.Problems) []string {
 	lines := []string{}
 	for _, p := range problems {
 		place := p

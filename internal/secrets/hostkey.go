@@ -12,8 +12,9 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 )
 
 const hostKeyEnding = "_ed25519"
@@ -50,7 +51,7 @@ func ParseHostKey(private []byte) (ssh.PublicKey, error) {
 
 func parseHostKey(private []byte) (ssh.PublicKey, *finding) {
 	bad := func(message, hint string) (ssh.PublicKey, *finding) {
-		return nil, &finding{plan.Error, codeInvalid, message, hint}
+		return nil, &finding{diag.Error, codeInvalid, message, hint}
 	}
 	signer, err := ssh.ParsePrivateKey(private)
 	var locked *ssh.PassphraseMissingError
@@ -86,7 +87,7 @@ func (s *Store) HostKey(host string) ssh.PublicKey { return s.hostKeys[host] }
 func (o *opening) readHostKeyFiles() {
 	files, shared, err := (folder{o.folder.path(HostKeys)}).names()
 	if err != nil {
-		o.report(inSecrets(HostKeys), 0, finding{plan.Error, codeInvalid, err.Error(), "the hosts' ssh keys are in a folder " + inSecrets(HostKeys) + " of mode 0700"})
+		o.report(inSecrets(HostKeys), 0, finding{diag.Error, codeInvalid, err.Error(), "the hosts' ssh keys are in a folder " + inSecrets(HostKeys) + " of mode 0700"})
 		return
 	}
 	if shared != 0 {
@@ -98,8 +99,8 @@ func (o *opening) readHostKeyFiles() {
 	for _, file := range files {
 		switch name := path.Join(HostKeys, file); {
 		case leftover.MatchString(file):
-			o.report(inSecrets(name), 0, finding{plan.Warning, codeOrphan,
-				"is what an editor or an interrupted command left behind; it may hold a secret", "rm " + shell.Word(inSecrets(name))})
+			o.report(inSecrets(name), 0, finding{diag.Warning, codeOrphan,
+				"is what an editor or an interrupted command left behind; it may hold a secret", "rm " + run.Word(inSecrets(name))})
 		case isSecretName(name):
 			names = append(names, name)
 		}
@@ -140,7 +141,7 @@ func (o *opening) readHostKeys(names []string) {
 }
 
 func (o *opening) reportHostKeyOrphan(name, host string, isKey bool) {
-	f := finding{plan.Warning, codeOrphan, "is not named like a host's ssh key", "a name is like: olaf" + hostKeyEnding}
+	f := finding{diag.Warning, codeOrphan, "is not named like a host's ssh key", "a name is like: olaf" + hostKeyEnding}
 	switch {
 	case o.needs.Partial:
 		return

@@ -5,8 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 )
 
 // Comparing a name with thousands of hosts takes its time: when many files are orphans the cause
@@ -28,13 +29,13 @@ func nearestOfFew() func(name string, candidates []string) string {
 func (o *opening) findOrphans(names []string) {
 	nearest := nearestOfFew()
 	for _, name := range names {
-		orphan := finding{severity: plan.Warning, code: codeOrphan}
+		orphan := finding{severity: diag.Warning, code: codeOrphan}
 		_, isPassword, passwordKnown := o.hosts.passwordOwner(name)
 		_, isKey, keyKnown := o.hosts.keyOwner(name)
 		switch {
 		case leftover.MatchString(name):
 			orphan.message = "is what an editor or an interrupted command left behind; it may hold a secret"
-			orphan.hint = "rm " + shell.Word(inSecrets(name))
+			orphan.hint = "rm " + run.Word(inSecrets(name))
 		case textCopy.MatchString(name):
 			orphan.message = "is read by nothing because of its ending .txt"
 			orphan.hint = "rename it to " + strings.TrimSuffix(lower(name), ".txt")
@@ -62,7 +63,7 @@ func (o *opening) findLostPasswords(names []string) {
 	nearest := nearestOfFew()
 	for _, name := range names {
 		if _, isPassword, known := o.hosts.passwordOwner(name); isPassword && !known && !o.needs.Partial {
-			o.report(o.At(name), 0, finding{plan.Warning, codeOrphan, "belongs to no host of the plan", o.passwordHint(name, nearest)})
+			o.report(o.At(name), 0, finding{diag.Warning, codeOrphan, "belongs to no host of the plan", o.passwordHint(name, nearest)})
 		}
 	}
 }
@@ -72,7 +73,7 @@ func (o *opening) findPlain() {
 	files, _ := o.folder.list() // what cannot be listed was reported
 	for _, name := range files {
 		if IsOurs(name) {
-			o.report(inSecrets(name), 0, finding{plan.Warning, codePlain,
+			o.report(inSecrets(name), 0, finding{diag.Warning, codePlain,
 				"is in plain text and read by nothing: the plan says that secrets are kept by " + string(o.where.Kind),
 				fmt.Sprintf("`k3splan secrets move --to %s` takes it over, or removes it where it is the same", o.where.Kind)})
 		}

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"k3splan/internal/colmena"
+	"k3splan/internal/run"
 )
 
 const (
@@ -76,13 +76,13 @@ func (k passKeeper) read(name string, limit int64) ([]byte, fs.FileMode, error) 
 	} else if !there {
 		return nil, 0, fmt.Errorf("is not there: %w", fs.ErrNotExist)
 	}
-	command := colmena.Command{Program: "pass", Args: []string{"show", k.entry(name)}}
+	command := run.Command{Program: "pass", Args: []string{"show", k.entry(name)}}
 	if k.ask == nil {
 		// gpg fails instead of asking; what its agent remembers is opened all the same
 		command.Env = []string{"PASSWORD_STORE_GPG_OPTS=" + strings.TrimSpace(os.Getenv("PASSWORD_STORE_GPG_OPTS")+" --pinentry-mode=error")}
 	}
-	out, err := colmena.Output(context.Background(), command)
-	var failed *colmena.ExitError
+	out, err := run.Output(context.Background(), command)
+	var failed *run.ExitError
 	switch {
 	case errors.As(err, &failed):
 		return nil, 0, &LockedError{failed.Error(), "see whether `pass show " + k.entry(name) + "` works"}
@@ -105,7 +105,7 @@ func (k passKeeper) create(name string, content []byte) error {
 
 // replace gives the content by standard input: arguments are seen by everyone on the machine.
 func (k passKeeper) replace(name string, content []byte) error {
-	_, err := colmena.Output(context.Background(), colmena.Command{
+	_, err := run.Output(context.Background(), run.Command{
 		Program: "pass", Args: []string{"insert", "--multiline", "--force", k.entry(name)}, Stdin: bytes.NewReader(content),
 	})
 	return k.explain(err)
@@ -117,7 +117,7 @@ func (k passKeeper) remove(name string) error {
 	} else if !there {
 		return fs.ErrNotExist
 	}
-	_, err := colmena.Output(context.Background(), colmena.Command{Program: "pass", Args: []string{"rm", "--force", k.entry(name)}})
+	_, err := run.Output(context.Background(), run.Command{Program: "pass", Args: []string{"rm", "--force", k.entry(name)}})
 	return k.explain(err)
 }
 
@@ -134,12 +134,12 @@ func (k passKeeper) rename(from, to string) error {
 	case taken:
 		return fs.ErrExist
 	}
-	_, err := colmena.Output(context.Background(), colmena.Command{Program: "pass", Args: []string{"mv", k.entry(from), k.entry(to)}})
+	_, err := run.Output(context.Background(), run.Command{Program: "pass", Args: []string{"mv", k.entry(from), k.entry(to)}})
 	return k.explain(err)
 }
 
 func (k passKeeper) explain(err error) error {
-	var missing *colmena.MissingError
+	var missing *run.MissingError
 	if errors.As(err, &missing) {
 		return &missingPass{}
 	}

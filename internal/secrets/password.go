@@ -7,9 +7,9 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/tredoe/osutil/user/crypt/sha512_crypt"
+	"k3splan/internal/diag"
 
-	"k3splan/internal/plan"
+	"github.com/tredoe/osutil/user/crypt/sha512_crypt"
 )
 
 const (
@@ -64,9 +64,9 @@ var notTaken = []struct {
 
 // CheckHash judges the content of a password file: one line with a hash that NixOS takes. The
 // problems lack only the File, which the caller knows; they show nothing of the content.
-func CheckHash(content []byte) plan.Problems {
+func CheckHash(content []byte) diag.Problems {
 	if f := checkHash(content, "k3splan passwd"); f != nil {
-		return plan.Problems{f.at("", 0)}
+		return diag.Problems{f.at("", 0)}
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func CheckHash(content []byte) plan.Problems {
 // checkHash names command as the way to mend the file.
 func checkHash(content []byte, command string) *finding {
 	bad := func(message string) *finding {
-		return &finding{plan.Error, codeInvalid, message, "run `" + command + "`"}
+		return &finding{diag.Error, codeInvalid, message, "run `" + command + "`"}
 	}
 	hash, f := oneLine(content)
 	if f != nil {

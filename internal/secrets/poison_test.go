@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/require"
+	"k3splan/internal/diag"
 
-	"k3splan/internal/plan"
+	"github.com/stretchr/testify/require"
 )
 
 // 32 hexadecimal digits that stand in no message by chance.
@@ -88,7 +88,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 
 // The control: the search finds what a careless message would show, whole or in part.
 func TestTheSearchForPoisonFinds(t *testing.T) {
-	for _, careless := range []plan.Problem{
+	for _, careless := range []diag.Problem{
 		{Message: fmt.Sprintf("%q is not a token", poison)},
 		{Hint: "did you mean " + poison[4:12] + "?"},
 		{Value: strings.ToUpper(poison)},
@@ -98,15 +98,15 @@ func TestTheSearchForPoisonFinds(t *testing.T) {
 	} {
 		require.True(t, leaks(everything(t, careless)), careless)
 	}
-	require.False(t, leaks(everything(t, plan.Problem{File: "secrets/passwd", Message: "is plain text"})))
+	require.False(t, leaks(everything(t, diag.Problem{File: "secrets/passwd", Message: "is plain text"})))
 }
 
-func requireNoPoison(t *testing.T, p plan.Problem) {
+func requireNoPoison(t *testing.T, p diag.Problem) {
 	t.Helper()
 	require.False(t, leaks(everything(t, p)), "the problem shows a part of the secret: %v", p)
 }
 
-func everything(t *testing.T, p plan.Problem) string {
+func everything(t *testing.T, p diag.Problem) string {
 	t.Helper()
 	data, err := json.Marshal(p)
 	require.NoError(t, err)

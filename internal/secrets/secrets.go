@@ -13,7 +13,7 @@ import (
 	"path"
 	"strings"
 
-	"k3splan/internal/plan"
+	"k3splan/internal/diag"
 )
 
 // Dir is the folder of the secrets, relative to the project.
@@ -39,14 +39,14 @@ const (
 // finding is a problem that does not know yet where it stands. It has no value, and its message
 // and hint are made of fixed words, counts and file names, so that it cannot show a secret.
 type finding struct {
-	severity plan.Severity
+	severity diag.Severity
 	code     string
 	message  string
 	hint     string
 }
 
-func (f finding) at(file string, line int) plan.Problem {
-	return plan.Problem{File: file, Line: line, Severity: f.severity, Code: f.code, Message: f.message, Hint: f.hint}
+func (f finding) at(file string, line int) diag.Problem {
+	return diag.Problem{File: file, Line: line, Severity: f.severity, Code: f.code, Message: f.message, Hint: f.hint}
 }
 
 func inSecrets(name string) string { return path.Join(Dir, name) }
@@ -56,7 +56,7 @@ func inSecrets(name string) string { return path.Join(Dir, name) }
 func oneLine(content []byte) (string, *finding) {
 	text := string(content)
 	bad := func(message, hint string) (string, *finding) {
-		return "", &finding{plan.Error, codeInvalid, message, hint}
+		return "", &finding{diag.Error, codeInvalid, message, hint}
 	}
 	switch {
 	case isUTF16(text):

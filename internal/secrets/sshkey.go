@@ -8,9 +8,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/crypto/ssh"
+	"k3splan/internal/diag"
 
-	"k3splan/internal/plan"
+	"golang.org/x/crypto/ssh"
 )
 
 const (
@@ -47,7 +47,7 @@ var (
 // parseKeys reads a file of public keys as people have them: one a line, with comments, blank
 // lines, any line ends and a byte-order mark. What is wrong is reported and left out; whole says
 // that nothing was wrong.
-func parseKeys(file string, content []byte) (keys []key, problems plan.Problems, whole bool) {
+func parseKeys(file string, content []byte) (keys []key, problems diag.Problems, whole bool) {
 	text := string(content)
 	report := func(row int, f *finding) { problems = append(problems, f.at(file, row)) }
 	if isUTF16(text) {
@@ -72,7 +72,7 @@ func parseKeys(file string, content []byte) (keys []key, problems plan.Problems,
 		k, f := parseKey(line)
 		if f != nil {
 			report(row, f)
-			if f.severity == plan.Error {
+			if f.severity == diag.Error {
 				bad++
 				continue
 			}
@@ -84,7 +84,7 @@ func parseKeys(file string, content []byte) (keys []key, problems plan.Problems,
 }
 
 func badKey(message, hint string) *finding {
-	return &finding{plan.Error, codeKeyInvalid, message, hint}
+	return &finding{diag.Error, codeKeyInvalid, message, hint}
 }
 
 // otherFormat knows the first line of what people mistake for a file of public keys.
@@ -154,7 +154,7 @@ func parseKey(line string) (key, *finding) {
 	if k.forced {
 		message = fmt.Sprintf("has options (%s): the key runs only that command, nobody can log in with it", strings.Join(names, ", "))
 	}
-	return k, &finding{plan.Warning, codeKeyOptions, message, "they are kept; remove them if that is not meant"}
+	return k, &finding{diag.Warning, codeKeyOptions, message, "they are kept; remove them if that is not meant"}
 }
 
 func rsaBits(public ssh.PublicKey) int {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 )
 
@@ -41,7 +42,7 @@ type Store struct {
 // Open looks at the secrets of the project in a folder, reading each file once. The problems are
 // sorted; the store is usable whatever they are, and with an error among them it may know less
 // than there is.
-func Open(project string, needs Needs) (*Store, plan.Problems) {
+func Open(project string, needs Needs) (*Store, diag.Problems) {
 	s := &Store{where: needs.Where, tokens: map[TokenKind]string{}, passwords: map[string]string{}, keys: map[string][]key{}, hostKeys: map[string]ssh.PublicKey{}}
 	dir := folderOf(project)
 	o := opening{Store: s, needs: needs, hosts: make(hostSet, len(needs.Hosts)), folder: dir, keeper: newKeeper(dir, needs.Where, nil)}
@@ -51,7 +52,7 @@ func Open(project string, needs Needs) (*Store, plan.Problems) {
 	names, shared, err := o.folder.names()
 	if err != nil {
 		// what is in it is unknown, so nothing can be said to be missing
-		o.report(Dir, 0, finding{plan.Error, codeInvalid, err.Error(), "secrets are in a folder " + Dir + " of mode 0700"})
+		o.report(Dir, 0, finding{diag.Error, codeInvalid, err.Error(), "secrets are in a folder " + Dir + " of mode 0700"})
 		return s, o.problems
 	}
 	if o.Plain() && shared != 0 {
@@ -77,7 +78,7 @@ func (o *opening) readSecrets(files []string) {
 		}
 		var err error
 		if kept, err = o.keeper.list(); err != nil {
-			o.report(o.At(""), 0, finding{plan.Error, codeInvalid, err.Error(), hintOf(err)})
+			o.report(o.At(""), 0, finding{diag.Error, codeInvalid, err.Error(), diag.HintOf(err)})
 			return
 		}
 		o.readHostKeys(kept)
@@ -91,7 +92,7 @@ func (o *opening) readSecrets(files []string) {
 	o.readTokens(kept)
 	o.readPasswords(kept)
 	if len(o.locked) > 0 {
-		f := finding{plan.Warning, codeLocked,
+		f := finding{diag.Warning, codeLocked,
 			"cannot be decrypted here without asking, so that it was not checked", o.lockedHint}
 		if more := len(o.locked) - 1; more > 0 {
 			f.message = fmt.Sprintf("cannot be decrypted here without asking, nor can %d more: they were not checked", more)
@@ -182,7 +183,7 @@ type opening struct {
 	keeper   keeper
 	needs    Needs
 	hosts    hostSet
-	problems plan.Problems
+	problems diag.Problems
 	// locked are the places of secrets that cannot be decrypted, lockedHint what to do
 	locked     []string
 	lockedHint string
@@ -206,7 +207,7 @@ func (o *opening) secret(name string) (content []byte, ok bool) {
 		}
 		return nil, false
 	case err != nil:
-		o.report(o.At(name), 0, finding{plan.Error, codeInvalid, err.Error(), hintOf(err)})
+		o.report(o.At(name), 0, finding{diag.Error, codeInvalid, err.Error(), diag.HintOf(err)})
 		return nil, false
 	}
 	return content, true
@@ -231,12 +232,12 @@ func (o *opening) readTokens(names []string) {
 		passwords[kind] = password
 	}
 	if same := passwords[InitToken]; same != "" && same == passwords[AgentToken] {
-		o.report(o.At(string(AgentToken)), 0, finding{plan.Warning, codeWeak,
+		o.report(o.At(string(AgentToken)), 0, finding{diag.Warning, codeWeak,
 			"is the same as the servers' token: agents hold the right to join as servers",
 			"remove it, which changes nothing, or give the agents a token of their own"})
 	}
 	if o.needs.K3s && o.tokens[InitToken] == "" {
-		o.report(o.At(string(InitToken)), 0, finding{plan.Error, codeMissing,
+		o.report(o.At(string(InitToken)), 0, finding{diag.Error, codeMissing,
 			"is missing: without a token no k3s server can start or join",
 			"for a new cluster run `k3splan setup`; of a living one copy the file from where it was set up"})
 	}
@@ -264,7 +265,7 @@ func (o *opening) readPasswords(names []string) {
 		}
 		content = bytes.TrimSuffix(content, []byte("\n"))
 		if other, twice := contents[host]; twice && !bytes.Equal(other, content) {
-			o.report(path, 0, finding{plan.Error, codeDuplicate,
+			o.report(path, 0, finding{diag.Error, codeDuplicate,
 				"is a second password file of the same owner, with another hash", "remove one of the two"})
 		}
 		contents[host] = content
@@ -274,7 +275,7 @@ func (o *opening) readPasswords(names []string) {
 	}
 	without := o.hostsWhere(func(host string) bool { return o.passwords[host] == "" })
 	if len(without) > 0 {
-		o.report(o.At(passwordName), 0, finding{plan.Error, codeMissing,
+		o.report(o.At(passwordName), 0, finding{diag.Error, codeMissing,
 			"is missing: the admin has no password on " + enumerate(without), "run `k3splan passwd`"})
 	}
 }
@@ -288,7 +289,7 @@ func (o *opening) readKeys(names []string) {
 		}
 		content, _, err := o.folder.read(name, maxKeyFile)
 		if err != nil {
-			o.report(inSecrets(name), 0, *badKey(err.Error(), hintOf(err)))
+			o.report(inSecrets(name), 0, *badKey(err.Error(), diag.HintOf(err)))
 			broken[owner] = true
 			continue
 		}
@@ -309,7 +310,7 @@ func (o *opening) readKeys(names []string) {
 	closed := o.hostsWhere(func(host string) bool { return !opens(host) })
 	if len(closed) > 0 {
 		file := inSecrets(everyHost + keyExtension)
-		o.report(file, 0, finding{plan.Error, codeKeyMissing,
+		o.report(file, 0, finding{diag.Error, codeKeyMissing,
 			"nobody could log in to " + enumerate(closed) + ": no public key opens it",
 			"put your public key there, for example `cat ~/.ssh/id_ed25519.pub >> " + file + "`"})
 	}
@@ -329,7 +330,7 @@ func (o *opening) reportDuplicates() {
 				first[k.blob] = k
 				continue
 			}
-			o.report(k.file, k.row, finding{plan.Warning, codeKeyDuplicate,
+			o.report(k.file, k.row, finding{diag.Warning, codeKeyDuplicate,
 				fmt.Sprintf("is the same key as in line %d of %s, which counts", earlier.row, earlier.file), "remove one of the two"})
 		}
 		return first

@@ -11,9 +11,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/stretchr/testify/require"
+	"k3splan/internal/diag"
 
-	"k3splan/internal/plan"
+	"github.com/stretchr/testify/require"
 )
 
 var fiveHosts = Needs{
@@ -22,7 +22,7 @@ var fiveHosts = Needs{
 	K3s:        true,
 }
 
-func open(t testing.TB, files map[string]string, needs Needs) (*Store, plan.Problems) {
+func open(t testing.TB, files map[string]string, needs Needs) (*Store, diag.Problems) {
 	t.Helper()
 	return Open(project(t, files), needs)
 }
@@ -486,8 +486,8 @@ func TestWhatCannotBeRead(t *testing.T) {
 
 // openAsNobody opens a project as a user who owns none of it, also when root runs the tests: the
 // user for files can be changed for one thread.
-func openAsNobody(dir string) plan.Problems {
-	result := make(chan plan.Problems)
+func openAsNobody(dir string) diag.Problems {
+	result := make(chan diag.Problems)
 	go func() {
 		runtime.LockOSThread() // the thread ends with its user
 		_ = syscall.Setfsgid(65534)

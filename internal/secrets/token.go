@@ -10,7 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"k3splan/internal/plan"
+	"k3splan/internal/diag"
 )
 
 // TokenKind says what a token is for. It is also the name of the token's file in [Dir].
@@ -47,9 +47,9 @@ func NewToken() (string, error) {
 
 // CheckToken judges the content of a token file: one line, of the kind that k3s takes there. The
 // problems lack only the File, which the caller knows; they show nothing of the content.
-func CheckToken(kind TokenKind, content []byte) plan.Problems {
+func CheckToken(kind TokenKind, content []byte) diag.Problems {
 	if _, f := parseToken(kind, content); f != nil {
-		return plan.Problems{f.at("", 0)}
+		return diag.Problems{f.at("", 0)}
 	}
 	return nil
 }
@@ -57,7 +57,7 @@ func CheckToken(kind TokenKind, content []byte) plan.Problems {
 // parseToken also returns the token's password: what remains without the full form's prefix.
 func parseToken(kind TokenKind, content []byte) (string, *finding) {
 	bad := func(message, hint string) (string, *finding) {
-		return "", &finding{plan.Error, codeInvalid, message, hint}
+		return "", &finding{diag.Error, codeInvalid, message, hint}
 	}
 	token, f := oneLine(content)
 	if f != nil {
@@ -86,7 +86,7 @@ func parseToken(kind TokenKind, content []byte) (string, *finding) {
 		password = parts[2]
 	}
 	if len(password) < minToken {
-		return password, &finding{plan.Warning, codeWeak,
+		return password, &finding{diag.Warning, codeWeak,
 			fmt.Sprintf("is shorter than %d characters and can be guessed", minToken),
 			"a new cluster should start with a random token: remove the file and run `k3splan setup`"}
 	}
@@ -111,7 +111,7 @@ func invisible(r rune) bool { return unicode.IsSpace(r) || !unicode.IsGraphic(r)
 // full form (K10HASH::server:PASSWORD). The error is fit to be shown.
 func TokenPassword(kind TokenKind, content []byte) (string, error) {
 	password, f := parseToken(kind, content)
-	if f != nil && f.severity == plan.Error {
+	if f != nil && f.severity == diag.Error {
 		return "", errors.New(f.message)
 	}
 	return password, nil

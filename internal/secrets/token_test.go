@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/require"
+	"k3splan/internal/diag"
 
-	"k3splan/internal/plan"
+	"github.com/stretchr/testify/require"
 )
 
 // Ancestor's defect 16: the token was made by a living server, and of the wrong kind.
@@ -94,10 +94,10 @@ func TestCheckToken(t *testing.T) {
 			require.Empty(t, p.Value)
 			if strings.HasPrefix(test.want, "shorter") {
 				require.Equal(t, "secret-weak", p.Code)
-				require.Equal(t, plan.Warning, p.Severity)
+				require.Equal(t, diag.Warning, p.Severity)
 			} else {
 				require.Equal(t, "secret-invalid", p.Code)
-				require.Equal(t, plan.Error, p.Severity)
+				require.Equal(t, diag.Error, p.Severity)
 			}
 		})
 	}

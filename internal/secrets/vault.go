@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 )
 
@@ -250,7 +251,7 @@ func isSecretName(name string) bool {
 
 // Check judges the content of a secret by its name: a token, a password's hash, a host's ssh key.
 // Others must only hold something. The problems lack their File and show nothing of the content.
-func Check(name string, content []byte) plan.Problems {
+func Check(name string, content []byte) diag.Problems {
 	switch {
 	case name == string(InitToken) || name == string(AgentToken):
 		return CheckToken(TokenKind(name), content)
@@ -258,10 +259,10 @@ func Check(name string, content []byte) plan.Problems {
 		return CheckHash(content)
 	case strings.HasPrefix(name, HostKeys+"/"):
 		if _, err := ssh.ParseRawPrivateKey(content); err != nil {
-			return plan.Problems{finding{plan.Error, codeInvalid, "is not an ssh private key without passphrase", ""}.at("", 0)}
+			return diag.Problems{finding{diag.Error, codeInvalid, "is not an ssh private key without passphrase", ""}.at("", 0)}
 		}
 	case len(strings.TrimSpace(string(content))) == 0:
-		return plan.Problems{finding{plan.Error, codeInvalid, "is empty", ""}.at("", 0)}
+		return diag.Problems{finding{diag.Error, codeInvalid, "is empty", ""}.at("", 0)}
 	}
 	return nil
 }

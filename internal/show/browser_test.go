@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"k3splan/internal/diag"
+
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
-
-	"k3splan/internal/plan"
 )
 
 // The tests in this file look at picture and page in a real browser. With K3SPLAN_SCREENSHOTS=DIR
@@ -286,7 +286,7 @@ func TestMuchOnThePageInBrowser(t *testing.T) {
 	ctx := browser(t)
 	long := longNames().view(t, "long")
 	for i := range 60 {
-		long.Problems = append(long.Problems, plan.Problem{File: fmt.Sprintf("secrets/hosts/node-%02d", i), Severity: plan.Error, Message: "is missing", Hint: "copy it"})
+		long.Problems = append(long.Problems, diag.Problem{File: fmt.Sprintf("secrets/hosts/node-%02d", i), Severity: diag.Error, Message: "is missing", Hint: "copy it"})
 	}
 	open(t, ctx, "page.html", render(t, long.HTML), "light", 1400)
 	screenshot(t, ctx, "much-html-light")

@@ -12,9 +12,9 @@ import (
 	"slices"
 	"strings"
 
-	"charm.land/lipgloss/v2"
+	"k3splan/internal/diag"
 
-	"k3splan/internal/plan"
+	"charm.land/lipgloss/v2"
 )
 
 //go:embed page.html.tmpl
@@ -42,7 +42,7 @@ type page struct {
 
 // placed is a problem with the row in which it is shown as well.
 type placed struct {
-	plan.Problem
+	diag.Problem
 	Anchor string
 }
 
@@ -50,7 +50,7 @@ type placed struct {
 type row struct {
 	ID, Search string
 	Cells      []cell
-	Problems   plan.Problems
+	Problems   diag.Problems
 }
 
 type cell struct {
@@ -81,7 +81,7 @@ func (v *View) HTML(w io.Writer) error {
 
 // placedProblems are all problems; those of a row know it.
 func (v *View) placedProblems() []placed {
-	anchors := map[plan.Problem]string{}
+	anchors := map[diag.Problem]string{}
 	for _, h := range v.Hosts {
 		for _, problem := range h.Problems {
 			anchors[problem] = "host-" + h.Name

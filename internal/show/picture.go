@@ -11,6 +11,7 @@ import (
 
 	"charm.land/lipgloss/v2"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 )
 
@@ -260,7 +261,7 @@ func (w *writer) write(s, class string, size, step int) {
 }
 
 // title is a name, beside which there is room for the mark of problems.
-func (w *writer) title(s, class string, size, step int, problems plan.Problems) {
+func (w *writer) title(s, class string, size, step int, problems diag.Problems) {
 	width := w.width
 	if len(problems) > 0 {
 		w.width -= badge
@@ -307,7 +308,7 @@ func (h Host) unusual() string {
 }
 
 // alarms marks problems in the upper right corner of a box, if there are any.
-func alarms(problems plan.Problems, right, top int) []group {
+func alarms(problems diag.Problems, right, top int) []group {
 	if len(problems) == 0 {
 		return nil
 	}
@@ -368,7 +369,7 @@ func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 	const height = 2*pad + 3*lineStep
 	left, right := x, x+width
 	for i, p := range v.about() {
-		problems := slices.DeleteFunc(slices.Clone(v.Problems), func(problem plan.Problem) bool {
+		problems := slices.DeleteFunc(slices.Clone(v.Problems), func(problem diag.Problem) bool {
 			return !inNetwork(problem) || !slices.Contains(p.keys, problem.Column)
 		})
 		need := textWidth(p.headline, 12)
@@ -459,7 +460,7 @@ func (v *View) legend(y int, alarmed bool) group {
 }
 
 // inNetwork tells whether a problem is one of network.yaml, versions.yaml, or the sheet for both.
-func inNetwork(p plan.Problem) bool {
+func inNetwork(p diag.Problem) bool {
 	return strings.Contains(p.File, "network") || strings.Contains(p.File, "versions")
 }
 
@@ -482,7 +483,7 @@ func (c Container) searchText() string {
 }
 
 // problemWords find a problem by what it says, and all of them by one word.
-func problemWords(problems plan.Problems) []string {
+func problemWords(problems diag.Problems) []string {
 	if len(problems) == 0 {
 		return nil
 	}
@@ -505,7 +506,7 @@ func ownWords(own map[string]string) []string {
 }
 
 // problemText lists problems, a line each.
-func problemText(problems plan.Problems) string {
+func problemText(problems diag.Problems) string {
 	var lines []string
 	for _, p := range problems {
 		lines = append(lines, p.String())

@@ -9,13 +9,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 )
 
 // tables is a project of which only the tables are known.
 type tables struct{ hosts, k3s, network string }
 
-func (ts tables) load() (*plan.Plan, plan.Problems) {
+func (ts tables) load() (*plan.Plan, diag.Problems) {
 	return plan.Load(fstest.MapFS{
 		"plans/hosts.csv":    {Data: []byte(ts.hosts)},
 		"plans/k3s.csv":      {Data: []byte(ts.k3s)},

@@ -4,10 +4,10 @@ import (
 	"slices"
 	"strings"
 
+	"k3splan/internal/diag"
+
 	"charm.land/lipgloss/v2"
 	"charm.land/lipgloss/v2/table"
-
-	"k3splan/internal/plan"
 )
 
 // Terminal is the place that tables are drawn for.
@@ -294,7 +294,7 @@ func (t Terminal) noRoom(columns []string, remedy string) string {
 }
 
 // marked gives name and style of a row that may have problems.
-func marked(name string, style lipgloss.Style, problems plan.Problems) (string, lipgloss.Style) {
+func marked(name string, style lipgloss.Style, problems diag.Problems) (string, lipgloss.Style) {
 	if len(problems) > 0 {
 		name += " !"
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/text/collate"
 	"golang.org/x/text/language"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 )
 
@@ -31,7 +32,7 @@ type View struct {
 	Used []Address `json:"used"`
 	Free Free      `json:"free"`
 	// Problems are those of the whole project.
-	Problems plan.Problems `json:"problems"`
+	Problems diag.Problems `json:"problems"`
 }
 
 // Host is a physical machine with what runs on it.
@@ -52,7 +53,7 @@ type Host struct {
 	Own        map[string]string `json:"own"`
 	Containers []Container       `json:"containers"`
 	// Problems are those of the host's row, without those of its containers.
-	Problems plan.Problems `json:"problems"`
+	Problems diag.Problems `json:"problems"`
 }
 
 // What need not be told of a host.
@@ -71,7 +72,7 @@ type Container struct {
 	Taints  []string          `json:"taints"`
 	Own     map[string]string `json:"own"`
 	// Problems are those of the container's row.
-	Problems plan.Problems `json:"problems"`
+	Problems diag.Problems `json:"problems"`
 }
 
 // AddressText is the container's address, "" if it is wrong.
@@ -136,7 +137,7 @@ type Free struct {
 
 // New makes the view of a plan with its project's problems. name is what the plan is called if it
 // has no domain.
-func New(p *plan.Plan, problems plan.Problems, name string) *View {
+func New(p *plan.Plan, problems diag.Problems, name string) *View {
 	v := &View{Title: cmp.Or(p.Network.Domain, printable(name)), Network: p.Model().Network, Problems: orEmpty(problems)}
 	if p.Network.Subnet.IsValid() {
 		v.Subnet = p.Network.Subnet.String()
@@ -166,10 +167,10 @@ func printable(name string) string {
 	}, name) // what is not UTF-8 is replaced as well
 }
 
-func newHost(h *plan.Host, problems plan.Problems) Host {
+func newHost(h *plan.Host, problems diag.Problems) Host {
 	host := Host{
 		Name: h.Name, Target: targetOf(h), Interface: h.Interface, Admin: h.Admin, Tags: orEmpty(h.Tags), MAC: h.MAC,
-		Serial: h.Serial, System: h.System, Boot: string(h.Boot), Own: h.Own, Containers: []Container{}, Problems: plan.Problems{},
+		Serial: h.Serial, System: h.System, Boot: string(h.Boot), Own: h.Own, Containers: []Container{}, Problems: diag.Problems{},
 	}
 	if !h.DHCP() {
 		host.Address = &h.Address
@@ -187,8 +188,8 @@ func newHost(h *plan.Host, problems plan.Problems) Host {
 }
 
 // problemsOf gives the problems of a host's or container's row.
-func problemsOf(row interface{ Concerns(plan.Problem) bool }, problems plan.Problems) plan.Problems {
-	found := plan.Problems{}
+func problemsOf(row interface{ Concerns(diag.Problem) bool }, problems diag.Problems) diag.Problems {
+	found := diag.Problems{}
 	for _, problem := range problems {
 		if row.Concerns(problem) {
 			found = append(found, problem)
@@ -234,7 +235,7 @@ func (h Host) Has(roles ...plan.Role) bool {
 }
 
 // AllProblems are the problems of the host and of what runs on it.
-func (h Host) AllProblems() plan.Problems {
+func (h Host) AllProblems() diag.Problems {
 	all := slices.Clone(h.Problems)
 	for _, c := range h.Containers {
 		all = append(all, c.Problems...)
@@ -381,7 +382,7 @@ func (v *View) counts() string {
 	return joined(", ", count(len(v.Hosts), "host"), some(v.Quorum.Servers, "server"), some(agents, "agent"))
 }
 
-func problemCounts(problems plan.Problems) string {
+func problemCounts(problems diag.Problems) string {
 	errors := problems.Errors()
 	return joined(", ", some(errors, "error"), some(len(problems)-errors, "warning"))
 }

@@ -10,9 +10,8 @@ import (
 	"strconv"
 	"strings"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/plan"
-	"k3splan/internal/shell"
+	"k3splan/internal/run"
 )
 
 // DeployUser is who Colmena logs in as; users.nix makes it.
@@ -88,7 +87,7 @@ func (m Machine) ssh(options []string, command ...string) []string {
 	}
 	args = append(args, m.Target(), "--")
 	for _, word := range command {
-		args = append(args, shell.Word(word)) // ssh joins them with blanks, and a shell splits them again
+		args = append(args, run.Word(word)) // ssh joins them with blanks, and a shell splits them again
 	}
 	return args
 }
@@ -109,7 +108,7 @@ func (m Machine) Login(terminal bool, command []string) []string {
 }
 
 func (m Machine) output(ctx context.Context, stdin, program string, args []string) (string, error) {
-	out, err := colmena.Output(ctx, colmena.Command{Program: program, Args: args, Stdin: strings.NewReader(stdin)})
+	out, err := run.Output(ctx, run.Command{Program: program, Args: args, Stdin: strings.NewReader(stdin)})
 	if err != nil {
 		err = &Error{Machine: m, Err: err}
 	}
@@ -133,8 +132,8 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // unreached is what ssh says if there was no connection.
-func (e *Error) unreached() *colmena.ExitError {
-	var exit *colmena.ExitError
+func (e *Error) unreached() *run.ExitError {
+	var exit *run.ExitError
 	if errors.As(e.Err, &exit) && exit.Program == "ssh" && exit.Code == 255 {
 		return exit
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/hostkeys"
+	"k3splan/internal/run"
 )
 
 func TestConnections(t *testing.T) {
@@ -62,7 +62,7 @@ func TestScript(t *testing.T) {
 	out, err = machine.Script(context.Background(), "echo half; echo talk >&2; exit 3")
 	require.EqualError(t, err, "on olaf: ssh failed with exit code 3: talk")
 	require.Equal(t, "half\n", out)
-	var exit *colmena.ExitError
+	var exit *run.ExitError
 	require.ErrorAs(t, err, &exit)
 }
 

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"k3splan/internal/colmena"
 	"k3splan/internal/hostkeys"
+	"k3splan/internal/run"
 )
 
 // HostKey looks at the machine's key, of the best type that it has, whatever keys it is known by. Nobody
@@ -25,8 +25,8 @@ func (m Machine) HostKey(ctx context.Context) (key hostkeys.Key, err error) {
 
 	var said error
 	for _, algorithms := range []string{ssh.KeyAlgoED25519, "+" + ssh.KeyAlgoED25519} { // the best, else whatever it has
-		said = colmena.Run(ctx, colmena.Command{Program: "ssh", Args: m.scan(known, algorithms)})
-		if missing := (*colmena.MissingError)(nil); errors.As(said, &missing) {
+		said = run.Run(ctx, run.Command{Program: "ssh", Args: m.scan(known, algorithms)})
+		if missing := (*run.MissingError)(nil); errors.As(said, &missing) {
 			return key, said
 		}
 		line, err := os.ReadFile(known)

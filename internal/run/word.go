@@ -1,6 +1,6 @@
 // Package shell writes words for a POSIX shell: commands that people are told to type, and those that
 // ssh hands to the shell on the other side.
-package shell
+package run
 
 import "strings"
 

@@ -1,4 +1,8 @@
-package plan
+// Package diag holds the one kind of finding that all of k3splan reports: a [Problem] says what is
+// wrong, where, and how to mend it. Plan problems, findings of the audit and of doctor, and what speaks
+// against a deployment are Problems; an ordinary error gets advice by [WithHint] and becomes a Problem
+// by [FromError].
+package diag
 
 import (
 	"cmp"
@@ -36,6 +40,9 @@ type Problem struct {
 	Hint string `json:"hint"`
 }
 
+// workbookMark ends the name of a workbook's file; the sheet and the cell follow it.
+const workbookMark = ".xlsx!"
+
 // maxShown is how much of a value String shows, in characters.
 const maxShown = 80
 
@@ -67,17 +74,17 @@ func (p Problem) String() string {
 // Place is where the problem is: "plans/hosts.csv:3", or "plans/cluster.xlsx!k3s!C5", which tells
 // the row by itself.
 func (p Problem) Place() string {
-	if p.Line == 0 || strings.Contains(p.File, WorkbookFile+"!") {
+	if p.Line == 0 || strings.Contains(p.File, workbookMark) {
 		return p.File
 	}
 	return fmt.Sprintf("%s:%d", p.File, p.Line)
 }
 
-// withoutCell is File without the cell of a workbook, whose row is Line: C10 comes after C9.
-func (p Problem) withoutCell() string {
-	if before, sheet, ok := strings.Cut(p.File, WorkbookFile+"!"); ok {
+// Table returns File without the cell of a workbook. Sorting by it and Line puts C10 after C9.
+func (p Problem) Table() string {
+	if before, sheet, ok := strings.Cut(p.File, workbookMark); ok {
 		sheet, _, _ = strings.Cut(sheet, "!")
-		return before + WorkbookFile + "!" + sheet
+		return before + workbookMark + sheet
 	}
 	return p.File
 }
@@ -89,7 +96,7 @@ type Problems []Problem
 func (ps Problems) Sort() {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(
-			cmp.Compare(a.withoutCell(), b.withoutCell()),
+			cmp.Compare(a.Table(), b.Table()),
 			cmp.Compare(a.Line, b.Line),
 			cmp.Compare(a.Column, b.Column),
 			cmp.Compare(a.Code, b.Code),

@@ -1,4 +1,4 @@
-package colmena
+package run
 
 import (
 	"bytes"
@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"k3splan/internal/run/runtest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -34,18 +36,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fake puts a shell script on PATH.
-func fake(t *testing.T, name, script string) string {
-	t.Helper()
-	folder := t.TempDir()
-	file := filepath.Join(folder, name)
-	require.NoError(t, os.WriteFile(file, []byte("#!/bin/sh\n"+script), 0o755))
-	t.Setenv("PATH", folder+string(os.PathListSeparator)+os.Getenv("PATH"))
-	return file
-}
-
 func TestRunPassesEverything(t *testing.T) {
-	fake(t, "colmena", `
+	runtest.Fake(t, "colmena", `
 printf '<%s>' "$@"
 pwd -P
 echo "$SSH_CONFIG_FILE $HERITAGE"
@@ -73,7 +65,7 @@ echo talk >&2
 func TestRunFails(t *testing.T) {
 	var exit *ExitError
 
-	fake(t, "colmena", "echo no such host >&2; exit 3")
+	runtest.Fake(t, "colmena", "echo no such host >&2; exit 3")
 	err := Run(context.Background(), Command{Program: "colmena"})
 	require.ErrorAs(t, err, &exit)
 	require.Equal(t, ExitError{Program: "colmena", Code: 3, Stderr: "no such host"}, *exit)
@@ -84,17 +76,17 @@ func TestRunFails(t *testing.T) {
 	require.EqualError(t, err, "colmena failed with exit code 3")
 	require.Equal(t, "no such host\n", talk.String())
 
-	fake(t, "colmena", "kill -KILL $$")
+	runtest.Fake(t, "colmena", "kill -KILL $$")
 	err = Run(context.Background(), Command{Program: "colmena"})
 	require.ErrorAs(t, err, &exit)
 	require.Equal(t, ExitError{Program: "colmena", Code: -1, Signal: syscall.SIGKILL}, *exit)
 	require.EqualError(t, err, "colmena was ended by a signal (killed)")
 
-	file := fake(t, "broken", "")
+	file := runtest.Fake(t, "broken", "")
 	require.NoError(t, os.Chmod(file, 0o644))
 	require.ErrorContains(t, Run(context.Background(), Command{Program: file}), "starting broken: ")
 
-	fake(t, "colmena", "head -c 100000 /dev/zero | tr '\\0' x >&2; echo END >&2; exit 1")
+	runtest.Fake(t, "colmena", "head -c 100000 /dev/zero | tr '\\0' x >&2; echo END >&2; exit 1")
 	err = Run(context.Background(), Command{Program: "colmena"})
 	require.ErrorAs(t, err, &exit)
 	require.Len(t, exit.Stderr, tailSize-1)
@@ -118,7 +110,7 @@ func TestRunMissing(t *testing.T) {
 }
 
 func TestOutput(t *testing.T) {
-	fake(t, "git", "echo result; echo talk >&2; exit $1")
+	runtest.Fake(t, "git", "echo result; echo talk >&2; exit $1")
 	out, err := Output(context.Background(), Command{Program: "git", Args: []string{"0"}})
 	require.NoError(t, err)
 	require.Equal(t, "result\n", out)
@@ -131,7 +123,7 @@ func TestOutput(t *testing.T) {
 func TestRunEndsWithTheProgram(t *testing.T) {
 	shortGrace(t)
 	pids := filepath.Join(t.TempDir(), "pids")
-	fake(t, "colmena", `sleep 1000 & echo $! > '`+pids+`'; echo done`)
+	runtest.Fake(t, "colmena", `sleep 1000 & echo $! > '`+pids+`'; echo done`)
 	start := time.Now()
 	out, err := Output(context.Background(), Command{Program: "colmena"})
 	kill(readTrees(t, pids))
@@ -180,7 +172,7 @@ func TestRunCancelled(t *testing.T) {
 			shortGrace(t)
 			pids := filepath.Join(t.TempDir(), "pids")
 			t.Setenv("PIDS", pids)
-			fake(t, "colmena", script)
+			runtest.Fake(t, "colmena", script)
 			ctx, cancel := context.WithCancelCause(context.Background())
 			ended := make(chan error, 1)
 			go func() { ended <- Run(ctx, Command{Program: "colmena"}) }()
@@ -199,7 +191,7 @@ func TestRunCancelled(t *testing.T) {
 	}
 	t.Run("before the start", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "started")
-		fake(t, "colmena", "touch '"+file+"'")
+		runtest.Fake(t, "colmena", "touch '"+file+"'")
 		ctx, cancel := context.WithTimeout(context.Background(), 0)
 		defer cancel()
 		require.ErrorIs(t, Run(ctx, Command{Program: "colmena"}), context.DeadlineExceeded)
@@ -219,7 +211,7 @@ func startRunner(t *testing.T, script string) (runner *exec.Cmd, events string, 
 	self, err := os.Executable()
 	require.NoError(t, err)
 	runner = exec.Command(self)
-	runner.Env = append(os.Environ(), "TEST_RUN="+fake(t, "colmena", script))
+	runner.Env = append(os.Environ(), "TEST_RUN="+runtest.Fake(t, "colmena", script))
 	said = new(bytes.Buffer)
 	runner.Stdout = said
 	require.NoError(t, runner.Start())
@@ -290,7 +282,7 @@ func TestRunInterruptedBeforeItsOwnSignal(t *testing.T) {
 
 // In a group of its own a program that asks for a passphrase would be stopped by the terminal.
 func TestRunStaysInTheGroup(t *testing.T) {
-	out, err := Output(context.Background(), Command{Program: fake(t, "colmena", "cat /proc/$$/stat")})
+	out, err := Output(context.Background(), Command{Program: runtest.Fake(t, "colmena", "cat /proc/$$/stat")})
 	require.NoError(t, err)
 	fields := strings.Fields(out[strings.LastIndex(out, ")")+1:])
 	require.Equal(t, strconv.Itoa(syscall.Getpgrp()), fields[2])
@@ -302,7 +294,7 @@ func TestRunNohup(t *testing.T) {
 	require.NoError(t, err)
 	events := filepath.Join(t.TempDir(), "events")
 	t.Setenv("EVENTS", events)
-	t.Setenv("TEST_RUN", fake(t, "colmena", `echo ready >> "$EVENTS"; while [ ! -e "$EVENTS.go" ]; do sleep 0.01; done; echo well`))
+	t.Setenv("TEST_RUN", runtest.Fake(t, "colmena", `echo ready >> "$EVENTS"; while [ ! -e "$EVENTS.go" ]; do sleep 0.01; done; echo well`))
 	runner := exec.Command("sh", "-c", `trap '' HUP; exec "$0"`, self)
 	var said bytes.Buffer
 	runner.Stdout = &said

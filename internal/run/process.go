@@ -1,4 +1,4 @@
-package colmena
+package run
 
 import (
 	"os"
