@@ -67,7 +67,7 @@ func (a *app) fail(command *cobra.Command, err error) int {
 		}
 		code = exit.code
 	}
-	fmt.Fprintf(a.stderr, "%s %v\n", a.paint(a.stderr, red, "k3splan: error:"), err)
+	fmt.Fprintf(a.stderr, "%s %v\n", a.paint(a.stderr, red, "k3splan: error:"), diag.PrintableLines(err.Error()))
 	if hint == "" && code == exitInvalid {
 		hint = command.CommandPath() + " --help"
 	}
@@ -79,7 +79,7 @@ func (a *app) fail(command *cobra.Command, err error) int {
 func (a *app) hints(out *os.File, indent, hint string) string {
 	var text strings.Builder
 	for line := range strings.Lines(hint) {
-		fmt.Fprintf(&text, "%s%s %s\n", indent, a.paint(out, cyan, "hint:"), strings.TrimSpace(line))
+		fmt.Fprintf(&text, "%s%s %s\n", indent, a.paint(out, cyan, "hint:"), diag.Printable(strings.TrimSpace(line)))
 	}
 	return text.String()
 }

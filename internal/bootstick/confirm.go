@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
 )
 
 // Terminal is where a person is asked.
@@ -61,7 +62,7 @@ func Confirm(ctx context.Context, terminal Terminal, target *Target, host string
 	}
 	if answer != host {
 		return &Unconfirmed{
-			fmt.Sprintf("the answer was %q and not %q: nothing was written", printable(answer), host),
+			fmt.Sprintf("the answer was %q and not %q: nothing was written", answer, host),
 			"start again and type the host's name",
 		}
 	}
@@ -134,7 +135,7 @@ func (d Disk) ContentLines() []string {
 	for _, content := range d.Contents {
 		text := content.Path + " " + content.Kind
 		if content.Label != "" {
-			text += fmt.Sprintf(" %q", content.Label)
+			text += ` "` + content.Label + `"`
 		}
 		text += " " + FormatSize(content.Size)
 		if len(content.Mounts) > 0 {

@@ -42,7 +42,7 @@ func TestConfirm(t *testing.T) {
 		"yes":                         {disk: stick, in: "yes\n", interactive: true, err: `the answer was "yes" and not "olaf": nothing was written`},
 		"only enter":                  {disk: stick, in: "\nolaf\n", interactive: true, err: `the answer was "" and not "olaf": nothing was written`},
 		"nothing":                     {disk: stick, interactive: true, err: `the answer was "" and not "olaf": nothing was written`},
-		"commands for the terminal":   {disk: stick, in: "\x1b[2J\n", interactive: true, err: `the answer was "?[2J" and not "olaf": nothing was written`},
+		"commands for the terminal":   {disk: stick, in: "\x1b[2J\n", interactive: true, err: `the answer was "\x1b[2J" and not "olaf": nothing was written`},
 		"a pipe":                      {disk: stick, in: "olaf\n", err: "nobody can be asked: the input is not a terminal"},
 		"--yes":                       {disk: stick, yes: true},
 		"--yes with a fixed USB disk": {disk: fixed, yes: true, interactive: true, err: "--yes is for removable USB devices only, and /dev/sdb is none"},

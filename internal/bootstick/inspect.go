@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"k3splan/internal/diag"
 )
 
 // patience bounds how long lsblk may take: a dying disk can hold it up.
@@ -100,7 +102,7 @@ func lsblk(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("lsblk did not answer within %s: a disk may be failing", patience)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lsblk: %w: %s", err, printable(strings.TrimSpace(stderr.String())))
+		return nil, fmt.Errorf("lsblk: %w: %s", err, diag.Printable(strings.TrimSpace(stderr.String())))
 	}
 	return output, nil
 }

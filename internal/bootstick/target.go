@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"k3splan/internal/diag"
 )
 
 // Target is a device that an image may be written to. Only [Machine.Choose]
@@ -47,7 +49,7 @@ func (m *Machine) Choose(path string, need int64, force string) (*Target, error)
 		return nil, err
 	}
 	if refusals := m.judge(n, need, force); len(refusals) > 0 {
-		return nil, &Refused{printable(path), refusals}
+		return nil, &Refused{diag.Printable(path), refusals}
 	}
 	return &Target{Disk: m.disk(n), identity: m.identity(n), force: force}, nil
 }
@@ -55,7 +57,7 @@ func (m *Machine) Choose(path string, need int64, force string) (*Target, error)
 func (m *Machine) find(path string) (*node, error) {
 	const look = "`k3splan boot-stick --list` shows the devices"
 	refused := func(reason Reason, message, hint string) error {
-		return &Refused{printable(path), []Refusal{{reason, message, hint}}}
+		return &Refused{diag.Printable(path), []Refusal{{reason, message, hint}}}
 	}
 	info, err := os.Stat(path)
 	switch {

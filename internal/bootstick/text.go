@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/run"
 )
 
@@ -28,19 +28,8 @@ func FormatSize(bytes int64) string {
 	}
 }
 
-// printable replaces what a terminal could take as a command: a stick can be
-// given any name.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, strings.ToValidUTF8(text, "?"))
-}
-
 // shellWord quotes a word for a command that a person is told to type.
-func shellWord(word string) string { return run.Word(printable(word)) }
+func shellWord(word string) string { return run.Word(diag.Printable(word)) }
 
 func shellWords(words []string) string {
 	sorted := slices.Compact(slices.Sorted(slices.Values(words)))

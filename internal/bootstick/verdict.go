@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"k3splan/internal/diag"
 )
 
 // Reason names why a device is not written to.
@@ -114,12 +116,12 @@ func (m *Machine) disk(n *node) Disk {
 		Path:      n.path,
 		Number:    n.number,
 		Size:      n.size,
-		Model:     printable(modelOf(n)),
-		Serial:    printable(n.serial),
-		Bus:       printable(n.bus),
+		Model:     diag.Printable(modelOf(n)),
+		Serial:    diag.Printable(n.serial),
+		Bus:       diag.Printable(n.bus),
 		Removable: n.removable,
 		ReadOnly:  n.readOnly,
-		Table:     printable(n.table),
+		Table:     diag.Printable(n.table),
 		Contents:  []Content{},
 		ForceName: m.forceName(n),
 		Refusals:  m.judge(n, 0, ""),
@@ -136,9 +138,9 @@ func (m *Machine) disk(n *node) Disk {
 		if label == "" {
 			label = part.partLabel
 		}
-		content := Content{Path: part.path, Kind: printable(kind), Label: printable(label), Size: part.size, Mounts: []string{}}
+		content := Content{Path: part.path, Kind: diag.Printable(kind), Label: diag.Printable(label), Size: part.size, Mounts: []string{}}
 		for _, point := range slices.Sorted(slices.Values(m.uses[part].points)) {
-			content.Mounts = append(content.Mounts, printable(point))
+			content.Mounts = append(content.Mounts, diag.Printable(point))
 		}
 		if m.uses[part].swap {
 			content.Mounts = append(content.Mounts, swapMount)
@@ -159,7 +161,7 @@ func modelOf(n *node) string {
 }
 
 func (m *Machine) forceName(n *node) string {
-	if n.serial == "" || printable(n.serial) != n.serial {
+	if n.serial == "" || diag.Printable(n.serial) != n.serial {
 		return n.path
 	}
 	for _, other := range m.nodes {
@@ -188,7 +190,7 @@ func (m *Machine) judge(n *node, need int64, force string) []Refusal {
 		if len(n.below) > 0 {
 			hint = "it stands on " + paths(roots(n)) + "; name a disk that is not in use"
 		}
-		message := "it is not a disk but " + article(printable(n.kind))
+		message := "it is not a disk but " + article(diag.Printable(n.kind))
 		if n.kind == "disk" {
 			message = "it is made of other devices" // bcache
 		}
@@ -258,7 +260,7 @@ func (m *Machine) judgeForce(n *node, force string) []Refusal {
 		if force == n.serial {
 			return []Refusal{{Ambiguous, "another disk has the same serial", "name it by its path: --force-device " + shellWord(name)}}
 		}
-		return []Refusal{{WrongForce, fmt.Sprintf("--force-device names %q, and this is %q", printable(force), name),
+		return []Refusal{{WrongForce, fmt.Sprintf("--force-device names %q, and this is %q", force, name),
 			"look at `k3splan boot-stick --list` again before you go on"}}
 	}
 	if force == name {
@@ -276,7 +278,7 @@ func (m *Machine) judgeForce(n *node, force string) []Refusal {
 	}
 	bus := "on an unknown bus"
 	if n.bus != "" {
-		bus = "on the bus " + printable(n.bus)
+		bus = "on the bus " + diag.Printable(n.bus)
 	}
 	return []Refusal{{NotStick, "it is no removable USB device (" + what + ", " + bus + ")",
 		"if you are sure that it is the right one: --force-device " + shellWord(name)}}
@@ -305,7 +307,7 @@ func paths(nodes []*node) string {
 func list(names []string) string {
 	sorted := slices.Compact(slices.Sorted(slices.Values(names)))
 	for i := range sorted {
-		sorted[i] = printable(sorted[i])
+		sorted[i] = diag.Printable(sorted[i])
 	}
 	return strings.Join(sorted, ", ")
 }

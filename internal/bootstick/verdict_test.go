@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"k3splan/internal/diag"
+
 	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/stretchr/testify/require"
 )
@@ -82,7 +84,7 @@ func TestVerdicts(t *testing.T) {
 					got = append(got, string(refusal.Reason))
 					require.NotEmpty(t, refusal.Message)
 					require.NotEmpty(t, refusal.Hint)
-					require.Equal(t, printable(refusal.Message+refusal.Hint), refusal.Message+refusal.Hint)
+					require.Equal(t, diag.Printable(refusal.Message+refusal.Hint), refusal.Message+refusal.Hint)
 				}
 				if len(got) == 0 {
 					got = []string{"ok"}
@@ -174,7 +176,7 @@ func TestDescribe(t *testing.T) {
   serial   SAME
   bus      usb, removable
   content  partition table dos
-           /dev/sda1 exfat "?[2Jerased" 31.0 GB
+           /dev/sda1 exfat "\x1b[2Jerased" 31.0 GB
 `, machine.disk(machine.byName("sda")).Describe())
 	require.Equal(t, `  device   /dev/sdb
   model    SanDisk Ultra
@@ -193,7 +195,7 @@ func TestParseLsblk(t *testing.T) {
 		machine, _ := loadMachine(t, "testdata/machines/strings-bad-escapes.txtar")
 		require.Equal(t, "Mass Sto", machine.byName("sdb").vendor)
 		require.Equal(t, "café \"x\"\x1b[2J", machine.byName("sdb1").label)
-		require.Equal(t, `café "x"?[2J`, machine.disk(machine.byName("sdb")).Contents[0].Label)
+		require.Equal(t, `café "x"\x1b[2J`, machine.disk(machine.byName("sdb")).Contents[0].Label)
 	})
 	t.Run("one node with several parents", func(t *testing.T) {
 		machine, _ := loadMachine(t, "testdata/machines/raid1-and-lvm-root.txtar")

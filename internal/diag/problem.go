@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -46,28 +45,23 @@ const workbookMark = ".xlsx!"
 // maxShown is how much of a value String shows, in characters.
 const maxShown = 80
 
-// String gives `file:line: column "value": message`, without the hint.
+// String returns `file:line: column "value": message`, without the hint, fit for a terminal.
 func (p Problem) String() string {
 	var b strings.Builder
-	if place := strconv.Quote(p.Place()); strings.Contains(place, `\`) {
-		b.WriteString(place) // a line break in a name must not begin a line
-	} else {
-		b.WriteString(p.Place())
-	}
-	b.WriteString(": ")
+	b.WriteString(Printable(p.Place()) + ": ")
 	value := p.Value
 	if runes := []rune(value); len(runes) > maxShown {
 		value = string(runes[:maxShown]) + "…"
 	}
 	switch {
 	case p.Column != "" && p.Value != "" && !strings.EqualFold(p.Column, p.Value): // the same in a header
-		fmt.Fprintf(&b, "%s %q: ", p.Column, value)
+		fmt.Fprintf(&b, "%s %q: ", Printable(p.Column), value)
 	case p.Column != "":
-		b.WriteString(p.Column + ": ")
+		b.WriteString(Printable(p.Column) + ": ")
 	case p.Value != "":
 		fmt.Fprintf(&b, "%q: ", value)
 	}
-	b.WriteString(p.Message)
+	b.WriteString(Printable(p.Message))
 	return b.String()
 }
 
