@@ -287,7 +287,7 @@ func (a *app) checkHost(host string) error {
 	}
 	p, _ := plan.Load(files.In(dir))
 	if p.Host(host) == nil {
-		return noHost(p, host)
+		return unknownHost(p, host)
 	}
 	return nil
 }

@@ -89,15 +89,15 @@ func (a *app) planSoFar() *plan.Plan {
 	return p
 }
 
-// completeHosts offers hosts and tags that are not named yet, also behind a comma.
+// completeHosts offers hosts and tags that are not named yet, also after a comma or an exclamation mark.
 func (a *app) completeHosts(_ *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	p := a.planSoFar()
 	// what stands behind -- is Colmena's; cobra does not tell here whether there was one
 	if p == nil || slices.Contains(os.Args[:len(os.Args)-1], "--") {
 		return nil, nothingElse
 	}
-	before := word[:strings.LastIndex(word, ",")+1]
-	named := strings.Split(strings.ToLower(strings.Join(append(args, before), ",")), ",")
+	before := word[:strings.LastIndexAny(word, ",!")+1]
+	named := strings.FieldsFunc(strings.ToLower(strings.Join(append(args, before), ",")), func(c rune) bool { return c == ',' || c == '!' })
 	var words []cobra.Completion
 	for _, name := range append(p.HostNames(), tagsOf(p)...) {
 		if !slices.Contains(named, name) {

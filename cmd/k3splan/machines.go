@@ -53,7 +53,7 @@ func (m *machines) host(name string) (*plan.Host, error) {
 	if m.problems.Errors() > 0 {
 		m.app.printProblems(m.app.stderr, m.problems)
 	}
-	return nil, noHost(m.plan, name)
+	return nil, unknownHost(m.plan, name)
 }
 
 // hosts resolves names, tags and patterns; none mean all hosts.
@@ -82,7 +82,7 @@ func (m *machines) servers(name string) ([]*plan.Container, error) {
 			return []*plan.Container{server}, nil
 		}
 	}
-	return nil, noSuch("server", name, plan.Names(m.plan.Servers()), "")
+	return nil, usageError(plan.Unknown("server", name, plan.Names(m.plan.Servers()), ""))
 }
 
 // prepare lets ssh know the machines. What it gives is to be closed.

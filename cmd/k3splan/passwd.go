@@ -51,7 +51,7 @@ func (a *app) passwd(host string, all, fromStdin bool) error {
 		return err
 	}
 	if host != "" && p.Host(host) == nil {
-		return noHost(p, host)
+		return unknownHost(p, host)
 	}
 	present, err := vault.List()
 	if err != nil {

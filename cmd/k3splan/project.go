@@ -6,10 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
-
-	"github.com/gobwas/glob"
 
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
@@ -107,59 +103,14 @@ func (a *app) loadPlan() (*plan.Plan, error) {
 	return p, nil
 }
 
-// selectHosts resolves names, @tags and globs as Colmena's --on does; none select no host.
+// selectHosts returns the hosts that the arguments of a command select; without any, all of them.
 func selectHosts(p *plan.Plan, patterns []string) ([]*plan.Host, error) {
-	chosen := map[string]bool{}
-	for _, pattern := range patterns {
-		for _, part := range strings.Split(strings.ToLower(pattern), ",") {
-			if err := selectInto(chosen, p, part); err != nil {
-				return nil, err
-			}
-		}
+	hosts, err := p.Select(patterns...)
+	if err != nil {
+		return nil, usageError(err)
 	}
-	return slices.DeleteFunc(slices.Clone(p.Hosts), func(h *plan.Host) bool { return !chosen[h.Name] }), nil
+	return hosts, nil
 }
 
-func selectInto(chosen map[string]bool, p *plan.Plan, pattern string) error {
-	name, isTag := strings.CutPrefix(pattern, "@")
-	matcher, err := glob.Compile(name)
-	if err != nil || name == "" {
-		return usageError(fmt.Errorf("%q selects no hosts: a name, @TAG or pattern is needed", pattern))
-	}
-	found := false
-	for _, host := range p.Hosts {
-		names := []string{host.Name}
-		if isTag {
-			names = slices.Concat(host.Tags, host.RoleTags())
-		}
-		if slices.ContainsFunc(names, matcher.Match) {
-			chosen[host.Name], found = true, true
-		}
-	}
-	if found {
-		return nil
-	}
-	if isTag {
-		return noSuch("tag", name, slices.Concat(p.Tags(), plan.RoleTags()), "@")
-	}
-	return noHost(p, name)
-}
-
-// noHost is the error about a name that no host has; a container's leads to its host.
-func noHost(p *plan.Plan, name string) error {
-	for _, c := range p.Containers() {
-		if strings.EqualFold(c.Name, name) {
-			return &exitError{code: exitInvalid, err: fmt.Errorf("%q is no host, but the %s of one", c.Name, c.Role.What()),
-				hint: fmt.Sprintf("did you mean its host, %q?", c.Host.Name)}
-		}
-	}
-	return noSuch("host", name, p.HostNames(), "")
-}
-
-func noSuch(what, name string, known []string, prefix string) error {
-	hint := fmt.Sprintf("the %ss are: %s", what, strings.Join(known, " "))
-	if nearest := plan.Nearest(name, known); nearest != "" {
-		hint = fmt.Sprintf("did you mean %q?", prefix+nearest)
-	}
-	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no %s %q in the plan", what, name), hint: hint}
-}
+// unknownHost is the error about a name that no host has.
+func unknownHost(p *plan.Plan, name string) error { return usageError(p.UnknownHost(name)) }

@@ -172,7 +172,7 @@ that have a part in it.`,
 			}
 			host := p.Plan.Host(strings.ToLower(args[0]))
 			if host == nil {
-				return noHost(p.Plan, args[0])
+				return unknownHost(p.Plan, args[0])
 			}
 			details := show.Details(p.Plan, host, filesOf(p, host))
 			if asJSON {
