@@ -18,7 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"k3splan/internal/colmena/nixtest"
-	"k3splan/internal/hostkeys"
+	"k3splan/internal/remote"
 	"k3splan/internal/rollout"
 )
 
@@ -293,15 +293,15 @@ func (b *box) on(name, command string) string {
 // know lets the project know the machines by their ssh keys.
 func (b *box) know() {
 	b.t.Helper()
-	keys := map[string][]hostkeys.Key{}
+	keys := map[string][]remote.HostKey{}
 	for name, host := range b.hosts {
 		line, err := os.ReadFile(filepath.Join(host.dir, "etc/host_key.pub"))
 		require.NoError(b.t, err)
 		public, _, _, _, err := ssh.ParseAuthorizedKey(line)
 		require.NoError(b.t, err)
-		keys[name] = []hostkeys.Key{{Public: public}}
+		keys[name] = []remote.HostKey{{Public: public}}
 	}
-	require.NoError(b.t, hostkeys.SetAll(b.project(), keys))
+	require.NoError(b.t, remote.ChangeKnownHosts(b.project(), func(remote.HostKeys) (map[string][]remote.HostKey, error) { return keys, nil }))
 }
 
 // command is a program on the machine that deploys.

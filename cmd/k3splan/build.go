@@ -15,8 +15,8 @@ import (
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/remote"
 	"k3splan/internal/run"
-	"k3splan/internal/sshconf"
 )
 
 func (a *app) buildCommand() *cobra.Command {
@@ -40,7 +40,7 @@ A HOST may be a pattern or @TAG. What stands behind -- goes to Colmena. generate
 func (a *app) plainDeploy(command *cobra.Command, args []string, keep bool) error {
 	return a.withColmena(command, args, func(ctx context.Context, c colmenaRun) error {
 		// with it, Colmena takes the keys by which the hosts are known and no others
-		conf, err := sshconf.Prepare(c.project.Dir, c.project.Plan, c.project.HostKeys)
+		conf, err := remote.Prepare(c.project.Dir, c.project.Plan, c.project.HostKeys)
 		if err != nil {
 			return err
 		}

@@ -17,8 +17,8 @@ import (
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/remote"
 	"k3splan/internal/rollout"
-	"k3splan/internal/sshconf"
 )
 
 // deployOptions are the flags of deploy.
@@ -96,9 +96,9 @@ type deployment struct {
 	patterns      []string
 	extra         []string
 	limits        rollout.Limits
-	ssh           *sshconf.Config
+	ssh           *remote.Config
 	// other is how hosts are reached with --as, else nil.
-	other      func(*plan.Host) sshconf.Machine
+	other      func(*plan.Host) remote.Machine
 	waves      []rollout.Wave
 	objections []rollout.Objection
 	started    time.Time
@@ -185,13 +185,13 @@ func (d *deployment) connect(selected []*plan.Host) (err error) {
 	if err := refuseUnknown(selected, d.project.HostKeys); err != nil {
 		return err
 	}
-	d.ssh, err = sshconf.Prepare(d.project.Dir, d.project.Plan, d.project.HostKeys)
+	d.ssh, err = remote.Prepare(d.project.Dir, d.project.Plan, d.project.HostKeys)
 	return err
 }
 
 // observe finds out what the hosts run, and what they need.
 func (d *deployment) observe(ctx context.Context, selected []*plan.Host) (err error) {
-	deploy := d.ssh.Machines(sshconf.DeployUser)
+	deploy := d.ssh.Machines(remote.DeployUser)
 	machine := deploy
 	if d.as != "" {
 		d.other = d.ssh.Machines(d.as)
@@ -200,7 +200,7 @@ func (d *deployment) observe(ctx context.Context, selected []*plan.Host) (err er
 				return err
 			}
 		}
-		machine = func(h *plan.Host) sshconf.Machine {
+		machine = func(h *plan.Host) remote.Machine {
 			if slices.Contains(selected, h) {
 				return d.other(h)
 			}
@@ -249,7 +249,7 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 		return nil, err
 	}
 	driver := &rollout.Driver{
-		Plan: d.Plan, Program: program, Hive: private, Extra: d.extra, Machine: d.ssh.Machines(sshconf.DeployUser), Other: d.other,
+		Plan: d.Plan, Program: program, Hive: private, Extra: d.extra, Machine: d.ssh.Machines(remote.DeployUser), Other: d.other,
 		Inputs: d.Inputs, Secrets: d.Secrets, Before: d.Observed,
 		Logs: logs, GateTimeout: d.gateTimeout, Pause: d.gatePause,
 	}

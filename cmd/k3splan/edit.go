@@ -13,8 +13,8 @@ import (
 	"k3splan/internal/diff"
 	"k3splan/internal/edit"
 	"k3splan/internal/files"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 )
 
 // editing is what add, remove and rename have in common.
@@ -208,7 +208,7 @@ func (e *editing) thenDeploy(string, *plan.Plan) []string { return []string{e.co
 func (e *editing) thenInstall(name string) func(string, *plan.Plan) []string {
 	return func(dir string, now *plan.Plan) []string {
 		var steps []string
-		known, _ := hostkeys.Read(files.In(dir), now.HostNames(), false)
+		known, _ := remote.ReadKnownHosts(files.In(dir), now.HostNames(), false)
 		if host := now.Host(name); !host.Target.Local {
 			if !known.Known(name) {
 				steps = append(steps, e.command("known-hosts make "+name)+"   # its ssh key; of a machine that runs: known-hosts scan")

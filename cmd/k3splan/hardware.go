@@ -16,7 +16,7 @@ import (
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
-	"k3splan/internal/sshconf"
+	"k3splan/internal/remote"
 )
 
 func (a *app) hardwareCommand() *cobra.Command {
@@ -52,7 +52,7 @@ labels define them. Before a file is replaced the difference is shown and asked 
 			return errors.Join(failures...)
 		},
 	}
-	command.Flags().StringVar(&as, "as", sshconf.DeployUser, "log in as `USER`, root or one with sudo without password")
+	command.Flags().StringVar(&as, "as", remote.DeployUser, "log in as `USER`, root or one with sudo without password")
 	command.Flags().BoolVarP(&yes, "yes", "y", false, "replace a file without asking")
 	return command
 }
@@ -72,13 +72,13 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 	if err := refuseUnknown([]*plan.Host{host}, p.HostKeys); err != nil {
 		return err
 	}
-	ssh, err := sshconf.Prepare(p.Dir, p.Plan, p.HostKeys)
+	ssh, err := remote.Prepare(p.Dir, p.Plan, p.HostKeys)
 	if err != nil {
 		return err
 	}
 	defer ssh.Close()
 	text, err := ssh.Machine(host, as).Script(ctx, generate, words...)
-	if failed := (*sshconf.Error)(nil); errors.As(err, &failed) { // without the host's name, which stands before it
+	if failed := (*remote.Error)(nil); errors.As(err, &failed) { // without the host's name, which stands before it
 		return &exitError{code: exitFailed, err: fmt.Errorf("asking the machine: %w", failed.Err), hint: failed.Hint()}
 	} else if err != nil {
 		return err

@@ -11,11 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/files"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
-	"k3splan/internal/sshconf"
 )
 
 func (a *app) knownHostsCommand() *cobra.Command {
@@ -129,7 +128,7 @@ A machine that runs already has a key of its own: adopt that with k3splan known-
 				a.say("nothing to make: the hosts are known")
 				return nil
 			}
-			a.say("their public parts are in %s, which belongs in git", hostkeys.File)
+			a.say("their public parts are in %s, which belongs in git", remote.KnownHostsFile)
 			return nil
 		},
 		ValidArgsFunction: a.completeHosts,
@@ -232,13 +231,13 @@ func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 	if kept != "" {
 		a.say("the key that k3splan had made is in %s now", vault.At(kept))
 	}
-	a.say("%s is known by it in %s, which belongs in git", host.Name, hostkeys.File)
+	a.say("%s is known by it in %s, which belongs in git", host.Name, remote.KnownHostsFile)
 	return nil
 }
 
 // look asks a machine for its key; the connection ends there.
-func (m *machines) look(host *plan.Host) (key hostkeys.Key, err error) {
-	conf, err := sshconf.Prepare(m.dir, m.plan, m.keys)
+func (m *machines) look(host *plan.Host) (key remote.HostKey, err error) {
+	conf, err := remote.Prepare(m.dir, m.plan, m.keys)
 	if err != nil {
 		return key, err
 	}
@@ -280,7 +279,7 @@ func (a *app) fingerprints(host string) (words []cobra.Completion) {
 	if err != nil {
 		return nil
 	}
-	keys, _ := hostkeys.Read(files.In(dir), nil, true)
+	keys, _ := remote.ReadKnownHosts(files.In(dir), nil, true)
 	for _, key := range keys.Of(strings.ToLower(host)) {
 		words = append(words, cobra.CompletionWithDesc(key.Fingerprint(), key.Type()))
 	}
@@ -303,7 +302,7 @@ func (m *machines) ownFingerprint(host *plan.Host) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s %w", vault.At(secrets.HostKeyName(host.Name)), err)
 	}
-	return hostkeys.Key{Public: public}.Fingerprint(), nil
+	return remote.HostKey{Public: public}.Fingerprint(), nil
 }
 
 func (m *machines) forget(host *plan.Host, fingerprints []string) error {
@@ -312,7 +311,7 @@ func (m *machines) forget(host *plan.Host, fingerprints []string) error {
 		return err
 	}
 	left := 0
-	err = hostkeys.Change(m.dir, func(known hostkeys.Keys) (map[string][]hostkeys.Key, error) {
+	err = remote.ChangeKnownHosts(m.dir, func(known remote.HostKeys) (map[string][]remote.HostKey, error) {
 		keys := slices.Clone(known.Of(host.Name))
 		for _, fingerprint := range fingerprints {
 			fingerprint = "SHA256:" + strings.TrimPrefix(fingerprint, "SHA256:")
@@ -320,13 +319,13 @@ func (m *machines) forget(host *plan.Host, fingerprints []string) error {
 				return nil, usageError(fmt.Errorf("%s is the key that k3splan brings to %s", fingerprint, host.Name))
 			}
 			before := len(keys)
-			keys = slices.DeleteFunc(keys, func(key hostkeys.Key) bool { return key.Fingerprint() == fingerprint })
+			keys = slices.DeleteFunc(keys, func(key remote.HostKey) bool { return key.Fingerprint() == fingerprint })
 			if len(keys) == before {
 				return nil, &exitError{code: exitInvalid, err: fmt.Errorf("%s is not known by the key %s", host.Name, fingerprint), hint: "k3splan known-hosts lists them"}
 			}
 		}
 		left = len(keys)
-		return map[string][]hostkeys.Key{host.Name: keys}, nil
+		return map[string][]remote.HostKey{host.Name: keys}, nil
 	})
 	if err != nil {
 		return noFile(err)

@@ -18,9 +18,9 @@ import (
 	"k3splan/internal/k3s"
 	"k3splan/internal/kubeconfig"
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 	"k3splan/internal/run"
 	"k3splan/internal/secrets"
-	"k3splan/internal/sshconf"
 )
 
 // kubeconfigOptions are the user's wishes.
@@ -114,7 +114,7 @@ func kubeconfigFile(dir string, o kubeconfigOptions) (string, error) {
 	case o.output != "":
 		return o.output, nil
 	case !o.merge:
-		return filepath.Join(dir, sshconf.Dir, "kubeconfig"), nil
+		return filepath.Join(dir, remote.Folder, "kubeconfig"), nil
 	}
 	if first, _, _ := strings.Cut(os.Getenv("KUBECONFIG"), string(os.PathListSeparator)); first != "" {
 		return first, nil
@@ -135,7 +135,7 @@ func (m *machines) fetchKubeconfig(servers []*plan.Container, name, address stri
 			failed = errors.Join(failed, err)
 			continue
 		}
-		asked := k3s.Server{Container: server.Name, Run: conf.Machine(server.Host, sshconf.DeployUser).Run}
+		asked := k3s.Server{Container: server.Name, Run: conf.Machine(server.Host, remote.DeployUser).Run}
 		content, err := asked.Kubeconfig(context.Background())
 		if err = errors.Join(err, conf.Close()); err != nil {
 			failed = errors.Join(failed, err)

@@ -6,11 +6,10 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/k3s"
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
-	"k3splan/internal/sshconf"
 )
 
 // machines are those of a project, for commands that connect to them.
@@ -18,7 +17,7 @@ type machines struct {
 	app  *app
 	dir  string
 	plan *plan.Plan
-	keys hostkeys.Keys
+	keys remote.HostKeys
 	// problems are those of the tables. They may be wrong elsewhere: a machine in trouble is to be
 	// reached all the same.
 	problems diag.Problems
@@ -32,7 +31,7 @@ func (a *app) machines() (*machines, error) {
 	m := &machines{app: a, dir: dir}
 	m.plan, m.problems = plan.Load(files.In(dir))
 	var problems diag.Problems
-	m.keys, problems = hostkeys.Read(files.In(dir), m.plan.HostNames(), !m.plan.Complete)
+	m.keys, problems = remote.ReadKnownHosts(files.In(dir), m.plan.HostNames(), !m.plan.Complete)
 	if problems.Errors() > 0 {
 		a.printProblems(a.stderr, problems)
 	}
@@ -86,16 +85,16 @@ func (m *machines) servers(name string) ([]*plan.Container, error) {
 }
 
 // prepare lets ssh know the machines. What it gives is to be closed.
-func (m *machines) prepare(hosts ...*plan.Host) (*sshconf.Config, error) {
+func (m *machines) prepare(hosts ...*plan.Host) (*remote.Config, error) {
 	if err := refuseUnknown(hosts, m.keys); err != nil {
 		return nil, err
 	}
-	return sshconf.Prepare(m.dir, m.plan, m.keys)
+	return remote.Prepare(m.dir, m.plan, m.keys)
 }
 
 // refuseUnknown refuses hosts that nobody could tell from impostors: nothing was done yet.
-func refuseUnknown(hosts []*plan.Host, keys hostkeys.Keys) error {
-	if err := sshconf.CheckKnown(hosts, keys); err != nil {
+func refuseUnknown(hosts []*plan.Host, keys remote.HostKeys) error {
+	if err := remote.CheckKnown(hosts, keys); err != nil {
 		return usageError(err)
 	}
 	return nil

@@ -20,8 +20,8 @@ import (
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/remote"
 	"k3splan/internal/rollout"
-	"k3splan/internal/sshconf"
 )
 
 // ownDir is k3splan's own folder in a project.
@@ -89,7 +89,7 @@ func userName() string {
 
 // survey renders in memory and asks the hosts what they run. machine tells how they are reached; with all,
 // hosts that are up to date are to be deployed as well.
-func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.Host, machine func(*plan.Host) sshconf.Machine, all bool) (*rollout.Rack, error) {
+func (a *app) survey(ctx context.Context, p *project.Project, selected []*plan.Host, machine func(*plan.Host) remote.Machine, all bool) (*rollout.Rack, error) {
 	tree, err := hive.Render(p, k3splan.Files)
 	if err != nil {
 		return nil, err

@@ -15,9 +15,9 @@ import (
 	"k3splan"
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/remote"
 	"k3splan/internal/run"
 	"k3splan/internal/secrets"
 )
@@ -93,7 +93,7 @@ func (a *app) setup(dir string) error {
 			"where the cluster was set up (`k3splan secrets show init-token`), and `k3splan secrets edit\n" +
 			"init-token --force` takes it.")
 	}
-	if hasMade(hostkeys.File) {
+	if hasMade(remote.KnownHostsFile) {
 		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
 			"it with k3splan known-hosts scan HOST.")
 	}

@@ -11,10 +11,10 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/hive"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/remote"
 	"k3splan/internal/show"
 )
 
@@ -220,7 +220,7 @@ func filesOf(p *project.Project, host *plan.Host) []show.File {
 		add(secret.Name, cmp.Or(secret.KeyFile, p.Secrets.At(secret.Entry)))
 	}
 	if p.HostKeys.Known(host.Name) {
-		add("known as", hostkeys.File)
+		add("known as", remote.KnownHostsFile)
 	}
 	if p.Lock.Origin(p.Plan.Network.Versions.NixOS).Tarball != nil {
 		add("pins", pins.File)

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 	"k3splan/internal/run"
-	"k3splan/internal/sshconf"
 )
 
 func (a *app) sshCommand() *cobra.Command {
@@ -34,7 +34,7 @@ the command, or 255 if there was no connection.`,
 	}
 	command.Flags().SetInterspersed(false)
 	command.Flags().StringVarP(&user, "user", "l", "", "log in as `USER` (default: the host's admin)")
-	_ = command.RegisterFlagCompletionFunc("user", a.completeValues(func(h *plan.Host) []string { return []string{h.Admin} }, sshconf.DeployUser))
+	_ = command.RegisterFlagCompletionFunc("user", a.completeValues(func(h *plan.Host) []string { return []string{h.Admin} }, remote.DeployUser))
 	command.Flags().BoolVarP(&terminal, "tty", "t", false, "give the command a terminal, for example for sudo to ask on")
 	return command
 }
@@ -81,15 +81,15 @@ again when hosts or keys have changed.`,
 			if err != nil {
 				return err
 			}
-			known := filepath.Join(m.dir, sshconf.Dir, "known_hosts")
-			text, err := sshconf.ForInclusion(m.plan, m.keys, known)
+			known := filepath.Join(m.dir, remote.Folder, "known_hosts")
+			text, err := remote.ForInclusion(m.plan, m.keys, known)
 			if err != nil {
 				return err
 			}
 			if _, err := m.hosts(nil); err != nil {
 				return err
 			}
-			if err := sshconf.WriteKnownHosts(known, m.plan, m.keys); err != nil {
+			if err := remote.WriteKnownHosts(known, m.plan, m.keys); err != nil {
 				return err
 			}
 			for _, host := range m.plan.Hosts {

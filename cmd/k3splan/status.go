@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/remote"
 	"k3splan/internal/rollout"
-	"k3splan/internal/sshconf"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -66,12 +66,12 @@ func (a *app) status(patterns []string) ([]rollout.HostStatus, error) {
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	ssh, err := sshconf.Prepare(p.Dir, p.Plan, p.HostKeys)
+	ssh, err := remote.Prepare(p.Dir, p.Plan, p.HostKeys)
 	if err != nil {
 		return nil, err
 	}
 	defer ssh.Close()
-	rack, err := a.survey(ctx, p, selected, ssh.Machines(sshconf.DeployUser), false)
+	rack, err := a.survey(ctx, p, selected, ssh.Machines(remote.DeployUser), false)
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,8 @@ import (
 
 	"k3splan/internal/k3s"
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
-	"k3splan/internal/sshconf"
 )
 
 func (a *app) tokenCommand() *cobra.Command {
@@ -145,7 +145,7 @@ func (o *rotation) flags(a *app, command *cobra.Command) {
 type cluster struct {
 	*k3s.Cluster
 	unlock func() // the project
-	conf   *sshconf.Config
+	conf   *remote.Config
 }
 
 // openCluster finds a server that tells its token. All servers' hosts must be known. What it gives is
@@ -177,10 +177,10 @@ func (a *app) openCluster(name string) (*cluster, error) {
 		return nil, err
 	}
 	run := func(ctx context.Context, host *plan.Host, stdin string, command ...string) (string, error) {
-		if err := sshconf.CheckKnown([]*plan.Host{host}, m.keys); err != nil {
+		if err := remote.CheckKnown([]*plan.Host{host}, m.keys); err != nil {
 			return "", err
 		}
-		return c.conf.Machine(host, sshconf.DeployUser).Run(ctx, stdin, command...)
+		return c.conf.Machine(host, remote.DeployUser).Run(ctx, stdin, command...)
 	}
 	if c.Cluster, err = k3s.Find(context.Background(), m.plan, servers, vault, run); err != nil {
 		return nil, errors.Join(err, c.close())

@@ -13,8 +13,8 @@ import (
 	"unicode"
 
 	"k3splan/internal/diag"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
 )
 
@@ -89,7 +89,7 @@ func (e *Edit) Files() map[string][]byte {
 		}
 	}
 	if e.known != nil {
-		files[hostkeys.File] = e.known
+		files[remote.KnownHostsFile] = e.known
 	}
 	return files
 }

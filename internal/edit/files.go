@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
 )
 
@@ -140,7 +140,7 @@ func linesOf(host string) *regexp.Regexp {
 
 // renameKnown has the lines of a host in the file of known hosts follow its new name.
 func (e *Edit) renameKnown(old, new string) error {
-	data, err := fs.ReadFile(e.fsys, hostkeys.File)
+	data, err := fs.ReadFile(e.fsys, remote.KnownHostsFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
@@ -189,7 +189,7 @@ func (e *Edit) Aftermath(now *plan.Plan) Aftermath {
 		for _, m := range e.mentions(name) {
 			place := fmt.Sprintf("%s:%d", cmp.Or(moved[m.file], m.file), m.line)
 			switch {
-			case m.file == hostkeys.File && linesOf(name).MatchString(m.text):
+			case m.file == remote.KnownHostsFile && linesOf(name).MatchString(m.text):
 				a.Left = append(a.Left, place)
 			case !slices.Contains(a.Left, m.file):
 				a.Mentions = append(a.Mentions, place)
@@ -224,7 +224,7 @@ type mention struct {
 }
 
 // mentionFolders hold text in which people write names of machines.
-var mentionFolders = slices.Concat(nixFolders, []string{"k3s", "manifests", plan.NetworkFile, plan.VersionsFile, hostkeys.File})
+var mentionFolders = slices.Concat(nixFolders, []string{"k3s", "manifests", plan.NetworkFile, plan.VersionsFile, remote.KnownHostsFile})
 
 // mentions finds the lines in the user's own texts, as they are after the change, where a name stands.
 func (e *Edit) mentions(name string) []mention {

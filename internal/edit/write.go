@@ -14,8 +14,8 @@ import (
 	"github.com/google/renameio/v2"
 
 	"k3splan/internal/files"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 )
 
 // Write brings the change to the project's folder: each table in one step, with its mode, then what
@@ -31,7 +31,7 @@ func (e *Edit) Write(dir string) (err error) {
 	// the table that stays as it is counts, too: the result was looked at with it
 	originals := map[string][]byte{plan.HostsFile: e.hosts.original(), plan.K3sFile: e.k3s.original()}
 	if e.known != nil {
-		originals[hostkeys.File] = e.knownBefore
+		originals[remote.KnownHostsFile] = e.knownBefore
 	}
 	for _, file := range slices.Sorted(maps.Keys(originals)) {
 		if data, err := files.Read(filepath.Join(dir, file)); err != nil {

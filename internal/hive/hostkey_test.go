@@ -7,9 +7,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
 )
 
@@ -19,7 +19,7 @@ func TestHostKeysArriveWhereSSHDReadsThem(t *testing.T) {
 	dir := copyExample(t, "rack", nil)
 	_, public, err := secrets.NewHostKey("ulf")
 	require.NoError(t, err)
-	_, err = project.AdoptHostKey(dir, vaultOf(t, dir), "ulf", hostkeys.Key{Public: public})
+	_, err = project.AdoptHostKey(dir, vaultOf(t, dir), "ulf", remote.HostKey{Public: public})
 	require.NoError(t, err)
 	tree := render(t, dir)
 	private, err := os.ReadFile(filepath.Join(dir, "secrets/hosts/olaf_ed25519"))

@@ -11,8 +11,8 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
 )
 
@@ -40,7 +40,7 @@ func (p *Project) checkHostKeys() diag.Problems {
 				"is missing: k3splan made the ssh host key of "+host.Name+", and its private part is not here",
 				"copy the file from where it was made, or adopt the key that the machine has with `k3splan known-hosts scan "+host.Name+"`")
 		case public != nil && !listed:
-			report(file, "host-key-unlisted", "is not the key by which "+host.Name+" is known in "+hostkeys.File,
+			report(file, "host-key-unlisted", "is not the key by which "+host.Name+" is known in "+remote.KnownHostsFile,
 				"run `k3splan known-hosts make "+host.Name+"`, which adds its public part")
 		}
 	}
@@ -48,14 +48,14 @@ func (p *Project) checkHostKeys() diag.Problems {
 }
 
 // MakeHostKeys gives each of the hosts an ssh key, private part in the vault and public part in
-// [hostkeys.File] of the project in dir, unless it is known by one already. Where only the private
+// [remote.KnownHostsFile] of the project in dir, unless it is known by one already. Where only the private
 // part is there, the public one is added. With renew, a host gets a new key beside those by which
 // it is known: it proves itself with the old one until the new one is deployed; the replaced
 // private part is kept among the retired secrets. It gives the hosts that got something; after an
 // error they are not known by it yet, and another call completes that.
 func MakeHostKeys(dir string, vault *secrets.Vault, hosts []string, renew bool) (made []string, err error) {
-	err = hostkeys.Change(dir, func(known hostkeys.Keys) (map[string][]hostkeys.Key, error) {
-		add := map[string][]hostkeys.Key{}
+	err = remote.ChangeKnownHosts(dir, func(known remote.HostKeys) (map[string][]remote.HostKey, error) {
+		add := map[string][]remote.HostKey{}
 		for _, host := range hosts {
 			present := known.Of(host)
 			key, err := makeHostKey(vault, host, present, renew)
@@ -73,7 +73,7 @@ func MakeHostKeys(dir string, vault *secrets.Vault, hosts []string, renew bool) 
 }
 
 // makeHostKey gives the key that is to be added, nil if none is.
-func makeHostKey(vault *secrets.Vault, host string, present []hostkeys.Key, renew bool) (*hostkeys.Key, error) {
+func makeHostKey(vault *secrets.Vault, host string, present []remote.HostKey, renew bool) (*remote.HostKey, error) {
 	name := secrets.HostKeyName(host)
 	private, err := vault.Read(name)
 	switch {
@@ -97,7 +97,7 @@ func makeHostKey(vault *secrets.Vault, host string, present []hostkeys.Key, rene
 				return nil, nil
 			}
 		}
-		return &hostkeys.Key{Public: public, Made: true}, nil
+		return &remote.HostKey{Public: public, Made: true}, nil
 	}
 	private, public, err := secrets.NewHostKey(host)
 	if err != nil {
@@ -110,24 +110,24 @@ func makeHostKey(vault *secrets.Vault, host string, present []hostkeys.Key, rene
 	if err := store(name, private); err != nil {
 		return nil, err
 	}
-	return &hostkeys.Key{Public: public, Made: true}, nil
+	return &remote.HostKey{Public: public, Made: true}, nil
 }
 
 // AdoptHostKey lets a host be known by the key that its machine has, and by no other. A private
 // part that k3splan had made for it goes to the retired secrets: a deployment would replace the
 // machine's key by it. kept is its name there, if there was one.
-func AdoptHostKey(dir string, vault *secrets.Vault, host string, key hostkeys.Key) (kept string, err error) {
-	err = hostkeys.Change(dir, func(hostkeys.Keys) (map[string][]hostkeys.Key, error) {
+func AdoptHostKey(dir string, vault *secrets.Vault, host string, key remote.HostKey) (kept string, err error) {
+	err = remote.ChangeKnownHosts(dir, func(remote.HostKeys) (map[string][]remote.HostKey, error) {
 		if key.Made, kept, err = giveWayTo(key, vault, secrets.HostKeyName(host)); err != nil {
 			return nil, err
 		}
-		return map[string][]hostkeys.Key{host: {key}}, nil
+		return map[string][]remote.HostKey{host: {key}}, nil
 	})
 	return kept, err
 }
 
 // giveWayTo retires a private key, unless it is that of the key in its place, which is k3splan's then.
-func giveWayTo(key hostkeys.Key, vault *secrets.Vault, name string) (ours bool, kept string, err error) {
+func giveWayTo(key remote.HostKey, vault *secrets.Vault, name string) (ours bool, kept string, err error) {
 	private, err := vault.Read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, "", nil
@@ -155,7 +155,7 @@ func (s *setup) hostKeys() error {
 		return nil
 	}
 	p, _ := plan.Load(files.In(s.dir))
-	_, problems := hostkeys.Read(files.In(s.dir), p.HostNames(), !p.Complete)
+	_, problems := remote.ReadKnownHosts(files.In(s.dir), p.HostNames(), !p.Complete)
 	if problems.Errors() > 0 {
 		return nil // by whom a host is known cannot be told; validate says why
 	}
@@ -173,13 +173,13 @@ func (s *setup) hostKeys() error {
 	if err != nil {
 		return err
 	}
-	hadFile := s.exists(hostkeys.File)
+	hadFile := s.exists(remote.KnownHostsFile)
 	made, err := MakeHostKeys(s.dir, vault, hosts, false)
 	for _, host := range made {
 		s.made = append(s.made, Made{File: vault.At(secrets.HostKeyName(host))})
 	}
 	if len(made) > 0 {
-		s.made = append(s.made, Made{File: hostkeys.File, Completed: hadFile})
+		s.made = append(s.made, Made{File: remote.KnownHostsFile, Completed: hadFile})
 	}
 	return err
 }

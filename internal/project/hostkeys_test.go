@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
 )
 
@@ -27,10 +27,10 @@ func rackWithKeys(t *testing.T) string {
 	return dir
 }
 
-func keysOf(t *testing.T, dir string) hostkeys.Keys {
+func keysOf(t *testing.T, dir string) remote.HostKeys {
 	t.Helper()
 	p, _ := plan.Load(os.DirFS(dir))
-	keys, problems := hostkeys.Read(os.DirFS(dir), p.HostNames(), false)
+	keys, problems := remote.ReadKnownHosts(os.DirFS(dir), p.HostNames(), false)
 	require.Empty(t, problems)
 	return keys
 }
@@ -53,7 +53,7 @@ func TestSetupMakesHostKeysOnce(t *testing.T) {
 	require.NoError(t, err)
 	public, err := secrets.ParseHostKey(before)
 	require.NoError(t, err)
-	require.Equal(t, []hostkeys.Key{{Public: public, Made: true}}, keys.Of("olaf"))
+	require.Equal(t, []remote.HostKey{{Public: public, Made: true}}, keys.Of("olaf"))
 	for _, host := range []string{"ulf", "rolf", "karl", "ulrich"} {
 		require.Len(t, keys.Of(host), 1, host)
 	}
@@ -77,7 +77,7 @@ func TestSetupMakesNoKeysForTheStarter(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoDirExists(t, filepath.Join(dir, "secrets/hosts"))
-	require.NoFileExists(t, filepath.Join(dir, hostkeys.File))
+	require.NoFileExists(t, filepath.Join(dir, remote.KnownHostsFile))
 }
 
 // A clone has the public keys and lacks the private ones: setup must not make others.
@@ -112,7 +112,9 @@ func TestMakeHostKeys(t *testing.T) {
 	require.NotContains(t, codesOf(t, dir), "secrets/hosts/olaf_ed25519")
 
 	// interrupted before the public part was written
-	require.NoError(t, hostkeys.Set(dir, "olaf", first.Of("olaf")...))
+	require.NoError(t, remote.ChangeKnownHosts(dir, func(remote.HostKeys) (map[string][]remote.HostKey, error) {
+		return map[string][]remote.HostKey{"olaf": first.Of("olaf")}, nil
+	}))
 	require.Equal(t, "host-key-unlisted", codesOf(t, dir)["secrets/hosts/olaf_ed25519"])
 	made, err = project.MakeHostKeys(dir, vaultOf(t, dir), []string{"olaf"}, false)
 	require.NoError(t, err)
@@ -129,11 +131,11 @@ func TestAdoptHostKey(t *testing.T) {
 	dir := rackWithKeys(t)
 	_, public, err := secrets.NewHostKey("x")
 	require.NoError(t, err)
-	kept, err := project.AdoptHostKey(dir, vaultOf(t, dir), "ulf", hostkeys.Key{Public: public})
+	kept, err := project.AdoptHostKey(dir, vaultOf(t, dir), "ulf", remote.HostKey{Public: public})
 	require.NoError(t, err)
 	require.FileExists(t, filepath.Join(dir, "secrets", kept))
 	require.NoFileExists(t, filepath.Join(dir, "secrets/hosts/ulf_ed25519"))
-	require.Equal(t, []hostkeys.Key{{Public: public}}, keysOf(t, dir).Of("ulf"))
+	require.Equal(t, []remote.HostKey{{Public: public}}, keysOf(t, dir).Of("ulf"))
 	require.NotContains(t, codesOf(t, dir), "secrets/hosts/ulf_ed25519")
 
 	// adopted, then asked for one of ours: only on purpose
@@ -148,7 +150,7 @@ func TestAdoptHostKey(t *testing.T) {
 	require.False(t, keys[0].Made)
 
 	// the machine has ours by now: nothing is taken back, the old key is not good any more
-	kept, err = project.AdoptHostKey(dir, vaultOf(t, dir), "ulf", hostkeys.Key{Public: keys[1].Public})
+	kept, err = project.AdoptHostKey(dir, vaultOf(t, dir), "ulf", remote.HostKey{Public: keys[1].Public})
 	require.NoError(t, err)
 	require.Empty(t, kept)
 	require.FileExists(t, filepath.Join(dir, "secrets/hosts/ulf_ed25519"))
@@ -166,7 +168,7 @@ func vaultOf(t *testing.T, dir string) *secrets.Vault {
 func TestMakeHostKeysTellsWhatItMade(t *testing.T) {
 	dir := rackWithKeys(t)
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, "secrets/hosts")))
-	require.NoError(t, os.Remove(filepath.Join(dir, hostkeys.File)))
+	require.NoError(t, os.Remove(filepath.Join(dir, remote.KnownHostsFile)))
 	inTheWay := filepath.Join(dir, "secrets/hosts/ulf_ed25519")
 	require.NoError(t, os.MkdirAll(inTheWay, 0o700))
 	made, err := project.MakeHostKeys(dir, vaultOf(t, dir), []string{"olaf", "ulf"}, false)

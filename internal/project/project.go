@@ -10,9 +10,9 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
 )
 
@@ -23,7 +23,7 @@ type Project struct {
 	Plan    *plan.Plan
 	Secrets *secrets.Store
 	// HostKeys are the ssh keys by which the machines are known.
-	HostKeys hostkeys.Keys
+	HostKeys remote.HostKeys
 	Lock     pins.Lock
 	// Manifests are sorted by name.
 	Manifests []Manifest
@@ -66,7 +66,7 @@ func Load(dir string) (*Project, diag.Problems, error) {
 	collect(found)
 	p.Secrets, found = secrets.Open(dir, needsOf(p.Plan))
 	collect(found)
-	p.HostKeys, found = hostkeys.Read(fsys, p.Plan.HostNames(), !p.Plan.Complete)
+	p.HostKeys, found = remote.ReadKnownHosts(fsys, p.Plan.HostNames(), !p.Plan.Complete)
 	collect(found)
 	if found.Errors() == 0 {
 		collect(p.checkHostKeys())

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"k3splan/internal/sshconf"
+	"k3splan/internal/remote"
 )
 
 // AccountError says why an account cannot deploy, and how to mend it.
@@ -26,7 +26,7 @@ done
 
 // CheckAccount finds out whether a user can deploy who is not k3splan's own: whether it can log in,
 // become root without a password, and hand systems to Nix. The error is an *AccountError.
-func CheckAccount(ctx context.Context, machine sshconf.Machine) error {
+func CheckAccount(ctx context.Context, machine remote.Machine) error {
 	if err := machine.LogIn(ctx); err != nil {
 		return &AccountError{fmt.Sprintf("%s cannot log in: %s", machine.Target(), reason(err)),
 			"ssh must work without a password: ssh-copy-id " + machine.Target()}

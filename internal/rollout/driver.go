@@ -17,8 +17,8 @@ import (
 	"k3splan/internal/colmena"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 	"k3splan/internal/run"
-	"k3splan/internal/sshconf"
 )
 
 // Driver does the steps of a rollout with Colmena and ssh.
@@ -31,7 +31,7 @@ type Driver struct {
 	// Env is added to the environment of Colmena.
 	Env []string
 	// Machine tells how a host is reached; Other, if it is not nil, how else it may be reached.
-	Machine, Other func(host *plan.Host) sshconf.Machine
+	Machine, Other func(host *plan.Host) remote.Machine
 	// Inputs and Secrets go into the receipts.
 	Inputs  map[string]fingerprint.Inputs
 	Secrets map[string]fingerprint.Contents
@@ -51,7 +51,7 @@ var _ Steps = (*Driver)(nil)
 func (d *Driver) LogFile(host string) string { return filepath.Join(d.Logs, host+".log") }
 
 // reach gives how the host answers.
-func (d *Driver) reach(ctx context.Context, h *plan.Host) (sshconf.Machine, Observed) {
+func (d *Driver) reach(ctx context.Context, h *plan.Host) (remote.Machine, Observed) {
 	machine := d.Machine(h)
 	o := observe(ctx, askLimit, machine)
 	if o.Unreachable != "" && d.Other != nil {

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"k3splan/internal/plan"
-	"k3splan/internal/sshconf"
+	"k3splan/internal/remote"
 )
 
 // Gate waits until the host answers, runs the system, and has no failed units that were not failed
@@ -89,7 +89,7 @@ func (g *gate) newlyFailed(o Observed) []string {
 }
 
 // agent asks whichever server answers about the agent's Node and lease.
-func (g *gate) agent(ctx context.Context, machine sshconf.Machine) (waits string, err error) {
+func (g *gate) agent(ctx context.Context, machine remote.Machine) (waits string, err error) {
 	name := g.host.Agent.Name
 	why := "the plan has no server"
 	for _, server := range g.Plan.Servers() {
@@ -124,7 +124,7 @@ func (g *gate) agent(ctx context.Context, machine sshconf.Machine) (waits string
 // rejected tells whether k3s refuses the agent because another machine has had its name: an agent keeps a
 // password that the cluster remembers with the Node
 // (https://docs.k3s.io/architecture#how-agent-node-registration-works).
-func (g *gate) rejected(ctx context.Context, machine sshconf.Machine) bool {
+func (g *gate) rejected(ctx context.Context, machine remote.Machine) bool {
 	out, err := machine.Script(ctx, `podman logs --since 30s "$1" 2>&1 | grep -F -m 1 "Node password rejected"; true`, g.host.Agent.Name)
 	return err == nil && out != ""
 }
@@ -147,7 +147,7 @@ inside "$1" nodes "$2" && echo && echo leases && inside "$1" leases.coordination
 `
 
 // askNode asks a server container about one Node.
-func askNode(ctx context.Context, machine sshconf.Machine, container, name string) (Node, error) {
+func askNode(ctx context.Context, machine remote.Machine, container, name string) (Node, error) {
 	out, err := runKubectl(ctx, machine, container, name)
 	if err != nil {
 		if strings.Contains(err.Error(), "NotFound") || strings.Contains(err.Error(), "not found") && strings.Contains(err.Error(), name) {
@@ -167,7 +167,7 @@ func askNode(ctx context.Context, machine sshconf.Machine, container, name strin
 }
 
 // askNodes asks a server container about all Nodes, by name.
-func askNodes(ctx context.Context, machine sshconf.Machine, container string) (map[string]Node, error) {
+func askNodes(ctx context.Context, machine remote.Machine, container string) (map[string]Node, error) {
 	out, err := runKubectl(ctx, machine, container, "")
 	if err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ func askNodes(ctx context.Context, machine sshconf.Machine, container string) (m
 	return parseNodes(out)
 }
 
-func runKubectl(ctx context.Context, machine sshconf.Machine, words ...string) (string, error) {
+func runKubectl(ctx context.Context, machine remote.Machine, words ...string) (string, error) {
 	words = slices.DeleteFunc(words, func(word string) bool { return word == "" })
 	out, err := machine.Script(ctx, nodesScript, words...)
 	if err != nil {

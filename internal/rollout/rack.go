@@ -8,8 +8,8 @@ import (
 
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
+	"k3splan/internal/remote"
 	"k3splan/internal/run"
-	"k3splan/internal/sshconf"
 )
 
 // Rack is a living rack: what its hosts are to be, and what they say about themselves.
@@ -19,7 +19,7 @@ type Rack struct {
 	// Selected are the hosts that the user is after.
 	Selected []*plan.Host
 	// Machine tells how a host is reached.
-	Machine func(*plan.Host) sshconf.Machine
+	Machine func(*plan.Host) remote.Machine
 	// Inputs are today's, of all hosts of the plan.
 	Inputs map[string]fingerprint.Inputs
 	// ReadSecrets gives the secrets that a host is to have.

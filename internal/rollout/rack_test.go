@@ -14,7 +14,7 @@ import (
 
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
-	"k3splan/internal/sshconf"
+	"k3splan/internal/remote"
 )
 
 // hostsOf plays the hosts of a plan by an ssh on PATH: it gives the answers that a test has put there,
@@ -71,7 +71,7 @@ func (h *hostsOf) asked() []string {
 
 func rackOf(p *plan.Plan, hosts ...string) *Rack {
 	r := &Rack{
-		Situation: Situation{Plan: p}, Machine: (&sshconf.Config{File: "none"}).Machines("root"), Inputs: map[string]fingerprint.Inputs{},
+		Situation: Situation{Plan: p}, Machine: (&remote.Config{File: "none"}).Machines("root"), Inputs: map[string]fingerprint.Inputs{},
 		ReadSecrets: func(*plan.Host) (fingerprint.Contents, error) {
 			return fingerprint.Contents{serverToken: []byte("today's")}, nil
 		},

@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"k3splan/internal/remote"
 	"k3splan/internal/run"
-	"k3splan/internal/sshconf"
 )
 
 // Observed is what a host says about itself.
@@ -60,7 +60,7 @@ if [ -e ` + ReceiptFile + ` ]; then cat ` + ReceiptFile + `; fi
 `
 
 // observe asks a host. It never fails: a host that does not answer in time is an observation.
-func observe(ctx context.Context, limit time.Duration, machine sshconf.Machine) Observed {
+func observe(ctx context.Context, limit time.Duration, machine remote.Machine) Observed {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	out, err := machine.Script(limited, factsScript)
@@ -79,7 +79,7 @@ func observe(ctx context.Context, limit time.Duration, machine sshconf.Machine) 
 
 // reason is the last line of what a program said, or else its error. Whoever shows it names the host.
 func reason(err error) string {
-	if failed := (*sshconf.Error)(nil); errors.As(err, &failed) {
+	if failed := (*remote.Error)(nil); errors.As(err, &failed) {
 		err = failed.Err
 	}
 	var exit *run.ExitError
@@ -168,7 +168,7 @@ true
 `
 
 // askServer asks the server container on a host.
-func askServer(ctx context.Context, machine sshconf.Machine, container string) Health {
+func askServer(ctx context.Context, machine remote.Machine, container string) Health {
 	out, err := machine.Script(ctx, healthScript, container)
 	if err != nil {
 		return Health{Why: reason(err)}

@@ -1,9 +1,6 @@
-package sshconf
+package remote
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/rsa"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,10 +9,8 @@ import (
 	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/crypto/ssh"
 
 	"k3splan/internal/colmena/nixtest"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 )
 
@@ -38,32 +33,17 @@ func loadPlan(t *testing.T) *plan.Plan {
 	return p
 }
 
-func key(t *testing.T) hostkeys.Key {
-	t.Helper()
-	raw, _, err := ed25519.GenerateKey(rand.Reader)
-	require.NoError(t, err)
-	public, err := ssh.NewPublicKey(raw)
-	require.NoError(t, err)
-	return hostkeys.Key{Public: public, Made: true}
-}
-
-func rsaKey(t *testing.T) hostkeys.Key {
-	t.Helper()
-	private, err := rsa.GenerateKey(rand.Reader, 2048)
-	require.NoError(t, err)
-	public, err := ssh.NewPublicKey(&private.PublicKey)
-	require.NoError(t, err)
-	return hostkeys.Key{Public: public}
-}
+func key(t *testing.T) HostKey    { return HostKey{Public: newKey(t), Made: true} }
+func rsaKey(t *testing.T) HostKey { return HostKey{Public: newRSAKey(t, 2048)} }
 
 // knownTo gives the keys of all hosts but karl; ulf has a new one beside an old one of RSA.
-func knownTo(t *testing.T) hostkeys.Keys {
+func knownTo(t *testing.T) HostKeys {
 	t.Helper()
 	dir := t.TempDir()
-	require.NoError(t, hostkeys.SetAll(dir, map[string][]hostkeys.Key{
+	require.NoError(t, setKnownHosts(dir, map[string][]HostKey{
 		"olaf": {key(t)}, "ulf": {rsaKey(t), key(t)}, "rolf": {key(t)},
 	}))
-	keys, problems := hostkeys.Read(os.DirFS(dir), []string{"olaf", "ulf", "rolf", "karl", "ulrich"}, false)
+	keys, problems := ReadKnownHosts(os.DirFS(dir), []string{"olaf", "ulf", "rolf", "karl", "ulrich"}, false)
 	require.Empty(t, problems)
 	return keys
 }
@@ -76,7 +56,7 @@ func TestKnownHosts(t *testing.T) {
 			lines = append(lines, strings.TrimSpace(line))
 		}
 	}
-	line := func(host string, i int) string { return hostkeys.Line(keys.Of(host)[i].Public) }
+	line := func(host string, i int) string { return KeyLine(keys.Of(host)[i].Public) }
 	require.Equal(t, []string{
 		"olaf,10.0.100.2 " + line("olaf", 0),
 		"rolf,[gate.example]:2201 " + line("rolf", 0),
@@ -93,7 +73,7 @@ func TestCheckKnown(t *testing.T) {
 	require.ErrorAs(t, err, &unknown)
 	require.Equal(t, []string{"karl"}, unknown.Hosts)
 	require.Contains(t, unknown.Hint(), "k3splan known-hosts scan karl")
-	require.Error(t, CheckKnown(p.Hosts, hostkeys.Keys{}), "nobody is known without the file")
+	require.Error(t, CheckKnown(p.Hosts, HostKeys{}), "nobody is known without the file")
 }
 
 // What ssh makes of the files, in a folder whose path it could not take as well.

@@ -1,7 +1,7 @@
-// Package sshconf lets ssh, and through it Colmena and editors, know the machines of a plan: by
-// which name, address and user they are reached, and by which keys they prove who they are. A [Machine]
-// is one of them, on which commands are run.
-package sshconf
+// Package remote reaches the machines of a plan by ssh. [Prepare] writes an ssh_config and known_hosts
+// from the plan and from the keys in plans/known_hosts, and a [Machine] runs commands and scripts on one
+// host through them; Colmena and editors use the same files.
+package remote
 
 import (
 	"errors"
@@ -17,12 +17,11 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"k3splan/internal/files"
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/plan"
 )
 
 // Dir is where the files are written, relative to the project; it is not in git.
-const Dir = ".k3splan"
+const Folder = ".k3splan"
 
 const (
 	configName = "ssh_config"
@@ -42,13 +41,13 @@ type Config struct {
 // machines. With that file, ssh connects to a machine of the plan only if it has the key by which it
 // is known, and asks nothing; for all else the user's own configuration holds. Close removes what
 // must not stay.
-func Prepare(dir string, p *plan.Plan, keys hostkeys.Keys) (*Config, error) {
+func Prepare(dir string, p *plan.Plan, keys HostKeys) (*Config, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("find the project: %w", err)
 	}
 	c := &Config{}
-	folder := filepath.Join(dir, Dir)
+	folder := filepath.Join(dir, Folder)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, fmt.Errorf("make a folder for ssh's files: %w", err)
 	}
@@ -110,9 +109,9 @@ func write(name, content string) error {
 
 // KnownHosts is the content of a known_hosts file for ssh: each machine by its name in the plan and
 // by its target.
-func KnownHosts(p *plan.Plan, keys hostkeys.Keys) string {
+func KnownHosts(p *plan.Plan, keys HostKeys) string {
 	var b strings.Builder
-	b.WriteString("# Written by k3splan from " + hostkeys.File + ": change that, not this.\n")
+	b.WriteString("# Written by k3splan from " + KnownHostsFile + ": change that, not this.\n")
 	for _, host := range p.Hosts {
 		if host.Target.Local {
 			continue
@@ -122,14 +121,14 @@ func KnownHosts(p *plan.Plan, keys hostkeys.Keys) string {
 			names += "," + target
 		}
 		for _, key := range keys.Of(host.Name) {
-			fmt.Fprintf(&b, "%s %s\n", names, hostkeys.Line(key.Public))
+			fmt.Fprintf(&b, "%s %s\n", names, KeyLine(key.Public))
 		}
 	}
 	return b.String()
 }
 
 // WriteKnownHosts writes KnownHosts to a file, for ForInclusion.
-func WriteKnownHosts(file string, p *plan.Plan, keys hostkeys.Keys) error {
+func WriteKnownHosts(file string, p *plan.Plan, keys HostKeys) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return fmt.Errorf("make a folder for ssh's files: %w", err)
 	}
@@ -158,7 +157,7 @@ func ownConfig(file string) []string {
 }
 
 // config is the ssh_config for `ssh -F`, which replaces the user's own: hence it includes that.
-func config(p *plan.Plan, keys hostkeys.Keys, known string, own []string) string {
+func config(p *plan.Plan, keys HostKeys, known string, own []string) string {
 	var b strings.Builder
 	b.WriteString("# Written by k3splan from the plan's tables: change those, not this.\n")
 	byName(&b, p, keys, known)
@@ -173,7 +172,7 @@ func config(p *plan.Plan, keys hostkeys.Keys, known string, own []string) string
 // ForInclusion is an ssh_config to be included in the user's own: the machines by their names only.
 // An address of the plan may be another machine in another network. known is the path of the file
 // with KnownHosts.
-func ForInclusion(p *plan.Plan, keys hostkeys.Keys, known string) (string, error) {
+func ForInclusion(p *plan.Plan, keys HostKeys, known string) (string, error) {
 	known, err := filepath.Abs(known)
 	if err != nil {
 		return "", err
@@ -189,7 +188,7 @@ func ForInclusion(p *plan.Plan, keys hostkeys.Keys, known string) (string, error
 }
 
 // byName lets the machines be called as in the plan.
-func byName(b *strings.Builder, p *plan.Plan, keys hostkeys.Keys, known string) {
+func byName(b *strings.Builder, p *plan.Plan, keys HostKeys, known string) {
 	for _, host := range p.Hosts {
 		if host.Target.Local {
 			continue
@@ -208,7 +207,7 @@ func byName(b *strings.Builder, p *plan.Plan, keys hostkeys.Keys, known string) 
 }
 
 // byTarget is for programs that call a machine by its address, as Colmena does.
-func byTarget(b *strings.Builder, p *plan.Plan, keys hostkeys.Keys, known string) {
+func byTarget(b *strings.Builder, p *plan.Plan, keys HostKeys, known string) {
 	targets := map[string][]*plan.Host{}
 	for _, host := range p.Hosts {
 		if !host.Target.Local {
@@ -217,7 +216,7 @@ func byTarget(b *strings.Builder, p *plan.Plan, keys hostkeys.Keys, known string
 	}
 	for _, target := range slices.Sorted(maps.Keys(targets)) {
 		fmt.Fprintf(b, "\nHost %s\n", target)
-		var all []hostkeys.Key
+		var all []HostKey
 		for _, host := range targets[target] {
 			all = append(all, keys.Of(host.Name)...)
 		}
@@ -232,7 +231,7 @@ func byTarget(b *strings.Builder, p *plan.Plan, keys hostkeys.Keys, known string
 
 // verify lets ssh take the known keys and no others, whatever the user's configuration says and
 // from wherever other keys might come.
-func verify(b *strings.Builder, known string, keys []hostkeys.Key) {
+func verify(b *strings.Builder, known string, keys []HostKey) {
 	fmt.Fprintf(b, `    UserKnownHostsFile %s
     GlobalKnownHostsFile /dev/null
     StrictHostKeyChecking yes
@@ -249,7 +248,7 @@ func verify(b *strings.Builder, known string, keys []hostkeys.Key) {
 }
 
 // algorithms are the signatures that the keys' types can make.
-func algorithms(keys []hostkeys.Key) []string {
+func algorithms(keys []HostKey) []string {
 	var all []string
 	for _, key := range keys {
 		if key.Type() == ssh.KeyAlgoRSA {
@@ -281,7 +280,7 @@ func (e *UnknownKeyError) Hint() string {
 
 // CheckKnown refuses hosts whose key is unknown, with an [UnknownKeyError] that names all of them.
 // The deploying machine itself needs no key.
-func CheckKnown(hosts []*plan.Host, keys hostkeys.Keys) error {
+func CheckKnown(hosts []*plan.Host, keys HostKeys) error {
 	var unknown []string
 	for _, host := range hosts {
 		if !host.Target.Local && !keys.Known(host.Name) {

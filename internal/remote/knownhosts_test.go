@@ -1,4 +1,4 @@
-package hostkeys
+package remote
 
 import (
 	"crypto/ed25519"
@@ -36,7 +36,7 @@ func umask() os.FileMode {
 	return os.FileMode(mask)
 }
 
-func rsaKey(t testing.TB, bits int) ssh.PublicKey {
+func newRSAKey(t testing.TB, bits int) ssh.PublicKey {
 	t.Helper()
 	private, err := rsa.GenerateKey(rand.Reader, bits)
 	require.NoError(t, err)
@@ -45,47 +45,52 @@ func rsaKey(t testing.TB, bits int) ssh.PublicKey {
 	return key
 }
 
+// setKnownHosts replaces the keys of hosts, whatever they were.
+func setKnownHosts(dir string, keys map[string][]HostKey) error {
+	return ChangeKnownHosts(dir, func(HostKeys) (map[string][]HostKey, error) { return keys, nil })
+}
+
 var hosts = []string{"karl", "olaf", "ulf"}
 
 func TestReadWhatSetWrote(t *testing.T) {
 	dir := t.TempDir()
-	first, second, adopted := newKey(t), newKey(t), rsaKey(t, 2048)
-	require.NoError(t, SetAll(dir, map[string][]Key{"olaf": {{first, true}, {second, true}}, "karl": {{adopted, false}}}))
-	keys, problems := Read(os.DirFS(dir), hosts, false)
+	first, second, adopted := newKey(t), newKey(t), newRSAKey(t, 2048)
+	require.NoError(t, setKnownHosts(dir, map[string][]HostKey{"olaf": {{first, true}, {second, true}}, "karl": {{adopted, false}}}))
+	keys, problems := ReadKnownHosts(os.DirFS(dir), hosts, false)
 	require.Empty(t, problems)
-	require.Equal(t, []Key{{first, true}, {second, true}}, keys.Of("olaf"))
-	require.Equal(t, []Key{{adopted, false}}, keys.Of("karl"))
+	require.Equal(t, []HostKey{{first, true}, {second, true}}, keys.Of("olaf"))
+	require.Equal(t, []HostKey{{adopted, false}}, keys.Of("karl"))
 	require.True(t, keys.Known("olaf"))
 	require.False(t, keys.Known("ulf"))
 
-	info, err := os.Stat(filepath.Join(dir, File))
+	info, err := os.Stat(filepath.Join(dir, KnownHostsFile))
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o644)&^umask(), info.Mode().Perm(), "it is public")
 }
 
 func TestSetKeepsEverythingElse(t *testing.T) {
 	dir := t.TempDir()
-	name := filepath.Join(dir, filepath.FromSlash(File))
+	name := filepath.Join(dir, filepath.FromSlash(KnownHostsFile))
 	require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
-	own := "# mine\n\nkarl " + Line(newKey(t)) + " by hand\r\nOLAF " + Line(newKey(t)) + "\nwrong\n  # indented"
+	own := "# mine\n\nkarl " + KeyLine(newKey(t)) + " by hand\r\nOLAF " + KeyLine(newKey(t)) + "\nwrong\n  # indented"
 	require.NoError(t, os.WriteFile(name, []byte(own), 0o644))
 	key := newKey(t)
-	require.NoError(t, Set(dir, "olaf", Key{key, false}))
+	require.NoError(t, setKnownHosts(dir, map[string][]HostKey{"olaf": {{key, false}}}))
 	content, err := os.ReadFile(name)
 	require.NoError(t, err)
 	lines := strings.Split(own, "\n")
-	want := strings.Join([]string{lines[0], lines[1], lines[2], "wrong", "  # indented", "olaf " + Line(key) + " adopted", ""}, "\n")
+	want := strings.Join([]string{lines[0], lines[1], lines[2], "wrong", "  # indented", "olaf " + KeyLine(key) + " adopted", ""}, "\n")
 	require.Equal(t, want, string(content))
 
 	before, err := os.Stat(name)
 	require.NoError(t, err)
-	require.NoError(t, Set(dir, "olaf", Key{key, false}))
+	require.NoError(t, setKnownHosts(dir, map[string][]HostKey{"olaf": {{key, false}}}))
 	after, err := os.Stat(name)
 	require.NoError(t, err)
 	require.Equal(t, before.ModTime(), after.ModTime(), "nothing to change, nothing written")
 
-	require.NoError(t, Set(dir, "olaf"))
-	keys, _ := Read(os.DirFS(dir), hosts, false)
+	require.NoError(t, setKnownHosts(dir, map[string][]HostKey{"olaf": nil}))
+	keys, _ := ReadKnownHosts(os.DirFS(dir), hosts, false)
 	require.False(t, keys.Known("olaf"))
 	require.True(t, keys.Known("karl"))
 }
@@ -94,17 +99,17 @@ func TestSetKeepsEverythingElse(t *testing.T) {
 func TestSetThroughALink(t *testing.T) {
 	key := newKey(t)
 	dir, other := t.TempDir(), t.TempDir()
-	require.NoError(t, Set(other, "olaf", Key{key, false}))
+	require.NoError(t, setKnownHosts(other, map[string][]HostKey{"olaf": {{key, false}}}))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "plans"), 0o700))
-	require.NoError(t, os.Symlink(filepath.Join(other, File), filepath.Join(dir, File)))
-	require.NoError(t, Set(dir, "ulf", Key{key, false}))
-	keys, problems := Read(os.DirFS(other), []string{"olaf", "ulf"}, false)
+	require.NoError(t, os.Symlink(filepath.Join(other, KnownHostsFile), filepath.Join(dir, KnownHostsFile)))
+	require.NoError(t, setKnownHosts(dir, map[string][]HostKey{"ulf": {{key, false}}}))
+	keys, problems := ReadKnownHosts(os.DirFS(other), []string{"olaf", "ulf"}, false)
 	require.Empty(t, problems)
 	require.True(t, keys.Known("olaf") && keys.Known("ulf"))
 }
 
 func TestRead(t *testing.T) {
-	good := Line(newKey(t))
+	good := KeyLine(newKey(t))
 	for name, test := range map[string]struct {
 		line, code, hint string
 		partial          bool
@@ -119,7 +124,7 @@ func TestRead(t *testing.T) {
 		"half a key":    {line: "olaf " + good[:40], code: codeInvalid},
 		"options":       {line: `olaf command="x" ` + good, code: codeInvalid},
 		"a login key":   {line: "olaf " + good[:12], code: codeInvalid},
-		"weak RSA":      {line: "olaf " + Line(rsaKey(t, 1024)), code: codeInvalid, hint: "run `k3splan known-hosts scan olaf`"},
+		"weak RSA":      {line: "olaf " + KeyLine(newRSAKey(t, 1024)), code: codeInvalid, hint: "run `k3splan known-hosts scan olaf`"},
 		"other host":    {line: "ola " + good, code: codeOrphan, hint: `did you mean "olaf"?`},
 		"far host":      {line: "somebody " + good, code: codeOrphan, hint: "remove the line"},
 		"perhaps":       {line: "somebody " + good, partial: true},
@@ -127,8 +132,8 @@ func TestRead(t *testing.T) {
 		"upper case":    {line: "  OLAF " + good + "  "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			fsys := fstest.MapFS{File: {Data: []byte("# comment\n\n" + test.line + "\r\n")}}
-			keys, problems := Read(fsys, hosts, test.partial)
+			fsys := fstest.MapFS{KnownHostsFile: {Data: []byte("# comment\n\n" + test.line + "\r\n")}}
+			keys, problems := ReadKnownHosts(fsys, hosts, test.partial)
 			if test.code == "" {
 				require.Empty(t, problems)
 				return
@@ -136,7 +141,7 @@ func TestRead(t *testing.T) {
 			require.Len(t, problems, 1)
 			require.Equal(t, test.code, problems[0].Code)
 			require.Equal(t, 3, problems[0].Line)
-			require.Equal(t, File, problems[0].File)
+			require.Equal(t, KnownHostsFile, problems[0].File)
 			if test.hint != "" {
 				require.Equal(t, test.hint, problems[0].Hint)
 			}
@@ -146,10 +151,10 @@ func TestRead(t *testing.T) {
 }
 
 func TestReadUnreadable(t *testing.T) {
-	keys, problems := Read(fstest.MapFS{}, hosts, false)
+	keys, problems := ReadKnownHosts(fstest.MapFS{}, hosts, false)
 	require.Empty(t, problems)
 	require.False(t, keys.Known("olaf"))
-	_, problems = Read(fstest.MapFS{File + "/x": {}}, hosts, false)
+	_, problems = ReadKnownHosts(fstest.MapFS{KnownHostsFile + "/x": {}}, hosts, false)
 	require.Len(t, problems, 1)
 	require.Equal(t, codeInvalid, problems[0].Code)
 }
@@ -158,10 +163,10 @@ func FuzzRead(f *testing.F) {
 	f.Add("olaf ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDYX2xUDgCQXsQ3EXtVPkPO6PtS6C5zxVbGWGbMHKP6t made by k3splan\n")
 	f.Add("@revoked * ssh-rsa\n|1|x|y\n# \r\n\x00")
 	f.Fuzz(func(t *testing.T, content string) {
-		keys, _ := Read(fstest.MapFS{File: {Data: []byte(content)}}, hosts, false)
+		keys, _ := ReadKnownHosts(fstest.MapFS{KnownHostsFile: {Data: []byte(content)}}, hosts, false)
 		for _, host := range hosts {
 			for _, key := range keys.Of(host) {
-				require.Empty(t, Unfit(key.Public))
+				require.Empty(t, unfit(key.Public))
 			}
 		}
 	})
@@ -173,11 +178,11 @@ func TestSetLosesNoLine(t *testing.T) {
 	const hosts = 40
 	var group sync.WaitGroup
 	for i := range hosts {
-		key := Key{Public: newKey(t)}
-		group.Go(func() { assert.NoError(t, Set(dir, fmt.Sprintf("host%d", i), key)) })
+		key := HostKey{Public: newKey(t)}
+		group.Go(func() { assert.NoError(t, setKnownHosts(dir, map[string][]HostKey{fmt.Sprintf("host%d", i): {key}})) })
 	}
 	group.Wait()
-	keys, problems := Read(os.DirFS(dir), nil, true)
+	keys, problems := ReadKnownHosts(os.DirFS(dir), nil, true)
 	require.Empty(t, problems)
 	for i := range hosts {
 		require.True(t, keys.Known(fmt.Sprintf("host%d", i)), i)
@@ -187,28 +192,28 @@ func TestSetLosesNoLine(t *testing.T) {
 func TestChangeSeesWhatIsThere(t *testing.T) {
 	dir := t.TempDir()
 	no := errors.New("no")
-	require.ErrorIs(t, Change(dir, func(Keys) (map[string][]Key, error) { return nil, no }), no)
-	require.NoFileExists(t, filepath.Join(dir, File))
-	require.NoError(t, Change(dir, func(Keys) (map[string][]Key, error) { return nil, nil }))
-	require.NoFileExists(t, filepath.Join(dir, File))
+	require.ErrorIs(t, ChangeKnownHosts(dir, func(HostKeys) (map[string][]HostKey, error) { return nil, no }), no)
+	require.NoFileExists(t, filepath.Join(dir, KnownHostsFile))
+	require.NoError(t, ChangeKnownHosts(dir, func(HostKeys) (map[string][]HostKey, error) { return nil, nil }))
+	require.NoFileExists(t, filepath.Join(dir, KnownHostsFile))
 	const hosts = 10
 	var group sync.WaitGroup
 	for range hosts {
-		fresh := Key{Public: newKey(t), Made: true}
+		fresh := HostKey{Public: newKey(t), Made: true}
 		group.Go(func() {
-			assert.NoError(t, Change(dir, func(known Keys) (map[string][]Key, error) {
-				return map[string][]Key{"olaf": append(slices.Clone(known.Of("olaf")), fresh)}, nil
+			assert.NoError(t, ChangeKnownHosts(dir, func(known HostKeys) (map[string][]HostKey, error) {
+				return map[string][]HostKey{"olaf": append(slices.Clone(known.Of("olaf")), fresh)}, nil
 			}))
 		})
 	}
 	group.Wait()
-	keys, problems := Read(os.DirFS(dir), []string{"olaf"}, false)
+	keys, problems := ReadKnownHosts(os.DirFS(dir), []string{"olaf"}, false)
 	require.Empty(t, problems)
 	require.Len(t, keys.Of("olaf"), hosts)
 	// a last line without end is left as it is by who changes nothing
-	name := filepath.Join(dir, File)
+	name := filepath.Join(dir, KnownHostsFile)
 	require.NoError(t, os.WriteFile(name, []byte("# end"), 0o600))
-	require.NoError(t, Change(dir, func(Keys) (map[string][]Key, error) { return nil, nil }))
+	require.NoError(t, ChangeKnownHosts(dir, func(HostKeys) (map[string][]HostKey, error) { return nil, nil }))
 	content, err := os.ReadFile(name)
 	require.NoError(t, err)
 	require.Equal(t, "# end", string(content))

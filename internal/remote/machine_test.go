@@ -1,4 +1,4 @@
-package sshconf
+package remote
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/run"
 )
 
@@ -102,13 +101,13 @@ func TestHostKey(t *testing.T) {
 	shown, old := key(t), rsaKey(t)
 	for name, test := range map[string]struct {
 		script, says string
-		want         *hostkeys.Key
+		want         *HostKey
 	}{
-		"the best":        {"show " + hostkeys.Line(shown.Public), "", &shown},
-		"whatever it has": {`case "$*" in *HostKeyAlgorithms=+ssh-ed25519*) show ` + hostkeys.Line(old.Public) + `; esac`, "", &old},
+		"the best":        {"show " + KeyLine(shown.Public), "", &shown},
+		"whatever it has": {`case "$*" in *HostKeyAlgorithms=+ssh-ed25519*) show ` + KeyLine(old.Public) + `; esac`, "", &old},
 		"none":            {"echo 'Connection refused' >&2", "rolf at gate.example has shown no key: ssh failed with exit code 255: Connection refused", nil},
 		"what is no key":  {"show ssh-ed25519 AAAA", "the key of rolf: ", nil},
-		"by its address":  {`case "$*" in *StrictHostKeyChecking=accept-new*HostKeyAlias=rolf*" -p 2201 rolf@gate.example -- true") show ` + hostkeys.Line(shown.Public) + `; esac`, "", &shown},
+		"by its address":  {`case "$*" in *StrictHostKeyChecking=accept-new*HostKeyAlias=rolf*" -p 2201 rolf@gate.example -- true") show ` + KeyLine(shown.Public) + `; esac`, "", &shown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
@@ -124,7 +123,7 @@ show() { echo "rolf $*" > "$file"; }
 				require.NoError(t, err)
 				require.Equal(t, test.want.Fingerprint(), got.Fingerprint())
 			}
-			left, err := filepath.Glob(filepath.Join(dir, Dir, "scan-*"))
+			left, err := filepath.Glob(filepath.Join(dir, Folder, "scan-*"))
 			require.NoError(t, err)
 			require.Empty(t, left)
 		})

@@ -1,4 +1,4 @@
-package sshconf
+package remote
 
 import (
 	"context"
@@ -9,13 +9,12 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"k3splan/internal/hostkeys"
 	"k3splan/internal/run"
 )
 
 // HostKey looks at the machine's key, of the best type that it has, whatever keys it is known by. Nobody
 // logs in. The connection is the user's own, jump hosts included.
-func (m Machine) HostKey(ctx context.Context) (key hostkeys.Key, err error) {
+func (m Machine) HostKey(ctx context.Context) (key HostKey, err error) {
 	folder, err := os.MkdirTemp(filepath.Dir(m.config), "scan-")
 	if err != nil {
 		return key, err
@@ -37,10 +36,10 @@ func (m Machine) HostKey(ctx context.Context) (key hostkeys.Key, err error) {
 		if err != nil {
 			return key, fmt.Errorf("the key of %s: %w", m.Host.Name, err)
 		}
-		if reason := hostkeys.Unfit(public); reason != "" {
+		if reason := unfit(public); reason != "" {
 			return key, fmt.Errorf("the key of %s %s", m.Host.Name, reason)
 		}
-		return hostkeys.Key{Public: public}, nil
+		return HostKey{Public: public}, nil
 	}
 	return key, fmt.Errorf("%s at %s has shown no key: %w", m.Host.Name, m.Host.Target.Host, said)
 }

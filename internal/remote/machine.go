@@ -1,4 +1,4 @@
-package sshconf
+package remote
 
 import (
 	"cmp"

@@ -1,12 +1,12 @@
-// Package hostkeys reads and writes plans/known_hosts: by which ssh keys the machines of the plan
-// are known.
+package remote
+
+// plans/known_hosts: the ssh keys by which the machines of the plan are known.
 //
-// The file is in git, unlike the private keys, so that a fresh clone verifies each connection. It
-// has the format of ssh's own known_hosts, with the plan's name of a host in front:
+// The file is in git, unlike the private keys, so that a fresh clone verifies each connection. It has
+// the format of ssh's own known_hosts, with the plan's name of a host in front:
 //
 //	olaf ssh-ed25519 AAAA… made by k3splan
 //	karl ssh-ed25519 AAAA… adopted
-package hostkeys
 
 import (
 	"bytes"
@@ -27,8 +27,8 @@ import (
 	"k3splan/internal/plan"
 )
 
-// File is relative to the project.
-const File = "plans/known_hosts"
+// KnownHostsFile is relative to the project.
+const KnownHostsFile = "plans/known_hosts"
 
 // The codes of this package's problems. They are stable.
 const (
@@ -47,8 +47,8 @@ const header = `# By these ssh keys k3splan knows the machines of the plan. They
 # Made and adopted by ` + "`k3splan known-hosts`" + `.
 `
 
-// Key is one public key of a machine.
-type Key struct {
+// HostKey is one public key of a machine.
+type HostKey struct {
 	Public ssh.PublicKey
 	// Made says that k3splan made the key and brings its private part to the machine; else the
 	// machine had it, and an operator has looked at its fingerprint.
@@ -56,38 +56,40 @@ type Key struct {
 }
 
 // Fingerprint is as ssh-keygen shows it: "SHA256:…".
-func (k Key) Fingerprint() string { return ssh.FingerprintSHA256(k.Public) }
+func (k HostKey) Fingerprint() string { return ssh.FingerprintSHA256(k.Public) }
 
 // Type is ssh's name of it ("ssh-ed25519").
-func (k Key) Type() string { return k.Public.Type() }
+func (k HostKey) Type() string { return k.Public.Type() }
 
-func (k Key) equal(other Key) bool { return bytes.Equal(k.Public.Marshal(), other.Public.Marshal()) }
+func (k HostKey) equal(other HostKey) bool {
+	return bytes.Equal(k.Public.Marshal(), other.Public.Marshal())
+}
 
-// Keys are the keys of all machines.
-type Keys struct{ byHost map[string][]Key }
+// HostKeys are the keys of all machines.
+type HostKeys struct{ byHost map[string][]HostKey }
 
 // Of gives the keys by which a host is known, none if it is not. They must not be changed.
-func (k Keys) Of(host string) []Key { return k.byHost[host] }
+func (k HostKeys) Of(host string) []HostKey { return k.byHost[host] }
 
 // Known tells whether the host can be verified.
-func (k Keys) Known(host string) bool { return len(k.byHost[host]) > 0 }
+func (k HostKeys) Known(host string) bool { return len(k.byHost[host]) > 0 }
 
 // Read reads the file of a project; without one no host is known. hosts are the names in the plan,
 // partial says that there may be more. The problems are sorted by line.
-func Read(fsys fs.FS, hosts []string, partial bool) (Keys, diag.Problems) {
-	content, err := fs.ReadFile(fsys, File)
+func ReadKnownHosts(fsys fs.FS, hosts []string, partial bool) (HostKeys, diag.Problems) {
+	content, err := fs.ReadFile(fsys, KnownHostsFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		reason, hint := files.Reason(err)
-		return Keys{}, diag.Problems{{File: File, Severity: diag.Error, Code: codeInvalid, Message: "cannot be read: " + reason.Error(), Hint: hint}}
+		return HostKeys{}, diag.Problems{{File: KnownHostsFile, Severity: diag.Error, Code: codeInvalid, Message: "cannot be read: " + reason.Error(), Hint: hint}}
 	}
 	return parseFile(content, hosts, partial)
 }
 
-func parseFile(content []byte, hosts []string, partial bool) (Keys, diag.Problems) {
-	keys := Keys{byHost: map[string][]Key{}}
+func parseFile(content []byte, hosts []string, partial bool) (HostKeys, diag.Problems) {
+	keys := HostKeys{byHost: map[string][]HostKey{}}
 	var problems diag.Problems
 	report := func(row int, severity diag.Severity, code, value, message, hint string) {
-		problems = append(problems, diag.Problem{File: File, Line: row, Severity: severity, Code: code, Value: value, Message: message, Hint: hint})
+		problems = append(problems, diag.Problem{File: KnownHostsFile, Line: row, Severity: severity, Code: code, Value: value, Message: message, Hint: hint})
 	}
 	known := map[string]bool{}
 	for _, host := range hosts {
@@ -114,32 +116,32 @@ func parseFile(content []byte, hosts []string, partial bool) (Keys, diag.Problem
 }
 
 // parse reads one line; with a message it is wrong.
-func parse(line string) (host string, key Key, message, hint string) {
+func parse(line string) (host string, key HostKey, message, hint string) {
 	const form = "a line is like: olaf ssh-ed25519 AAAA…"
 	if line[0] == '@' {
-		return "", Key{}, "has a marker, which k3splan does not take", form
+		return "", HostKey{}, "has a marker, which k3splan does not take", form
 	}
 	if line[0] == '|' {
-		return "", Key{}, "has a hashed name, in which no host can be found", form
+		return "", HostKey{}, "has a hashed name, in which no host can be found", form
 	}
 	host, rest, _ := strings.Cut(line, " ")
 	if strings.ContainsAny(host, ",*?![]:") {
-		return "", Key{}, "has a pattern or several names in front, not the name of one host of the plan", form
+		return "", HostKey{}, "has a pattern or several names in front, not the name of one host of the plan", form
 	}
 	public, comment, options, _, err := ssh.ParseAuthorizedKey([]byte(rest))
 	if err != nil || len(options) > 0 {
-		return "", Key{}, "is not a host's name and an ssh public key", form
+		return "", HostKey{}, "is not a host's name and an ssh public key", form
 	}
-	if reason := Unfit(public); reason != "" {
-		return "", Key{}, reason, "run `k3splan known-hosts scan " + host + "`"
+	if reason := unfit(public); reason != "" {
+		return "", HostKey{}, reason, "run `k3splan known-hosts scan " + host + "`"
 	}
-	return strings.ToLower(host), Key{Public: public, Made: comment == commentMade}, "", ""
+	return strings.ToLower(host), HostKey{Public: public, Made: comment == commentMade}, "", ""
 }
 
 var types = []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSA}
 
-// Unfit says why no machine should be known by this key; "" if nothing is wrong with it.
-func Unfit(public ssh.PublicKey) string {
+// unfit says why no machine should be known by this key; "" if nothing is wrong with it.
+func unfit(public ssh.PublicKey) string {
 	if _, ok := public.(*ssh.Certificate); ok {
 		return "is a certificate, not a key"
 	}
@@ -154,22 +156,14 @@ func Unfit(public ssh.PublicKey) string {
 	return ""
 }
 
-// Set lets a host of the project in dir be known by these keys and no others; by none, if there are
-// none. What else is in the file stays as it is.
-func Set(dir, host string, keys ...Key) error { return SetAll(dir, map[string][]Key{host: keys}) }
-
-// SetAll does what Set does for several hosts, in one step.
-func SetAll(dir string, keys map[string][]Key) error {
-	return Change(dir, func(Keys) (map[string][]Key, error) { return keys, nil })
-}
-
-// Change is SetAll with keys that depend on those by which machines are known already: set gets them
-// and gives what is to be changed. Between the two no other k3splan changes the file.
-func Change(dir string, set func(known Keys) (map[string][]Key, error)) error {
+// ChangeKnownHosts changes the keys by which hosts of the project in dir are known: set gets those that
+// are known now and returns the new keys of the hosts that change, none for a host that is to be unknown.
+// Everything else in the file stays as it is. Between reading and writing no other k3splan changes it.
+func ChangeKnownHosts(dir string, set func(known HostKeys) (map[string][]HostKey, error)) error {
 	var failed error
-	_, err := files.Update(filepath.Join(dir, filepath.FromSlash(File)), func(present []byte) ([]byte, error) {
+	_, err := files.Update(filepath.Join(dir, filepath.FromSlash(KnownHostsFile)), func(present []byte) ([]byte, error) {
 		known, _ := parseFile(present, nil, true)
-		var keys map[string][]Key
+		var keys map[string][]HostKey
 		if keys, failed = set(known); failed != nil {
 			return nil, failed
 		}
@@ -180,15 +174,15 @@ func Change(dir string, set func(known Keys) (map[string][]Key, error)) error {
 	case failed != nil:
 		return failed
 	case errors.As(err, &noFile):
-		return fmt.Errorf("%s %w", File, noFile)
+		return fmt.Errorf("%s %w", KnownHostsFile, noFile)
 	case err != nil:
-		return fmt.Errorf("write %s: %w", File, err)
+		return fmt.Errorf("write %s: %w", KnownHostsFile, err)
 	}
 	return nil
 }
 
 // with gives the file's content with other keys of some hosts.
-func with(present []byte, keys map[string][]Key) []byte {
+func with(present []byte, keys map[string][]HostKey) []byte {
 	if len(keys) == 0 {
 		return present
 	}
@@ -204,7 +198,7 @@ func with(present []byte, keys map[string][]Key) []byte {
 			if key.Made {
 				comment = commentMade
 			}
-			fmt.Fprintf(&content, "%s %s %s\n", host, Line(key.Public), comment)
+			fmt.Fprintf(&content, "%s %s %s\n", host, KeyLine(key.Public), comment)
 		}
 	}
 	if len(present) == 0 && content.Len() > 0 {
@@ -213,12 +207,12 @@ func with(present []byte, keys map[string][]Key) []byte {
 	return []byte(content.String())
 }
 
-func has(keys map[string][]Key, host string) bool {
+func has(keys map[string][]HostKey, host string) bool {
 	_, ok := keys[host]
 	return ok
 }
 
 // Line is a public key as known_hosts has it behind the name: type and key, without comment.
-func Line(public ssh.PublicKey) string {
+func KeyLine(public ssh.PublicKey) string {
 	return strings.TrimSuffix(string(ssh.MarshalAuthorizedKey(public)), "\n")
 }
