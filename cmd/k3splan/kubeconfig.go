@@ -16,7 +16,6 @@ import (
 
 	"k3splan/internal/files"
 	"k3splan/internal/k3s"
-	"k3splan/internal/kubeconfig"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/run"
@@ -127,7 +126,7 @@ func kubeconfigFile(dir string, o kubeconfigOptions) (string, error) {
 }
 
 // fetchKubeconfig asks the servers one after the other; the first that answers is the address, too.
-func (m *machines) fetchKubeconfig(servers []*plan.Container, name, address string) (config *kubeconfig.Config, err error) {
+func (m *machines) fetchKubeconfig(servers []*plan.Container, name, address string) (config *k3s.Kubeconfig, err error) {
 	var failed error
 	for _, server := range servers {
 		conf, err := m.prepare(server.Host)
@@ -144,13 +143,13 @@ func (m *machines) fetchKubeconfig(servers []*plan.Container, name, address stri
 		if address == "" {
 			address = server.Address.String()
 		}
-		return kubeconfig.FromK3s(content, name, address)
+		return k3s.ReadKubeconfig(content, name, address)
 	}
 	return nil, failed
 }
 
 // writeKubeconfig writes a checked config.
-func writeKubeconfig(config *kubeconfig.Config, target string, o kubeconfigOptions, p *plan.Plan) (err error) {
+func writeKubeconfig(config *k3s.Kubeconfig, target string, o kubeconfigOptions, p *plan.Plan) (err error) {
 	if o.merge {
 		unlock, err := lockKubeconfig(target)
 		if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/colmena/nixtest"
-	"k3splan/internal/kubeconfig/kubeconfigtest"
+	"k3splan/internal/k3s/k3stest"
 )
 
 // insideVariable tells the test that it runs in the namespaces that it made.
@@ -177,13 +177,13 @@ func waitFor(ts *testscript.TestScript, address string) {
 // would write to DIR/k3s.yaml, and serves /version at the address to whoever has a certificate of that CA.
 func kubeAPI() {
 	address, dir := os.Args[1], os.Args[2]
-	ca := kubeconfigtest.NewAuthority()
+	ca := k3stest.NewAuthority()
 	must(os.WriteFile(filepath.Join(dir, "k3s.yaml"), []byte(ca.K3sYAML("6443")), 0o644))
 	host, _, err := net.SplitHostPort(address)
 	must(err)
 	listener, err := tls.Listen("tcp", address, ca.TLS(&x509.Certificate{IPAddresses: []net.IP{net.ParseIP(host)}}))
 	must(err)
-	must(http.Serve(listener, http.HandlerFunc(kubeconfigtest.Answer)))
+	must(http.Serve(listener, http.HandlerFunc(k3stest.Answer)))
 }
 
 func must(err error) {

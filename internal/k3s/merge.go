@@ -1,4 +1,4 @@
-package kubeconfig
+package k3s
 
 import (
 	"bytes"
@@ -28,7 +28,7 @@ var kinds = []struct{ list, one string }{{"clusters", "cluster"}, {"users", "use
 // Merge puts the config into the content of the user's file: entries of its name are replaced,
 // everything else stays as it is, comments included. The current context stays if there is one.
 // isOurs tells by a cluster's server whether an entry of that name may be replaced.
-func (c *Config) Merge(present []byte, isOurs func(server string) bool) ([]byte, error) {
+func (c *Kubeconfig) Merge(present []byte, isOurs func(server string) bool) ([]byte, error) {
 	if len(bytes.TrimSpace(present)) == 0 {
 		return c.YAML()
 	}
@@ -93,7 +93,7 @@ func encode(content any) ([]byte, error) {
 }
 
 // conflicts looks for entries of our name that are somebody else's.
-func (c *Config) conflicts(root *yaml.Node, isOurs func(string) bool) error {
+func (c *Kubeconfig) conflicts(root *yaml.Node, isOurs func(string) bool) error {
 	list := value(root, "clusters")
 	if at := index(list, c.Name); at >= 0 {
 		server := ""
@@ -114,7 +114,7 @@ func (c *Config) conflicts(root *yaml.Node, isOurs func(string) bool) error {
 }
 
 // same makes sure that nothing of the user's has another meaning than before.
-func (c *Config) same(before, after []byte) error {
+func (c *Kubeconfig) same(before, after []byte) error {
 	var old, now map[string]any
 	if yaml.Unmarshal(before, &old) != nil || yaml.Unmarshal(after, &now) != nil {
 		return errors.New("the kubeconfig cannot be read again after merging; nothing was changed")
@@ -147,7 +147,7 @@ func without(list any, name string) []any {
 
 // Others tells whether a kubeconfig has entries of other names than this config's: to replace the
 // file would lose them. What is no kubeconfig counts as such.
-func (c *Config) Others(present []byte) bool {
+func (c *Kubeconfig) Others(present []byte) bool {
 	if len(bytes.TrimSpace(present)) == 0 {
 		return false
 	}

@@ -1,4 +1,4 @@
-package kubeconfig
+package k3s
 
 import (
 	"context"
@@ -16,17 +16,17 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 
-	"k3splan/internal/kubeconfig/kubeconfigtest"
+	"k3splan/internal/k3s/k3stest"
 )
 
 // serve answers as the API of a cluster does, to whoever has a certificate of its CA.
-func serve(t *testing.T, ca kubeconfigtest.Authority, template *x509.Certificate, handler http.HandlerFunc) (port string) {
+func serve(t *testing.T, ca k3stest.Authority, template *x509.Certificate, handler http.HandlerFunc) (port string) {
 	t.Helper()
 	if template == nil {
 		template = &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	}
 	if handler == nil {
-		handler = kubeconfigtest.Answer
+		handler = k3stest.Answer
 	}
 	server := httptest.NewUnstartedServer(handler)
 	server.TLS = ca.TLS(template)
@@ -38,7 +38,7 @@ func serve(t *testing.T, ca kubeconfigtest.Authority, template *x509.Certificate
 }
 
 func TestTheServerIsTried(t *testing.T) {
-	ours, theirs := kubeconfigtest.NewAuthority(), kubeconfigtest.NewAuthority()
+	ours, theirs := k3stest.NewAuthority(), k3stest.NewAuthority()
 	expired := &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}
 	answer := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status); fmt.Fprint(w, body) }
@@ -60,7 +60,7 @@ func TestTheServerIsTried(t *testing.T) {
 		"no API, though": {port: serve(t, ours, nil, answer(200, "{}")), want: "not the API"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			config, err := FromK3s([]byte(ours.K3sYAML(test.port)), "rack", "127.0.0.1")
+			config, err := ReadKubeconfig([]byte(ours.K3sYAML(test.port)), "rack", "127.0.0.1")
 			require.NoError(t, err)
 			version, err := config.Check(context.Background())
 			if test.want == "" {
@@ -78,16 +78,16 @@ func TestTheServerIsTried(t *testing.T) {
 	}
 }
 
-func TestFromK3s(t *testing.T) {
-	ca := kubeconfigtest.NewAuthority()
+func TestReadKubeconfig(t *testing.T) {
+	ca := k3stest.NewAuthority()
 	good := ca.K3sYAML("6443")
-	config, err := FromK3s([]byte(good), "rack", "10.0.100.12")
+	config, err := ReadKubeconfig([]byte(good), "rack", "10.0.100.12")
 	require.NoError(t, err)
 	require.Equal(t, "https://10.0.100.12:6443", config.Server)
-	config, err = FromK3s([]byte(strings.Replace(good, ":6443", ":7443", 1)), "rack", "10.0.100.12")
+	config, err = ReadKubeconfig([]byte(strings.Replace(good, ":6443", ":7443", 1)), "rack", "10.0.100.12")
 	require.NoError(t, err)
 	require.Equal(t, "https://10.0.100.12:7443", config.Server, "the port is the server's own")
-	config, err = FromK3s([]byte(good), "rack", "k3s.example:443")
+	config, err = ReadKubeconfig([]byte(good), "rack", "k3s.example:443")
 	require.NoError(t, err)
 	require.Equal(t, "https://k3s.example:443", config.Server)
 
@@ -114,7 +114,7 @@ func TestFromK3s(t *testing.T) {
 		"two clusters":   strings.Replace(good, "contexts:", "- {name: x, cluster: {server: y}}\ncontexts:", 1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := FromK3s([]byte(content), "rack", "10.0.100.12")
+			_, err := ReadKubeconfig([]byte(content), "rack", "10.0.100.12")
 			require.Error(t, err)
 			require.NotContains(t, err.Error(), good[60:80])
 		})
@@ -163,8 +163,8 @@ current-context: prod
 
 // Everything of the user's has the meaning that it had, for client-go as well, and our entries are in.
 func TestMerge(t *testing.T) {
-	ca := kubeconfigtest.NewAuthority()
-	config, err := FromK3s([]byte(ca.K3sYAML("6443")), "rack", "10.0.100.12")
+	ca := k3stest.NewAuthority()
+	config, err := ReadKubeconfig([]byte(ca.K3sYAML("6443")), "rack", "10.0.100.12")
 	require.NoError(t, err)
 	never := func(string) bool { return false }
 	for name, present := range map[string]string{
@@ -209,10 +209,10 @@ func TestMerge(t *testing.T) {
 }
 
 func TestMergeReplacesOnlyOurs(t *testing.T) {
-	ca, next := kubeconfigtest.NewAuthority(), kubeconfigtest.NewAuthority()
-	old, err := FromK3s([]byte(ca.K3sYAML("6443")), "rack", "10.0.100.12")
+	ca, next := k3stest.NewAuthority(), k3stest.NewAuthority()
+	old, err := ReadKubeconfig([]byte(ca.K3sYAML("6443")), "rack", "10.0.100.12")
 	require.NoError(t, err)
-	config, err := FromK3s([]byte(next.K3sYAML("6443")), "rack", "10.0.100.13")
+	config, err := ReadKubeconfig([]byte(next.K3sYAML("6443")), "rack", "10.0.100.13")
 	require.NoError(t, err)
 	present, err := old.Merge([]byte(usersFile), func(string) bool { return false })
 	require.NoError(t, err)
@@ -240,8 +240,8 @@ func TestMergeReplacesOnlyOurs(t *testing.T) {
 }
 
 func TestOthers(t *testing.T) {
-	ca := kubeconfigtest.NewAuthority()
-	config, err := FromK3s([]byte(ca.K3sYAML("6443")), "rack", "10.0.100.12")
+	ca := k3stest.NewAuthority()
+	config, err := ReadKubeconfig([]byte(ca.K3sYAML("6443")), "rack", "10.0.100.12")
 	require.NoError(t, err)
 	own, err := config.YAML()
 	require.NoError(t, err)
@@ -257,7 +257,7 @@ func FuzzMerge(f *testing.F) {
 	f.Add(usersFile)
 	f.Add("clusters: &a []\nusers: *a\n")
 	f.Add("{}")
-	config := &Config{Name: "rack", Server: "https://10.0.100.12:6443", CA: []byte("a"), Certificate: []byte("b"), Key: []byte("c")}
+	config := &Kubeconfig{Name: "rack", Server: "https://10.0.100.12:6443", CA: []byte("a"), Certificate: []byte("b"), Key: []byte("c")}
 	f.Fuzz(func(t *testing.T, present string) {
 		merged, err := config.Merge([]byte(present), func(string) bool { return true })
 		if err != nil {

@@ -1,6 +1,6 @@
-// Package kubeconfigtest gives tests the API of a cluster and the kubeconfig that k3s writes for it.
+// Package k3stest gives tests the API of a cluster and the kubeconfig that k3s writes for it.
 // Nothing in it is for the program.
-package kubeconfigtest
+package k3stest
 
 import (
 	"crypto/ecdsa"

@@ -1,6 +1,4 @@
-// Package kubeconfig turns the kubeconfig that k3s writes into one for an operator's machine, tries
-// it, and merges it into a file that has others.
-package kubeconfig
+package k3s
 
 import (
 	"context"
@@ -20,8 +18,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Config is the way into one cluster as its administrator. It is a secret.
-type Config struct {
+// Kubeconfig is the way into one cluster as its administrator. It is a secret.
+type Kubeconfig struct {
 	// Name is that of context, cluster and user.
 	Name string
 	// Server is the URL of the API ("https://10.0.100.12:6443").
@@ -70,9 +68,9 @@ type contextRef struct {
 	User    string `yaml:"user"`
 }
 
-// FromK3s reads what k3s wrote on a server, and gives it the name of the cluster and the server's
+// ReadKubeconfig reads what k3s wrote on a server, and gives it the name of the cluster and the server's
 // address. The port is the server's own. The error shows nothing of the content.
-func FromK3s(content []byte, name, address string) (*Config, error) {
+func ReadKubeconfig(content []byte, name, address string) (*Kubeconfig, error) {
 	var f file
 	if err := yaml.Unmarshal(content, &f); err != nil { // its words may quote
 		return nil, errors.New("what the server has is not a kubeconfig")
@@ -80,7 +78,7 @@ func FromK3s(content []byte, name, address string) (*Config, error) {
 	if len(f.Clusters) != 1 || len(f.Users) != 1 {
 		return nil, errors.New("the server's kubeconfig has not just one cluster and one user")
 	}
-	c := &Config{Name: name}
+	c := &Kubeconfig{Name: name}
 	for _, part := range []struct {
 		what, text string
 		to         *[]byte
@@ -107,7 +105,7 @@ func FromK3s(content []byte, name, address string) (*Config, error) {
 }
 
 // YAML is the config as a file of its own.
-func (c *Config) YAML() ([]byte, error) {
+func (c *Kubeconfig) YAML() ([]byte, error) {
 	return encode(file{
 		APIVersion: "v1", Kind: "Config", CurrentContext: c.Name,
 		Clusters: []namedCluster{{c.Name, cluster{base64.StdEncoding.EncodeToString(c.CA), c.Server}}},
@@ -135,7 +133,7 @@ const checkTimeout = 15 * time.Second
 
 // Check logs in to the server and gives the version that it tells ("v1.31.14+k3s1"). The error is a
 // [*CheckError].
-func (c *Config) Check(ctx context.Context) (version string, err error) {
+func (c *Kubeconfig) Check(ctx context.Context) (version string, err error) {
 	fail := func(err error, hint string) (string, error) { return "", &CheckError{c.Server, err, hint} }
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(c.CA) {
