@@ -1,43 +1,148 @@
 package main
 
-// Questions on the terminal. A script answers them in advance, by --yes.
+// The terminal as use cases see it, see package ask.
 
 import (
-	"bufio"
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"golang.org/x/term"
+
+	"k3splan/internal/ask"
+	"k3splan/internal/diag"
 )
 
-// nobodyToAsk: a question without --yes and without a person is a wrong call.
-func nobodyToAsk() error {
-	return &exitError{code: exitInvalid, err: errors.New("there is nobody to ask whether this is right; nothing was changed"), hint: "--yes answers in advance"}
-}
+// terminalUser is the user at the terminal.
+type terminalUser struct{ app *app }
 
-// confirm asks for a yes or no, unless yes was said in advance.
-func (a *app) confirm(question string, yes bool) error {
-	return a.ask(question+" [y/N] ", yes, "y", "yes")
-}
+var _ ask.User = terminalUser{}
 
-// consent is confirm for what is not to be agreed to by a slip: a whole word is typed.
-func (a *app) consent(question string, yes bool) error {
-	return a.ask(question+" Type yes: ", yes, "yes")
-}
-
-func (a *app) ask(question string, yes bool, agreeing ...string) error {
+// user returns the user; with yes, one who confirms everything in advance.
+func (a *app) user(yes bool) ask.User {
 	if yes {
-		return nil
+		return ask.Confirmed(terminalUser{a})
 	}
-	if !term.IsTerminal(int(a.stdin.Fd())) {
-		return nobodyToAsk()
+	return terminalUser{a}
+}
+
+func (t terminalUser) Say(format string, args ...any)  { t.app.say(format, args...) }
+func (t terminalUser) Warn(format string, args ...any) { t.app.warn(format, args...) }
+
+func (t terminalUser) Progress(total int) ask.Progress { return t.app.newProgress(total) }
+
+func (t terminalUser) Confirm(ctx context.Context, question string) error {
+	answer, err := t.line(ctx, question+" [y/N] ")
+	if err == nil && !ask.Agrees(answer) {
+		err = ask.ErrDeclined
 	}
-	fmt.Fprint(a.stderr, question)
-	answer, _ := bufio.NewReader(a.stdin).ReadString('\n') // none is a no
-	if !slices.Contains(agreeing, strings.ToLower(strings.TrimSpace(answer))) {
-		return errors.New("not confirmed; nothing was changed")
+	return err
+}
+
+func (t terminalUser) Type(ctx context.Context, question, word string) error {
+	answer, err := t.line(ctx, fmt.Sprintf("%s Type %s: ", question, word))
+	if err == nil && answer != word {
+		err = ask.ErrDeclined
 	}
-	return nil
+	return err
+}
+
+// line asks for a line on stdin. The end of the input is an empty one.
+func (t terminalUser) line(ctx context.Context, prompt string) (string, error) {
+	in := t.app.stdin
+	if !term.IsTerminal(int(in.Fd())) {
+		return "", ask.ErrNoTerminal
+	}
+	fmt.Fprint(t.app.stderr, prompt)
+	line, err := heard(ctx, func() ([]byte, error) { return readTo(in, '\n') })
+	if errors.Is(err, ask.ErrInterrupted) {
+		fmt.Fprintln(t.app.stderr) // the prompt is an open line
+	}
+	return strings.TrimSpace(string(line)), err
+}
+
+func (t terminalUser) NewPassword(ctx context.Context) ([]byte, error) {
+	if !term.IsTerminal(int(t.app.stdin.Fd())) {
+		return nil, diag.WithHint(errNoTerminal, "k3splan passwd --stdin reads the password from standard input")
+	}
+	first, err := hidden(ctx, t.app.stdin, t.app.stderr, "Password: ")
+	if err != nil {
+		return nil, err
+	}
+	second, err := hidden(ctx, t.app.stdin, t.app.stderr, "Repeat password: ")
+	if err == nil && !bytes.Equal(first, second) {
+		err = ask.ErrMismatch
+	}
+	return first, err
+}
+
+// errNoTerminal is a password or passphrase that cannot be asked for.
+var errNoTerminal = usageError(errors.New("a password is needed, but stdin is not a terminal"))
+
+func (t terminalUser) Passphrase(ctx context.Context, prompt string) ([]byte, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return nil, diag.WithHint(fmt.Errorf("a passphrase is needed, but there is no terminal to ask for it: %w", err), "run the command on a terminal")
+	}
+	defer tty.Close()
+	return hidden(ctx, tty, tty, prompt)
+}
+
+// hidden asks for a line that is not shown, and leaves the terminal as it was.
+func hidden(ctx context.Context, in, out *os.File, prompt string) ([]byte, error) {
+	fd := int(in.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprint(out, prompt)
+	defer fmt.Fprintln(out)
+	answer, err := heard(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+	if errors.Is(err, ask.ErrInterrupted) {
+		_ = term.Restore(fd, before) // ReadPassword is still waiting and would not do it
+	}
+	return answer, err
+}
+
+// heard reads an answer, unless the user interrupts it or ctx is done. The read that was interrupted
+// goes on waiting in the background: k3splan is about to end.
+func heard(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	type result struct {
+		answer []byte
+		err    error
+	}
+	answered := make(chan result, 1)
+	go func() {
+		answer, err := read()
+		answered <- result{answer, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ask.ErrInterrupted
+	case r := <-answered:
+		return r.answer, r.err
+	}
+}
+
+// readTo reads up to a byte or the end, and nothing behind it: that is the answer to the next question.
+func readTo(in io.Reader, end byte) ([]byte, error) {
+	var line []byte
+	for b := make([]byte, 1); ; {
+		switch n, err := in.Read(b); {
+		case n == 1 && b[0] == end, errors.Is(err, io.EOF):
+			return line, nil
+		case err != nil:
+			return nil, err
+		default:
+			line = append(line, b[:n]...)
+		}
+	}
 }

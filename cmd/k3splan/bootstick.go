@@ -481,7 +481,7 @@ func (a *app) writeStick(o stickOptions, image stickImage, content stickdata.Con
 		return untouched(err)
 	}
 	if report.Warning != "" {
-		a.say("%s %s", a.paint(a.stderr, yellow, "warning:"), report.Warning)
+		a.warn("%s", report.Warning)
 	}
 	if len(content.Secrets) > 0 {
 		a.say("secrets on the stick: %s; keep it like a key", kinds(content))

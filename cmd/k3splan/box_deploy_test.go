@@ -613,7 +613,7 @@ func TestRackInABox(t *testing.T) {
 		require.Contains(t, r.stderr, "up to date")
 		b.edit("hardware/karl.nix", "nvme", "ahci")
 		r = b.k3splan("hardware", "karl")
-		require.Equal(t, 2, r.code, "there is nobody to ask")
+		require.Equal(t, 2, r.code, "stdin is not a terminal")
 		require.Contains(t, r.stdout, "-  boot.initrd.availableKernelModules = [ \"ahci\" ];")
 		require.Contains(t, b.read("project/hardware/karl.nix"), "ahci", "nothing is replaced without an answer")
 		require.Zero(t, b.k3splan("hardware", "--yes", "karl").code)

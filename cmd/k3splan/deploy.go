@@ -13,12 +13,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/ask"
 	"k3splan/internal/colmena"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/remote"
 	"k3splan/internal/rollout"
+	"k3splan/internal/text"
 )
 
 // deployOptions are the flags of deploy.
@@ -224,7 +226,7 @@ func (d *deployment) settle() error {
 			hint: "what to do first stands above; --force deploys nevertheless"}
 	}
 	if questions := len(d.objections) - len(refused); questions > 0 {
-		return d.confirm(fmt.Sprintf("deploy, with %s to be confirmed?", count(questions, "point")), d.yes)
+		return d.user(d.yes).Confirm(context.Background(), fmt.Sprintf("deploy, with %s to be confirmed?", text.Count(questions, "point")))
 	}
 	return nil
 }
@@ -262,15 +264,21 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 	d.say("Colmena's output is kept in %s", logs)
 	progress := d.newProgress(len(d.hosts()))
 	if err := d.buildFirst(driver, progress); err != nil {
-		progress.stop()
+		progress.Stop()
 		if ctx.Err() != nil {
 			return d.notReached(context.Cause(ctx)), nil
 		}
 		d.say("nothing was deployed: %v\n  log: %s", err, driver.BuildLog())
 		return d.notReached(errors.New("the systems cannot be built")), nil
 	}
-	results := rollout.Run(ctx, d.waves, d.Work, driver, progress.event)
-	progress.stop()
+	results := rollout.Run(ctx, d.waves, d.Work, driver, func(e rollout.Event) {
+		if e.Result != nil {
+			progress.Done(e.Host, d.statusText(*e.Result))
+			return
+		}
+		progress.Step(e.Host, e.Phase, e.Detail)
+	})
+	progress.Stop()
 	for i, result := range results {
 		if _, err := os.Stat(driver.LogFile(result.Host)); err == nil {
 			results[i].Log = driver.LogFile(result.Host)
@@ -292,17 +300,17 @@ func (d *deployment) users() map[string]string {
 
 // buildFirst builds what is to be deployed, if that is for several hosts: one is built right before
 // it is deployed, and leaves nothing half done.
-func (d *deployment) buildFirst(driver *rollout.Driver, progress *progress) error {
+func (d *deployment) buildFirst(driver *rollout.Driver, progress ask.Progress) error {
 	hosts := slices.DeleteFunc(d.hosts(), func(host string) bool { return !d.Work[host].System })
 	if len(hosts) < 2 {
 		return nil
 	}
-	all := count(len(hosts), "system")
+	all := text.Count(len(hosts), "system")
 	say := func(line string) {
-		progress.event(rollout.Event{Host: all, Phase: "evaluating, building", Detail: line})
+		progress.Step(all, "evaluating, building", line)
 	}
 	say("")
-	defer progress.forget(all)
+	defer progress.Drop(all)
 	return driver.Build(hosts, say)
 }
 
@@ -336,7 +344,7 @@ func (d *deployment) finish(results []rollout.Result) error {
 		return r.Status == rollout.Deployed || r.Status == rollout.Unchanged
 	})
 	if len(bad) > 0 {
-		return &exitError{code: exitFailed, err: fmt.Errorf("%s of %d not deployed", count(len(bad), "host"), len(d.Selected))}
+		return &exitError{code: exitFailed, err: fmt.Errorf("%s of %d not deployed", text.Count(len(bad), "host"), len(d.Selected))}
 	}
 	if d.keep {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"k3splan/internal/rollout"
+	"k3splan/internal/text"
 )
 
 // showPlan tells the waves, and for each host why it is in one.
@@ -90,7 +91,7 @@ func (d *deployment) showDryRun() error {
 	d.showPlan(d.stdout)
 	switch {
 	case len(away) > 0:
-		fmt.Fprintf(d.stdout, "what %s that do not answer need is not known\n", count(len(away), "host"))
+		fmt.Fprintf(d.stdout, "what %s that do not answer need is not known\n", text.Count(len(away), "host"))
 	case len(d.waves) == 0:
 		fmt.Fprintln(d.stdout, "nothing is to be deployed")
 	}
@@ -151,7 +152,7 @@ func (d *deployment) showResults(results []rollout.Result) error {
 			deployed++
 		}
 	}
-	d.say("%s deployed in %s", count(deployed, "host"), time.Since(d.started).Round(100*time.Millisecond))
+	d.say("%s deployed in %s", text.Count(deployed, "host"), time.Since(d.started).Round(100*time.Millisecond))
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/run"
+	"k3splan/internal/text"
 )
 
 func (a *app) diffCommand() *cobra.Command {
@@ -137,7 +138,7 @@ func otherTables(ctx context.Context, dir, name string, maybeFolder bool) (fsys 
 
 // printChanges prints a line for each change, and what is to be done besides below it.
 func (a *app) printChanges(changes diff.Changes) error {
-	var text strings.Builder
+	var lines strings.Builder
 	colours := map[diff.Risk]colour{diff.Refuse: red, diff.Ask: yellow, diff.Restart: cyan}
 	for i, change := range changes {
 		label := fmt.Sprintf("%-7s", change.Risk)
@@ -148,18 +149,18 @@ func (a *app) printChanges(changes diff.Changes) error {
 		if i+1 < len(changes) && changes[i+1].Hint == hint {
 			hint = "" // once, below the last that it is about
 		}
-		fmt.Fprintf(&text, "%s  %s\n%s", label, change.Sentence, a.hints(a.stdout, "         ", hint))
+		fmt.Fprintf(&lines, "%s  %s\n%s", label, change.Sentence, a.hints(a.stdout, "         ", hint))
 	}
-	if _, err := a.stdout.WriteString(text.String()); err != nil {
+	if _, err := a.stdout.WriteString(lines.String()); err != nil {
 		return err
 	}
 	switch hosts := len(changes.Hosts()); {
 	case len(changes) == 0:
 		a.say("the tables mean the same as before")
 	case hosts == 0:
-		a.say("%s, of no host", count(len(changes), "change"))
+		a.say("%s, affecting no host", text.Count(len(changes), "change"))
 	default:
-		a.say("%s of %s", count(len(changes), "change"), count(hosts, "host"))
+		a.say("%s, affecting %s", text.Count(len(changes), "change"), text.Count(hosts, "host"))
 	}
 	return nil
 }

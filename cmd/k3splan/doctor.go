@@ -26,6 +26,7 @@ import (
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/run"
+	"k3splan/internal/text"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -234,12 +235,12 @@ func (a *app) examineProject(ctx context.Context) []checkup {
 	}
 	in := inProject(a.projectDir)
 	errs := problems.Errors()
-	c.Message = count(len(p.Plan.Hosts), "host")
+	c.Message = text.Count(len(p.Plan.Hosts), "host")
 	switch {
 	case errs > 0:
-		c.State, c.Message = stateBroken, fmt.Sprintf("%s in %s", count(errs, "error"), filesIn(problems))
+		c.State, c.Message = stateBroken, fmt.Sprintf("%s in %s", text.Count(errs, "error"), filesIn(problems))
 	case len(problems) > 0:
-		c.State, c.Message = stateNote, fmt.Sprintf("%s, %s in %s", c.Message, count(len(problems), "warning"), filesIn(problems))
+		c.State, c.Message = stateNote, fmt.Sprintf("%s, %s in %s", c.Message, text.Count(len(problems), "warning"), filesIn(problems))
 	}
 	if c.State != stateOK {
 		c.Hint = "k3splan validate" + in

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/ask"
 	"k3splan/internal/diag"
 	"k3splan/internal/diff"
 	"k3splan/internal/edit"
@@ -169,9 +171,9 @@ func (e *editing) confirm() error {
 	case !e.asks || e.dryRun:
 		return nil
 	case e.asJSON && !e.yes:
-		return nobodyToAsk() // nothing was shown
+		return ask.ErrNoTerminal // nothing was shown
 	}
-	return e.app.confirm("write this?", e.yes)
+	return e.app.user(e.yes).Confirm(context.Background(), "write this?")
 }
 
 // warnOpen tells that a table is open in LibreOffice, which would write its own state over ours.

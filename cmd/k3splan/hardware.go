@@ -99,7 +99,7 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 		return nil
 	default:
 		fmt.Fprint(a.stdout, udiff.Unified(name, name+" (the machine)", string(before), text))
-		if err := a.confirm("replace "+name+"?", yes); err != nil {
+		if err := a.user(yes).Confirm(context.Background(), "replace "+name+"?"); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"k3splan/internal/project"
 	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
+	"k3splan/internal/text"
 )
 
 func (a *app) knownHostsCommand() *cobra.Command {
@@ -216,7 +217,7 @@ func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 			return fmt.Errorf("%s has another key than %s; nothing was changed", host.Name, fingerprint)
 		}
 	default:
-		if err := a.consent("is this the machine's own fingerprint?", yes); err != nil {
+		if err := a.user(yes).Type(context.Background(), "is this the machine's own fingerprint?", "yes"); err != nil {
 			return err
 		}
 	}
@@ -330,6 +331,6 @@ func (m *machines) forget(host *plan.Host, fingerprints []string) error {
 	if err != nil {
 		return noFile(err)
 	}
-	m.app.say("%s is known by %s now", host.Name, count(left, "key"))
+	m.app.say("%s is known by %s now", host.Name, text.Count(left, "key"))
 	return nil
 }

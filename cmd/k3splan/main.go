@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -49,13 +50,15 @@ type app struct {
 	noHelp error // by help, which cobra lets give none
 
 	opened *secrets.Vault // by openVault
+
+	shown atomic.Pointer[progress] // the progress being shown, or nil
 }
 
 // sweep removes the decrypted secrets of a k3splan that has crashed.
 func (a *app) sweep() {
 	swept, err := secrets.SweepRuntime()
 	if err != nil {
-		a.say("%s %v", a.paint(a.stderr, yellow, "k3splan: warning:"), err)
+		a.warn("%v", err)
 	}
 	if swept > 0 {
 		a.say("removed the decrypted secrets that an interrupted k3splan had left")

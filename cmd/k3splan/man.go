@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"k3splan/internal/text"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -37,7 +39,7 @@ be. man finds them in a folder man1 below one of its own (manpath shows those).`
 				}
 				written++
 			}
-			a.say("wrote %s into %s", count(written, "page"), dir)
+			a.say("wrote %s into %s", text.Count(written, "page"), dir)
 			return nil
 		},
 	}

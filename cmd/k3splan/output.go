@@ -22,7 +22,9 @@ import (
 	"strconv"
 	"strings"
 
+	"k3splan/internal/ask"
 	"k3splan/internal/diag"
+	"k3splan/internal/text"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -61,7 +63,10 @@ func invalid() error {
 func (a *app) fail(command *cobra.Command, err error) int {
 	code, hint := exitFailed, diag.HintOf(err)
 	var exit *exitError
-	if errors.As(err, &exit) {
+	switch {
+	case errors.Is(err, ask.ErrNoTerminal):
+		code = exitInvalid
+	case errors.As(err, &exit):
 		if exit.quiet {
 			return exit.code
 		}
@@ -84,18 +89,30 @@ func (a *app) hints(out *os.File, indent, hint string) string {
 	return text.String()
 }
 
-// say tells the user something that is not the result.
-func (a *app) say(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }
+// say prints a message to the user that is not part of the result.
+func (a *app) say(format string, args ...any) {
+	if p := a.shown.Load(); p != nil {
+		p.say(fmt.Sprintf(format, args...))
+		return
+	}
+	a.printf(format, args...)
+}
+
+// warn prints a message that needs the user's attention.
+func (a *app) warn(format string, args ...any) {
+	a.say("%s %s", a.paint(a.stderr, yellow, "k3splan: warning:"), fmt.Sprintf(format, args...))
+}
+
+func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }
 
 // printProblems prints every problem and, below, how many there are.
 func (a *app) printProblems(out *os.File, problems diag.Problems) error {
-	text := a.formatProblems(out, problems)
-	if _, err := io.WriteString(out, text); err != nil {
+	if _, err := io.WriteString(out, a.formatProblems(out, problems)); err != nil {
 		return err
 	}
 	if len(problems) > 0 {
 		errs := problems.Errors()
-		a.say("%s, %s", count(errs, "error"), count(len(problems)-errs, "warning"))
+		a.say("%s, %s", text.Count(errs, "error"), text.Count(len(problems)-errs, "warning"))
 	}
 	return nil
 }
@@ -112,14 +129,6 @@ func (a *app) formatProblems(out *os.File, problems diag.Problems) string {
 		text.WriteString(a.hints(out, "  ", p.Hint))
 	}
 	return text.String()
-}
-
-// count gives "1 host", "2 hosts".
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func printJSON(out io.Writer, value any) error {

@@ -3,14 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"k3splan/internal/secrets"
 )
@@ -96,27 +95,7 @@ func (a *app) readPassword(fromStdin bool) ([]byte, error) {
 	if fromStdin {
 		return readLine(a.stdin)
 	}
-	fd := int(a.stdin.Fd())
-	if !term.IsTerminal(fd) {
-		return nil, &exitError{code: exitInvalid, err: errors.New("there is no terminal to ask for the password"), hint: "k3splan passwd --stdin reads it from standard input"}
-	}
-	ask := func(prompt string) ([]byte, error) {
-		fmt.Fprint(a.stderr, prompt)
-		defer fmt.Fprintln(a.stderr)
-		return term.ReadPassword(fd)
-	}
-	first, err := ask("Password: ")
-	if err != nil {
-		return nil, err
-	}
-	second, err := ask("The same again: ")
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(first, second) {
-		return nil, errors.New("the two passwords differ; nothing was changed")
-	}
-	return first, nil
+	return a.user(false).NewPassword(context.Background())
 }
 
 // readLine reads the one line of standard input, without its end.

@@ -8,13 +8,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
 	"golang.org/x/term"
 
-	"k3splan/internal/rollout"
+	"k3splan/internal/ask"
+	"k3splan/internal/diag"
+	"k3splan/internal/text"
 )
 
-// progress shows what is done with each host: on a terminal one line a host with a spinner, and a
-// bar; elsewhere a plain line whenever something else is done.
+// progress shows what is being done: on a terminal one line with a spinner for each thing, and a bar
+// below them; elsewhere a plain line whenever the phase of a thing changes.
 type progress struct {
 	app   *app
 	live  bool
@@ -23,26 +26,32 @@ type progress struct {
 	mutex  sync.Mutex
 	done   int
 	active []*activity
-	drawn  int
+	drawn  int // lines on the terminal
 	frame  int
 	end    chan struct{}
 	ended  chan struct{}
 }
 
+var _ ask.Progress = (*progress)(nil)
+
 type activity struct {
-	host, phase, detail string
+	name, phase, detail string
 	since               time.Time
 }
 
+// newProgress starts to show the progress of total things. Until it is stopped, say prints above it.
 func (a *app) newProgress(total int) *progress {
 	p := &progress{app: a, total: total, live: term.IsTerminal(int(a.stderr.Fd())) && os.Getenv("TERM") != "dumb",
 		end: make(chan struct{}), ended: make(chan struct{})}
+	a.shown.Store(p)
 	go p.spin()
 	return p
 }
 
-// stop leaves the terminal as if nothing had been drawn.
-func (p *progress) stop() {
+func (p *progress) Stop() {
+	if !p.app.shown.CompareAndSwap(p, nil) {
+		return
+	}
 	close(p.end)
 	<-p.ended
 	p.mutex.Lock()
@@ -67,39 +76,56 @@ func (p *progress) spin() {
 	}
 }
 
-// event takes what a rollout tells.
-func (p *progress) event(e rollout.Event) {
+func (p *progress) Step(name, phase, detail string) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	i := slices.IndexFunc(p.active, func(a *activity) bool { return a.host == e.Host })
-	if e.Result != nil {
-		if i >= 0 {
-			p.active = slices.Delete(p.active, i, i+1)
-		}
-		p.done++
-		p.clear()
-		p.app.say("%s: %s", e.Host, p.app.statusText(*e.Result))
-		p.draw()
-		return
-	}
+	i := p.index(name)
 	if i < 0 {
-		p.active = append(p.active, &activity{host: e.Host, since: time.Now()})
+		p.active = append(p.active, &activity{name: name, since: time.Now()})
 		i = len(p.active) - 1
 	}
 	entry := p.active[i]
-	if entry.phase != e.Phase && !p.live {
-		p.app.say("%s: %s", e.Host, e.Phase)
+	if entry.phase != phase && !p.live {
+		p.app.printf("%s: %s", name, phase)
 	}
-	entry.phase, entry.detail = e.Phase, e.Detail
+	entry.phase, entry.detail = phase, detail
 	p.draw()
 }
 
-// forget ends what was going on without a result.
-func (p *progress) forget(host string) {
+func (p *progress) Done(name, result string) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	p.active = slices.DeleteFunc(p.active, func(a *activity) bool { return a.host == host })
+	p.drop(name)
+	p.done++
+	p.clear()
+	p.app.printf("%s: %s", name, result)
 	p.draw()
+}
+
+func (p *progress) Drop(name string) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.drop(name)
+	p.draw()
+}
+
+// say prints a message above the progress.
+func (p *progress) say(message string) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.clear()
+	p.app.printf("%s", message)
+	p.draw()
+}
+
+func (p *progress) index(name string) int {
+	return slices.IndexFunc(p.active, func(a *activity) bool { return a.name == name })
+}
+
+func (p *progress) drop(name string) {
+	if i := p.index(name); i >= 0 {
+		p.active = slices.Delete(p.active, i, i+1)
+	}
 }
 
 func (p *progress) clear() {
@@ -122,29 +148,25 @@ func (p *progress) draw() {
 	p.clear()
 	var lines []string
 	for _, a := range p.active {
-		text := a.phase
+		phase := a.phase
 		if a.detail != "" {
-			text += ": " + a.detail
+			phase += ": " + a.detail
 		}
-		lines = append(lines, fmt.Sprintf("%c %s %s (%s)", spinner[p.frame%len(spinner)], a.host, text, time.Since(a.since).Round(time.Second)))
+		lines = append(lines, fmt.Sprintf("%c %s %s (%s)", spinner[p.frame%len(spinner)], a.name, phase, time.Since(a.since).Round(time.Second)))
 	}
 	if most := max(1, height-2); len(lines) > most {
 		lines = lines[:most]
 	}
-	const barWidth = 24
-	full := barWidth * p.done / max(1, p.total)
-	lines = append(lines, fmt.Sprintf("[%s%s] %d of %s", strings.Repeat("=", full), strings.Repeat(" ", barWidth-full), p.done, count(p.total, "host")))
+	if p.total > 1 {
+		const barWidth = 24
+		full := barWidth * min(p.done, p.total) / p.total
+		lines = append(lines, fmt.Sprintf("[%s%s] %d of %s", strings.Repeat("=", full), strings.Repeat(" ", barWidth-full), p.done, text.Count(p.total, "host")))
+	}
 	for _, line := range lines {
-		runes := []rune(strings.Map(printable, line))
-		fmt.Fprintln(p.app.stderr, string(runes[:min(len(runes), width-1)]))
+		fmt.Fprintln(p.app.stderr, clipped(line, width-1))
 	}
 	p.drawn = len(lines)
 }
 
-// printable keeps what Colmena says from moving the cursor.
-func printable(r rune) rune {
-	if r < ' ' || r == 0x7f {
-		return -1
-	}
-	return r
-}
+// clipped returns as much of a line as fits into width columns.
+func clipped(line string, width int) string { return ansi.Truncate(diag.Printable(line), width, "…") }

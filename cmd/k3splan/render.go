@@ -9,6 +9,7 @@ import (
 	"k3splan"
 	"k3splan/internal/hive"
 	"k3splan/internal/project"
+	"k3splan/internal/text"
 )
 
 func (a *app) renderCommand() *cobra.Command {
@@ -56,7 +57,7 @@ func (a *app) render(p *project.Project) (hiveFile string, err error) {
 		return "", fmt.Errorf("write the hive: %w", err)
 	}
 	if changed {
-		a.say("rendered %s into %s/", count(len(p.Plan.Hosts), "host"), hive.Dir)
+		a.say("rendered %s into %s/", text.Count(len(p.Plan.Hosts), "host"), hive.Dir)
 	} else {
 		a.say("%s/ is up to date", hive.Dir)
 	}

@@ -14,7 +14,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"k3splan/internal/files"
 	"k3splan/internal/hive"
@@ -22,6 +21,7 @@ import (
 	"k3splan/internal/project"
 	"k3splan/internal/run"
 	"k3splan/internal/secrets"
+	"k3splan/internal/text"
 )
 
 const (
@@ -102,16 +102,7 @@ func (a *app) asker() secrets.Ask {
 		return nil
 	}
 	_ = terminal.Close()
-	return func(prompt string) ([]byte, error) {
-		terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-		if err != nil {
-			return nil, err
-		}
-		defer terminal.Close()
-		fmt.Fprint(terminal, prompt)
-		defer fmt.Fprintln(terminal)
-		return term.ReadPassword(int(terminal.Fd()))
-	}
+	return func(prompt string) ([]byte, error) { return a.user(false).Passphrase(context.Background(), prompt) }
 }
 
 func (a *app) secretsListCommand() *cobra.Command {
@@ -393,7 +384,7 @@ func (a *app) moveSecrets(kind plan.SecretKind, prefix string) error {
 	if len(moved.Names) == 0 {
 		a.say("there was nothing to move")
 	} else {
-		a.say("moved %s to %s: %s", count(len(moved.Names), "secret"), kind, strings.Join(moved.Names, ", "))
+		a.say("moved %s to %s: %s", text.Count(len(moved.Names), "secret"), kind, strings.Join(moved.Names, ", "))
 	}
 	if len(moved.Foreign) > 0 {
 		a.say("k3splan does not use %s itself: a Nix file that names one as a file no longer finds it,\n"+
@@ -418,7 +409,7 @@ func (a *app) sayLeftSecrets(left []project.Left) {
 			message = fmt.Sprintf("%s had another name as well (a hard link), which %s", l.Place, holds)
 			hint = fmt.Sprintf("to find it, from the top of its file system: find / -xdev -inum %d", l.Inode)
 		}
-		a.say("%s %s", a.paint(a.stderr, yellow, "k3splan: warning:"), message)
+		a.warn("%s", message)
 		fmt.Fprint(a.stderr, a.hints(a.stderr, "", hint))
 	}
 }
@@ -443,7 +434,7 @@ taken out of that file can still read old versions, in git for instance: rotate 
 			if err != nil {
 				return err
 			}
-			a.say("encrypted %s anew", count(len(names), "secret"))
+			a.say("encrypted %s anew", text.Count(len(names), "secret"))
 			return nil
 		},
 	}

@@ -101,13 +101,52 @@ func TestAPasswordIsNotSeen(t *testing.T) {
 			before, _ := os.ReadFile(filepath.Join(dir, "secrets", "passwd"))
 			term, command := startOn(t, "k3splan", "-p", dir, "passwd")
 			term.answer("Password: ", "correct horse")
-			term.answer("The same again: ", test.second)
+			term.answer("Repeat password: ", test.second)
 			_ = command.Wait()
 			require.Eventually(t, func() bool { return strings.Contains(term.seen(), test.want) }, 10*time.Second, time.Millisecond, term.seen())
 			require.Equal(t, test.code, command.ProcessState.ExitCode())
 			require.NotContains(t, term.seen(), "correct")
 			after, _ := os.ReadFile(filepath.Join(dir, "secrets", "passwd"))
 			require.Equal(t, test.code == 0, !bytes.Equal(before, after))
+		})
+	}
+}
+
+// Ctrl-C ends every kind of question, and the terminal shows again what is typed.
+func TestInterruptedQuestion(t *testing.T) {
+	secretstest.Home(t)
+	dir := t.TempDir()
+	_, err := project.Setup(dir, k3splan.Files)
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		args   []string
+		prompt string
+	}{
+		"a password":        {[]string{"passwd"}, "Password: "},
+		"a yes/no question": {[]string{"remove", "host", "karl"}, "write this? [y/N] "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.args[0] == "remove" {
+				add := exec.Command("k3splan", "-p", dir, "add", "host", "karl")
+				out, err := add.CombinedOutput()
+				require.NoError(t, err, string(out))
+			}
+			term, command := startOn(t, "k3splan", append([]string{"-p", dir}, test.args...)...)
+			require.Eventually(t, func() bool { return strings.HasSuffix(term.seen(), test.prompt) }, 10*time.Second, time.Millisecond, "never asked %q", test.prompt)
+			_, err := term.master.WriteString("\x03")
+			require.NoError(t, err)
+			ended := make(chan error, 1)
+			go func() { ended <- command.Wait() }()
+			select {
+			case <-ended:
+			case <-time.After(10 * time.Second):
+				t.Fatalf("still asking: %q", term.seen())
+			}
+			require.Equal(t, 1, command.ProcessState.ExitCode(), term.seen())
+			require.Eventually(t, func() bool { return strings.Contains(term.seen(), "interrupted; nothing was changed") }, 10*time.Second, time.Millisecond, term.seen())
+			mode, err := unix.IoctlGetTermios(int(term.master.Fd()), unix.TCGETS)
+			require.NoError(t, err)
+			require.NotZero(t, mode.Lflag&unix.ECHO, "the terminal does not echo")
 		})
 	}
 }

@@ -204,7 +204,7 @@ func (a *app) rotateToken(o rotation) (err error) {
 		if !o.yes {
 			a.say("%s lets the cluster take a new server token. Servers that are down now cannot start again\nbefore they get it (k3splan token push).", c.Server())
 		}
-		return a.consent("rotate the token?", o.yes)
+		return a.user(o.yes).Type(ctx, "rotate the token?", "yes")
 	})
 	if err != nil {
 		return err
@@ -236,7 +236,7 @@ func (a *app) adoptToken(o rotation) (err error) {
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
 	kept, adopted, err := c.Adopt(context.Background(), func() error {
-		return a.consent(c.File()+" is another token than that of "+c.Server()+": replace it?", o.yes)
+		return a.user(o.yes).Type(context.Background(), c.File()+" is not the token of "+c.Server()+": replace it?", "yes")
 	})
 	if kept != "" {
 		a.say("the old one is kept in %s", kept)

@@ -5,6 +5,7 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/project"
+	"k3splan/internal/text"
 )
 
 func (a *app) validateCommand() *cobra.Command {
@@ -50,7 +51,7 @@ func (a *app) validate(asJSON, strict bool) error {
 	}
 	if !asJSON {
 		a.say("the plan is valid: %s, %s, %s",
-			count(len(p.Plan.Hosts), "host"), count(len(p.Plan.Servers()), "k3s server"), count(len(p.Plan.Agents()), "k3s agent"))
+			text.Count(len(p.Plan.Hosts), "host"), text.Count(len(p.Plan.Servers()), "k3s server"), text.Count(len(p.Plan.Agents()), "k3s agent"))
 	}
 	return nil
 }

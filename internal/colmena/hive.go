@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"k3splan/internal/files"
 )
 
 // Hive is a hive's file under a path that Colmena can take. Colmena puts the paths of the hive and
@@ -61,9 +63,13 @@ func hiveAt(file string, private bool, users map[string]string) (*Hive, error) {
 	if real, err = filepath.EvalSymlinks(real); err != nil {
 		return nil, fmt.Errorf("finding the hive: %w", err)
 	}
-	temp, env, err := tempFolder()
+	temp, err := files.TempDir(pathLiteral.MatchString)
 	if err != nil {
 		return nil, err
+	}
+	var env []string
+	if temp != os.TempDir() {
+		env = []string{"TMPDIR=" + temp}
 	}
 	if !private && pathLiteral.MatchString(real) {
 		return &Hive{File: real, Env: env}, nil
@@ -109,20 +115,4 @@ func (h *Hive) Result(host string) string {
 		return ""
 	}
 	return path
-}
-
-// tempFolder gives a folder for temporary files whose path Nix can read, and the environment with
-// which Colmena uses it too.
-func tempFolder() (folder string, env []string, err error) {
-	for _, candidate := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
-		real, err := filepath.EvalSymlinks(candidate)
-		if err != nil || !pathLiteral.MatchString(real) {
-			continue
-		}
-		if candidate != os.TempDir() || !pathLiteral.MatchString(candidate) {
-			env = []string{"TMPDIR=" + real}
-		}
-		return real, env, nil
-	}
-	return "", nil, fmt.Errorf("no folder for temporary files: TMPDIR is %q, and there is no /tmp", os.TempDir())
 }

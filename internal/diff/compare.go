@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"k3splan/internal/plan"
+	"k3splan/internal/text"
 )
 
 // Compare tells what is another way in the newer plan than in the older one. Both must be valid.
@@ -171,7 +172,7 @@ func (c *comparison) hosts() {
 	}
 	for _, host := range come {
 		sentence := fmt.Sprintf("host %s added: %s", host.Name, addressOrDHCP(host))
-		if target := target(host); target != "" {
+		if target := host.TargetText(); target != "" {
 			sentence += ", target " + target
 		}
 		c.add(Change{Object: Host, Action: Added, Name: host.Name, To: addressOrDHCP(host), Where: host.Where("name")},
@@ -185,7 +186,7 @@ func machine(h *plan.Host) string {
 	if h.Serial == "" && h.MAC == "" {
 		return ""
 	}
-	return strings.Join([]string{h.Serial, h.MAC, address(h), target(h)}, " ")
+	return strings.Join([]string{h.Serial, h.MAC, address(h), h.TargetText()}, " ")
 }
 
 // addressOfUnknown is the address of a host of which the plan does not tell by what to know the
@@ -206,19 +207,6 @@ func address(h *plan.Host) string {
 
 func addressOrDHCP(h *plan.Host) string { return cmp.Or(address(h), "dhcp") }
 
-// target is where the host is reached, "" at its own address.
-func target(h *plan.Host) string {
-	switch {
-	case h.Target.Local:
-		return "local"
-	case h.Target.Port != 0:
-		return fmt.Sprintf("%s:%d", h.Target.Host, h.Target.Port)
-	case h.Target.Host == address(h):
-		return ""
-	}
-	return h.Target.Host
-}
-
 const (
 	cutsConnection = "may cut the connection"
 	consoleHint    = "have a console at hand"
@@ -238,7 +226,7 @@ func (c *comparison) host(before, now *plan.Host) {
 		restarts affects
 	}{
 		{"ip", addressOrDHCP, cutsConnection, nothing},
-		{"target", target, "", nothing},
+		{"target", (*plan.Host).TargetText, "", nothing},
 		{"interface", func(h *plan.Host) string { return h.Interface }, cutsConnection, serversAndAgents},
 		{"admin", func(h *plan.Host) string { return h.Admin }, "", servers},
 		{"serial", func(h *plan.Host) string { return h.Serial }, "", nothing},
@@ -339,19 +327,14 @@ func (c *comparison) field(change Change, hosts []string, restarts affects) {
 // list adds a change for each item that came or went.
 func (c *comparison) list(change Change, item string, before, now []string, hosts []string, restarts affects) {
 	change.Action = Changed
-	for _, gone := range without(before, now) {
+	for _, gone := range text.Without(before, now) {
 		change.From, change.To = gone, ""
 		c.add(change, fmt.Sprintf("%s %s: %s %s removed", change.Object, change.Name, item, gone), hosts, restarts)
 	}
-	for _, come := range without(now, before) {
+	for _, come := range text.Without(now, before) {
 		change.From, change.To = "", come
 		c.add(change, fmt.Sprintf("%s %s: %s %s added", change.Object, change.Name, item, come), hosts, restarts)
 	}
-}
-
-// without gives the items of list that are not in other.
-func without(list, other []string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(item string) bool { return slices.Contains(other, item) })
 }
 
 // own adds the changes of cells in the user's columns; columns that came or went are told once, by
@@ -400,10 +383,10 @@ func (c *comparison) ownColumns(of string, before, now []ownRow) {
 		}
 		return hosts
 	}
-	for _, column := range without(names(before), names(now)) {
+	for _, column := range text.Without(names(before), names(now)) {
 		c.add(Change{Object: Column, Action: Removed, Name: column}, fmt.Sprintf("column %s of %s removed", column, of), hosts(now), nothing)
 	}
-	for _, column := range without(names(now), names(before)) {
+	for _, column := range text.Without(names(now), names(before)) {
 		c.add(Change{Object: Column, Action: Added, Name: column}, fmt.Sprintf("column %s of %s added", column, of), hosts(now), nothing)
 	}
 }

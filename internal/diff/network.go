@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"k3splan/internal/plan"
+	"k3splan/internal/text"
 )
 
 // network compares network.yaml, in the order of its keys in the starter file.
@@ -116,7 +117,7 @@ func (c *comparison) nameservers(before, now []string) {
 	if slices.Equal(before, now) {
 		return
 	}
-	gone, come := without(before, now), without(now, before)
+	gone, come := text.Without(before, now), text.Without(now, before)
 	c.items("nameservers", "nameserver", gone, come)
 	if len(gone)+len(come) == 0 {
 		c.key("nameservers", strings.Join(before, " "), strings.Join(now, " "), Change{})
@@ -124,7 +125,7 @@ func (c *comparison) nameservers(before, now []string) {
 }
 
 func (c *comparison) names(before, now []string) {
-	c.items("tls_san", "name of the API", without(before, now), without(now, before))
+	c.items("tls_san", "name of the API", text.Without(before, now), text.Without(now, before))
 }
 
 // items adds a change for each item of a list that came or went.

@@ -25,6 +25,7 @@ import (
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets/secretstest"
+	"k3splan/internal/text"
 )
 
 // style is how somebody writes tables.
@@ -350,7 +351,7 @@ func TestRemove(t *testing.T) {
 			err = e.RemoveHost(host.Name)
 		}
 		if init := before.InitServer(); init != nil && slices.Contains(gone, init.Name) {
-			left := without(plan.Names(before.Containers()), gone)
+			left := text.Without(plan.Names(before.Containers()), gone)
 			require.Equal(t, len(left) > 0, err != nil)
 			if err != nil {
 				require.ErrorAs(t, err, new(*Refused))

@@ -13,6 +13,7 @@ import (
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
+	"k3splan/internal/text"
 )
 
 // overlay is a project in which some files have another content.
@@ -173,7 +174,7 @@ func (e *Edit) Aftermath(now *plan.Plan) Aftermath {
 		moved[move.From] = move.To
 	}
 	was, is := namesOf(e.plan), namesOf(now)
-	gone, come := without(was, is), without(is, was)
+	gone, come := text.Without(was, is), text.Without(is, was)
 	for _, name := range gone {
 		for _, file := range e.filesOf(e.plan, name) {
 			if moved[file] == "" {
@@ -182,7 +183,7 @@ func (e *Edit) Aftermath(now *plan.Plan) Aftermath {
 		}
 		if host := e.plan.Host(name); host != nil {
 			kept := slices.DeleteFunc(plan.Names(host.Containers()), func(c string) bool { return !strings.Contains(c, name) })
-			a.Kept = append(a.Kept, without(kept, gone)...)
+			a.Kept = append(a.Kept, text.Without(kept, gone)...)
 		}
 	}
 	for _, name := range gone {
@@ -200,11 +201,6 @@ func (e *Edit) Aftermath(now *plan.Plan) Aftermath {
 		a.Taken = append(a.Taken, e.filesOf(now, name)...)
 	}
 	return a
-}
-
-// without gives the texts of a list that are not in another.
-func without(list, other []string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(text string) bool { return slices.Contains(other, text) })
 }
 
 // namesOf are the names after which files can be named: of hosts, containers, and tags ("@storage").

@@ -20,12 +20,12 @@ func TestNothingElseReadsProjects(t *testing.T) {
 		"internal/bootstick/image.go":   "an image; it looks first",
 		"internal/bootstick/inspect.go": "/proc and /sys",
 		"internal/colmena/platforms.go": "/proc",
-		"internal/colmena/process.go":   "/proc",
+		"internal/run/process.go":       "/proc",
 		"internal/files/files.go":       "the one way",
 		"internal/files/update.go":      "a folder, to lock it",
 		"internal/secrets/runtime.go":   "the lock of a folder of ours",
 		"internal/secrets/write.go":     "a folder, to sync it",
-		"internal/sshconf/scan.go":      "what ssh has written in a folder of ours",
+		"internal/remote/scan.go":       "what ssh has written in a folder of ours",
 	}
 	reads := regexp.MustCompile(`\bos\.(ReadFile|Open|OpenFile|DirFS|OpenRoot|OpenInRoot)\(`)
 	writes := regexp.MustCompile(`os\.O_WRONLY|os\.O_EXCL|"/dev/tty"`)

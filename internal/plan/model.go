@@ -1,6 +1,10 @@
 package plan
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"k3splan/internal/text"
+)
 
 // Model is the plan as data: what `configuration` prints, what generated/cluster.json holds, and so
 // what Nix sees as config.cluster. Its JSON and YAML are sorted by key; plans that mean the same
@@ -42,14 +46,6 @@ func orNull(s string) *string {
 	return &s
 }
 
-// orEmpty is never nil, so that an empty list is a list in JSON.
-func orEmpty(list []string) []string {
-	if list == nil {
-		return []string{}
-	}
-	return list
-}
-
 // Model gives the plan as data.
 func (p *Plan) Model() Model {
 	m := Model{Hosts: make(map[string]map[string]any, len(p.Hosts)), Network: p.Network.model()}
@@ -69,7 +65,7 @@ func (n Network) model() NetworkModel {
 	}
 	return NetworkModel{
 		Domain: orNull(n.Domain), Gateway: textOf(n.Gateway), Nameservers: nameservers, Netmask: n.Subnet.Bits(),
-		PodCIDR: textOf(n.PodCIDR), ServiceCIDR: textOf(n.ServiceCIDR), Timezone: orNull(n.Timezone), TLSSAN: orEmpty(n.TLSSAN),
+		PodCIDR: textOf(n.PodCIDR), ServiceCIDR: textOf(n.ServiceCIDR), Timezone: orNull(n.Timezone), TLSSAN: text.OrEmpty(n.TLSSAN),
 		Versions: VersionsModel{Disko: n.Versions.Disko.String(), K3s: orNull(n.Versions.K3s.String()), NixOS: n.Versions.NixOS.String()},
 	}
 }
@@ -94,7 +90,7 @@ func (h *Host) Model() map[string]any {
 	m := withOwn(h.Own, 11)
 	m["name"], m["interface"], m["ip"], m["target"] = h.Name, h.Interface, addressOrNull(h.Address), target
 	m["admin"] = map[string]any{"name": h.Admin}
-	m["serial"], m["boot"], m["system"], m["tags"], m["mac"] = orNull(h.Serial), string(h.Boot), h.System, orEmpty(h.Tags), orNull(h.MAC)
+	m["serial"], m["boot"], m["system"], m["tags"], m["mac"] = orNull(h.Serial), string(h.Boot), h.System, text.OrEmpty(h.Tags), orNull(h.MAC)
 	m["k3s"] = map[string]any{"server": containerModel(h.Server), "agent": containerModel(h.Agent)}
 	return m
 }
@@ -126,6 +122,6 @@ func containerModel(c *Container) any {
 		labels[key] = value
 	}
 	m["name"], m["ip"], m["type"], m["mac"] = c.Name, addressOrNull(c.Address), string(c.Role), orNull(c.MAC)
-	m["labels"], m["taints"] = labels, orEmpty(c.Taints)
+	m["labels"], m["taints"] = labels, text.OrEmpty(c.Taints)
 	return m
 }

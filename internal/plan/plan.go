@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -60,6 +61,20 @@ type Host struct {
 	// saysDHCP tells a host with DHCP from one whose address is wrong.
 	saysDHCP bool
 	row      row
+}
+
+// TargetText returns where the host is deployed to if that is not its own address: "192.168.1.7:2222",
+// "local", else "".
+func (h *Host) TargetText() string {
+	switch {
+	case h.Target.Local:
+		return "local"
+	case h.Target.Port != 0:
+		return fmt.Sprintf("%s:%d", h.Target.Host, h.Target.Port)
+	case !h.DHCP() && h.Target.Host == h.Address.String():
+		return ""
+	}
+	return h.Target.Host
 }
 
 // DHCP tells that the host gets its address from the network.

@@ -52,8 +52,12 @@ func Prepare(dir string, p *plan.Plan, keys HostKeys) (*Config, error) {
 		return nil, fmt.Errorf("make a folder for ssh's files: %w", err)
 	}
 	if !plainPath.MatchString(folder) {
-		if c.folder, err = tempFolder(); err != nil {
+		temp, err := files.TempDir(plainPath.MatchString)
+		if err != nil {
 			return nil, err
+		}
+		if c.folder, err = os.MkdirTemp(temp, "k3splan-ssh-"); err != nil {
+			return nil, fmt.Errorf("make a folder for ssh's files: %w", err)
 		}
 		folder = c.folder
 	}
@@ -85,19 +89,6 @@ func (c *Config) Env() []string { return []string{"SSH_CONFIG_FILE=" + c.File} }
 
 // plainPath needs no quoting anywhere.
 var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9._+-]+)+$`)
-
-func tempFolder() (string, error) {
-	for _, candidate := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
-		if !plainPath.MatchString(candidate) {
-			continue
-		}
-		folder, err := os.MkdirTemp(candidate, "k3splan-ssh-")
-		if err == nil {
-			return folder, nil
-		}
-	}
-	return "", fmt.Errorf("no folder for ssh's files: the project's path and TMPDIR (%q) hold characters that Colmena cannot take, and there is no /tmp", os.TempDir())
-}
 
 // write replaces a file in one step, if it has another content.
 func write(name, content string) error {

@@ -19,6 +19,7 @@ import (
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/run"
+	"k3splan/internal/text"
 )
 
 // Driver does the steps of a rollout with Colmena and ssh.
@@ -127,7 +128,7 @@ func secretWords(kinds []string) string {
 	for i, kind := range kinds {
 		words[i] = SecretWord(kind)
 	}
-	return enumerate(words)
+	return text.Enumerate(words)
 }
 
 // applySecrets gives the script that makes changed files take effect: uploading replaces the files

@@ -9,6 +9,7 @@ import (
 
 	"k3splan/internal/diff"
 	"k3splan/internal/plan"
+	"k3splan/internal/text"
 )
 
 // Objection is what speaks against a deployment.
@@ -172,7 +173,7 @@ func (j *judge) machines() {
 // another one.
 func (j *judge) tokens() {
 	if hosts := slices.Sorted(slices.Values(j.OtherToken)); j.touchesK3s() && len(hosts) > 0 {
-		j.refuse("the server token is not the one that "+enumerate(hosts)+" got: k3s would fail at its next start",
+		j.refuse("the server token is not the one that "+text.Enumerate(hosts)+" got: k3s would fail at its next start",
 			"restore secrets/init-token; \"k3splan token rotate\" changes the token of a running cluster\n"+
 				"if the cluster knows the new token already, --force uploads it")
 	}
@@ -197,11 +198,11 @@ func (j *judge) quorum() {
 			why = append(why, fmt.Sprintf("%s (%s)", name, j.whyDown(name)))
 		}
 		j.refuse(fmt.Sprintf("%s would be restarted while the server on %s is down: of %d servers etcd needs %d, and %d would be left",
-			enumerate(stopped), enumerate(why), len(members), quorum, max(0, len(members)-len(down)-1)),
+			text.Enumerate(stopped), text.Enumerate(why), len(members), quorum, max(0, len(members)-len(down)-1)),
 			"bring the server back first; k3splan status shows how it is")
 	}
 	if len(members) == 2 && len(stopped) > 0 {
-		j.ask("the server on "+enumerate(stopped)+" restarts ("+diff.LosesQuorum+")", "the Kubernetes API is away meanwhile; a third server would change that")
+		j.ask("the server on "+text.Enumerate(stopped)+" restarts ("+diff.LosesQuorum+")", "the Kubernetes API is away meanwhile; a third server would change that")
 	}
 }
 
@@ -389,18 +390,7 @@ func (j *judge) firstContact() {
 		}
 	})
 	if len(first) > 0 {
-		j.ask("the address moves to a macvlan interface for the first time on "+enumerate(first)+" (may cut the connection)",
+		j.ask("the address moves to a macvlan interface for the first time on "+text.Enumerate(first)+" (may cut the connection)",
 			"have a console at hand")
 	}
-}
-
-// enumerate gives "a", "a and b", "a, b and c".
-func enumerate(names []string) string {
-	switch len(names) {
-	case 0:
-		return ""
-	case 1:
-		return names[0]
-	}
-	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }

@@ -11,6 +11,7 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/plan"
+	"k3splan/internal/text"
 )
 
 // Needs is what a plan asks of its secrets, as plain data.
@@ -276,7 +277,7 @@ func (o *opening) readPasswords(names []string) {
 	without := o.hostsWhere(func(host string) bool { return o.passwords[host] == "" })
 	if len(without) > 0 {
 		o.report(o.At(passwordName), 0, finding{diag.Error, codeMissing,
-			"is missing: the admin has no password on " + enumerate(without), "run `k3splan passwd`"})
+			"is missing: the admin has no password on " + text.Some(without, 8), "run `k3splan passwd`"})
 	}
 }
 
@@ -311,7 +312,7 @@ func (o *opening) readKeys(names []string) {
 	if len(closed) > 0 {
 		file := inSecrets(everyHost + keyExtension)
 		o.report(file, 0, finding{diag.Error, codeKeyMissing,
-			"nobody could log in to " + enumerate(closed) + ": no public key opens it",
+			"nobody could log in to " + text.Some(closed, 8) + ": no public key opens it",
 			"put your public key there, for example `cat ~/.ssh/id_ed25519.pub >> " + file + "`"})
 	}
 }
@@ -358,16 +359,4 @@ func (o *opening) hostsWhere(condition func(string) bool) []string {
 		seen[host] = true
 	}
 	return hosts
-}
-
-// enumerate names the first few: a problem must stay readable with thousands of hosts.
-func enumerate(hosts []string) string {
-	const few = 8
-	if more := len(hosts) - few; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(hosts[:few], ", "), more)
-	}
-	if last := len(hosts) - 1; last > 0 {
-		return strings.Join(hosts[:last], ", ") + " and " + hosts[last]
-	}
-	return hosts[0]
 }

@@ -67,7 +67,7 @@ func (d *details) host(h *plan.Host, domain string) {
 		address = h.Address.String()
 	}
 	add("ip", address, cmp.Or(h.Where("ip"), h.Where("name")))
-	target := targetOf(h)
+	target := h.TargetText()
 	if target == "" {
 		add("target", address, "(ip)")
 	} else {

@@ -54,7 +54,7 @@ type group struct {
 	Boxes  []box
 	Paths  []string
 	Ports  []port
-	Texts  []text
+	Texts  []label
 	Groups []group
 }
 
@@ -65,7 +65,7 @@ type box struct {
 
 type port struct{ X, Y int }
 
-type text struct {
+type label struct {
 	X, Y  int
 	Class string
 	Text  string
@@ -112,10 +112,10 @@ func (v *View) picture(title string) picture {
 	y := margin
 	if title != "" {
 		p.Title = "Network plan of " + title
-		g := group{Texts: []text{{margin, y + 16, "k3-title", title}}}
+		g := group{Texts: []label{{margin, y + 16, "k3-title", title}}}
 		counts := joined(", ", v.counts(), problemCounts(v.Problems))
 		if x := margin + textWidth(title, 20) + spacing; x+textWidth(counts, 12) < margin+width {
-			g.Texts = append(g.Texts, text{x, y + 16, "k3-pale", counts})
+			g.Texts = append(g.Texts, label{x, y + 16, "k3-pale", counts})
 		}
 		p.Groups = append(p.Groups, g)
 		y += 36
@@ -152,7 +152,7 @@ func (v *View) picture(title string) picture {
 	lan := group{Class: "k3-lan", Paths: append(rails, fmt.Sprintf("M%d %dV%d", trunkX, gateway.Y+gateway.H, railY)),
 		Ports: []port{{trunkX, gateway.Y + gateway.H}}}
 	if v.Subnet != "" {
-		lan.Texts = append(lan.Texts, text{margin + trunk + pad + wireSpace, bottom + spacing + 17, "k3-word k3-pale", "LAN " + v.Subnet})
+		lan.Texts = append(lan.Texts, label{margin + trunk + pad + wireSpace, bottom + spacing + 17, "k3-word k3-pale", "LAN " + v.Subnet})
 	}
 	p.Groups = slices.Concat(p.Groups, panels, []group{lan}, machines)
 	p.Groups = append(p.Groups, v.legend(y+8, slices.ContainsFunc(p.Groups, group.alarmed)))
@@ -247,7 +247,7 @@ func lastOf(signs string, line []rune) int {
 // writer sets lines of text below each other.
 type writer struct {
 	x, y, width int
-	texts       []text
+	texts       []label
 }
 
 func (w *writer) write(s, class string, size, step int) {
@@ -256,7 +256,7 @@ func (w *writer) write(s, class string, size, step int) {
 	}
 	for _, l := range broken(s, size, w.width) {
 		w.y += step
-		w.texts = append(w.texts, text{w.x, w.y, class, l})
+		w.texts = append(w.texts, label{w.x, w.y, class, l})
 	}
 }
 
@@ -314,7 +314,7 @@ func alarms(problems diag.Problems, right, top int) []group {
 	}
 	x, y := right-badge-8, top+8
 	return []group{{Class: "k3-problem", Hint: problemText(problems), Boxes: []box{{x, y, badge, badge, "k3-alarm"}},
-		Texts: []text{{x + 6, y + 13, "k3-on-alarm", signAlarm}}}}
+		Texts: []label{{x + 6, y + 13, "k3-on-alarm", signAlarm}}}}
 }
 
 func containerGroup(c Container, x, y, width int) (group, int) {
@@ -388,12 +388,12 @@ func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 			class += " k3-gateway"
 		}
 		g := group{Class: "k3-fact", Boxes: []box{{left, y, need, height, class}}, Groups: alarms(problems, left+need, y),
-			Texts: []text{{left + pad, y + pad + 11, "k3-word k3-pale", p.headline}}}
+			Texts: []label{{left + pad, y + pad + 11, "k3-word k3-pale", p.headline}}}
 		at := y + pad + 13
 		for _, l := range p.lines {
 			if l != "" {
 				at += lineStep
-				g.Texts = append(g.Texts, text{left + pad, at, "", l})
+				g.Texts = append(g.Texts, label{left + pad, at, "", l})
 			}
 		}
 		groups = append(groups, g)
@@ -432,7 +432,7 @@ func (v *View) legend(y int, alarmed bool) group {
 	g := group{Class: "k3-legend"}
 	x := margin + trunk
 	explain := func(meaning string) {
-		g.Texts = append(g.Texts, text{x + 26, y, "k3-word k3-pale", meaning})
+		g.Texts = append(g.Texts, label{x + 26, y, "k3-word k3-pale", meaning})
 		x += 26 + textWidth(meaning, 11) + 24
 	}
 	drawn := func(role plan.Role) bool {
@@ -449,7 +449,7 @@ func (v *View) legend(y int, alarmed bool) group {
 	} {
 		if entry.drawn {
 			g.Boxes = append(g.Boxes, box{x, y - 13, badge, badge, entry.class})
-			g.Texts = append(g.Texts, text{x + 5, y, entry.classOfTheSign, entry.sign})
+			g.Texts = append(g.Texts, label{x + 5, y, entry.classOfTheSign, entry.sign})
 			explain(entry.meaning)
 		}
 	}

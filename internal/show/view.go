@@ -16,6 +16,7 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/plan"
+	"k3splan/internal/text"
 )
 
 // View is a plan as people look at it, and as `show --json` prints it.
@@ -138,7 +139,7 @@ type Free struct {
 // New makes the view of a plan with its project's problems. name is what the plan is called if it
 // has no domain.
 func New(p *plan.Plan, problems diag.Problems, name string) *View {
-	v := &View{Title: cmp.Or(p.Network.Domain, printable(name)), Network: p.Model().Network, Problems: orEmpty(problems)}
+	v := &View{Title: cmp.Or(p.Network.Domain, printable(name)), Network: p.Model().Network, Problems: text.OrEmpty(problems)}
 	if p.Network.Subnet.IsValid() {
 		v.Subnet = p.Network.Subnet.String()
 	}
@@ -169,7 +170,7 @@ func printable(name string) string {
 
 func newHost(h *plan.Host, problems diag.Problems) Host {
 	host := Host{
-		Name: h.Name, Target: targetOf(h), Interface: h.Interface, Admin: h.Admin, Tags: orEmpty(h.Tags), MAC: h.MAC,
+		Name: h.Name, Target: h.TargetText(), Interface: h.Interface, Admin: h.Admin, Tags: text.OrEmpty(h.Tags), MAC: h.MAC,
 		Serial: h.Serial, System: h.System, Boot: string(h.Boot), Own: h.Own, Containers: []Container{}, Problems: diag.Problems{},
 	}
 	if !h.DHCP() {
@@ -179,7 +180,7 @@ func newHost(h *plan.Host, problems diag.Problems) Host {
 	host.Problems = append(host.Problems, problemsOf(h, problems)...)
 	for _, c := range h.Containers() {
 		container := Container{
-			Name: c.Name, Role: c.Role, Address: c.Address, MAC: c.MAC, Labels: orEmpty(c.Labels), Taints: orEmpty(c.Taints), Own: c.Own,
+			Name: c.Name, Role: c.Role, Address: c.Address, MAC: c.MAC, Labels: text.OrEmpty(c.Labels), Taints: text.OrEmpty(c.Taints), Own: c.Own,
 			Problems: problemsOf(c, problems),
 		}
 		host.Containers = append(host.Containers, container)
@@ -196,26 +197,6 @@ func problemsOf(row interface{ Concerns(diag.Problem) bool }, problems diag.Prob
 		}
 	}
 	return found
-}
-
-func orEmpty[S ~[]T, T any](list S) S {
-	if list == nil {
-		return S{}
-	}
-	return list
-}
-
-// targetOf is where a host is deployed, "" at its own address.
-func targetOf(h *plan.Host) string {
-	switch {
-	case h.Target.Local:
-		return "local"
-	case h.Target.Port != 0:
-		return fmt.Sprintf("%s:%d", h.Target.Host, h.Target.Port)
-	case !h.DHCP() && h.Target.Host == h.Address.String():
-		return ""
-	}
-	return h.Target.Host
 }
 
 // AddressText is the host's address in words: "dhcp" without a fixed one, "?" if it is wrong.
@@ -277,7 +258,7 @@ func used(p *plan.Plan) []Address {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Address) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Name, b.Name)) })
-	return orEmpty(all)
+	return text.OrEmpty(all)
 }
 
 func free(p *plan.Plan) Free {
@@ -343,7 +324,7 @@ func (f Free) some(max int) string {
 	var parts []string
 	for i, r := range f.Ranges {
 		if i == max {
-			parts = append(parts, count(len(f.Ranges)-max, "more range"))
+			parts = append(parts, text.Count(len(f.Ranges)-max, "more range"))
 			break
 		}
 		parts = append(parts, short(r))
@@ -379,7 +360,7 @@ func (v *View) counts() string {
 			agents++
 		}
 	}
-	return joined(", ", count(len(v.Hosts), "host"), some(v.Quorum.Servers, "server"), some(agents, "agent"))
+	return joined(", ", text.Count(len(v.Hosts), "host"), some(v.Quorum.Servers, "server"), some(agents, "agent"))
 }
 
 func problemCounts(problems diag.Problems) string {
@@ -414,12 +395,5 @@ func some(n int, noun string) string {
 	if n == 0 {
 		return ""
 	}
-	return count(n, noun)
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return text.Count(n, noun)
 }
