@@ -170,7 +170,7 @@ var versionNumber = regexp.MustCompile(`[0-9]+(?:\.[0-9]+)+[A-Za-z0-9.+_-]*`)
 
 // examine asks a program for its version: one that cannot tell it does not work.
 func examine(ctx context.Context, t tool) checkup {
-	c := checkup{Name: t.program, NeededFor: t.needed, Hint: (&run.MissingError{Program: t.program}).Hint()}
+	c := checkup{Name: t.program, NeededFor: t.needed, Hint: diag.HintOf(run.Missing(t.program))}
 	path, err := exec.LookPath(t.program)
 	if err != nil {
 		c.State, c.Message = stateMissing, "not on PATH"

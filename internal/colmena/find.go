@@ -35,7 +35,7 @@ func Find(ctx context.Context, sources string, stderr io.Writer) (string, error)
 	}
 	out, err := run.Output(ctx, run.Command{Program: "nix-build", Args: FromSources(sources), Stderr: stderr})
 	if missing := (*run.MissingError)(nil); errors.As(err, &missing) {
-		return "", &run.MissingError{Program: "colmena"}
+		return "", run.Missing("colmena")
 	} else if err != nil {
 		return "", fmt.Errorf("getting Colmena from the pinned nixpkgs: %w", err)
 	}

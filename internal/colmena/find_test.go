@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/run/runtest"
 
 	"github.com/stretchr/testify/require"
@@ -32,7 +33,7 @@ func TestFindNothing(t *testing.T) {
 	var missing *run.MissingError
 	require.ErrorAs(t, err, &missing)
 	require.EqualError(t, err, "colmena is not on PATH")
-	require.Contains(t, missing.Hint(), "nix-bin")
+	require.Contains(t, diag.HintOf(err), "nix-bin")
 }
 
 // onlyNix is a PATH with fake programs of Nix and without Colmena.

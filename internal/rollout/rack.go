@@ -58,7 +58,7 @@ func (r *Rack) Survey(ctx context.Context) error {
 	}
 	if slices.ContainsFunc(asked, func(h *plan.Host) bool { return !h.Target.Local }) {
 		if _, err := exec.LookPath("ssh"); err != nil {
-			return &run.MissingError{Program: "ssh"} // else each host would not answer
+			return run.Missing("ssh") // else each host would not answer
 		}
 	}
 	r.Observed = each(namesOf(asked), askParallel, func(name string) Observed {

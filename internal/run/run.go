@@ -1,3 +1,5 @@
+// Package run is the one way in which k3splan starts other programs: it passes signals on, waits for
+// all that a program has started, and limits time and output. [Word] quotes for a shell.
 package run
 
 import (
@@ -14,47 +16,60 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"k3splan/internal/diag"
 )
 
-// Command is a program to run. No shell is involved.
+// Command is a program to run. No shell is involved. A secret is never among Args or Env, where other
+// users of the machine could read it: pass a file's path, or write it to Stdin.
 type Command struct {
 	// Program is a name on PATH or a path.
 	Program string
 	Args    []string
 	// Dir is the working directory, by default k3splan's own.
 	Dir string
-	// Env is added to k3splan's own environment and beats it ("SSH_CONFIG_FILE=/x"). Colmena joins
-	// ssh's options with blanks for nix-copy-closure: that file's path must hold none.
+	// Env is added to k3splan's own environment and overrides it ("SSH_CONFIG_FILE=/x"). Colmena joins
+	// ssh's options with blanks for nix-copy-closure, so that file's path must contain none.
 	Env []string
 	// Stdin is empty if nil.
 	Stdin io.Reader
-	// Stdout is thrown away if nil. A program can show progress only where it is given the
-	// terminal itself, an *os.File.
+	// Stdout is discarded if nil. A program can show progress only if it gets the terminal itself, an
+	// *os.File.
 	Stdout io.Writer
 	// Stderr is kept for the error if nil.
 	Stderr io.Writer
+	// Timeout ends the program, with an error that wraps [context.DeadlineExceeded]. 0 means none.
+	Timeout time.Duration
+	// Limit is how many bytes [Output] accepts, by default 64 MiB; a program that writes more is ended
+	// with a [*TooMuchError].
+	Limit int64
 }
 
 // grace is how long programs have to end after their context was cancelled.
 var grace = 10 * time.Second
 
-// Run runs a program until it ends. It passes SIGINT, SIGTERM and SIGHUP on to the program and
-// whatever that has started, as often as they come, and still waits: what runs on a machine then is
-// for the program to end. The program stays in k3splan's process group, the terminal's foreground
-// one, so that it can ask for a passphrase.
+// Run runs a program until it ends. It passes SIGINT, SIGTERM and SIGHUP on to the program and everything
+// that it has started, as often as they come, and still waits: the program has to end what it runs on
+// other machines. The program stays in k3splan's process group, the terminal's foreground one, so that
+// it can ask for a passphrase.
 //
-// If ctx is done, all of these processes are ended, by SIGKILL after a grace of some seconds. So
-// ctx must not come from signal.NotifyContext.
+// When ctx is done or the timeout has passed, all of these processes are ended, by SIGKILL after a grace
+// period of some seconds. So ctx must not come from signal.NotifyContext.
 //
-// The error is a *MissingError if there is no such program, an *ExitError if it failed or the user
+// The error is a [*MissingError] if there is no such program, an [*ExitError] if it failed or the user
 // interrupted it, or wraps ctx's.
 func Run(ctx context.Context, command Command) error {
+	if command.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, command.Timeout, timeoutError(command.Timeout))
+		defer cancel()
+	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", command.name(), context.Cause(ctx))
 	}
 	path, err := exec.LookPath(command.Program)
 	if errors.Is(err, exec.ErrNotFound) {
-		return &MissingError{Program: command.name()}
+		return Missing(command.Program)
 	} else if err != nil {
 		return fmt.Errorf("starting %s: %w", command.name(), err)
 	}
@@ -62,9 +77,9 @@ func Run(ctx context.Context, command Command) error {
 	cmd.Dir = command.Dir
 	cmd.Env = append(os.Environ(), command.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = command.Stdin, command.Stdout, command.Stderr
-	// something left behind by the program may hold its output open for ever
+	// a process that the program leaves behind may keep its output open for ever
 	cmd.WaitDelay = grace
-	var said tail
+	var said excerpt
 	if command.Stderr == nil {
 		cmd.Stderr = &said
 	}
@@ -97,6 +112,12 @@ func Run(ctx context.Context, command Command) error {
 		return nil
 	}
 }
+
+// timeoutError is the time that a program had.
+type timeoutError time.Duration
+
+func (e timeoutError) Error() string { return fmt.Sprintf("no answer within %s", time.Duration(e)) }
+func (e timeoutError) Unwrap() error { return context.DeadlineExceeded }
 
 // ending is how a program came to its end.
 type ending struct {
@@ -172,12 +193,60 @@ func finish(processes []process, timeout <-chan time.Time) {
 	}
 }
 
-// Output runs a program as Run does and gives what it wrote to its standard output.
+// Output runs a program as [Run] does and returns what it wrote to its standard output, also if it
+// failed.
 func Output(ctx context.Context, command Command) (string, error) {
-	var out bytes.Buffer
-	command.Stdout = &out
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	limit := cmp.Or(command.Limit, defaultLimit)
+	out := &limited{left: limit, exceeded: func() { cancel(&TooMuchError{command.name(), limit}) }}
+	command.Stdout = out
 	err := Run(ctx, command)
-	return out.String(), err
+	var tooMuch *TooMuchError
+	if errors.As(context.Cause(ctx), &tooMuch) { // the program may have ended before it was told to
+		err = tooMuch
+	}
+	return out.kept.String(), err
+}
+
+// defaultLimit is in bytes.
+const defaultLimit = 64 << 20
+
+// limited keeps what is written to it up to a limit.
+type limited struct {
+	kept     bytes.Buffer // not embedded: io.Copy would call its ReadFrom
+	left     int64
+	exceeded func()
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	kept := p[:min(int64(len(p)), l.left)]
+	l.left -= int64(len(kept))
+	l.kept.Write(kept)
+	if len(kept) < len(p) {
+		l.exceeded()
+		return len(kept), io.ErrShortWrite
+	}
+	return len(p), nil
+}
+
+// TooMuchError is a program that wrote more than its [Command] accepts.
+type TooMuchError struct {
+	// Program is its name without the path.
+	Program string
+	// Limit is in bytes.
+	Limit int64
+}
+
+func (e *TooMuchError) Error() string {
+	return fmt.Sprintf("%s answers too much: more than %s", e.Program, size(e.Limit))
+}
+
+func size(bytes int64) string {
+	if bytes < 1<<20 {
+		return fmt.Sprintf("%d KiB", bytes>>10)
+	}
+	return fmt.Sprintf("%d MiB", bytes>>20)
 }
 
 func (c Command) name() string { return filepath.Base(c.Program) }
@@ -190,10 +259,11 @@ type ExitError struct {
 	Code int
 	// Signal ended it, or nil.
 	Signal os.Signal
-	// Interrupted is the first signal that k3splan got while the program ran, or the SIGINT or SIGHUP
-	// of which the program died, or nil. The program may have taken it well and ended with Code 0.
+	// Interrupted is the first signal that k3splan received while the program ran, or the SIGINT or
+	// SIGHUP that ended the program, or nil. The program may have handled it and ended with Code 0.
 	Interrupted os.Signal
-	// Stderr is the end of what it said there, if Command.Stderr was nil.
+	// Stderr is what the program wrote there, or its beginning and its end, if Command.Stderr was nil.
+	// It may contain anything: print it with [diag.Printable].
 	Stderr string
 }
 
@@ -218,32 +288,71 @@ type MissingError struct{ Program string }
 
 func (e *MissingError) Error() string { return e.Program + " is not on PATH" }
 
-// Hint says what to install.
-func (e *MissingError) Hint() string {
+// Missing returns a [MissingError] for a program, with the hint what to install.
+func Missing(program string) error {
+	program = filepath.Base(program)
+	hint := fmt.Sprintf("install %s; on Debian: apt install %s", program, cmp.Or(debianPackages[program], program))
 	switch {
-	case e.Program == "colmena":
-		return "install Nix, from which k3splan gets Colmena (https://nixos.org/download, or on Debian: apt install nix-bin), or Colmena itself (https://colmena.cli.rs)"
-	case strings.HasPrefix(e.Program, "nix"):
-		return "install Nix: https://nixos.org/download, or on Debian: apt install nix-bin"
-	default:
-		return fmt.Sprintf("install %s; on Debian: apt install %s", e.Program, cmp.Or(debianPackages[e.Program], e.Program))
+	case program == "colmena":
+		hint = "install Nix, from which k3splan gets Colmena (https://nixos.org/download, or on Debian: apt install nix-bin), or Colmena itself (https://colmena.cli.rs)"
+	case strings.HasPrefix(program, "nix"):
+		hint = "install Nix: https://nixos.org/download, or on Debian: apt install nix-bin"
 	}
+	return diag.WithHint(&MissingError{Program: program}, hint)
 }
 
-// debianPackages have another name than the program that is in them.
-var debianPackages = map[string]string{"ssh": "openssh-client", "lsblk": "util-linux"}
+// debianPackages are those with another name than the program in them.
+var debianPackages = map[string]string{"ssh": "openssh-client", "ssh-keygen": "openssh-client", "lsblk": "util-linux"}
 
-// tail keeps the end of what is written to it.
-type tail struct{ data []byte }
+// excerpt keeps the beginning and the end of what is written to it: programs name the cause first, and
+// what came of it last.
+type excerpt struct {
+	head, tail []byte
+	cut        bool
+}
 
-const tailSize = 4096
+// excerptSize is how many bytes of either are kept.
+const excerptSize = 4096
 
-func (t *tail) Write(p []byte) (int, error) {
-	t.data = append(t.data, p...)
-	if surplus := len(t.data) - tailSize; surplus > 0 {
-		t.data = append(t.data[:0], t.data[surplus:]...)
+func (e *excerpt) Write(p []byte) (int, error) {
+	n := min(len(p), excerptSize-len(e.head))
+	e.head = append(e.head, p[:n]...)
+	e.tail = append(e.tail, p[n:]...)
+	if surplus := len(e.tail) - excerptSize; surplus > 0 {
+		e.tail, e.cut = append(e.tail[:0], e.tail[surplus:]...), true
 	}
 	return len(p), nil
 }
 
-func (t *tail) String() string { return strings.TrimSpace(strings.ToValidUTF8(string(t.data), "")) }
+func (e *excerpt) String() string {
+	text := string(e.head) + string(e.tail)
+	if e.cut {
+		text = string(e.head) + "\n…\n" + string(e.tail)
+	}
+	return strings.TrimSpace(strings.ToValidUTF8(text, ""))
+}
+
+// Capped returns a writer that passes the first limit bytes on to w, then a line that says so, and
+// discards the rest: for logs of programs that may write without end.
+func Capped(w io.Writer, limit int64) io.Writer { return &capped{w: w, left: limit} }
+
+type capped struct {
+	w    io.Writer
+	left int64
+	full bool
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	kept := p[:min(int64(len(p)), c.left)]
+	c.left -= int64(len(kept))
+	if _, err := c.w.Write(kept); err != nil {
+		return 0, err
+	}
+	if len(kept) < len(p) && !c.full {
+		c.full = true
+		if _, err := io.WriteString(c.w, "\n… the rest was too long to keep\n"); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}

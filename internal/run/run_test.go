@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/run/runtest"
 
 	"github.com/stretchr/testify/require"
@@ -86,11 +88,11 @@ func TestRunFails(t *testing.T) {
 	require.NoError(t, os.Chmod(file, 0o644))
 	require.ErrorContains(t, Run(context.Background(), Command{Program: file}), "starting broken: ")
 
-	runtest.Fake(t, "colmena", "head -c 100000 /dev/zero | tr '\\0' x >&2; echo END >&2; exit 1")
+	runtest.Fake(t, "colmena", "printf BEGIN >&2; head -c 100000 /dev/zero | tr '\\0' x >&2; echo END >&2; exit 1")
 	err = Run(context.Background(), Command{Program: "colmena"})
 	require.ErrorAs(t, err, &exit)
-	require.Len(t, exit.Stderr, tailSize-1)
-	require.True(t, strings.HasSuffix(exit.Stderr, "xxxEND"))
+	require.Len(t, exit.Stderr, 2*excerptSize+len("\n…\n")-1)
+	require.True(t, strings.HasPrefix(exit.Stderr, "BEGINxxx") && strings.HasSuffix(exit.Stderr, "xxxEND"))
 }
 
 func TestRunMissing(t *testing.T) {
@@ -105,7 +107,7 @@ func TestRunMissing(t *testing.T) {
 		err := Run(context.Background(), Command{Program: program})
 		require.ErrorAs(t, err, &missing)
 		require.EqualError(t, err, program+" is not on PATH")
-		require.Contains(t, missing.Hint(), hint)
+		require.Contains(t, diag.HintOf(err), hint)
 	}
 }
 
@@ -117,6 +119,42 @@ func TestOutput(t *testing.T) {
 	out, err = Output(context.Background(), Command{Program: "git", Args: []string{"2"}})
 	require.EqualError(t, err, "git failed with exit code 2: talk")
 	require.Equal(t, "result\n", out)
+}
+
+func TestOutputHasALimit(t *testing.T) {
+	for name, script := range map[string]string{"endless": "exec yes", "deaf": "trap '' PIPE TERM; while :; do echo answer; done 2> /dev/null", "just too long": "printf 12345678901"} {
+		t.Run(name, func(t *testing.T) {
+			shortGrace(t)
+			runtest.Fake(t, "ssh", script)
+			out, err := Output(context.Background(), Command{Program: "ssh", Limit: 10})
+			var tooMuch *TooMuchError
+			require.ErrorAs(t, err, &tooMuch)
+			require.Len(t, out, 10)
+		})
+	}
+	runtest.Fake(t, "ssh", "printf 1234567890")
+	out, err := Output(context.Background(), Command{Program: "ssh", Limit: 10})
+	require.NoError(t, err)
+	require.Equal(t, "1234567890", out)
+	require.EqualError(t, &TooMuchError{"ssh", 4 << 20}, "ssh answers too much: more than 4 MiB")
+}
+
+func TestTimeout(t *testing.T) {
+	runtest.Fake(t, "ssh", "exec sleep 1000")
+	err := Run(context.Background(), Command{Program: "ssh", Timeout: 50 * time.Millisecond})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.EqualError(t, err, "ssh: no answer within 50ms")
+}
+
+func TestCapped(t *testing.T) {
+	var log bytes.Buffer
+	w := Capped(&log, 10)
+	for range 5 {
+		n, err := io.WriteString(w, "1234")
+		require.NoError(t, err)
+		require.Equal(t, 4, n)
+	}
+	require.Equal(t, "1234123412\n… the rest was too long to keep\n", log.String())
 }
 
 // A program that leaves something behind which holds its output open ends nevertheless.

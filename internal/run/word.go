@@ -1,12 +1,13 @@
-// Package shell writes words for a POSIX shell: commands that people are told to type, and those that
-// ssh hands to the shell on the other side.
 package run
+
+// Words for a POSIX shell: in commands that people are asked to type, and in those that ssh passes to the
+// shell of another machine.
 
 import "strings"
 
 const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=:,@%"
 
-// Word gives a text as one word, quoted if it must be.
+// Word returns a text as one word, quoted if necessary.
 func Word(text string) string {
 	if text != "" && strings.Trim(text, plain) == "" {
 		return text
@@ -14,7 +15,7 @@ func Word(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// Words gives each text as a word, with blanks between them.
+// Words returns each text as a word, separated by blanks.
 func Words(texts ...string) string {
 	words := make([]string, len(texts))
 	for i, text := range texts {
