@@ -21,6 +21,7 @@ import (
 	"k3splan"
 	"k3splan/internal/colmena"
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/hive"
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
@@ -335,11 +336,11 @@ func examineRendered(p *project.Project, in string) []checkup {
 
 // examineSchema: an older k3splan's schema lets editors mark keys that are right.
 func examineSchema(dir string) []checkup {
-	c := checkup{Name: "schema", State: stateOK, Path: project.SchemaFile, Message: "of this k3splan"}
+	c := checkup{Name: "schema", State: stateOK, Path: files.SchemaFile, Message: "of this k3splan"}
 	switch {
-	case !fileExists(filepath.Join(dir, project.SchemaFile)):
+	case !fileExists(filepath.Join(dir, files.SchemaFile)):
 		return nil // not everybody has an editor that uses it
-	case !isStarter(dir, project.SchemaFile):
+	case !isStarter(dir, files.SchemaFile):
 		c.State, c.Message, c.Hint = stateNote, "of another k3splan", renewSchema(dir)
 	}
 	return []checkup{c}

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan"
-	"k3splan/internal/project"
+	"k3splan/internal/files"
 	"k3splan/internal/run"
 )
 
@@ -24,7 +24,7 @@ names it:
 		Example: "  k3splan schema > plans/network.schema.json",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			text, err := fs.ReadFile(k3splan.Files, project.SchemaFile)
+			text, err := fs.ReadFile(k3splan.Files, files.SchemaFile)
 			if err != nil {
 				return err
 			}
@@ -36,9 +36,9 @@ names it:
 
 // renewSchema is the command with which a project gets the schema of this program.
 func renewSchema(dir string) string {
-	file := filepath.Join(dir, project.SchemaFile)
+	file := filepath.Join(dir, files.SchemaFile)
 	if here, err := os.Getwd(); err == nil && (dir == "." || here == dir) {
-		file = project.SchemaFile
+		file = files.SchemaFile
 	}
 	return "k3splan schema > " + run.Word(file)
 }

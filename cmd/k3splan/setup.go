@@ -97,7 +97,7 @@ func (a *app) setup(dir string) error {
 		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
 			"it with k3splan known-hosts scan HOST.")
 	}
-	if hasMade(project.SchemaFile) && !hasMade(plan.NetworkFile) {
+	if hasMade(files.SchemaFile) && !hasMade(plan.NetworkFile) {
 		a.say("\nEditors complete and check plans/network.yaml if it begins with the line\n" +
 			"# yaml-language-server: $schema=network.schema.json")
 	}
@@ -137,7 +137,7 @@ func (a *app) sayLeft(dir string, tables bool) error {
 	if slices.ContainsFunc(p.Plan.Hosts, func(h *plan.Host) bool { return !h.Target.Local && !p.HostKeys.Known(h.Name) }) {
 		steps = append(steps, "then make the hosts' ssh keys:  k3splan known-hosts make"+in)
 	}
-	if fileExists(filepath.Join(dir, project.SchemaFile)) && !isStarter(dir, project.SchemaFile) {
+	if fileExists(filepath.Join(dir, files.SchemaFile)) && !isStarter(dir, files.SchemaFile) {
 		steps = append(steps, "renew the schema for editors:   "+renewSchema(dir))
 	}
 	steps = append(steps, "see whether all is well:        k3splan validate"+in)

@@ -15,8 +15,8 @@ const (
 	SchemaFile = PlansDir + "/network.schema.json"
 	// LockFile pins nixpkgs and disko.
 	LockFile = PlansDir + "/lock.json"
-	// HostKeysFile holds the public ssh keys by which the hosts are known.
-	HostKeysFile = PlansDir + "/known_hosts"
+	// KnownHostsFile holds the public ssh keys by which the hosts are known.
+	KnownHostsFile = PlansDir + "/known_hosts"
 
 	// SnippetsDir, PartitioningDir and HardwareDir hold the user's Nix files.
 	SnippetsDir     = "nixConfigs"

@@ -19,7 +19,7 @@ import (
 )
 
 // Dir is the folder of the rendered hive, relative to the project.
-const Dir = "generated"
+const Dir = files.GeneratedDir
 
 // Tree is a rendered hive in memory: contents by slash path relative to Dir.
 type Tree map[string][]byte

@@ -15,11 +15,12 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
 // File is where the lock is in a project.
-const File = "plans/lock.json"
+const File = files.LockFile
 
 // Lock is what plans/lock.json says. The zero Lock pins nothing.
 type Lock struct {

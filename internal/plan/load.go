@@ -9,17 +9,18 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 
 	"github.com/gocarina/gocsv"
 )
 
-// The files of a plan, relative to the project. VersionsFile is where versions may stand instead of in
-// NetworkFile, as the ancestor had them.
+// The files of a plan, relative to the project. VersionsFile may hold the versions instead of
+// NetworkFile.
 const (
-	HostsFile    = "plans/hosts.csv"
-	K3sFile      = "plans/k3s.csv"
-	NetworkFile  = "plans/network.yaml"
-	VersionsFile = "plans/versions.yaml"
+	HostsFile    = files.HostsFile
+	K3sFile      = files.K3sFile
+	NetworkFile  = files.NetworkFile
+	VersionsFile = files.VersionsFile
 )
 
 var hostsSchema = schema{

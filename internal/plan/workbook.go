@@ -12,13 +12,14 @@ import (
 	"unicode"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 
 	"github.com/xuri/excelize/v2"
 	"gopkg.in/yaml.v3"
 )
 
 // WorkbookFile takes the place of the tables and of network.yaml.
-const WorkbookFile = "plans/cluster.xlsx"
+const WorkbookFile = files.WorkbookFile
 
 const (
 	networkSheet = "network"
@@ -77,8 +78,8 @@ func otherWorkbook(fsys fs.FS) string {
 			return ""
 		}
 	}
-	files, _ := fs.Glob(fsys, "plans/[^.~]*") // others are locks
-	for _, file := range files {
+	found, _ := fs.Glob(fsys, files.PlansDir+"/[^.~]*") // others are locks
+	for _, file := range found {
 		switch strings.ToLower(path.Ext(file)) {
 		case ".xlsx", ".xlsm", ".xls", ".ods", ".fods", ".numbers":
 			return file

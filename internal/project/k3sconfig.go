@@ -24,8 +24,6 @@ import (
 // or lists of scalars.
 type K3sConfig map[string]any
 
-const k3sDir = "k3s"
-
 // plannedKeys are told by the plan; the configuration file may not contradict it.
 var plannedKeys = map[string][]string{
 	"server.yaml": {
@@ -43,7 +41,7 @@ var lists = []string{"tls-san", "node-label", "node-taint"}
 
 // readK3sConfig reads k3s/server.yaml or k3s/agent.yaml; without a file the configuration is empty.
 func readK3sConfig(fsys fs.FS, name string) (K3sConfig, diag.Problems) {
-	file := path.Join(k3sDir, name)
+	file := path.Join(files.K3sDir, name)
 	config := K3sConfig{}
 	var problems diag.Problems
 	report := func(line int, key, code, message, hint string) {
@@ -171,9 +169,9 @@ func asList(value any) []string {
 
 // checkK3sFolder reports files that k3splan does not read.
 func checkK3sFolder(fsys fs.FS) diag.Problems {
-	entries, err := fs.ReadDir(fsys, k3sDir)
+	entries, err := fs.ReadDir(fsys, files.K3sDir)
 	if err != nil {
-		return unreadableFolder(k3sDir, err)
+		return unreadableFolder(files.K3sDir, err)
 	}
 	var problems diag.Problems
 	known := []string{"server.yaml", "agent.yaml"}
@@ -184,7 +182,7 @@ func checkK3sFolder(fsys fs.FS) diag.Problems {
 		}
 		hint := cmp.Or(plan.DidYouMean(strings.ToLower(name), known), "server.yaml and agent.yaml are read")
 		problems = append(problems, diag.Problem{
-			File: path.Join(k3sDir, name), Severity: diag.Warning, Code: "file-orphan", Message: "k3splan does not read this file", Hint: hint,
+			File: path.Join(files.K3sDir, name), Severity: diag.Warning, Code: "file-orphan", Message: "k3splan does not read this file", Hint: hint,
 		})
 	}
 	return problems

@@ -18,8 +18,6 @@ import (
 	"k3splan/internal/plan"
 )
 
-const manifestsDir = "manifests"
-
 // Manifest is a file that k3s deploys, as it was read and checked.
 type Manifest struct {
 	// Name is the file's name without folder.
@@ -38,14 +36,14 @@ var packaged = []string{
 
 // readManifests gives the manifests sorted by name.
 func readManifests(fsys fs.FS) (manifests []Manifest, problems diag.Problems) {
-	entries, err := fs.ReadDir(fsys, manifestsDir)
+	entries, err := fs.ReadDir(fsys, files.ManifestsDir)
 	if err != nil {
-		return nil, unreadableFolder(manifestsDir, err)
+		return nil, unreadableFolder(files.ManifestsDir, err)
 	}
 	stems := map[string]string{}
 	for _, entry := range entries { // ReadDir sorts by name
 		name := entry.Name()
-		file := path.Join(manifestsDir, name)
+		file := path.Join(files.ManifestsDir, name)
 		report := func(severity diag.Severity, line int, code, message, hint string) {
 			problems = append(problems, diag.Problem{
 				File: file, Line: line, Severity: severity, Code: code, Message: message, Hint: hint,

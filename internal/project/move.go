@@ -89,7 +89,7 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved
 	if completed, err := openGitignore(dir, to.Kind); err != nil {
 		return moved, err
 	} else if completed {
-		moved.Files = append(moved.Files, gitignoreFile)
+		moved.Files = append(moved.Files, files.GitignoreFile)
 	}
 	if err := moved.clear(source, contents); err != nil {
 		return moved, fmt.Errorf("everything is in the new place, but not removed from the old one: %w", err)
@@ -253,8 +253,6 @@ func (n *networkFile) edit(text []byte) ([]byte, error) { return plan.SetSecretS
 // write edits the file as it is by now: to encrypt everything takes its time.
 func (n *networkFile) write() (changed bool, err error) { return files.Update(n.path, n.edit) }
 
-const gitignoreFile = ".gitignore"
-
 // sharedInGit lets git see what others need and may see: encrypted secrets and public keys. All else
 // in secrets/ stays hidden, so that plain text cannot be committed by mistake.
 var sharedInGit = []string{"/secrets/**", "!/secrets/**/", "!/secrets/**/*.age", "!/secrets/**/*.pub", "!/" + secrets.RecipientsFile}
@@ -264,7 +262,7 @@ func openGitignore(dir string, kind plan.SecretKind) (changed bool, err error) {
 	if kind != plan.SecretAge {
 		return false, nil
 	}
-	return files.Rewrite(filepath.Join(dir, gitignoreFile), func(present []byte) ([]byte, error) {
+	return files.Rewrite(filepath.Join(dir, files.GitignoreFile), func(present []byte) ([]byte, error) {
 		var lines []string
 		for line := range strings.Lines(string(present)) {
 			switch trimmed := strings.TrimSpace(line); {

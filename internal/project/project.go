@@ -112,9 +112,11 @@ func (p *Project) existing(files ...string) []string {
 	return slices.DeleteFunc(files, func(file string) bool { return !p.files[file] })
 }
 
-func partitioningFile(host *plan.Host) string { return path.Join(partitioningDir, host.Name+".nix") }
-func hardwareFile(host *plan.Host) string     { return path.Join(hardwareDir, host.Name+".nix") }
-func snippetFile(name string) string          { return path.Join(snippetsDir, name+".nix") }
+func partitioningFile(host *plan.Host) string {
+	return path.Join(files.PartitioningDir, host.Name+".nix")
+}
+func hardwareFile(host *plan.Host) string { return path.Join(files.HardwareDir, host.Name+".nix") }
+func snippetFile(name string) string      { return path.Join(files.SnippetsDir, name+".nix") }
 
 // Partitioned tells whether disko lays out the host's disks.
 func (p *Project) Partitioned(host *plan.Host) bool { return p.files[partitioningFile(host)] }

@@ -73,7 +73,7 @@ func lock(dir string) (unlock func(), err error) {
 }
 
 func (s *setup) folders() error {
-	for _, folder := range []string{"plans", snippetsDir, partitioningDir, hardwareDir} {
+	for _, folder := range []string{"plans", files.SnippetsDir, files.PartitioningDir, files.HardwareDir} {
 		if err := s.folder(folder, 0o755); err != nil {
 			return err
 		}
@@ -112,9 +112,6 @@ func (s *setup) create(file string, content []byte) error {
 // starter gives an embedded file.
 func (s *setup) starter(file string) ([]byte, error) { return fs.ReadFile(s.starters, file) }
 
-// SchemaFile is the JSON Schema of network.yaml, beside it for editors.
-const SchemaFile = "plans/network.schema.json"
-
 // tables writes the starter tables. They fit together; beside tables of the user, a missing one
 // must fit to those instead: no container on hosts that are not theirs, and a gateway in the
 // network of their hosts.
@@ -123,7 +120,7 @@ func (s *setup) tables() error {
 		return nil // which takes the place of all of them
 	}
 	beside := s.exists("plans/hosts.csv") || s.exists("plans/k3s.csv")
-	for _, file := range []string{plan.HostsFile, plan.K3sFile, plan.NetworkFile, SchemaFile} {
+	for _, file := range []string{plan.HostsFile, plan.K3sFile, plan.NetworkFile, files.SchemaFile} {
 		content, err := s.starter(file)
 		if err != nil {
 			return err
@@ -149,7 +146,7 @@ func (s *setup) fit(file, content string) []byte {
 		}
 		return []byte(strings.Join(lines[:last+1], "")) // comments and header
 	}
-	if file == SchemaFile {
+	if file == files.SchemaFile {
 		return []byte(content)
 	}
 	p, _ := plan.Load(files.In(s.dir))
@@ -181,18 +178,18 @@ func (s *setup) fit(file, content string) []byte {
 // manifests writes the starter manifests only together with their folder: whoever deletes one does
 // not want it again.
 func (s *setup) manifests() error {
-	if s.exists(manifestsDir) {
+	if s.exists(files.ManifestsDir) {
 		return nil
 	}
-	if err := s.folder(manifestsDir, 0o755); err != nil {
+	if err := s.folder(files.ManifestsDir, 0o755); err != nil {
 		return err
 	}
-	entries, err := fs.ReadDir(s.starters, manifestsDir)
+	entries, err := fs.ReadDir(s.starters, files.ManifestsDir)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		file := path.Join(manifestsDir, entry.Name())
+		file := path.Join(files.ManifestsDir, entry.Name())
 		content, err := s.starter(file)
 		if err != nil {
 			return err
@@ -257,8 +254,8 @@ var notInGit = []string{"/secrets/", "/generated/", "/.generated-*/", "/.k3splan
 
 // gitignore keeps secrets out of git: a missing line is added to a file that is there.
 func (s *setup) gitignore() error {
-	had := s.exists(gitignoreFile)
-	changed, err := files.Rewrite(filepath.Join(s.dir, gitignoreFile), func(present []byte) ([]byte, error) {
+	had := s.exists(files.GitignoreFile)
+	changed, err := files.Rewrite(filepath.Join(s.dir, files.GitignoreFile), func(present []byte) ([]byte, error) {
 		var missing []string
 		for _, line := range notInGit {
 			switch {
@@ -279,10 +276,10 @@ func (s *setup) gitignore() error {
 		return []byte(text + "# k3splan: secrets, and what it renders\n" + strings.Join(missing, "\n") + "\n"), nil
 	})
 	if err != nil {
-		return fmt.Errorf("complete %s: %w", gitignoreFile, err)
+		return fmt.Errorf("complete %s: %w", files.GitignoreFile, err)
 	}
 	if changed {
-		s.made = append(s.made, Made{File: gitignoreFile, Completed: had})
+		s.made = append(s.made, Made{File: files.GitignoreFile, Completed: had})
 	}
 	return nil
 }

@@ -15,12 +15,6 @@ import (
 	"k3splan/internal/plan"
 )
 
-const (
-	snippetsDir     = "nixConfigs"
-	partitioningDir = "partitioning"
-	hardwareDir     = "hardware"
-)
-
 // maxOrphans is for how many orphans the nearest name is looked for, which takes its time.
 const maxOrphans = 50
 
@@ -29,15 +23,15 @@ type nixFiles map[string]bool
 
 // readNixFiles finds the user's Nix files, and those that belong to nothing in the plan.
 func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, diag.Problems) {
-	files := nixFiles{}
+	found := nixFiles{}
 	var problems diag.Problems
-	for _, dir := range []string{snippetsDir, partitioningDir, hardwareDir} {
+	for _, dir := range []string{files.SnippetsDir, files.PartitioningDir, files.HardwareDir} {
 		names, imports, wrong := nixFilesIn(fsys, dir)
 		problems = append(problems, wrong...)
 		owners := ownersOf(dir, p)
 		orphans := 0
 		for _, name := range names {
-			files[path.Join(dir, name)] = true
+			found[path.Join(dir, name)] = true
 			stem := strings.TrimSuffix(name, ".nix")
 			if slices.Contains(owners, stem) || !p.Complete || imports["./"+name] {
 				continue
@@ -52,13 +46,13 @@ func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, diag.Problems) {
 			})
 		}
 	}
-	return files, problems
+	return found, problems
 }
 
 // ownersOf are the names that a file in the folder may have, without ".nix".
 func ownersOf(dir string, p *plan.Plan) []string {
 	owners := p.HostNames()
-	if dir != snippetsDir {
+	if dir != files.SnippetsDir {
 		return owners
 	}
 	for _, server := range p.Servers() {
@@ -72,11 +66,11 @@ func ownersOf(dir string, p *plan.Plan) []string {
 
 func orphanMessage(dir, stem string, p *plan.Plan) string {
 	for _, agent := range p.Agents() {
-		if dir == snippetsDir && agent.Name == stem {
+		if dir == files.SnippetsDir && agent.Name == stem {
 			return "an agent runs in podman, which takes no NixOS configuration"
 		}
 	}
-	if dir != snippetsDir {
+	if dir != files.SnippetsDir {
 		return fmt.Sprintf("there is no host %q", stem)
 	}
 	if strings.HasPrefix(stem, "@") {

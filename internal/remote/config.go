@@ -21,7 +21,7 @@ import (
 )
 
 // Dir is where the files are written, relative to the project; it is not in git.
-const Folder = ".k3splan"
+const Folder = files.StateDir
 
 const (
 	configName = "ssh_config"

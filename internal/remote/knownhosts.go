@@ -28,7 +28,7 @@ import (
 )
 
 // KnownHostsFile is relative to the project.
-const KnownHostsFile = "plans/known_hosts"
+const KnownHostsFile = files.KnownHostsFile
 
 // The codes of this package's problems. They are stable.
 const (

@@ -14,10 +14,11 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 )
 
 // Dir is the folder of the secrets, relative to the project.
-const Dir = "secrets"
+const Dir = files.SecretsDir
 
 // The codes of this package's problems. They are stable.
 const (
