@@ -8,7 +8,6 @@ import (
 
 	"k3splan/internal/audit"
 	"k3splan/internal/diag"
-	"k3splan/internal/project"
 )
 
 func (a *app) secretsAuditCommand() *cobra.Command {
@@ -35,14 +34,11 @@ Exit code 0 without findings, 1 with any.`,
 }
 
 func (a *app) audit(storePaths []string, asJSON bool) error {
-	dir, err := a.dir()
+	w, err := a.workspace()
 	if err != nil {
 		return err
 	}
-	p, problems, err := project.Load(dir)
-	if err != nil {
-		return err
-	}
+	p, problems := w.Project()
 	vault, err := p.Vault(a.asker())
 	if err != nil {
 		return &exitError{code: exitInvalid, err: err, hint: "k3splan validate"}

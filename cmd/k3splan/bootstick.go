@@ -21,7 +21,6 @@ import (
 
 	"k3splan/internal/bootstick"
 	"k3splan/internal/colmena"
-	"k3splan/internal/files"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
@@ -222,7 +221,7 @@ func (a *app) bootStick(o stickOptions) error {
 			return a.writeStick(o, image, stickdata.Content{})
 		}
 	}
-	p, err := a.load()
+	p, err := a.validProject()
 	if err != nil {
 		return err
 	}
@@ -281,12 +280,11 @@ func (a *app) bootStick(o stickOptions) error {
 
 // checkHost looks the host up. Other mistakes in the tables do not matter here.
 func (a *app) checkHost(host string) error {
-	dir, err := a.dir()
+	w, err := a.workspace()
 	if err != nil {
 		return err
 	}
-	p, _ := plan.Load(files.In(dir))
-	if p.Host(host) == nil {
+	if p, _ := w.Plan(); p.Host(host) == nil {
 		return unknownHost(p, host)
 	}
 	return nil

@@ -75,7 +75,7 @@ type colmenaRun struct {
 // withColmena checks everything that can be checked, renders, finds Colmena and then does the work.
 func (a *app) withColmena(command *cobra.Command, args []string, work func(context.Context, colmenaRun) error) error {
 	patterns, extra := splitArgs(command, args)
-	p, err := a.load()
+	p, err := a.validProject()
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
@@ -79,13 +78,13 @@ func describeFlags(command *cobra.Command) {
 	}
 }
 
-// planSoFar is what can be read of the plan; nil without a project.
+// planSoFar returns what can be read of the plan for completions; nil without a project.
 func (a *app) planSoFar() *plan.Plan {
-	dir, err := a.dir()
+	w, err := a.workspace()
 	if err != nil {
 		return nil
 	}
-	p, _ := plan.Load(files.In(dir))
+	p, _ := w.Plan()
 	return p
 }
 

@@ -15,7 +15,7 @@ the data that Nix sees as config.cluster. It needs no secrets and shows none.`,
 		Example: "  k3splan configuration\n  k3splan configuration --json | jq '.hosts.olaf.ip'",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			p, err := a.loadPlan()
+			p, err := a.validPlan()
 			if err != nil {
 				return err
 			}

@@ -161,7 +161,7 @@ func (d *deployment) check(parallelGiven bool) (selected []*plan.Host, err error
 	if d.parallel < 1 || d.gateTimeout <= 0 {
 		return nil, usageError(errors.New("--parallel and --gate-timeout must be above zero"))
 	}
-	if d.project, err = d.load(); err != nil {
+	if d.project, err = d.validProject(); err != nil {
 		return nil, err
 	}
 	p := d.project.Plan

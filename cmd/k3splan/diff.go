@@ -78,7 +78,7 @@ func (a *app) changesSince(ctx context.Context, args []string) (diff.Changes, er
 	if err != nil {
 		return nil, err
 	}
-	now, err := a.loadPlan()
+	now, err := a.validPlan()
 	if err != nil {
 		return nil, err
 	}

@@ -229,11 +229,12 @@ func (a *app) examineProject(ctx context.Context) []checkup {
 		return []checkup{c}
 	}
 	c.Path = dir
-	p, problems, err := project.Load(dir)
+	w, err := a.workspace()
 	if err != nil {
 		c.State, c.Message = stateBroken, err.Error()
 		return []checkup{c}
 	}
+	p, problems := w.Project()
 	in := inProject(a.projectDir)
 	errs := problems.Errors()
 	c.Message = text.Count(len(p.Plan.Hosts), "host")
@@ -252,7 +253,7 @@ func (a *app) examineProject(ctx context.Context) []checkup {
 	if errs == 0 {
 		checks = append(checks, examineRendered(p, in)...)
 	}
-	checks = append(checks, examineSchema(dir)...)
+	checks = append(checks, examineSchema(w, dir)...)
 	return append(checks, examineBuilders(ctx, p.Plan)...)
 }
 
@@ -335,12 +336,12 @@ func examineRendered(p *project.Project, in string) []checkup {
 }
 
 // examineSchema: an older k3splan's schema lets editors mark keys that are right.
-func examineSchema(dir string) []checkup {
+func examineSchema(w *project.Workspace, dir string) []checkup {
 	c := checkup{Name: "schema", State: stateOK, Path: files.SchemaFile, Message: "of this k3splan"}
 	switch {
 	case !fileExists(filepath.Join(dir, files.SchemaFile)):
 		return nil // not everybody has an editor that uses it
-	case !isStarter(dir, files.SchemaFile):
+	case !isStarter(w, files.SchemaFile):
 		c.State, c.Message, c.Hint = stateNote, "of another k3splan", renewSchema(dir)
 	}
 	return []checkup{c}

@@ -14,7 +14,6 @@ import (
 	"k3splan/internal/diag"
 	"k3splan/internal/diff"
 	"k3splan/internal/edit"
-	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 )
@@ -54,7 +53,11 @@ func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *
 	if err != nil {
 		return err
 	}
-	tables, err := edit.Open(files.In(dir))
+	w, err := e.app.workspace()
+	if err != nil {
+		return err
+	}
+	tables, err := edit.Open(w.FS())
 	if err != nil {
 		return e.refused(err, nil)
 	}
@@ -210,7 +213,10 @@ func (e *editing) thenDeploy(string, *plan.Plan) []string { return []string{e.co
 func (e *editing) thenInstall(name string) func(string, *plan.Plan) []string {
 	return func(dir string, now *plan.Plan) []string {
 		var steps []string
-		known, _ := remote.ReadKnownHosts(files.In(dir), now.HostNames(), false)
+		known := remote.HostKeys{}
+		if w, err := e.app.workspace(); err == nil {
+			known, _ = remote.ReadKnownHosts(w.FS(), now.HostNames(), false)
+		}
 		if host := now.Host(name); !host.Target.Local {
 			if !known.Known(name) {
 				steps = append(steps, e.command("known-hosts make "+name)+"   # its ssh key; of a machine that runs: known-hosts scan")

@@ -32,7 +32,7 @@ labels define them. Before a file is replaced the difference is shown and asked 
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeHosts,
 		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := a.load()
+			p, err := a.validProject()
 			if err != nil {
 				return err
 			}

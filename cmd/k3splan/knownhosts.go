@@ -276,11 +276,11 @@ that k3splan brings to the machine cannot be forgotten.`,
 
 // fingerprints are those of the keys by which a host is known.
 func (a *app) fingerprints(host string) (words []cobra.Completion) {
-	dir, err := a.dir()
+	w, err := a.workspace()
 	if err != nil {
 		return nil
 	}
-	keys, _ := remote.ReadKnownHosts(files.In(dir), nil, true)
+	keys, _ := w.HostKeys()
 	for _, key := range keys.Of(strings.ToLower(host)) {
 		words = append(words, cobra.CompletionWithDesc(key.Fingerprint(), key.Type()))
 	}

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
-	"k3splan/internal/files"
 	"k3splan/internal/k3s"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
@@ -28,10 +27,14 @@ func (a *app) machines() (*machines, error) {
 	if err != nil {
 		return nil, err
 	}
+	w, err := a.workspace()
+	if err != nil {
+		return nil, err
+	}
 	m := &machines{app: a, dir: dir}
-	m.plan, m.problems = plan.Load(files.In(dir))
+	m.plan, m.problems = w.Plan()
 	var problems diag.Problems
-	m.keys, problems = remote.ReadKnownHosts(files.In(dir), m.plan.HostNames(), !m.plan.Complete)
+	m.keys, problems = w.HostKeys()
 	if problems.Errors() > 0 {
 		a.printProblems(a.stderr, problems)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/project"
 	"k3splan/internal/secrets"
 )
 
@@ -49,7 +50,8 @@ type app struct {
 
 	noHelp error // by help, which cobra lets give none
 
-	opened *secrets.Vault // by openVault
+	opened      *project.Workspace // by workspace
+	openedVault *secrets.Vault     // by openVault
 
 	shown atomic.Pointer[progress] // the progress being shown, or nil
 }

@@ -45,7 +45,11 @@ A hash that you have already (sha512-crypt, yescrypt, bcrypt) can be pasted by `
 }
 
 func (a *app) passwd(host string, all, fromStdin bool) error {
-	p, vault, err := a.vault(nil)
+	p, err := a.validPlan()
+	if err != nil {
+		return err
+	}
+	_, vault, err := a.vault(nil)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/run"
@@ -72,16 +71,26 @@ func fileExists(name string) bool {
 	return err == nil
 }
 
-// load reads the whole project. Its problems are printed; with an error among them it fails.
-func (a *app) load() (*project.Project, error) {
+// workspace opens the project of the command, once. Every command reads the project through it.
+func (a *app) workspace() (*project.Workspace, error) {
+	if a.opened != nil {
+		return a.opened, nil
+	}
 	dir, err := a.dir()
 	if err != nil {
 		return nil, err
 	}
-	p, problems, err := project.Load(dir)
+	a.opened, err = project.Open(dir)
+	return a.opened, err
+}
+
+// validProject returns the whole project and prints its problems; an error among them is refused.
+func (a *app) validProject() (*project.Project, error) {
+	w, err := a.workspace()
 	if err != nil {
 		return nil, err
 	}
+	p, problems := w.Project()
 	a.printProblems(a.stderr, problems)
 	if problems.Errors() > 0 {
 		return nil, invalid()
@@ -89,13 +98,14 @@ func (a *app) load() (*project.Project, error) {
 	return p, nil
 }
 
-// loadPlan reads the tables alone, as load does.
-func (a *app) loadPlan() (*plan.Plan, error) {
-	dir, err := a.dir()
+// validPlan returns the plan in the tables; an error in them is printed and refused. What else is wrong
+// with the project does not matter.
+func (a *app) validPlan() (*plan.Plan, error) {
+	w, err := a.workspace()
 	if err != nil {
 		return nil, err
 	}
-	p, problems := plan.Load(files.In(dir))
+	p, problems := w.Plan()
 	if problems.Errors() > 0 {
 		a.printProblems(a.stderr, problems)
 		return nil, invalid()

@@ -22,7 +22,7 @@ in it as paths only. If nothing has changed, nothing is written.`,
 		Example: "  k3splan render\n  k3splan render --diff",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			p, err := a.load()
+			p, err := a.validProject()
 			if err != nil {
 				return err
 			}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"k3splan/internal/files"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -54,12 +53,12 @@ runtime directory for you alone, which is removed in the end, and at the next st
 
 // vault opens the project's secrets; ask may be nil.
 func (a *app) vault(ask secrets.Ask) (*plan.Plan, *secrets.Vault, error) {
-	dir, err := a.dir()
+	w, err := a.workspace()
 	if err != nil {
 		return nil, nil, err
 	}
-	p, _ := plan.Load(files.In(dir)) // other mistakes in the tables do not matter here
-	vault, err := secrets.OpenVault(dir, p.Network.Secrets, ask)
+	p, _ := w.Plan() // other mistakes in the tables do not matter here
+	vault, err := w.Vault(ask)
 	if err != nil {
 		return nil, nil, &exitError{code: exitInvalid, err: err, hint: "k3splan validate"}
 	}
@@ -85,14 +84,14 @@ func (a *app) secretReader(p *project.Project) func(entry string) ([]byte, error
 
 // openVault opens the project's secrets once.
 func (a *app) openVault(p *project.Project) (*secrets.Vault, error) {
-	if a.opened == nil {
+	if a.openedVault == nil {
 		vault, err := p.Vault(a.asker())
 		if err != nil {
 			return nil, err
 		}
-		a.opened = vault
+		a.openedVault = vault
 	}
-	return a.opened, nil
+	return a.openedVault, nil
 }
 
 // asker asks for passphrases on the terminal; it is nil where there is none.
@@ -346,11 +345,10 @@ age needs secrets/recipients, pass a --prefix for the entries of this cluster.`,
 }
 
 func (a *app) moveSecrets(kind plan.SecretKind, prefix string) error {
-	dir, err := a.dir()
+	p, err := a.validPlan()
 	if err != nil {
 		return err
 	}
-	p, _ := plan.Load(files.In(dir)) // other mistakes in the tables do not matter here
 	to := plan.SecretStore{Kind: kind, Prefix: prefix}
 	switch {
 	case kind == "":
@@ -371,7 +369,7 @@ func (a *app) moveSecrets(kind plan.SecretKind, prefix string) error {
 		}
 	}
 	from := p.Network.Secrets
-	moved, err := project.MoveSecrets(dir, to, a.asker())
+	moved, err := project.MoveSecrets(a.opened.Dir, to, a.asker())
 	if moved != nil {
 		for _, file := range moved.Files {
 			a.say("changed %s", file)

@@ -71,7 +71,11 @@ func (a *app) setup(dir string) error {
 		return usageError(fmt.Errorf("%s is a file, not a folder", dir))
 	}
 	hadPlan := fileExists(filepath.Join(dir, plan.HostsFile)) || fileExists(filepath.Join(dir, plan.WorkbookFile))
-	made, err := project.Setup(dir, k3splan.Files)
+	w, err := project.Open(dir)
+	if err != nil {
+		return err
+	}
+	made, err := w.Setup(k3splan.Files)
 	for _, m := range made {
 		verb := "made"
 		if m.Completed {
@@ -101,22 +105,25 @@ func (a *app) setup(dir string) error {
 		a.say("\nEditors complete and check plans/network.yaml if it begins with the line\n" +
 			"# yaml-language-server: $schema=network.schema.json")
 	}
-	return a.sayLeft(dir, hasMade(".csv") || isStarter(dir, plan.HostsFile))
+	if _, problems := w.Plan(); problems.Errors() > 0 {
+		a.printProblems(a.stderr, problems)
+		a.say("no tokens and keys were made; correct the tables, then run this again")
+		return invalid()
+	}
+	a.sayLeft(w, dir, hasMade(".csv") || isStarter(w, plan.HostsFile))
+	return nil
 }
 
-// isStarter tells whether a file of the project is as setup writes it.
-func isStarter(dir, file string) bool {
-	present, err := files.Read(filepath.Join(dir, file))
+// isStarter reports whether a file of the project is as setup writes it.
+func isStarter(w *project.Workspace, file string) bool {
+	present, err := fs.ReadFile(w.FS(), file)
 	starter, errStarter := fs.ReadFile(k3splan.Files, file)
 	return err == nil && errStarter == nil && bytes.Equal(present, starter)
 }
 
-// sayLeft tells what only the user can supply.
-func (a *app) sayLeft(dir string, tables bool) error {
-	p, problems, err := project.Load(dir)
-	if err != nil {
-		return err
-	}
+// sayLeft lists what only the user can supply. dir is the project as the user named it.
+func (a *app) sayLeft(w *project.Workspace, dir string, tables bool) {
+	p, problems := w.Project()
 	in := inProject(dir)
 	var steps []string
 	has := func(code, file string) bool {
@@ -137,7 +144,7 @@ func (a *app) sayLeft(dir string, tables bool) error {
 	if slices.ContainsFunc(p.Plan.Hosts, func(h *plan.Host) bool { return !h.Target.Local && !p.HostKeys.Known(h.Name) }) {
 		steps = append(steps, "then make the hosts' ssh keys:  k3splan known-hosts make"+in)
 	}
-	if fileExists(filepath.Join(dir, files.SchemaFile)) && !isStarter(dir, files.SchemaFile) {
+	if fileExists(filepath.Join(dir, files.SchemaFile)) && !isStarter(w, files.SchemaFile) {
 		steps = append(steps, "renew the schema for editors:   "+renewSchema(dir))
 	}
 	steps = append(steps, "see whether all is well:        k3splan validate"+in)
@@ -145,5 +152,4 @@ func (a *app) sayLeft(dir string, tables bool) error {
 	for _, step := range steps {
 		a.say("  - %s", step)
 	}
-	return nil
 }

@@ -95,14 +95,11 @@ func (a *app) draw(forPeople bool, draw func(*show.View) error) error {
 // look reads the project with all its problems, for commands that only show it. Without any host in
 // the plan there is nothing to show.
 func (a *app) look() (*project.Project, diag.Problems, error) {
-	dir, err := a.dir()
+	w, err := a.workspace()
 	if err != nil {
 		return nil, nil, err
 	}
-	p, problems, err := project.Load(dir)
-	if err != nil {
-		return nil, nil, err
-	}
+	p, problems := w.Project()
 	if len(p.Plan.Hosts) == 0 {
 		a.printProblems(a.stderr, ofTables(problems))
 		return nil, nil, invalid()

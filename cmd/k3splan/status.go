@@ -54,7 +54,7 @@ it is no illness.`,
 var errNotWell = fmt.Errorf("not all hosts are well")
 
 func (a *app) status(patterns []string) ([]rollout.HostStatus, error) {
-	p, err := a.load()
+	p, err := a.validProject()
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	"k3splan/internal/diag"
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
-	"k3splan/internal/project"
 )
 
 func (a *app) updateCommand() *cobra.Command {
@@ -40,10 +39,11 @@ func (a *app) update(only plan.SourceKind) error {
 	if err != nil {
 		return err
 	}
-	p, problems, err := project.Load(dir)
+	w, err := a.workspace()
 	if err != nil {
 		return err
 	}
+	p, problems := w.Project()
 	if wrong := slices.DeleteFunc(slices.Clone(problems), func(p diag.Problem) bool { return p.Code != "lock-invalid" }); len(wrong) > 0 {
 		a.printProblems(a.stderr, wrong)
 		return invalid()

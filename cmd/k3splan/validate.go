@@ -4,7 +4,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/diag"
-	"k3splan/internal/project"
 	"k3splan/internal/text"
 )
 
@@ -27,14 +26,11 @@ Exit code 0 without errors, 2 with any; warnings count with --strict.`,
 }
 
 func (a *app) validate(asJSON, strict bool) error {
-	dir, err := a.dir()
+	w, err := a.workspace()
 	if err != nil {
 		return err
 	}
-	p, problems, err := project.Load(dir)
-	if err != nil {
-		return err
-	}
+	p, problems := w.Project()
 	if asJSON {
 		if problems == nil {
 			problems = diag.Problems{}

@@ -256,6 +256,7 @@ func (d *document) walk(path string, node *yaml.Node, known []string) {
 		switch {
 		case seen[key]:
 			d.report(name.Line, key, "", finding{"key-duplicate", "the key is given twice", "delete one of the two"})
+			d.forget(key, known)
 		case isParent:
 			if !isNull(value) {
 				d.walk(key+".", value, known)
@@ -271,6 +272,16 @@ func (d *document) walk(path string, node *yaml.Node, known []string) {
 			d.unknownKey(name, key, known)
 		}
 		seen[key] = true
+	}
+}
+
+// forget drops a key, and all below it, whose value is uncertain. It is not reported as missing.
+func (d *document) forget(key string, known []string) {
+	for _, k := range known {
+		if k == key || strings.HasPrefix(k, key+".") {
+			delete(d.keys, k)
+			d.slips[k] = true
+		}
 	}
 }
 

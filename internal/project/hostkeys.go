@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"k3splan/internal/diag"
-	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
@@ -150,14 +148,16 @@ func (s *setup) hostKeys() error {
 	if err != nil {
 		return err
 	}
-	present, err := files.Read(filepath.Join(s.dir, plan.HostsFile))
+	present, err := fs.ReadFile(s.fsys, plan.HostsFile)
 	if !s.exists(plan.WorkbookFile) && (err != nil || bytes.Equal(present, starter)) {
 		return nil
 	}
-	p, _ := plan.Load(files.In(s.dir))
-	_, problems := remote.ReadKnownHosts(files.In(s.dir), p.HostNames(), !p.Complete)
+	p, problems := s.Plan()
 	if problems.Errors() > 0 {
-		return nil // by whom a host is known cannot be told; validate says why
+		return nil
+	}
+	if _, problems := s.HostKeys(); problems.Errors() > 0 {
+		return nil // which hosts have a key already is uncertain; validate says why
 	}
 	var hosts []string
 	for _, host := range p.Hosts {
@@ -165,16 +165,12 @@ func (s *setup) hostKeys() error {
 			hosts = append(hosts, host.Name)
 		}
 	}
-	where := s.where()
-	if where.Kind == plan.SecretUnknown {
-		return nil // validate says why
-	}
-	vault, err := secrets.OpenVault(s.dir, where, nil)
+	vault, err := s.Vault(nil)
 	if err != nil {
 		return err
 	}
 	hadFile := s.exists(remote.KnownHostsFile)
-	made, err := MakeHostKeys(s.dir, vault, hosts, false)
+	made, err := MakeHostKeys(s.Dir, vault, hosts, false)
 	for _, host := range made {
 		s.made = append(s.made, Made{File: vault.At(secrets.HostKeyName(host))})
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
@@ -48,11 +49,11 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved
 		return nil, err
 	}
 	defer unlock()
-	p, _ := plan.Load(files.In(dir)) // other mistakes in the tables do not matter here
-	from := p.Network.Secrets
-	if from.Kind == plan.SecretUnknown {
-		return nil, errors.New("the plan does not tell where the secrets are kept: see `k3splan validate`")
+	p, problems := plan.Load(files.In(dir)) // under the lock: another MoveSecrets may have ended meanwhile
+	if problems.Errors() > 0 {
+		return nil, diag.WithHint(errors.New("the tables have errors, so where the secrets are kept is uncertain"), "k3splan validate shows them")
 	}
+	from := p.Network.Secrets
 	var network *networkFile // none, if the plan says so already, be it by default
 	if from == to {
 		from = otherFiles(to)

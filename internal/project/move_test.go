@@ -19,6 +19,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"k3splan"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
 	"k3splan/internal/secrets/secretstest"
@@ -251,11 +252,11 @@ func TestAMoveThatFailsChangesNothing(t *testing.T) {
 			require.NoError(t, vault.Create("passwd", []byte("another")))
 		}, "hold different secrets"},
 		"network.yaml cannot be edited": {func(t *testing.T, dir string) {
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "plans", "network.yaml"), []byte("{netmask: 24, gateway: 10.0.100.1}\n"), 0o644))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "plans", "network.yaml"), []byte("{netmask: 24, gateway: 10.0.100.1, versions: {nixos: nixos-24.11, k3s: '1.31'}}\n"), 0o644))
 		}, "write this line there yourself"},
 		"network.yaml is wrong": {func(t *testing.T, dir string) {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "plans", "network.yaml"), []byte("secrets: aeg\n"), 0o644))
-		}, "does not tell"},
+		}, "uncertain"},
 		"a secret cannot be read": {func(t *testing.T, dir string) {
 			file := filepath.Join(dir, "secrets", "passwd")
 			require.NoError(t, errors.Join(os.Remove(file), os.Symlink("nowhere", file)))
@@ -431,7 +432,7 @@ func TestSetupBesideAWorkbook(t *testing.T) {
 	_, err := Setup(dir, k3splan.Files)
 	require.NoError(t, err)
 	require.FileExists(t, filepath.Join(dir, "secrets/hosts/olaf_ed25519"))
-	for _, table := range []string{plan.HostsFile, plan.K3sFile, "plans/network.yaml", SchemaFile} {
+	for _, table := range []string{plan.HostsFile, plan.K3sFile, "plans/network.yaml", files.SchemaFile} {
 		require.NoFileExists(t, filepath.Join(dir, table))
 	}
 }

@@ -48,47 +48,48 @@ func Find(dir string) (found string, ok bool) {
 	}
 }
 
-// Load reads the project in dir with all its problems, sorted. Only without an error among them
-// is the project good for more than looking at. The error is one of the machine, not of the
+// Load is Project of a new [Workspace] of the project in dir. The error is one of the machine, not of the
 // project.
 func Load(dir string) (*Project, diag.Problems, error) {
-	dir, err := filepath.Abs(dir)
+	w, err := Open(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	fsys := files.In(dir)
-	p := &Project{Dir: dir, fsys: fsys}
+	p, problems := w.Project()
+	return p, problems, nil
+}
 
-	var problems diag.Problems
+func (w *Workspace) load() (*Project, diag.Problems) {
+	p := &Project{Dir: w.Dir, fsys: w.fsys}
+	var problems, found diag.Problems
 	collect := func(found diag.Problems) { problems = append(problems, found...) }
-	var found diag.Problems
-	p.Plan, found = plan.Load(fsys)
+	p.Plan, found = w.Plan()
 	collect(found)
-	p.Secrets, found = secrets.Open(dir, needsOf(p.Plan))
+	p.Secrets, found = secrets.Open(w.Dir, needsOf(p.Plan))
 	collect(found)
-	p.HostKeys, found = remote.ReadKnownHosts(fsys, p.Plan.HostNames(), !p.Plan.Complete)
+	p.HostKeys, found = w.HostKeys()
 	collect(found)
 	if found.Errors() == 0 {
 		collect(p.checkHostKeys())
 	}
-	p.Manifests, found = readManifests(fsys)
+	p.Manifests, found = readManifests(w.fsys)
 	collect(found)
-	p.files, found = readNixFiles(fsys, p.Plan)
+	p.files, found = readNixFiles(w.fsys, p.Plan)
 	collect(found)
-	p.ServerConfig, found = readK3sConfig(fsys, "server.yaml")
+	p.ServerConfig, found = readK3sConfig(w.fsys, "server.yaml")
 	collect(found)
-	p.AgentConfig, found = readK3sConfig(fsys, "agent.yaml")
+	p.AgentConfig, found = readK3sConfig(w.fsys, "agent.yaml")
 	collect(found)
-	collect(checkK3sFolder(fsys))
+	collect(checkK3sFolder(w.fsys))
 	collect(p.checkDisks())
 	collect(p.checkSourcePath())
-	p.Lock, found = pins.Read(fsys)
+	p.Lock, found = pins.Read(w.fsys)
 	collect(found)
 	if len(found) == 0 {
 		collect(p.Lock.Check(p.Plan.Network.Versions, p.NeedsDisko()))
 	}
 	problems.Sort()
-	return p, problems, nil
+	return p, problems
 }
 
 // Vault reads and writes the project's secrets, wherever they are kept; see [secrets.OpenVault].

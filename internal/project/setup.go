@@ -24,10 +24,20 @@ type Made struct {
 	Completed bool
 }
 
-// Setup makes a project in dir, or completes one: what is there already stays as it is. starters
-// holds the starter files. It gives what it made, in the order in which it made it.
+// Setup is Setup of a new [Workspace] of the project in dir.
 func Setup(dir string, starters fs.FS) ([]Made, error) {
-	s := &setup{dir: dir, starters: starters}
+	w, err := Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return w.Setup(starters)
+}
+
+// Setup makes a project, or completes one: what is there already stays as it is. starters holds the
+// starter files. While the tables have errors it makes no secrets, since nothing that follows from such
+// a plan is certain. It returns what it made, in the order in which it made it.
+func (w *Workspace) Setup(starters fs.FS) ([]Made, error) {
+	s := &setup{Workspace: w, starters: starters}
 	for _, step := range []func() error{s.folders, s.files, s.hostKeys} {
 		if err := step(); err != nil {
 			return s.made, err
@@ -37,19 +47,19 @@ func Setup(dir string, starters fs.FS) ([]Made, error) {
 }
 
 type setup struct {
-	dir      string
+	*Workspace
 	starters fs.FS
 	made     []Made
 }
 
 func (s *setup) exists(file string) bool {
-	_, err := os.Lstat(filepath.Join(s.dir, file))
+	_, err := os.Lstat(filepath.Join(s.Dir, file))
 	return err == nil
 }
 
 // files are all that setups must not make at the same time.
 func (s *setup) files() error {
-	unlock, err := lock(s.dir)
+	unlock, err := lock(s.Dir)
 	if err != nil {
 		return err
 	}
@@ -85,7 +95,7 @@ func (s *setup) folder(folder string, mode fs.FileMode) error {
 	if s.exists(folder) {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Join(s.dir, folder), mode); err != nil {
+	if err := os.MkdirAll(filepath.Join(s.Dir, folder), mode); err != nil {
 		return err
 	}
 	s.made = append(s.made, Made{File: folder + "/"})
@@ -97,7 +107,7 @@ func (s *setup) create(file string, content []byte) error {
 	if s.exists(file) {
 		return nil
 	}
-	out, err := os.OpenFile(filepath.Join(s.dir, file), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	out, err := os.OpenFile(filepath.Join(s.Dir, file), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
@@ -149,7 +159,7 @@ func (s *setup) fit(file, content string) []byte {
 	if file == files.SchemaFile {
 		return []byte(content)
 	}
-	p, _ := plan.Load(files.In(s.dir))
+	p, _ := plan.Load(s.fsys) // not Plan: network.yaml may still be missing
 	taken := map[netip.Addr]bool{}
 	var first netip.Addr
 	for _, host := range p.Hosts {
@@ -210,11 +220,10 @@ func (s *setup) tokens() error {
 	if err := s.create(path.Join(secrets.Dir, "README.md"), content); err != nil {
 		return err
 	}
-	where := s.where()
-	if where.Kind == plan.SecretUnknown {
-		return nil // validate says why
+	if _, problems := s.Plan(); problems.Errors() > 0 {
+		return nil
 	}
-	vault, err := secrets.OpenVault(s.dir, where, nil)
+	vault, err := s.Vault(nil)
 	if err != nil {
 		return err
 	}
@@ -244,23 +253,19 @@ func (s *setup) tokens() error {
 	return nil
 }
 
-func (s *setup) where() plan.SecretStore {
-	p, _ := plan.Load(files.In(s.dir)) // other mistakes in the tables do not matter here
-	return p.Network.Secrets
-}
-
 // notInGit are the folders that git must not see: secrets, what is rendered, and k3splan's own.
 var notInGit = []string{"/secrets/", "/generated/", "/.generated-*/", "/.k3splan/"}
 
 // gitignore keeps secrets out of git: a missing line is added to a file that is there.
 func (s *setup) gitignore() error {
 	had := s.exists(files.GitignoreFile)
-	changed, err := files.Rewrite(filepath.Join(s.dir, files.GitignoreFile), func(present []byte) ([]byte, error) {
+	p, _ := s.Plan() // of which only a certain choice of age matters here
+	changed, err := files.Rewrite(filepath.Join(s.Dir, files.GitignoreFile), func(present []byte) ([]byte, error) {
 		var missing []string
 		for _, line := range notInGit {
 			switch {
 			case ignoresFolder(string(present), line):
-			case line == notInGit[0] && s.where().Kind == plan.SecretAge:
+			case line == notInGit[0] && p.Network.Secrets.Kind == plan.SecretAge:
 				missing = append(missing, sharedInGit...)
 			default:
 				missing = append(missing, line)
