@@ -16,6 +16,7 @@ import (
 
 	"k3splan/internal/diff"
 	"k3splan/internal/plan"
+	"k3splan/internal/receipt"
 	"k3splan/internal/rollout"
 )
 
@@ -141,7 +142,7 @@ func TestRackInABox(t *testing.T) {
 	scenario("the receipt holds no secret", func(t *testing.T) {
 		for _, host := range five {
 			text := b.on(host, "cat /var/lib/k3splan/receipt")
-			var receipt rollout.Receipt
+			var receipt receipt.Receipt
 			require.NoError(t, json.Unmarshal([]byte(text), &receipt))
 			kept, err := receipt.Plan.Plan() // which is compressed
 			require.NoError(t, err)

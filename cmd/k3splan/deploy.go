@@ -18,6 +18,7 @@ import (
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/receipt"
 	"k3splan/internal/remote"
 	"k3splan/internal/rollout"
 	"k3splan/internal/text"
@@ -42,7 +43,7 @@ before the first host is touched. A HOST may be a pattern or @TAG. What stands b
 
 The order keeps etcd's quorum: the init server first, the other servers one at a time, then agents,
 then hosts without k3s. After each wave a gate waits until its hosts are well; if one is not, the
-later waves do not start. Last of all a host gets a receipt, ` + rollout.ReceiptFile + `. A host is
+later waves do not start. Last of all a host gets a receipt, ` + receipt.File + `. A host is
 up to date if its receipt names the system that runs, made from today's plan and secrets.
 
 The hosts are verified by the keys in plans/known_hosts; one whose key is unknown is refused, as

@@ -64,7 +64,7 @@ func Decide(past *Past, host string, o Observed, today fingerprint.Inputs, chang
 		w.OnlyNames = fingerprint.OnlyNames(was.Inputs, today)
 	}
 	if w.Other != "" {
-		add("was deployed as " + was.hostName(host))
+		add("was deployed as " + was.HostName(host))
 		w.OnlyNames = false
 	}
 	if strange := strangeSystem(o); strange != "" {

@@ -3,7 +3,6 @@ package rollout
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"k3splan/internal/colmena"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
+	"k3splan/internal/receipt"
 	"k3splan/internal/remote"
 	"k3splan/internal/run"
 	"k3splan/internal/text"
@@ -251,26 +251,15 @@ func (l *lastLines) end() string { return strings.Join(l.lines, "\n") }
 
 // Record writes the receipt.
 func (d *Driver) Record(ctx context.Context, host, system string) error {
-	h := d.Plan.Host(host)
-	in := d.Inputs[host]
-	kept, err := Keep(d.Plan)
+	r, err := receipt.New(d.Plan, system, d.Inputs[host], d.Secrets[host])
 	if err != nil {
 		return err
 	}
-	receipt := Receipt{
-		Version: receiptVersion, Time: time.Now().UTC().Truncate(time.Second), System: system,
-		Fingerprint: in.Fingerprint(), Inputs: in, Secrets: d.Secrets[host].Seal(), Plan: kept,
-	}
-	data, err := json.Marshal(receipt)
+	script, err := r.WriteScript()
 	if err != nil {
 		return err
 	}
-	// The receipt is in the script, not in its arguments, and JSON in one line cannot end the
-	// document early. It replaces the old one in one step.
-	script := "set -e\numask 077\nmkdir -p " + filepath.Dir(ReceiptFile) + "\n" +
-		"cat > " + ReceiptFile + ".new << 'k3splan-end-of-receipt'\n" + string(data) + "\nk3splan-end-of-receipt\n" +
-		"mv " + ReceiptFile + ".new " + ReceiptFile + "\n"
-	if _, err := d.Machine(h).Script(ctx, script); err != nil {
+	if _, err := d.Machine(d.Plan.Host(host)).Script(ctx, script); err != nil {
 		return fmt.Errorf("writing the receipt of %s: %s", host, reason(err))
 	}
 	return nil

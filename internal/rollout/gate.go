@@ -214,7 +214,7 @@ func (o object) list() []object {
 func parseNodes(out string) (map[string]Node, error) {
 	head, tail, whole := strings.Cut(out, "\nleases\n")
 	if !whole {
-		return nil, errors.New("the answer is not whole")
+		return nil, errIncomplete
 	}
 	var nodes, leases object
 	if err := errors.Join(json.Unmarshal([]byte(head), &nodes), json.Unmarshal([]byte(tail), &leases)); err != nil {

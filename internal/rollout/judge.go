@@ -46,7 +46,7 @@ func (s Situation) members() []string {
 		switch {
 		case !asked:
 		case s.Health[server.Host.Name].Ready,
-			o.Receipt != nil && o.Receipt.serverName() == server.Name,
+			o.Receipt != nil && o.Receipt.ServerName() == server.Name,
 			slices.Contains(o.Etcd, server.Name):
 			names = append(names, server.Host.Name)
 		case o.Unreachable != "" && s.hadServer(server.Host.Name):
@@ -153,7 +153,7 @@ func (j *judge) machines() {
 	j.hosts(func(h *plan.Host, w Work, o Observed) {
 		if w.Other != "" {
 			was := fmt.Sprintf("%s, which is another host of the plan", w.Other)
-			if name := o.Receipt.hostName(h.Name); name != w.Other {
+			if name := o.Receipt.HostName(h.Name); name != w.Other {
 				was = fmt.Sprintf("%s, which is %s today", name, w.Other)
 			}
 			j.refuse(fmt.Sprintf("the machine that answers as %s was deployed as %s", h.Name, was),
@@ -267,7 +267,7 @@ func (j *judge) changes() {
 	// whether the host was of the cluster already; networks concern servers alone
 	ofCluster := func(host string, change diff.Change) bool {
 		r := j.Observed[host].Receipt
-		return !j.Work[host].New && r.ofK3s() && (change.Name == "versions.k3s" || r.serverName() != "")
+		return !j.Work[host].New && r.HasK3s() && (change.Name == "versions.k3s" || r.ServerName() != "")
 	}
 	j.hosts(func(h *plan.Host, w Work, _ Observed) {
 		for _, change := range w.Changes {
@@ -320,7 +320,7 @@ func (j *judge) joined(server *plan.Container) bool {
 // on them or on another host that was asked: earlier deployments did not reach them.
 func (j *judge) noCluster() bool {
 	for name, o := range j.Observed {
-		if o.Receipt.ofK3s() || o.BadReceipt != "" || len(o.Etcd) > 0 || o.Unreachable != "" && j.hadServer(name) {
+		if o.Receipt.HasK3s() || o.BadReceipt != "" || len(o.Etcd) > 0 || o.Unreachable != "" && j.hadServer(name) {
 			return false
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
+	"k3splan/internal/receipt"
 )
 
 // world is a rack that has been deployed to many times, and what really runs there.
@@ -38,7 +39,7 @@ type row struct {
 
 type machine struct {
 	at      string // the host that it really is
-	receipt *Receipt
+	receipt *receipt.Receipt
 	etcd    []string
 	row     row
 	pods    int

@@ -1,50 +1,16 @@
 package rollout
 
 import (
-	"bytes"
 	"cmp"
-	"compress/gzip"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 
 	"k3splan/internal/diff"
 	"k3splan/internal/plan"
+	"k3splan/internal/receipt"
 )
-
-// KeptPlan is the JSON of a plan's Model, compressed: of 1,000 hosts it is some ten kilobytes.
-type KeptPlan []byte
-
-// Keep makes a KeptPlan; the same plan gives the same bytes.
-func Keep(p *plan.Plan) (KeptPlan, error) {
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	if err := json.NewEncoder(w).Encode(p.Model()); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
-}
-
-// maxPlan bounds what a KeptPlan unfolds to: that of 100,000 hosts is smaller.
-const maxPlan = 64 << 20
-
-// Plan gives the plan that was kept.
-func (k KeptPlan) Plan() (*plan.Plan, error) {
-	r, err := gzip.NewReader(bytes.NewReader(k))
-	if err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(r, maxPlan))
-	if err != nil {
-		return nil, err
-	}
-	return plan.FromModel(data)
-}
 
 // Past compares the plans by which hosts were deployed with today's. Hosts that were deployed
 // together have the same one, which is read and compared once.
@@ -66,12 +32,12 @@ type since struct {
 func NewPast(today *plan.Plan) *Past { return &Past{today, map[string]since{}} }
 
 // Since tells what has changed in the plan since the receipt.
-func (p *Past) Since(r *Receipt) (diff.Changes, error) {
+func (p *Past) Since(r *receipt.Receipt) (diff.Changes, error) {
 	s := p.since(r)
 	return s.changes, s.err
 }
 
-func (p *Past) since(r *Receipt) since {
+func (p *Past) since(r *receipt.Receipt) since {
 	s, ok := p.known[string(r.Plan)]
 	if !ok {
 		if s.plan, s.err = r.Plan.Plan(); s.err == nil {
@@ -95,8 +61,8 @@ func (p *Past) since(r *Receipt) since {
 
 // nameNow is the name that the plan has today for the machine with the receipt, which answers as a host:
 // that host's if all is well, or another one's.
-func (p *Past) nameNow(r *Receipt, answers string) string {
-	was := r.hostName(answers)
+func (p *Past) nameNow(r *receipt.Receipt, answers string) string {
+	was := r.HostName(answers)
 	if renamed := p.since(r).names[was]; p.today.Host(renamed) != nil {
 		return renamed
 	}
@@ -112,7 +78,7 @@ func (p *Past) nameNow(r *Receipt, answers string) string {
 func (p *Past) Deployed(observed map[string]Observed) (*plan.Plan, error) {
 	type known struct {
 		name    string // today's
-		receipt *Receipt
+		receipt *receipt.Receipt
 		since
 	}
 	var all []known
@@ -127,7 +93,7 @@ func (p *Past) Deployed(observed map[string]Observed) (*plan.Plan, error) {
 		return nil, nil
 	}
 	last := slices.MaxFunc(all, func(a, b known) int {
-		withServer := func(k known) int { return min(1, len(k.receipt.serverName())) }
+		withServer := func(k known) int { return min(1, len(k.receipt.ServerName())) }
 		return cmp.Or(withServer(a)-withServer(b), a.receipt.Time.Compare(b.receipt.Time))
 	})
 	model := last.plan.Model()
@@ -140,7 +106,7 @@ func (p *Past) Deployed(observed map[string]Observed) (*plan.Plan, error) {
 		add(cmp.Or(last.names[name], name), row)
 	}
 	for _, k := range all {
-		was := k.receipt.hostName(k.name)
+		was := k.receipt.HostName(k.name)
 		host := k.plan.Host(was)
 		if host == nil {
 			continue

@@ -15,6 +15,7 @@ import (
 
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
+	"k3splan/internal/receipt"
 )
 
 // tables makes a plan of hosts with roles: "i" init server, "s" server, "a" agent, together as well
@@ -49,15 +50,15 @@ func tables(t require.TestingT, roles map[string]string, network string) *plan.P
 }
 
 // receiptOf is the receipt of a host that was deployed by the plan.
-func receiptOf(t require.TestingT, p *plan.Plan, h *plan.Host) *Receipt {
+func receiptOf(t require.TestingT, p *plan.Plan, h *plan.Host) *receipt.Receipt {
 	data := map[string]string{"host.name": h.Name}
 	for _, c := range h.Containers() {
 		data[map[bool]string{true: "server", false: "agent"}[c.IsServer()]+".name"] = c.Name
 	}
-	kept, err := Keep(p)
+	kept, err := receipt.Keep(p)
 	require.NoError(t, err)
 	in := fingerprint.Inputs{Data: data}
-	return &Receipt{Version: receiptVersion, Time: time.Unix(1, 0), System: "/nix/store/x", Inputs: in, Fingerprint: in.Fingerprint(), Plan: kept,
+	return &receipt.Receipt{Version: receipt.Version, Time: time.Unix(1, 0), System: "/nix/store/x", Inputs: in, Fingerprint: in.Fingerprint(), Plan: kept,
 		Secrets: fingerprint.Secrets{Salt: "s", Kinds: map[string]string{"server-token": "x"}}}
 }
 
@@ -342,22 +343,6 @@ func TestJudgeAServerThatNeverWas(t *testing.T) {
 	require.Empty(t, Judge(s))
 }
 
-func TestKeptPlan(t *testing.T) {
-	p := tables(t, map[string]string{"olaf": "i", "karl": "a"}, "")
-	kept, err := Keep(p)
-	require.NoError(t, err)
-	again, err := Keep(p)
-	require.NoError(t, err)
-	require.Equal(t, kept, again)
-	back, err := kept.Plan()
-	require.NoError(t, err)
-	require.Equal(t, p.Model(), back.Model())
-	for _, bad := range []KeptPlan{nil, []byte("x"), kept[:len(kept)/2]} {
-		_, err := NewPast(p).Since(&Receipt{Plan: bad})
-		require.ErrorContains(t, err, "the plan in the receipt cannot be read")
-	}
-}
-
 // Over random plans and states: never two servers in one wave, init first on a fresh cluster, no wave
 // that loses the quorum, no host lost or twice.
 func TestWavesKeepTheQuorum(t *testing.T) {
@@ -473,12 +458,12 @@ func BenchmarkPast(b *testing.B) {
 		roles[fmt.Sprintf("host%04d", i)] = map[bool]string{true: "ia", false: "a"}[i == 0]
 	}
 	was := tables(b, roles, "")
-	kept, err := Keep(was)
+	kept, err := receipt.Keep(was)
 	require.NoError(b, err)
 	for b.Loop() {
 		past := NewPast(was)
 		for range was.Hosts {
-			_, err := past.Since(&Receipt{Plan: kept})
+			_, err := past.Since(&receipt.Receipt{Plan: kept})
 			require.NoError(b, err)
 		}
 	}

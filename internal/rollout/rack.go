@@ -124,8 +124,8 @@ func (r *Rack) askServers(ctx context.Context) {
 		hosts = append(hosts, server.Host.Name)
 		containers[server.Host.Name] = server.Name
 		// it may still have the name that it was deployed with
-		if o.Receipt != nil && o.Receipt.serverName() != "" {
-			containers[server.Host.Name] = o.Receipt.serverName()
+		if o.Receipt != nil && o.Receipt.ServerName() != "" {
+			containers[server.Host.Name] = o.Receipt.ServerName()
 		}
 	}
 	r.Health = each(hosts, askParallel, func(name string) Health {

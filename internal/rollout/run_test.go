@@ -15,6 +15,7 @@ import (
 
 	"k3splan/internal/diff"
 	"k3splan/internal/fingerprint"
+	"k3splan/internal/receipt"
 )
 
 // fakeSteps fails where it is told to and records what is done.
@@ -155,7 +156,7 @@ receipt
 	require.Equal(t, Observed{
 		System: "/nix/store/a-system", Booted: "/nix/store/b-system", Profile: "/nix/store/c-system", Generation: 42, NixOS: "24.11.7 (Vicuna)",
 		RebootNeeded: true, Failed: []string{"nginx.service", "a b"}, LAN: true, Etcd: []string{"olaf-s"},
-		Receipt: &Receipt{Version: receiptVersion, System: "/nix/store/a-system", Fingerprint: "sha256:x"},
+		Receipt: &receipt.Receipt{Version: receipt.Version, System: "/nix/store/a-system", Fingerprint: "sha256:x"},
 	}, o)
 
 	o, err = parseObserved("system /run/current-system\nkernels \ngeneration \nreceipt\n")
@@ -163,8 +164,8 @@ receipt
 	require.Equal(t, Observed{}, o, "no NixOS")
 
 	_, err = parseObserved("system /nix/store/a")
-	require.ErrorContains(t, err, "not whole")
-	for text, why := range map[string]string{`{"vers`: "cannot be read", `{"version": 7}`: "another k3splan"} {
+	require.ErrorContains(t, err, "incomplete response")
+	for text, why := range map[string]string{`{"vers`: "cannot be read", `{"version": 7}`: "another version of k3splan"} {
 		o, err = parseObserved("system /nix/store/a\nreceipt\n" + text)
 		require.NoError(t, err)
 		require.Nil(t, o.Receipt)
@@ -236,12 +237,12 @@ func TestApplySecrets(t *testing.T) {
 func TestDecide(t *testing.T) {
 	was := tables(t, map[string]string{"karl": ""}, "")
 	p := edited(t, was, `"10.0.0.2"`, `"10.0.0.3"`)
-	kept, err := Keep(was)
+	kept, err := receipt.Keep(was)
 	require.NoError(t, err)
 	in := fingerprint.Inputs{Data: map[string]string{"host.ip": "10.0.0.2"}, Names: map[string]string{"karl": "10.0.0.2"}, Files: map[string]string{"nixConfigs/all.nix": "x"}}
 	good := func() Observed {
 		return Observed{System: "/nix/store/s", Profile: "/nix/store/s", Booted: "/nix/store/s",
-			Receipt: &Receipt{Version: receiptVersion, System: "/nix/store/s", Inputs: in, Fingerprint: in.Fingerprint(), Plan: kept}}
+			Receipt: &receipt.Receipt{Version: receipt.Version, System: "/nix/store/s", Inputs: in, Fingerprint: in.Fingerprint(), Plan: kept}}
 	}
 	changed := in
 	changed.Data = map[string]string{"host.ip": "10.0.0.3"}

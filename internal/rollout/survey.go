@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"k3splan/internal/receipt"
 	"k3splan/internal/remote"
 	"k3splan/internal/run"
 )
@@ -37,7 +38,7 @@ type Observed struct {
 	// Etcd are server containers that have a state of etcd.
 	Etcd []string
 	// Receipt is nil without a readable one; BadReceipt says why one cannot be read.
-	Receipt    *Receipt
+	Receipt    *receipt.Receipt
 	BadReceipt string
 }
 
@@ -56,8 +57,11 @@ for state in /var/lib/nixos-containers/*/var/lib/rancher/k3s/server/db/etcd; do
   if [ -d "$state" ]; then name=${state#/var/lib/nixos-containers/}; echo "etcd ${name%%/*}"; fi
 done
 echo receipt
-if [ -e ` + ReceiptFile + ` ]; then cat ` + ReceiptFile + `; fi
+` + receipt.ReadScript + `
 `
+
+// errIncomplete is an answer that was cut short.
+var errIncomplete = errors.New("incomplete response")
 
 // observe asks a host. It never fails: a host that does not answer in time is an observation.
 func observe(ctx context.Context, limit time.Duration, machine remote.Machine) Observed {
@@ -94,9 +98,9 @@ func reason(err error) string {
 }
 
 func parseObserved(out string) (Observed, error) {
-	head, receipt, whole := strings.Cut(out, "\nreceipt\n")
+	head, kept, whole := strings.Cut(out, "\nreceipt\n")
 	if !whole {
-		return Observed{}, errors.New("the answer is not whole")
+		return Observed{}, errIncomplete
 	}
 	var o Observed
 	lines := bufio.NewScanner(strings.NewReader(head))
@@ -125,8 +129,8 @@ func parseObserved(out string) (Observed, error) {
 			o.Etcd = append(o.Etcd, value)
 		}
 	}
-	if receipt = strings.TrimSpace(receipt); receipt != "" {
-		r, err := readReceipt([]byte(receipt))
+	if kept = strings.TrimSpace(kept); kept != "" {
+		r, err := receipt.Parse([]byte(kept))
 		if err != nil {
 			o.BadReceipt = err.Error()
 		}

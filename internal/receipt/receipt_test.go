@@ -1,0 +1,101 @@
+package receipt
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/fingerprint"
+	"k3splan/internal/plan"
+)
+
+func smallPlan(t testing.TB) *plan.Plan {
+	p, problems := plan.Load(fstest.MapFS{
+		"plans/hosts.csv":    {Data: []byte("name,interface,ip,admin\nolaf,eno1,10.0.0.2,someone\nkarl,eno1,10.0.0.3,someone\n")},
+		"plans/k3s.csv":      {Data: []byte("host,name,type,ip\nolaf,olaf-s,init,10.0.0.12\nkarl,karl-a,agent,10.0.0.13\n")},
+		"plans/network.yaml": {Data: []byte("netmask: 24\ngateway: 10.0.0.1\nversions: {nixos: nixos-24.11, k3s: 1.31}\n")},
+	})
+	require.Zero(t, problems.Errors(), "%v", problems)
+	return p
+}
+
+func TestKeptPlan(t *testing.T) {
+	p := smallPlan(t)
+	kept, err := Keep(p)
+	require.NoError(t, err)
+	again, err := Keep(p)
+	require.NoError(t, err)
+	require.Equal(t, kept, again)
+	back, err := kept.Plan()
+	require.NoError(t, err)
+	require.Equal(t, p.Model(), back.Model())
+	for _, bad := range []KeptPlan{nil, []byte("x"), kept[:len(kept)/2]} {
+		_, err := bad.Plan()
+		require.Error(t, err)
+	}
+}
+
+// written runs the script in a folder instead of /var/lib/k3splan and returns the receipt.
+func written(t *testing.T, script string) string {
+	t.Helper()
+	dir := t.TempDir()
+	script = strings.ReplaceAll(script, "/var/lib/k3splan", dir)
+	out, err := exec.Command("sh", "-c", script+"cat "+dir+"/receipt; stat -c %a "+dir+"/receipt; ls "+dir).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	content, rest, _ := strings.Cut(string(out), "\n")
+	require.Equal(t, "600\nreceipt\n", rest, "private, and nothing beside it")
+	return content
+}
+
+func TestWrite(t *testing.T) {
+	in := fingerprint.Inputs{Data: map[string]string{"host.name": "olaf", "server.name": "olaf-s", "host.note": "'$x `y`\nk3splan-end-of-receipt\n"}}
+	secrets := fingerprint.Contents{"server-token": []byte("poison"), "passwd": []byte("poison")}
+	r, err := New(smallPlan(t), "/nix/store/x", in, secrets)
+	require.NoError(t, err)
+	script, err := r.WriteScript()
+	require.NoError(t, err)
+	require.NotContains(t, script, "poison")
+	back, err := Parse([]byte(written(t, script)))
+	require.NoError(t, err)
+	require.Equal(t, r, back)
+	require.Equal(t, "olaf-s", back.ServerName())
+	require.Empty(t, back.AgentName())
+	require.True(t, back.HasK3s())
+	require.Equal(t, "olaf", back.HostName("ulf"))
+	require.False(t, (*Receipt)(nil).HasK3s())
+	require.Empty(t, secrets.Changed(back.Secrets))
+
+	// a rotated token is new to the host, and nothing else is
+	content, err := json.Marshal(r)
+	require.NoError(t, err)
+	forget, err := ForgetScript(content, "server-token")
+	require.NoError(t, err)
+	after, err := Parse([]byte(written(t, forget)))
+	require.NoError(t, err)
+	require.Equal(t, []string{"server-token"}, secrets.Changed(after.Secrets))
+	require.Empty(t, after.Secrets.Kinds["server-token"])
+	after.Secrets = r.Secrets
+	require.Equal(t, r, after)
+}
+
+func TestForgetLeavesTheRestAlone(t *testing.T) {
+	script, err := ForgetScript([]byte(`{"version": 9, "later": [1], "secrets": {"salt": "s", "kinds": {"server-token": "x", "passwd": "y"}, "more": true}}`), "server-token")
+	require.NoError(t, err)
+	require.JSONEq(t, `{"version": 9, "later": [1], "secrets": {"salt": "s", "kinds": {"passwd": "y"}, "more": true}}`, written(t, script))
+	for _, content := range []string{"", "{}", "{", `{"secrets": {}}`, `{"secrets": {"kinds": {"passwd": "y"}}}`} {
+		script, err := ForgetScript([]byte(content), "server-token")
+		require.NoError(t, err, content)
+		require.Empty(t, script, content)
+	}
+}
+
+func TestParse(t *testing.T) {
+	for text, why := range map[string]string{`{"vers`: "cannot be read", `{"version": 7}`: "another version of k3splan (form 7, this one reads 2)"} {
+		_, err := Parse([]byte(text))
+		require.ErrorContains(t, err, why)
+	}
+}
