@@ -6,57 +6,33 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"strings"
+
+	"github.com/nix-community/go-nix/pkg/nixbase32"
 )
 
-// nix32Digits are the digits of Nix's base 32, which leaves out e, o, u and t.
-const nix32Digits = "0123456789abcdfghijklmnpqrsvwxyz"
-
-// decodeHash gives the bytes of a SHA-256 hash in one of the forms that all of Nix's fetchTarball
-// take: "sha256-" and base 64, Nix's base 32, or hexadecimal. It is nil for anything else.
+// decodeHash returns the bytes of a SHA-256 hash in one of the forms that every Nix's fetchTarball
+// accepts: "sha256-" and base 64, Nix's base 32, or lower-case hexadecimal. It returns nil for anything
+// else. (nixhash.ParseAny of go-nix accepts more: bare base 64, upper case, line breaks in base 64.)
 func decodeHash(text string) []byte {
-	if encoded, ok := strings.CutPrefix(text, "sha256-"); ok {
-		// the decoder would pass over line breaks
-		if sum, err := base64.StdEncoding.Strict().DecodeString(encoded); err == nil &&
-			len(sum) == sha256.Size && !strings.ContainsAny(encoded, "\r\n") {
-			return sum
-		}
+	var sum []byte
+	var err error
+	switch encoded, isSRI := strings.CutPrefix(text, "sha256-"); {
+	case isSRI && strings.ContainsAny(encoded, "\r\n"): // which the decoder would skip
+		return nil
+	case isSRI:
+		sum, err = base64.StdEncoding.Strict().DecodeString(encoded)
+	case len(text) == hex.EncodedLen(sha256.Size) && text == strings.ToLower(text):
+		sum, err = hex.DecodeString(text)
+	case len(text) == nixbase32.EncodedLen(sha256.Size):
+		sum, err = nixbase32.DecodeString(text)
+	}
+	if err != nil || len(sum) != sha256.Size {
 		return nil
 	}
-	switch len(text) {
-	case hex.EncodedLen(sha256.Size):
-		if sum, err := hex.DecodeString(text); err == nil && text == strings.ToLower(text) {
-			return sum
-		}
-	case (sha256.Size*8 + 4) / 5:
-		return decodeNix32(text)
-	}
-	return nil
+	return sum
 }
 
-// decodeNix32 reads digits of five bits each, the last digit being the lowest of the number and the
-// first byte the lowest of the hash.
-func decodeNix32(text string) []byte {
-	// one byte more takes up what may not be there
-	sum := make([]byte, sha256.Size+1)
-	for n := range len(text) {
-		digit := strings.IndexByte(nix32Digits, text[len(text)-1-n])
-		if digit < 0 {
-			return nil
-		}
-		shifted := uint16(digit) << (n * 5 % 8)
-		at := n * 5 / 8
-		sum[at] |= byte(shifted)
-		if at+1 < len(sum) {
-			sum[at+1] |= byte(shifted >> 8)
-		}
-	}
-	if sum[sha256.Size] != 0 {
-		return nil
-	}
-	return sum[:sha256.Size]
-}
-
-// sameHash compares two hashes in whatever form.
+// sameHash reports whether two hashes are the same, in whatever form.
 func sameHash(a, b string) bool {
 	x, y := decodeHash(a), decodeHash(b)
 	return x != nil && bytes.Equal(x, y)

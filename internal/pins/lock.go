@@ -33,7 +33,7 @@ type Lock struct {
 type Entry struct {
 	// Ref is the source in its normal form, from which the rest was made (plan.Source.String).
 	Ref string `json:"ref"`
-	// Rev is the commit, 40 hexadecimal digits; empty for a tarball that is no repository's.
+	// Rev is the commit, 40 hexadecimal digits; empty for a tarball that does not come from a repository.
 	Rev string `json:"rev,omitempty"`
 	// URL is that of a tarball.
 	URL string `json:"url"`
@@ -45,7 +45,7 @@ type Entry struct {
 	line int
 }
 
-// entry gives the place of a source in the lock; nil if it has none.
+// entry returns the place of a source in the lock; nil for an unknown kind.
 func (l *Lock) entry(kind plan.SourceKind) **Entry {
 	switch kind {
 	case plan.SourceNixpkgs:
@@ -65,11 +65,7 @@ func Read(fsys fs.FS) (Lock, diag.Problems) {
 	case errors.Is(err, fs.ErrNotExist):
 		return Lock{}, nil
 	case err != nil:
-		// without the path, which is in the problem already
-		if wrapped := errors.Unwrap(err); wrapped != nil {
-			err = wrapped
-		}
-		return Lock{}, diag.Problems{invalid(0, "", "", fmt.Sprintf("cannot be read: %v", err))}
+		return Lock{}, diag.Problems{invalid(0, "", "", fmt.Sprintf("cannot be read: %v", diag.Reason(err)))}
 	}
 	return parse(data)
 }
@@ -134,7 +130,7 @@ func (p *parser) object(path string, member func(key string, line int) error) er
 		}
 		key, line := token.(string), p.line(p.decoder.InputOffset())
 		if slices.Contains(seen, key) {
-			p.problems = append(p.problems, invalid(line, strings.TrimPrefix(path+"."+key, "."), "", "stands here twice"))
+			p.problems = append(p.problems, invalid(line, strings.TrimPrefix(path+"."+key, "."), "", "duplicate key"))
 		}
 		seen = append(seen, key)
 		if err := member(key, line); err != nil {
@@ -242,7 +238,7 @@ func (p *parser) check(kind plan.SourceKind, e *Entry) {
 	}
 }
 
-// Check compares the lock with what the plan names, and gives problems with the code "lock-stale"
+// Check compares the lock with what the plan names, and returns problems with the code "lock-stale"
 // where it pins something else, or pins only a part of what is needed. A lock that pins nothing is
 // no problem: the rendered hive says what to do. disko is needed if it lays out some host's disks.
 func (l Lock) Check(versions plan.Versions, needsDisko bool) diag.Problems {
@@ -275,7 +271,7 @@ func (l Lock) Check(versions plan.Versions, needsDisko bool) diag.Problems {
 	return problems
 }
 
-// pins tells whether the entry was made from source, however it was written.
+// pins reports whether the entry was made from source, however it was written.
 func (e *Entry) pins(source plan.Source) bool {
 	was, err := plan.ParseSource(source.Kind, e.Ref)
 	return err == nil && was == source
@@ -288,14 +284,14 @@ type Origin struct {
 	Path string
 	// Lookup is Nix code, a search path ("<nixpkgs>").
 	Lookup string
-	// Missing says why there is no origin and what to do, and is to be thrown.
+	// Missing is an error message for Nix to throw: why there is no origin, and what to do.
 	Missing string
 }
 
 // Tarball is what fetchTarball is to be told.
 type Tarball struct{ URL, SHA256 string }
 
-// Origin gives where a source of the plan comes from.
+// Origin returns where a source of the plan comes from.
 func (l Lock) Origin(source plan.Source) Origin {
 	switch {
 	case source.Form == plan.SourcePath:
@@ -317,7 +313,7 @@ func (l Lock) Origin(source plan.Source) Origin {
 	}
 }
 
-// format gives the bytes of the file.
+// format returns the bytes of the file.
 func (l Lock) format() ([]byte, error) {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)

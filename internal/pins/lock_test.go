@@ -19,7 +19,7 @@ import (
 const (
 	revA = "0123456789abcdef0123456789abcdef01234567"
 	revB = "89abcdef0123456789abcdef0123456789abcdef"
-	// the three forms of one hash, as nix-hash gives them
+	// the three forms of one hash, as nix-hash returns them
 	hash32  = "094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic"
 	hash16  = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 	hashSRI = "sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="
@@ -91,7 +91,7 @@ func TestFormat(t *testing.T) {
 }
 
 func TestReadInvalid(t *testing.T) {
-	// entry gives a lock in which nixpkgs' keys, on a line each from the third, are changed
+	// entry returns a lock in which nixpkgs' keys, on a line each from the third, are changed
 	entry := func(change ...string) string {
 		values := map[string]string{"ref": "nixos-24.11", "rev": revA, "url": "https://x.org/y.tar.gz", "sha256": hash32}
 		for i := 0; i < len(change); i += 2 {
@@ -123,7 +123,7 @@ func TestReadInvalid(t *testing.T) {
 		{"unknown source", "{\n\"nixos\": {\"ref\": [1, {}]}}", 2, "nixos", "unknown key"},
 		{"unknown key", strings.Replace(entry(), `"url"`, "\"hash\": null,\n\"url\"", 1), 5, "nixpkgs.hash", "unknown key"},
 		{"case", `{"Nixpkgs": {}}`, 1, "Nixpkgs", "unknown key"},
-		{"twice", "{\"disko\": {\"ref\": \"latest\",\n\"ref\": \"latest\", \"rev\": \"" + revA + "\", \"url\": \"https://x/y\", \"sha256\": \"" + hash32 + "\"}}", 2, "disko.ref", "twice"},
+		{"twice", "{\"disko\": {\"ref\": \"latest\",\n\"ref\": \"latest\", \"rev\": \"" + revA + "\", \"url\": \"https://x/y\", \"sha256\": \"" + hash32 + "\"}}", 2, "disko.ref", "duplicate key"},
 		{"no ref", entry("ref", "-"), 2, "nixpkgs.ref", "missing"},
 		{"a ref that needs no pin", entry("ref", "../nixpkgs"), 2, "nixpkgs.ref", "cannot be pinned"},
 		{"no rev", entry("rev", "-"), 2, "nixpkgs.rev", "missing"},

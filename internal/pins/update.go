@@ -36,10 +36,10 @@ type Move struct {
 	To *Entry
 }
 
-// Moved tells whether the pin is another one now.
+// Moved reports whether the pin has changed.
 func (m Move) Moved() bool { return m.To != nil && m.From != m.To }
 
-// String gives one line: what is pinned, and from where to where it moved.
+// String returns one line: what is pinned, and from where to where it moved.
 func (m Move) String() string {
 	name := string(m.Source.Kind)
 	switch {
@@ -56,7 +56,7 @@ func (m Move) String() string {
 	}
 }
 
-// short names what is pinned as a person would.
+// short returns the first digits of the commit, or of the hash without one.
 func (e *Entry) short() string {
 	if e.Rev == "" {
 		return e.SHA256[:min(12, len(e.SHA256))]
@@ -64,23 +64,13 @@ func (e *Entry) short() string {
 	return e.Rev[:12]
 }
 
-// Error is a failure of Update, with advice.
-type Error struct {
-	message, hint string
-	err           error
-}
-
-func (e *Error) Error() string { return e.message }
-func (e *Error) Hint() string  { return e.hint }
-func (e *Error) Unwrap() error { return e.err }
-
-// Update pins the newest commits of the sources in the lock of the project in dir, and says for
-// each source, in their order, what became of it. Commits are looked up by git and fetched by Nix;
-// progress, what is done and what Nix says of it, is written to log.
+// Update pins the newest commits of the sources in the lock of the project in dir, and returns a Move
+// for each source, in their order. git looks the commits up, Nix fetches them; progress and what Nix
+// prints are written to log.
 //
 // The file is written only if everything succeeded and something moved. A source whose commit is
-// still the newest is not fetched again. A tarball that is no repository's has no commit, and is
-// fetched to see whether it changed: what stands at its URL should not change.
+// still the newest is not fetched again. A tarball that does not come from a repository has no commit; it
+// is fetched to see whether it changed.
 func Update(ctx context.Context, dir string, sources []plan.Source, log io.Writer) ([]Move, error) {
 	old, err := usable(Read(files.In(dir)))
 	if err != nil {
@@ -102,15 +92,15 @@ func Update(ctx context.Context, dir string, sources []plan.Source, log io.Write
 	return moves, save(dir, moves)
 }
 
-// usable gives the lock without its problems, if there are none.
+// usable returns the lock, or the first of its problems as an error.
 func usable(lock Lock, problems diag.Problems) (Lock, error) {
 	if len(problems) > 0 {
-		return Lock{}, &Error{message: problems[0].String(), hint: problems[0].Hint}
+		return Lock{}, diag.WithHint(errors.New(problems[0].String()), problems[0].Hint)
 	}
 	return lock, nil
 }
 
-// save writes the moves into the lock as it is by now: fetching takes minutes.
+// save writes the moves into the lock as it is now: fetching took minutes.
 func save(dir string, moves []Move) error {
 	if !slices.ContainsFunc(moves, Move.Moved) {
 		return nil
@@ -141,8 +131,8 @@ type updater struct{ log io.Writer }
 
 func (u updater) say(format string, args ...any) { fmt.Fprintf(u.log, format+"\n", args...) }
 
-// resolve finds out what a source means today. The hash of a move's To is still missing if it must
-// be fetched.
+// resolve looks up what a source means today. If it must be fetched, the hash of the move's To is still
+// missing.
 func (u updater) resolve(ctx context.Context, lock Lock, source plan.Source) (Move, error) {
 	place := lock.entry(source.Kind)
 	switch {
@@ -175,7 +165,7 @@ func (u updater) resolve(ctx context.Context, lock Lock, source plan.Source) (Mo
 	}
 }
 
-// archiveURL is where a forge offers a commit: GitHub, Gitea and Forgejo alike, GitLab in its own way.
+// archiveURL is the URL of a commit's tarball: GitHub, Gitea and Forgejo have one scheme, GitLab another.
 func archiveURL(repository, rev string) string {
 	if strings.HasPrefix(repository, "https://gitlab.") {
 		return fmt.Sprintf("%s/-/archive/%s/%s-%s.tar.gz", repository, rev, path.Base(repository), rev)
@@ -183,15 +173,15 @@ func archiveURL(repository, rev string) string {
 	return repository + "/archive/" + rev + ".tar.gz"
 }
 
-// resolveRef asks a repository for the commit of a branch or tag.
+// resolveRef returns the commit of a branch or tag, which it asks the repository for.
 func resolveRef(ctx context.Context, source plan.Source) (rev string, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, resolveTime, fmt.Errorf("no answer from %s in %s", source.Repository, resolveTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, resolveTime, fmt.Errorf("%s did not answer within %s", source.Repository, resolveTime))
 	defer cancel()
 	out, err := run.Output(ctx, run.Command{
 		Program: "git",
 		// without --heads and --tags the server would send all pull requests as well
 		Args: []string{"ls-remote", "--heads", "--tags", "--", source.Repository},
-		// never ask for a name and password; speak the language of the hints
+		// never ask for a name and password; answer in the language that gitHints match
 		Env: []string{"GIT_TERMINAL_PROMPT=0", "LC_ALL=C"},
 	})
 	if err != nil {
@@ -204,7 +194,7 @@ func resolveRef(ctx context.Context, source plan.Source) (rev string, err error)
 		}
 	}
 	tag := "refs/tags/" + source.Ref
-	// a tag of its own is an object that names the commit, which git gives under the name with ^{}
+	// an annotated tag is an object of its own; git lists its commit under the name with ^{}
 	names := []string{"refs/heads/" + source.Ref, tag + "^{}", tag}
 	if source.Form == plan.SourceTag {
 		names = names[1:]
@@ -218,13 +208,10 @@ func resolveRef(ctx context.Context, source plan.Source) (rev string, err error)
 	if source.Form == plan.SourceTag {
 		what = "tag"
 	}
-	return "", &Error{
-		message: fmt.Sprintf("%s has no %s %q", source.Repository, what, source.Ref),
-		hint:    nearestRef(source, commits),
-	}
+	return "", diag.WithHint(fmt.Errorf("%s has no %s %q", source.Repository, what, source.Ref), nearestRef(source, commits))
 }
 
-// nearestRef gives a hint for a ref that does not exist.
+// nearestRef returns a hint for a ref that does not exist.
 func nearestRef(source plan.Source, commits map[string]string) string {
 	var names []string
 	for ref := range commits {
@@ -240,7 +227,7 @@ func nearestRef(source plan.Source, commits map[string]string) string {
 		nearest = names[i]
 	}
 	if nearest == "" {
-		return "git ls-remote " + source.Repository + " lists what there is"
+		return "git ls-remote " + source.Repository + " lists them"
 	}
 	return fmt.Sprintf("did you mean %q?", nearest)
 }
@@ -262,16 +249,16 @@ func (u updater) fetch(ctx context.Context, move *Move) error {
 	return nil
 }
 
-// prefetch gives the hash of a tarball's content, in Nix's base 32, and leaves the content in the
+// prefetch returns the hash of a tarball's content, in Nix's base 32, and leaves the content in the
 // store under the name that fetchTarball looks for.
 func (u updater) prefetch(ctx context.Context, url string) (hash string, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, fetchTime, fmt.Errorf("not fetched in %s", fetchTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, fetchTime, fmt.Errorf("not fetched within %s", fetchTime))
 	defer cancel()
 	command := run.Command{
 		Program: "nix-prefetch-url",
 		Args:    []string{"--unpack", "--type", "sha256", "--name", "source", "--", url},
 	}
-	// Nix shows a progress bar on a terminal; elsewhere its words belong into the error.
+	// Nix shows a progress bar on a terminal; elsewhere what it prints belongs into the error.
 	if file, ok := u.log.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		command.Stderr = file
 	}
@@ -281,12 +268,12 @@ func (u updater) prefetch(ctx context.Context, url string) (hash string, err err
 	}
 	hash = strings.TrimSpace(out)
 	if decodeHash(hash) == nil {
-		return "", fmt.Errorf("nix-prefetch-url gave no hash, but %q", hash)
+		return "", fmt.Errorf("nix-prefetch-url printed %q instead of a hash", hash)
 	}
 	return hash, nil
 }
 
-// hint is what to say if a program's words match.
+// hint is the advice for an error of a program whose output matches.
 type hint struct {
 	words *regexp.Regexp
 	text  string
@@ -305,14 +292,14 @@ var (
 	nixHints = []hint{
 		networkHint,
 		{regexp.MustCompile(`(?i)HTTP error 404|error 37|couldn't open file|couldn't read a file`),
-			"there is no such file: check the commit or URL in the plan"},
+			"check the commit or URL in the plan: there is no such file"},
 		{regexp.MustCompile(`(?i)permission denied|cannot connect to (socket|daemon)`),
-			"does Nix work on this machine? nix-store --version and nix-store --verify tell more"},
+			"does Nix work on this machine? Try nix-store --version and nix-store --verify"},
 	}
 )
 
-// explain gives the failure of a program with the hint for what it said. A program that is missing
-// comes with advice already, and an interruption needs none.
+// explain returns the failure of a program with the hint that fits its output. A missing program comes
+// with advice already, and an interruption needs none.
 func explain(err error, doing string, hints []hint) error {
 	exit := (*run.ExitError)(nil)
 	if !errors.As(err, &exit) || exit.Interrupted != nil {
@@ -320,7 +307,7 @@ func explain(err error, doing string, hints []hint) error {
 	}
 	for _, hint := range hints {
 		if hint.words.MatchString(exit.Stderr) {
-			return &Error{message: doing + ": " + err.Error(), hint: hint.text, err: err}
+			return diag.WithHint(fmt.Errorf("%s: %w", doing, err), hint.text)
 		}
 	}
 	return fmt.Errorf("%s: %w", doing, err)

@@ -3,7 +3,6 @@ package pins
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net/url"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/colmena/nixtest"
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 	"k3splan/internal/run"
 )
@@ -52,7 +52,7 @@ func (r repository) git(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// commit makes a commit of default.nix and its archive, and gives the commit.
+// commit makes a commit of default.nix and its archive, and returns the commit.
 func (r repository) commit(text string) string {
 	r.t.Helper()
 	require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, "default.nix"), []byte(text), 0o644))
@@ -68,7 +68,7 @@ func (r repository) url() string { return fileURL(r.dir) }
 
 func fileURL(path string) string { return (&url.URL{Scheme: "file", Path: path}).String() }
 
-// source gives what "URL#ref" in the plan means.
+// source returns what "URL#ref" in the plan means.
 func (r repository) source(kind plan.SourceKind, ref string) plan.Source {
 	r.t.Helper()
 	return source(r.t, kind, r.url()+"#"+ref)
@@ -89,7 +89,7 @@ func readLock(t *testing.T, dir string) Lock {
 	return lock
 }
 
-// fakeNix puts a nix-prefetch-url on PATH that gives hash32 and notes its arguments, a line each.
+// fakeNix puts a nix-prefetch-url on PATH that prints hash32 and notes its arguments, a line each.
 func fakeNix(t *testing.T, script string) (calls func() []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -214,7 +214,7 @@ func TestUpdate(t *testing.T) {
 	require.Equal(t, before, readLock(t, dir))
 }
 
-// A branch comes before a tag of its name, and a tag that is an object gives its commit.
+// A branch comes before a tag of its name, and a tag that is an object resolves to its commit.
 func TestUpdateBranchesAndTags(t *testing.T) {
 	fakeNix(t, "")
 	r := newRepository(t)
@@ -245,7 +245,7 @@ func TestUpdateTarball(t *testing.T) {
 	require.Equal(t, &Entry{Ref: tarball.String(), URL: tarball.Location, SHA256: hash32, line: 2}, readLock(t, dir).Nixpkgs)
 	require.Len(t, calls(), 1)
 
-	// there is no commit to compare: only its content tells whether it moved
+	// there is no commit to compare: only its content shows whether it moved
 	moves = update(t, dir, tarball)
 	require.False(t, moves[0].Moved())
 	require.Len(t, calls(), 1)
@@ -321,7 +321,7 @@ func TestUpdateFails(t *testing.T) {
 		{name: "an unknown failure", source: r.url() + "#master", setup: func(t *testing.T) { fakeNix(t, "echo odd >&2; exit 3") },
 			says: "nix-prefetch-url failed with exit code 3: odd"},
 		{name: "nonsense", source: r.url() + "#master", setup: func(t *testing.T) { fakeNix(t, "echo done") },
-			says: `nix-prefetch-url gave no hash, but "done"`},
+			says: `nix-prefetch-url printed "done" instead of a hash`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv("PATH", path)
@@ -339,13 +339,8 @@ func TestUpdateFails(t *testing.T) {
 			}
 			_, err := Update(context.Background(), dir, sources, io.Discard)
 			require.ErrorContains(t, err, test.says)
-			var hinted interface{ Hint() string }
-			if errors.As(err, &hinted) {
-				require.NotEmpty(t, test.hint, hinted.Hint())
-				require.Contains(t, hinted.Hint(), test.hint)
-			} else {
-				require.Empty(t, test.hint)
-			}
+			require.Equal(t, test.hint == "", diag.HintOf(err) == "", diag.HintOf(err))
+			require.Contains(t, diag.HintOf(err), test.hint)
 			data, err := os.ReadFile(lockFile)
 			require.NoError(t, err)
 			require.Equal(t, old, string(data))
@@ -357,9 +352,7 @@ func TestUpdateFails(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "plans", "lock.json"), []byte("{"), 0o644))
 		_, err := Update(context.Background(), dir, []plan.Source{r.source(plan.SourceNixpkgs, "master")}, io.Discard)
 		require.ErrorContains(t, err, "plans/lock.json:1: not JSON")
-		var hinted *Error
-		require.ErrorAs(t, err, &hinted)
-		require.Contains(t, hinted.Hint(), "delete it")
+		require.Contains(t, diag.HintOf(err), "delete it")
 	})
 	t.Run("no kind", func(t *testing.T) {
 		_, err := Update(context.Background(), project(t), []plan.Source{{}}, io.Discard)
@@ -373,7 +366,7 @@ func TestUpdateFails(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, "git"), []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755))
 		t.Setenv("PATH", bin+":"+path)
 		_, err := Update(context.Background(), project(t), []plan.Source{source(t, plan.SourceNixpkgs, "24.11")}, io.Discard)
-		require.EqualError(t, err, "nixpkgs: asking https://github.com/NixOS/nixpkgs: git: no answer from https://github.com/NixOS/nixpkgs in 50ms")
+		require.EqualError(t, err, "nixpkgs: asking https://github.com/NixOS/nixpkgs: git: https://github.com/NixOS/nixpkgs did not answer within 50ms")
 	})
 	t.Run("never asks for a password", func(t *testing.T) {
 		bin := t.TempDir()
@@ -403,7 +396,7 @@ func TestUpdateInNix(t *testing.T) {
 	dir := project(t)
 	branch := r.source(plan.SourceNixpkgs, "master")
 
-	// evaluate gives what the sources that are rendered from the lock evaluate to
+	// evaluate returns what the sources that are rendered from the lock evaluate to
 	evaluate := func() (string, error) {
 		origin := readLock(t, dir).Origin(branch)
 		require.NotNil(t, origin.Tarball, origin)
@@ -449,7 +442,7 @@ func TestUpdateInNix(t *testing.T) {
 	require.ErrorContains(t, err, second.SHA256)
 }
 
-// The same for a tarball that is no repository's.
+// The same for a tarball that does not come from a repository.
 func TestUpdateTarballInNix(t *testing.T) {
 	nixtest.Needs(t, "tar", "nix-prefetch-url")
 	nixtest.SetPrivate(t)
@@ -469,7 +462,5 @@ func TestUpdateTarballInNix(t *testing.T) {
 
 	require.NoError(t, os.Remove(filepath.Join(folder, "x.tar.gz")))
 	_, err := Update(context.Background(), dir, []plan.Source{tarball}, io.Discard)
-	var failed *Error
-	require.ErrorAs(t, err, &failed)
-	require.Contains(t, failed.Hint(), "no such file", failed)
+	require.Contains(t, diag.HintOf(err), "no such file", err)
 }
