@@ -9,6 +9,7 @@ import (
 
 	"k3splan/internal/edit"
 	"k3splan/internal/plan"
+	"k3splan/internal/table"
 )
 
 func (a *app) addCommand() *cobra.Command {
@@ -72,11 +73,11 @@ func (f *cellFlags) complete(flag string, with cobra.CompletionFunc) {
 func (f *cellFlags) values(told ...string) (map[string]string, error) {
 	cells := map[string]string{}
 	for i := 0; i < len(told); i += 2 {
-		cells[told[i]] = strings.ToLower(plan.TrimCell(told[i+1]))
+		cells[told[i]] = strings.ToLower(table.TrimCell(told[i+1]))
 	}
 	for column, value := range f.cells {
 		if f.command.Flags().Changed(column) {
-			if cells[column] = plan.TrimCell(*value); cells[column] == "" { // an unset variable of a script
+			if cells[column] = table.TrimCell(*value); cells[column] == "" { // an unset variable of a script
 				return nil, usageError(fmt.Errorf("the value of --%s is empty", column))
 			}
 		}
@@ -88,14 +89,14 @@ func (f *cellFlags) values(told ...string) (map[string]string, error) {
 	}
 	for _, pair := range *f.own {
 		column, value, found := strings.Cut(pair, "=")
-		column = strings.ToLower(plan.TrimCell(column))
+		column = strings.ToLower(table.TrimCell(column))
 		switch {
 		case !found || column == "":
 			return nil, usageError(fmt.Errorf("--set %q is not COLUMN=VALUE", pair))
 		case cells[column] != "":
 			return nil, usageError(fmt.Errorf("%s is given twice", column))
 		}
-		cells[column] = plan.TrimCell(value)
+		cells[column] = table.TrimCell(value)
 	}
 	return cells, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -202,7 +203,7 @@ func (a *app) noSecret(vault *secrets.Vault, name string, err error) error {
 }
 
 func noSuchSecret(name string, names []string) error {
-	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no secret %q", name), hint: cmp.Or(plan.DidYouMean(name, names), "k3splan secrets list")}
+	return &exitError{code: exitInvalid, err: fmt.Errorf("there is no secret %q", name), hint: cmp.Or(diag.DidYouMean(name, names), "k3splan secrets list")}
 }
 
 func (a *app) completeSecrets(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -54,7 +54,7 @@ func noHostNamed(_ *cobra.Command, args []string) error {
 		return nil
 	}
 	hint := fmt.Sprintf("of one host: k3splan show host %s\nof all addresses: k3splan show addresses", args[0])
-	if nearest := plan.Nearest(args[0], []string{"host", "addresses"}); nearest != "" {
+	if nearest := diag.Nearest(args[0], []string{"host", "addresses"}); nearest != "" {
 		hint = fmt.Sprintf("did you mean %q?", "k3splan show "+nearest)
 	}
 	return &exitError{code: exitInvalid, err: fmt.Errorf("there is nothing called %q to show", args[0]), hint: hint}

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"k3splan/internal/diag"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"k3splan/internal/plan"
 )
 
 // usageError is a wrong call: nothing was done. A hint that err has is kept.
@@ -42,7 +42,7 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 		if command.HasAvailableSubCommands() {
 			return unknownCommand(command, args[first])
 		}
-		wrong := &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q", args[first]), hint: plan.DidYouMean(args[first], command.ValidArgs)}
+		wrong := &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q", args[first]), hint: diag.DidYouMean(args[first], command.ValidArgs)}
 		if wrong.hint == "" && len(command.ValidArgs) > 0 && first == 0 {
 			wrong.hint = "one of: " + strings.Join(command.ValidArgs, " ")
 		}
@@ -135,7 +135,7 @@ func nearestOrBegun(word string, names []string) string {
 	if slices.Contains(names, word) {
 		return word
 	}
-	if nearest := plan.Nearest(word, names); nearest != "" {
+	if nearest := diag.Nearest(word, names); nearest != "" {
 		return nearest
 	}
 	if i := slices.IndexFunc(names, func(name string) bool { return strings.HasPrefix(name, word) }); i >= 0 {
@@ -155,7 +155,7 @@ func addFormat(command *cobra.Command, format *string, choices ...string) {
 	command.PreRunE = func(*cobra.Command, []string) error {
 		switch asJSON, _ := command.Flags().GetBool("json"); {
 		case !slices.Contains(choices, *format):
-			hint := cmp.Or(plan.DidYouMean(*format, choices), "the forms are: "+strings.Join(choices, " "))
+			hint := cmp.Or(diag.DidYouMean(*format, choices), "the forms are: "+strings.Join(choices, " "))
 			return &exitError{code: exitInvalid, err: fmt.Errorf("there is no form %q", *format), hint: hint}
 		case asJSON && *format != choices[0]:
 			return usageError(fmt.Errorf("--json and --format %s exclude each other", *format))

@@ -10,6 +10,7 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/plan"
+	"k3splan/internal/table"
 )
 
 // AddHost adds a row to hosts.csv. What is left out is chosen: the address is the next free one,
@@ -128,10 +129,10 @@ func nameFor(host string, same []*plan.Container, isAgent bool) string {
 
 // neighbour is the record below which a new container stands: the last of its kind where servers
 // and agents stand apart; else the host's other one where those stand together; else the last.
-func (e *Edit) neighbour(host string, isAgent bool) plan.Record {
+func (e *Edit) neighbour(host string, isAgent bool) table.Record {
 	rows := e.k3s.rows()
 	last := e.k3s.Records[len(e.k3s.Records)-1]
-	agent := func(r plan.Record) bool { return e.k3s.cell(r, "type") == string(plan.Agent) }
+	agent := func(r table.Record) bool { return e.k3s.cell(r, "type") == string(plan.Agent) }
 	changes, lastOfKind := 0, -1
 	for i, r := range rows {
 		if i > 0 && agent(r) != agent(rows[i-1]) {
@@ -152,17 +153,17 @@ func (e *Edit) neighbour(host string, isAgent bool) plan.Record {
 
 // add adds the row. hints say what to do about a cell of it that is wrong, by column. A column that
 // k3splan knows is added to the table where a cell needs it; one of the user's own could be misspelt.
-func (e *Edit) add(t *table, after plan.Record, cells, hints map[string]string) (err error) {
-	above := slices.IndexFunc(t.Records, func(r plan.Record) bool { return r.Start == after.Start })
+func (e *Edit) add(t *csvTable, after table.Record, cells, hints map[string]string) (err error) {
+	above := slices.IndexFunc(t.Records, func(r table.Record) bool { return r.Start == after.Start })
 	var missing []string
 	for _, column := range slices.Sorted(maps.Keys(cells)) {
 		value := cells[column]
 		switch {
 		case value == "" || t.has(column):
-		case plan.KnowsColumn(t.File, column):
+		case t.Knows(column):
 			missing = append(missing, column)
 		default:
-			hint := cmp.Or(plan.DidYouMean(column, t.Columns), fmt.Sprintf("add it to the header and a separator to each row, or leave out %q", value))
+			hint := cmp.Or(diag.DidYouMean(column, t.Columns), fmt.Sprintf("add it to the header and a separator to each row, or leave out %q", value))
 			e.found = append(e.found, diag.Problem{File: t.File, Line: t.Records[0].Line, Column: column, Severity: diag.Error,
 				Code: "column-missing", Message: "the table has no such column", Hint: hint})
 		}

@@ -12,7 +12,7 @@ import (
 // Diff shows the change of each of Files as a unified diff, in UTF-8 whatever the files are in.
 func (e *Edit) Diff() map[string]string {
 	diffs := map[string]string{}
-	for _, t := range []*table{e.hosts, e.k3s} {
+	for _, t := range []*csvTable{e.hosts, e.k3s} {
 		if !t.changed() {
 			continue
 		}

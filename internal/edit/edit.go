@@ -16,13 +16,14 @@ import (
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
+	"k3splan/internal/table"
 )
 
 // Edit is a change of a project that is not written yet. One of the methods that are named after the
 // commands makes the change; after an error the Edit is good for nothing.
 type Edit struct {
 	fsys       fs.FS
-	hosts, k3s *table
+	hosts, k3s *csvTable
 	plan       *plan.Plan
 	// before are the problems that the plan has had already
 	before diag.Problems
@@ -60,7 +61,7 @@ func Open(fsys fs.FS) (*Edit, error) {
 	}
 	e := &Edit{}
 	var problems diag.Problems
-	for file, to := range map[string]**table{plan.HostsFile: &e.hosts, plan.K3sFile: &e.k3s} {
+	for file, to := range map[string]**csvTable{plan.HostsFile: &e.hosts, plan.K3sFile: &e.k3s} {
 		t, err := open(fsys, file)
 		var invalid *Invalid
 		switch {
@@ -83,7 +84,7 @@ func Open(fsys fs.FS) (*Edit, error) {
 // Files are the tables that have changed, and what follows them, by their names.
 func (e *Edit) Files() map[string][]byte {
 	files := map[string][]byte{}
-	for _, t := range []*table{e.hosts, e.k3s} {
+	for _, t := range []*csvTable{e.hosts, e.k3s} {
 		if t.changed() {
 			files[t.File] = t.bytes()
 		}
@@ -175,7 +176,7 @@ func (e *Edit) mayGo(gone ...*plan.Container) error {
 	return nil
 }
 
-func removeAll(t *table, column, value string) error {
+func removeAll(t *csvTable, column, value string) error {
 	for found := t.find(column, value); len(found) > 0; found = t.find(column, value) {
 		if err := t.remove(found[0]); err != nil {
 			return err
@@ -220,7 +221,7 @@ func (e *Edit) Rename(old, new string) error {
 		return noSuch(fmt.Sprintf("there is no host, server or agent %q in the plan", old), old, "names", all)
 	case old == new:
 		return refuse("the old and the new name are the same", "")
-	case strings.ContainsFunc(new, unicode.IsControl) || plan.TrimCell(new) != new || new == "":
+	case strings.ContainsFunc(new, unicode.IsControl) || table.TrimCell(new) != new || new == "":
 		return refuse(fmt.Sprintf("%q is not a name", new), "letters a-z, digits and inner hyphens, at most 63")
 	case place != "":
 		return refuse(fmt.Sprintf("the name %q is taken (%s)", new, place), "names are unique among hosts and containers")
@@ -258,7 +259,7 @@ func (e *Edit) placeOf(name string) string {
 	return ""
 }
 
-func setAll(t *table, column, old, new string) error {
+func setAll(t *csvTable, column, old, new string) error {
 	for found := t.find(column, old); len(found) > 0; found = t.find(column, old) {
 		if err := t.set(found[0], column, new); err != nil {
 			return err

@@ -25,6 +25,7 @@ import (
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets/secretstest"
+	"k3splan/internal/table"
 	"k3splan/internal/text"
 )
 
@@ -1069,26 +1070,26 @@ func FuzzTables(f *testing.F) {
 	f.Add(utf16LE("name,interface,ip,admin\nolaf,eno1,10.0.0.2,a\n"), "new")
 	f.Add(append(utf16LE("name,interface,ip,admin,x\nolaf,eno1,10.0.0.2,a,"), 0, 0xd8), "new")
 	f.Fuzz(func(t *testing.T, data []byte, value string) {
-		table, err := open(fstest.MapFS{plan.HostsFile: {Data: data}}, plan.HostsFile)
-		requireSeen(t, data, table, err)
-		if err != nil || !table.has("name") {
+		opened, err := open(fstest.MapFS{plan.HostsFile: {Data: data}}, plan.HostsFile)
+		requireSeen(t, data, opened, err)
+		if err != nil || !opened.has("name") {
 			return
 		}
-		require.Equal(t, data, table.bytes())
+		require.Equal(t, data, opened.bytes())
 		if strings.ContainsFunc(value, unicode.IsControl) {
 			return
 		}
-		rows := len(table.rows())
-		line, err := table.insert(table.Records[len(table.Records)-1], map[string]string{"name": value, "ip": "10.0.0.1"})
+		rows := len(opened.rows())
+		line, err := opened.insert(opened.Records[len(opened.Records)-1], map[string]string{"name": value, "ip": "10.0.0.1"})
 		if err != nil {
 			return
 		}
-		requireSeen(t, table.bytes(), table, nil)
-		require.Len(t, table.rows(), rows+1)
-		require.Equal(t, table.Records[len(table.Records)-1].Line, line)
-		require.Equal(t, plan.TrimCell(strings.ToLower(value)), table.cell(table.Records[len(table.Records)-1], "name"))
-		require.NoError(t, table.remove(table.Records[len(table.Records)-1]))
-		require.Equal(t, data, table.bytes())
+		requireSeen(t, opened.bytes(), opened, nil)
+		require.Len(t, opened.rows(), rows+1)
+		require.Equal(t, opened.Records[len(opened.Records)-1].Line, line)
+		require.Equal(t, table.TrimCell(strings.ToLower(value)), opened.cell(opened.Records[len(opened.Records)-1], "name"))
+		require.NoError(t, opened.remove(opened.Records[len(opened.Records)-1]))
+		require.Equal(t, data, opened.bytes())
 	})
 }
 
@@ -1097,7 +1098,7 @@ var ofForm = []string{"csv-syntax", "column-missing", "column-duplicate", "colum
 
 // requireSeen compares what an edit has seen in a table of hosts, or why it could see nothing, with the
 // plan.
-func requireSeen(t require.TestingT, data []byte, seen *table, err error) {
+func requireSeen(t require.TestingT, data []byte, seen *csvTable, err error) {
 	p, problems := plan.Load(fstest.MapFS{plan.HostsFile: {Data: data},
 		plan.K3sFile: {Data: []byte("host,name,type,ip\n")}, plan.NetworkFile: {Data: []byte(network)}})
 	form := slices.DeleteFunc(problems, func(p diag.Problem) bool {
@@ -1116,7 +1117,7 @@ func requireSeen(t require.TestingT, data []byte, seen *table, err error) {
 	for _, r := range seen.rows() {
 		own := map[string]string{}
 		for j, column := range seen.Columns {
-			if column != "" && !plan.KnowsColumn(plan.HostsFile, column) {
+			if column != "" && !plan.Schema(plan.HostsFile).Knows(column) {
 				own[column] = strings.ToLower(r.Cells[j].Text)
 			}
 		}

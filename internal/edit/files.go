@@ -227,7 +227,7 @@ func (e *Edit) mentions(name string) []mention {
 	word := regexp.MustCompile(`(?i)(?:^|[^a-z0-9-])` + regexp.QuoteMeta(name) + `(?:$|[^a-z0-9-])`)
 	changed := overlay{e.fsys, e.Files()}
 	var found []mention
-	for _, t := range []*table{e.hosts, e.k3s} {
+	for _, t := range []*csvTable{e.hosts, e.k3s} {
 		for i, r := range t.Records {
 			for j, f := range r.Cells {
 				// an admin is a person, who may be called like the machine

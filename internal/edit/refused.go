@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
-	"k3splan/internal/plan"
 )
 
 // Invalid says that a plan has errors.
@@ -33,7 +32,7 @@ func (e *Edit) noHost(name string) error {
 
 // noSuch refuses a name that is not among those that there are.
 func noSuch(message, name, what string, names []string) error {
-	hint := plan.DidYouMean(name, names)
+	hint := diag.DidYouMean(name, names)
 	if hint == "" && len(names) > 0 {
 		hint = fmt.Sprintf("the %s are: %s", what, strings.Join(names, " "))
 	}

@@ -8,31 +8,32 @@ import (
 	"unicode/utf8"
 
 	"k3splan/internal/plan"
+	"k3splan/internal/table"
 )
 
-// table is a CSV table that changes.
-type table struct {
-	plan.RawTable
-	before plan.RawTable
+// csvTable is a CSV table that changes.
+type csvTable struct {
+	table.Raw
+	before table.Raw
 }
 
 // open reads a table. The error is a *Invalid if the table cannot be understood.
-func open(fsys fs.FS, file string) (*table, error) {
+func open(fsys fs.FS, file string) (*csvTable, error) {
 	raw, problems := plan.ReadRaw(fsys, file)
 	if problems.Errors() > 0 {
 		return nil, &Invalid{problems, true}
 	}
-	return &table{raw, raw}, nil
+	return &csvTable{raw, raw}, nil
 }
 
 // rows are the records below the header.
-func (t *table) rows() []plan.Record { return t.Records[1:] }
+func (t *csvTable) rows() []table.Record { return t.Records[1:] }
 
 // has tells whether the table has the column.
-func (t *table) has(column string) bool { return slices.Contains(t.Columns, column) }
+func (t *csvTable) has(column string) bool { return slices.Contains(t.Columns, column) }
 
 // cell gives the normalized text of a cell, "" if there is no such column.
-func (t *table) cell(r plan.Record, column string) string {
+func (t *csvTable) cell(r table.Record, column string) string {
 	i := slices.Index(t.Columns, column)
 	if i < 0 || i >= len(r.Cells) {
 		return ""
@@ -41,8 +42,8 @@ func (t *table) cell(r plan.Record, column string) string {
 }
 
 // find gives the rows in whose column the value stands.
-func (t *table) find(column, value string) []plan.Record {
-	var found []plan.Record
+func (t *csvTable) find(column, value string) []table.Record {
+	var found []table.Record
 	for _, r := range t.rows() {
 		if t.cell(r, column) == value {
 			found = append(found, r)
@@ -52,17 +53,17 @@ func (t *table) find(column, value string) []plan.Record {
 }
 
 // bytes are the file's bytes after all changes.
-func (t *table) bytes() []byte { return t.Encode(t.Text) }
+func (t *csvTable) bytes() []byte { return t.Encode(t.Text) }
 
 // original are the bytes that the file has had.
-func (t *table) original() []byte { return t.before.Encode(t.before.Text) }
+func (t *csvTable) original() []byte { return t.before.Encode(t.before.Text) }
 
 // changed tells whether the file is to be written.
-func (t *table) changed() bool { return t.Text != t.before.Text }
+func (t *csvTable) changed() bool { return t.Text != t.before.Text }
 
 // replace exchanges a part of the text and reads it anew. The table must have so many records then: a
 // new text can make a comment of its row.
-func (t *table) replace(start, end int, text string, records int) error {
+func (t *csvTable) replace(start, end int, text string, records int) error {
 	data := t.Encode(t.Text[:start] + text + t.Text[end:])
 	raw, problems := plan.ReadRaw(overlay{files: map[string][]byte{t.File: data}}, t.File)
 	switch {
@@ -71,12 +72,12 @@ func (t *table) replace(start, end int, text string, records int) error {
 	case len(raw.Records) != records:
 		return refuse("the row would begin with # and be a comment in "+t.File, "another value in the column "+t.Columns[0])
 	}
-	t.RawTable = raw
+	t.Raw = raw
 	return nil
 }
 
 // insert adds a row below a record, in the style of the table, and gives the line where it stands.
-func (t *table) insert(after plan.Record, cells map[string]string) (line int, err error) {
+func (t *csvTable) insert(after table.Record, cells map[string]string) (line int, err error) {
 	fields := make([]string, len(t.Columns))
 	for i, column := range t.Columns {
 		fields[i] = t.write(i, cells[column])
@@ -97,12 +98,12 @@ func (t *table) insert(after plan.Record, cells map[string]string) (line int, er
 }
 
 // endOf is how the last line of a record ends; at the end of the text it need not.
-func (t *table) endOf(r plan.Record) string {
+func (t *csvTable) endOf(r table.Record) string {
 	return t.Text[r.Cells[len(r.Cells)-1].End:r.End]
 }
 
 // eol is how lines of this text end.
-func (t *table) eol() string {
+func (t *csvTable) eol() string {
 	if i := strings.IndexByte(t.Text, '\n'); i > 0 && t.Text[i-1] == '\r' {
 		return "\r\n"
 	}
@@ -110,7 +111,7 @@ func (t *table) eol() string {
 }
 
 // addColumn adds a column behind the others, empty in all rows, in the style of the last one.
-func (t *table) addColumn(name string) error {
+func (t *csvTable) addColumn(name string) error {
 	last := len(t.Columns) - 1
 	width := 0
 	for column := range last {
@@ -137,7 +138,7 @@ func (t *table) addColumn(name string) error {
 
 // remove deletes a row with its line. At the end of a text without a last line end, the one before
 // the row goes with it.
-func (t *table) remove(r plan.Record) error {
+func (t *csvTable) remove(r table.Record) error {
 	if t.endOf(r) == "" {
 		before := strings.TrimSuffix(t.Text[:r.Start], "\n")
 		r.Start = len(strings.TrimSuffix(before, "\r"))
@@ -146,7 +147,7 @@ func (t *table) remove(r plan.Record) error {
 }
 
 // set writes another text into a cell.
-func (t *table) set(r plan.Record, column, value string) error {
+func (t *csvTable) set(r table.Record, column, value string) error {
 	i := slices.Index(t.Columns, column)
 	f := r.Cells[i]
 	content := value
@@ -178,7 +179,7 @@ func (s slot) lead(cell string) string {
 
 // slotOf looks at a column and the blanks that lead the next one; ok is false if those do not fill it up
 // to one width. That they do so on purpose is shown by different numbers of them, there or elsewhere.
-func (t *table) slotOf(column int) (s slot, ok bool) {
+func (t *csvTable) slotOf(column int) (s slot, ok bool) {
 	s, onPurpose, ok := t.filled(column)
 	for other := 0; ok && !onPurpose && other < len(t.Columns); other++ {
 		_, varied, filled := t.filled(other)
@@ -188,7 +189,7 @@ func (t *table) slotOf(column int) (s slot, ok bool) {
 }
 
 // filled is slotOf for a single column; varied tells that different numbers of blanks lead the next one.
-func (t *table) filled(column int) (s slot, varied, ok bool) {
+func (t *csvTable) filled(column int) (s slot, varied, ok bool) {
 	type room struct{ width, blanks int }
 	var rooms []room
 	for _, r := range t.Records {
@@ -228,7 +229,7 @@ func (t *table) filled(column int) (s slot, varied, ok bool) {
 }
 
 // written tells whether anything stands there, if only blanks.
-func written(c plan.Cell) bool { return c.End > c.Start }
+func written(c table.Cell) bool { return c.End > c.Start }
 
 // blanks are what a text lacks of a width in characters.
 func blanks(width int, text string) string {
@@ -237,13 +238,13 @@ func blanks(width int, text string) string {
 
 func quote(value string) string { return `"` + strings.ReplaceAll(value, `"`, `""`) + `"` }
 
-func (t *table) needsQuotes(column int, value string) bool {
+func (t *csvTable) needsQuotes(column int, value string) bool {
 	return strings.ContainsAny(value, "\"\r\n"+string(t.Separator)) || strings.TrimSpace(value) != value ||
 		column == 0 && strings.HasPrefix(value, "#") // no comment
 }
 
 // write gives a new cell in the style of its column.
-func (t *table) write(column int, value string) string {
+func (t *csvTable) write(column int, value string) string {
 	needless, all := false, true
 	leads, trails := map[string]int{}, map[string]int{}
 	for _, r := range t.Records {
@@ -284,7 +285,7 @@ func mostCommon(count map[string]int) string {
 // aligned gives the width in characters to which the owner of the table fills up a column with
 // blanks, so that the columns stand below each other. Texts that are too long for it stand out. Where
 // a column needs no blanks, the others tell.
-func (t *table) aligned(column int) (width int, ok bool) {
+func (t *csvTable) aligned(column int) (width int, ok bool) {
 	w, ok := t.widthsOf(column)
 	padded := w.padded
 	for other := 0; ok && !padded && column < len(t.Columns)-1 && other < len(t.Columns); other++ {
@@ -302,7 +303,7 @@ type widths struct {
 }
 
 // widthsOf looks at a column; ok is false if blanks do not fill up its cells to one width.
-func (t *table) widthsOf(column int) (w widths, ok bool) {
+func (t *csvTable) widthsOf(column int) (w widths, ok bool) {
 	padded := map[int]bool{} // by width
 	for i, r := range t.Records {
 		if column >= len(r.Cells) {

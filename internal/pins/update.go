@@ -222,7 +222,7 @@ func nearestRef(source plan.Source, commits map[string]string) string {
 		}
 	}
 	slices.Sort(names)
-	nearest := plan.Nearest(source.Ref, names)
+	nearest := diag.Nearest(source.Ref, names)
 	if i := slices.IndexFunc(names, func(name string) bool { return strings.Contains(name, source.Ref) }); nearest == "" && i >= 0 {
 		nearest = names[i]
 	}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
@@ -10,8 +11,7 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
-
-	"github.com/gocarina/gocsv"
+	"k3splan/internal/table"
 )
 
 // The files of a plan, relative to the project. VersionsFile may hold the versions instead of
@@ -23,28 +23,36 @@ const (
 	VersionsFile = files.VersionsFile
 )
 
-var hostsSchema = schema{
-	file:     HostsFile,
-	sheet:    "hosts",
-	required: []string{"name", "interface", "ip", "admin"},
-	optional: []string{"serial", "boot", "system", "tags", "mac"},
-	keepCase: []string{"interface"},
-	reserved: []string{"k3s", "target"},
-	synonyms: map[string]string{
+var hostsSchema = table.Schema{
+	File:     HostsFile,
+	Sheet:    "hosts",
+	Required: []string{"name", "interface", "ip", "admin"},
+	Optional: []string{"serial", "boot", "system", "tags", "mac"},
+	KeepCase: []string{"interface"},
+	Reserved: []string{"k3s", "target"},
+	Synonyms: map[string]string{
 		"host": "name", "hostname": "name", "address": "ip", "ipaddress": "ip", "ip address": "ip",
 		"nic": "interface", "iface": "interface", "user": "admin", "owner": "admin",
 	},
 }
 
-var k3sSchema = schema{
-	file:     K3sFile,
-	sheet:    "k3s",
-	required: []string{"host", "name", "type", "ip"},
-	optional: []string{"mac", "labels", "taints"},
-	keepCase: []string{"labels", "taints"},
-	synonyms: map[string]string{
+var k3sSchema = table.Schema{
+	File:     K3sFile,
+	Sheet:    "k3s",
+	Required: []string{"host", "name", "type", "ip"},
+	Optional: []string{"mac", "labels", "taints"},
+	KeepCase: []string{"labels", "taints"},
+	Synonyms: map[string]string{
 		"hostname": "host", "container": "name", "role": "type", "kind": "type", "address": "ip", "ipaddress": "ip", "ip address": "ip",
 	},
+}
+
+// Schema returns the schema of HostsFile or K3sFile.
+func Schema(file string) table.Schema {
+	if file == K3sFile {
+		return k3sSchema
+	}
+	return hostsSchema
 }
 
 type hostCells struct {
@@ -76,7 +84,7 @@ func Load(fsys fs.FS) (*Plan, diag.Problems) {
 	tables, problems := readTables(fsys)
 	l := &loader{
 		plan: &Plan{byName: map[string]*Host{}, Tables: Tables{
-			Hosts: tables.hosts.file, K3s: tables.k3s.file, Network: tables.network.file,
+			Hosts: tables.hosts.File, K3s: tables.k3s.File, Network: tables.network.file,
 		}},
 		hosts:   tables.hosts,
 		k3s:     tables.k3s,
@@ -87,17 +95,17 @@ func Load(fsys fs.FS) (*Plan, diag.Problems) {
 		serials: map[string]place{},
 		targets: map[Target]place{},
 	}
-	l.plan.k3sRows = len(l.k3s.rows)
+	l.plan.k3sRows = len(l.k3s.Rows)
 	l.plan.Network = l.network.read(l.plan.HasK3s())
 	l.readHosts()
 	l.readContainers()
 	l.checkTags()
 	l.checkTargets()
 	l.checkSubnet()
-	l.plan.Complete = l.hosts.complete && l.k3s.complete
+	l.plan.Complete = l.hosts.Complete && l.k3s.Complete
 	slices.SortFunc(l.plan.Hosts, func(a, b *Host) int { return cmp.Compare(a.Name, b.Name) })
 
-	problems = slices.Concat(problems, l.hosts.problems, l.k3s.problems, l.network.problems())
+	problems = slices.Concat(problems, l.hosts.Problems(), l.k3s.Problems(), l.network.problems())
 	problems.Sort()
 	l.plan.suggest(problems)
 	return l.plan, problems
@@ -105,7 +113,7 @@ func Load(fsys fs.FS) (*Plan, diag.Problems) {
 
 // tables are what a plan is read from, CSV and YAML files or the sheets of a workbook.
 type tables struct {
-	hosts, k3s *table
+	hosts, k3s *table.Table
 	network    *networkReader
 }
 
@@ -117,6 +125,30 @@ func readTables(fsys fs.FS) (tables, diag.Problems) {
 		return noTables(file, "file-missing", "k3splan reads no spreadsheet but "+WorkbookFile, "save it as "+WorkbookFile+" (Office Open XML, Excel 2007-365)")
 	}
 	return tables{readTable(fsys, hostsSchema), readTable(fsys, k3sSchema), readNetworkFiles(fsys)}, nil
+}
+
+// readTable reads a CSV table of the project.
+func readTable(fsys fs.FS, s table.Schema) *table.Table {
+	data, problem := readFile(fsys, s.File)
+	if problem != nil {
+		return table.Missing(s, *problem)
+	}
+	return table.ReadCSV(data, s)
+}
+
+// readFile returns a file of the project, or the problem that keeps it from being read.
+func readFile(fsys fs.FS, file string) ([]byte, *diag.Problem) {
+	data, err := fs.ReadFile(fsys, file)
+	if err == nil {
+		return data, nil
+	}
+	problem := diag.FromError(err, file, "file-unreadable")
+	if errors.Is(err, fs.ErrNotExist) {
+		problem.Code, problem.Message, problem.Hint = "file-missing", "the file is missing", "k3splan setup writes one to start from"
+	} else {
+		problem.Message = "the file cannot be read: " + problem.Message
+	}
+	return nil, &problem
 }
 
 // place is where a name or address was first used.
@@ -131,7 +163,7 @@ func (p place) String() string { return fmt.Sprintf("%s (%s)", p.owner, p.where)
 // duplicates the later one is the problem.
 type loader struct {
 	plan       *Plan
-	hosts, k3s *table
+	hosts, k3s *table.Table
 	network    *networkReader
 
 	names        map[string]place
@@ -153,75 +185,67 @@ type addressed struct {
 	address netip.Addr
 }
 
+// row is a row of a table whose cells are checked.
+type row struct{ table.Row }
+
 // unique notes where value is used, or reports the second use.
 func unique[V comparable](seen map[V]place, value V, r row, column, code, message, hint string, owner string) bool {
 	if first, taken := seen[value]; taken {
-		r.fail(column, r.raw(column), code, fmt.Sprintf(message, first), hint)
+		r.Fail(column, r.Raw(column), code, fmt.Sprintf(message, first), hint)
 		return false
 	}
-	seen[value] = place{owner, r.table.place(r.line, column)}
+	seen[value] = place{owner, r.Table.Place(r.Line, column)}
 	return true
 }
 
 // required reports an empty cell; false means that there is nothing to check further.
 func (r row) required(column, value string) bool {
-	if value == "" && r.table.has(column) {
-		r.fail(column, "", "cell-empty", "the cell is empty", "")
+	if value == "" && r.Table.Has(column) {
+		r.Fail(column, "", "cell-empty", "the cell is empty", "")
 	}
 	return value != ""
 }
 
-// check reports a finding about a cell; ok tells that there was none.
+// check reports a finding about a cell; ok means that there was none.
 func (r row) check(column string, wrong *finding) (ok bool) {
 	if wrong != nil {
-		r.fail(column, r.raw(column), wrong.code, wrong.message, wrong.hint)
+		r.Fail(column, r.Raw(column), wrong.code, wrong.message, wrong.hint)
 	}
 	return wrong == nil
 }
 
-func mapRows[T any](t *table) []T {
-	var cells []T
-	if len(t.columns) == 0 {
-		return nil
-	}
-	if err := gocsv.UnmarshalCSV(&normalized{table: t}, &cells); err != nil {
+// decode returns the rows of a table as values.
+func decode[T any](t *table.Table) []T {
+	rows, err := table.Decode[T](t)
+	if err != nil {
 		// every cell is a string and the header was checked, so there is nothing left to fail
-		t.report(diag.Error, 0, "", "", "csv-syntax", err.Error(), "")
-		t.complete = false
+		t.Report(diag.Error, 0, "", "", "csv-syntax", err.Error(), "")
+		t.Complete = false
 		return nil
 	}
-	return cells
-}
-
-func (r row) own(columns []string) map[string]string {
-	own := make(map[string]string, len(columns))
-	for _, column := range columns {
-		own[column] = strings.ToLower(r.raw(column))
-	}
-	return own
+	return rows
 }
 
 func (l *loader) readHosts() {
-	own := l.hosts.own()
-	for i, cells := range mapRows[hostCells](l.hosts) {
-		l.readHost(l.hosts.rows[i], cells, own)
+	for i, cells := range decode[hostCells](l.hosts) {
+		l.readHost(row{l.hosts.Rows[i]}, cells)
 	}
-	if len(l.hosts.rows) == 0 && l.hosts.complete {
-		l.hosts.report(diag.Error, 0, "", "", "table-empty", "there is no host in the table", "add a row for each machine")
-		l.hosts.complete = false // whatever names a host is not a mistake of its own
+	if len(l.hosts.Rows) == 0 && l.hosts.Complete {
+		l.hosts.Report(diag.Error, 0, "", "", "table-empty", "there is no host in the table", "add a row for each machine")
+		l.hosts.Complete = false // whatever names a host is not a mistake of its own
 	}
 }
 
-func (l *loader) readHost(r row, cells hostCells, own []string) {
+func (l *loader) readHost(r row, cells hostCells) {
 	host := &Host{
 		Name: cells.Name, Interface: cells.Interface, Admin: cells.Admin, Serial: cells.Serial,
-		Own: r.own(own), Line: r.line, Place: r.table.place(r.line, "name"), row: r,
+		Own: r.Own(), Line: r.Line, Place: r.Table.Place(r.Line, "name"), row: r,
 	}
 	switch {
 	case !r.required("name", host.Name):
-		l.hosts.complete = false
+		l.hosts.Complete = false
 	case !r.check("name", checkName(host.Name)):
-		l.hosts.complete = l.hosts.complete && hostName.MatchString(host.Name)
+		l.hosts.Complete = l.hosts.Complete && hostName.MatchString(host.Name)
 	}
 	if r.required("interface", host.Interface) {
 		r.check("interface", checkInterface(host.Interface))
@@ -231,7 +255,7 @@ func (l *loader) readHost(r row, cells hostCells, own []string) {
 	}
 	l.readAddress(r, host, cells.IP)
 	if strings.HasPrefix(host.Interface, "wl") && !host.saysDHCP {
-		r.warn("interface", host.Interface, "interface-wireless", "most access points refuse the second address that a macvlan needs",
+		r.Warn("interface", host.Interface, "interface-wireless", "most access points refuse the second address that a macvlan needs",
 			"use a wired interface")
 	}
 	l.readBoot(r, host, cells)
@@ -270,7 +294,7 @@ var dhcpWords = []string{"", "dhcp", "auto", "automatic", "dynamic"}
 
 // readAddress reads ADDRESS, ADDRESS@TARGET or dhcp@TARGET.
 func (l *loader) readAddress(r row, host *Host, cell string) {
-	if !r.table.has("ip") {
+	if !r.Table.Has("ip") {
 		return
 	}
 	address, targetText, hasTarget := strings.Cut(cell, "@")
@@ -280,8 +304,8 @@ func (l *loader) readAddress(r row, host *Host, cell string) {
 	if !dhcp {
 		var wrong *finding
 		if host.Address, wrong = parseAddress(address); wrong != nil {
-			if nearest := Nearest(address, dhcpWords); nearest != "" {
-				wrong.hint = DidYouMean(address, dhcpWords)
+			if nearest := diag.Nearest(address, dhcpWords); nearest != "" {
+				wrong.hint = diag.DidYouMean(address, dhcpWords)
 			} else if target, _ := parseTarget(address); !hasTarget && (target.Local || target.Port != 0) {
 				wrong.hint = fmt.Sprintf("where to deploy to stands behind an @: ADDRESS@%s", address)
 			}
@@ -294,12 +318,12 @@ func (l *loader) readAddress(r row, host *Host, cell string) {
 		host.Target, wrong = parseTarget(targetText)
 		r.check("ip", wrong)
 	case cell == "":
-		r.fail("ip", "", "target-missing", "there is no address", "an address, or dhcp@TARGET with an address or name that always leads to the host")
+		r.Fail("ip", "", "target-missing", "there is no address", "an address, or dhcp@TARGET with an address or name that always leads to the host")
 	case dhcp:
-		r.fail("ip", cell, "target-missing", "with DHCP k3splan cannot know where to reach the host",
+		r.Fail("ip", cell, "target-missing", "with DHCP k3splan cannot know where to reach the host",
 			"an address, or dhcp@TARGET with an address or name that always leads to the host")
 	case hasTarget:
-		r.fail("ip", cell, "target-missing", "nothing stands behind the @", "ADDRESS@TARGET, or the address alone")
+		r.Fail("ip", cell, "target-missing", "nothing stands behind the @", "ADDRESS@TARGET, or the address alone")
 	case host.Address.IsValid():
 		host.Target = Target{Host: host.Address.String()}
 	}
@@ -316,9 +340,9 @@ func (l *loader) readBoot(r row, host *Host, cells hostCells) {
 	default:
 		hint := map[string]string{"uefi": `write "efi"`, "bios": `write "legacy"`, "mbr": `write "legacy"`}[cells.Boot]
 		if hint == "" {
-			hint = cmp.Or(DidYouMean(cells.Boot, []string{"efi", "legacy"}), "efi or legacy; an empty cell means efi")
+			hint = cmp.Or(diag.DidYouMean(cells.Boot, []string{"efi", "legacy"}), "efi or legacy; an empty cell means efi")
 		}
-		r.fail("boot", r.raw("boot"), "boot-unknown", "k3splan knows no such way to boot", hint)
+		r.Fail("boot", r.Raw("boot"), "boot-unknown", "k3splan knows no such way to boot", hint)
 	}
 	host.System = cmp.Or(cells.System, systems[0])
 	if !slices.Contains(systems, host.System) {
@@ -328,15 +352,15 @@ func (l *loader) readBoot(r row, host *Host, cells hostCells) {
 		if hint != "" {
 			hint = fmt.Sprintf("write %q", hint)
 		}
-		r.fail("system", r.raw("system"), "system-unknown", "k3splan supports no such system",
-			cmp.Or(hint, DidYouMean(host.System, systems), strings.Join(systems, " or ")))
+		r.Fail("system", r.Raw("system"), "system-unknown", "k3splan supports no such system",
+			cmp.Or(hint, diag.DidYouMean(host.System, systems), strings.Join(systems, " or ")))
 	}
 }
 
 func (l *loader) readTags(r row, host *Host, cell string) {
 	for _, tag := range strings.Fields(cell) {
 		if wrong := checkTag(tag); wrong != nil {
-			r.fail("tags", tag, wrong.code, wrong.message, wrong.hint)
+			r.Fail("tags", tag, wrong.code, wrong.message, wrong.hint)
 			continue
 		}
 		host.Tags = append(host.Tags, tag)
@@ -356,49 +380,48 @@ var roleSynonyms = map[string]Role{
 }
 
 func (l *loader) readContainers() {
-	own := l.k3s.own()
-	decidable := l.k3s.complete
+	decidable := l.k3s.Complete
 	var init *row
 	servers := 0
-	for i, cells := range mapRows[containerCells](l.k3s) {
-		r := l.k3s.rows[i]
-		container := l.readContainer(r, cells, own)
+	for i, cells := range decode[containerCells](l.k3s) {
+		r := row{l.k3s.Rows[i]}
+		container := l.readContainer(r, cells)
 		switch container.Role {
 		case "":
-			decidable, l.k3s.complete = false, false
+			decidable, l.k3s.Complete = false, false
 		case Init, Server:
 			servers++
 		}
 		if container.Host == nil {
-			l.k3s.complete = false // a server that may have files of its own
+			l.k3s.Complete = false // a server that may have files of its own
 		}
 		if container.Role != Init {
 			continue
 		}
 		if init != nil {
-			r.fail("type", r.raw("type"), "init-duplicate",
-				fmt.Sprintf("there is an init server already (%s); a second one would start a cluster of its own", l.k3s.place(init.line, "type")),
+			r.Fail("type", r.Raw("type"), "init-duplicate",
+				fmt.Sprintf("there is an init server already (%s); a second one would start a cluster of its own", l.k3s.Place(init.Line, "type")),
 				`let all servers but one be of type "server"`)
 			continue
 		}
 		init = &r
 	}
-	if !decidable || len(l.k3s.rows) == 0 {
+	if !decidable || len(l.k3s.Rows) == 0 {
 		return
 	}
 	switch {
 	case init == nil:
-		l.k3s.report(diag.Error, 0, "type", "", "init-missing", "no server starts the cluster",
+		l.k3s.Report(diag.Error, 0, "type", "", "init-missing", "no server starts the cluster",
 			`let one of the servers be of type "init"`)
-	case servers%2 == 0 && l.k3s.problems.Errors() == 0:
-		l.k3s.report(diag.Warning, 0, "type", "", "servers-even",
+	case servers%2 == 0 && l.k3s.Errors() == 0:
+		l.k3s.Report(diag.Warning, 0, "type", "", "servers-even",
 			fmt.Sprintf("%d servers survive the loss of no more of them than %d would", servers, servers-1),
 			"etcd needs a majority: use an odd number of servers")
 	}
 }
 
-func (l *loader) readContainer(r row, cells containerCells, own []string) *Container {
-	c := &Container{Name: cells.Name, Own: r.own(own), Line: r.line, Place: r.table.place(r.line, "name"), row: r}
+func (l *loader) readContainer(r row, cells containerCells) *Container {
+	c := &Container{Name: cells.Name, Own: r.Own(), Line: r.Line, Place: r.Table.Place(r.Line, "name"), row: r}
 	if r.required("name", c.Name) {
 		r.check("name", checkName(c.Name))
 	}
@@ -406,11 +429,11 @@ func (l *loader) readContainer(r row, cells containerCells, own []string) *Conta
 		var known bool
 		if c.Role, known = roles[cells.Type]; !known {
 			words := []string{"init", "server", "agent"}
-			hint := cmp.Or(DidYouMean(cells.Type, words), "init, server or agent")
+			hint := cmp.Or(diag.DidYouMean(cells.Type, words), "init, server or agent")
 			if meant := roleSynonyms[cells.Type]; meant != "" {
 				hint = fmt.Sprintf("did you mean %q?", meant)
 			}
-			r.fail("type", r.raw("type"), "type-unknown", "there is no such type", hint)
+			r.Fail("type", r.Raw("type"), "type-unknown", "there is no such type", hint)
 		}
 	}
 	if r.required("ip", cells.IP) {
@@ -451,20 +474,20 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 	}
 	host := l.plan.byName[hostName]
 	if host == nil {
-		if l.hosts.complete {
+		if l.hosts.Complete {
 			hint := ""
 			if l.unknownHosts++; l.unknownHosts <= maxHints {
-				hint = DidYouMean(hostName, l.plan.HostNames())
+				hint = diag.DidYouMean(hostName, l.plan.HostNames())
 			}
-			r.fail("host", r.raw("host"), "host-unknown", "there is no such host in "+l.hosts.file,
+			r.Fail("host", r.Raw("host"), "host-unknown", "there is no such host in "+l.hosts.File,
 				cmp.Or(hint, "add it there, or correct the name"))
 		}
 		return false
 	}
 	c.Host = host
 	if host.saysDHCP {
-		r.fail("host", r.raw("host"), "dhcp-with-containers", fmt.Sprintf("host %q has no static address, which containers need", host.Name),
-			"give it one in "+l.hosts.place(host.Line, "ip"))
+		r.Fail("host", r.Raw("host"), "dhcp-with-containers", fmt.Sprintf("host %q has no static address, which containers need", host.Name),
+			"give it one in "+l.hosts.Place(host.Line, "ip"))
 	}
 	if c.Role == "" {
 		return false
@@ -477,7 +500,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 		if first.Name == c.Name {
 			return first.Address == c.Address // told as name-duplicate
 		}
-		r.fail("host", r.raw("host"), code, fmt.Sprintf("the host has its %s already: %q (%s)", kind, first.Name, first.Place),
+		r.Fail("host", r.Raw("host"), code, fmt.Sprintf("the host has its %s already: %q (%s)", kind, first.Name, first.Place),
 			fmt.Sprintf("at most one %s a host", kind))
 		return false
 	}
@@ -496,11 +519,11 @@ func (l *loader) readLabels(r row, c *Container, cells containerCells) {
 		seen := map[string]bool{}
 		for _, item := range strings.Fields(cell) {
 			if wrong := check(item); wrong != nil {
-				r.fail(column, item, wrong.code, wrong.message, wrong.hint)
+				r.Fail(column, item, wrong.code, wrong.message, wrong.hint)
 				continue
 			}
 			if seen[key(item)] {
-				r.fail(column, item, strings.TrimSuffix(column, "s")+"-invalid", "the key stands here twice", "")
+				r.Fail(column, item, strings.TrimSuffix(column, "s")+"-invalid", "the key stands here twice", "")
 				continue
 			}
 			seen[key(item)] = true
@@ -522,7 +545,7 @@ func (l *loader) readLabels(r row, c *Container, cells containerCells) {
 	if c.Role == Init || c.Role == Server {
 		for column, cell := range map[string]string{"labels": cells.Labels, "taints": cells.Taints} {
 			if cell != "" {
-				r.warn(column, r.raw(column), "label-ignored", "a server runs no workloads and is no node of the cluster: this has no effect", "put it at the agent")
+				r.Warn(column, r.Raw(column), "label-ignored", "a server runs no workloads and is no node of the cluster: this has no effect", "put it at the agent")
 			}
 		}
 	}
@@ -531,13 +554,13 @@ func (l *loader) readLabels(r row, c *Container, cells containerCells) {
 // checkTags: a tag may not be the name of a host or container, or `--on` would be ambiguous.
 func (l *loader) checkTags() {
 	rows := map[int]row{}
-	for _, r := range l.hosts.rows {
-		rows[r.line] = r
+	for _, r := range l.hosts.Rows {
+		rows[r.Line] = row{r}
 	}
 	for _, host := range l.plan.Hosts {
 		for _, tag := range host.Tags {
 			if owner, taken := l.names[tag]; taken {
-				rows[host.Line].fail("tags", tag, "name-duplicate", fmt.Sprintf("the tag is the name of %s", owner), "choose another tag")
+				rows[host.Line].Fail("tags", tag, "name-duplicate", fmt.Sprintf("the tag is the name of %s", owner), "choose another tag")
 			}
 		}
 	}
@@ -558,27 +581,27 @@ func (l *loader) checkTargets() {
 		}
 	}
 	rows := map[int]row{}
-	for _, r := range l.hosts.rows {
-		rows[r.line] = r
+	for _, r := range l.hosts.Rows {
+		rows[r.Line] = row{r}
 	}
 	for _, host := range l.plan.Hosts {
 		if host.Target == (Target{}) {
 			continue
 		}
 		r := rows[host.Line]
-		cell := r.raw("ip")
+		cell := r.Raw("ip")
 		address, _ := netip.ParseAddr(host.Target.Host)
 		if c := containerAt[address]; c != nil && strings.Contains(cell, "@") {
-			r.fail("ip", cell, "target-invalid", fmt.Sprintf("the target is the address of container %q", c.Name), "name the address of the machine itself")
+			r.Fail("ip", cell, "target-invalid", fmt.Sprintf("the target is the address of container %q", c.Name), "name the address of the machine itself")
 			continue
 		}
 		if other := hostAt[address]; other != nil && other != host && host.Target.Port == 0 && strings.Contains(cell, "@") {
-			r.fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the address of host %q (%s)", other.Name, other.Place),
+			r.Fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the address of host %q (%s)", other.Name, other.Place),
 				"it would be overwritten with this host's system")
 			continue
 		}
 		if other := l.hostNamed(host.Target.Host); other != nil && other != host {
-			r.fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the name of host %q (%s)", other.Name, other.Place),
+			r.Fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the name of host %q (%s)", other.Name, other.Place),
 				"it would be overwritten with this host's system")
 			continue
 		}
@@ -617,14 +640,14 @@ func (l *loader) checkSubnet() {
 		column := "ip"
 		switch {
 		case !subnet.Contains(a.address):
-			a.row.fail(column, a.row.raw(column), "address-outside-subnet", fmt.Sprintf("not in the subnet %s", subnet),
+			a.row.Fail(column, a.row.Raw(column), "address-outside-subnet", fmt.Sprintf("not in the subnet %s", subnet),
 				"the subnet is gateway and netmask in "+l.network.file)
 		case a.address == gateway:
-			a.row.fail(column, a.row.raw(column), "address-reserved", "the address of the gateway", "")
+			a.row.Fail(column, a.row.Raw(column), "address-reserved", "the address of the gateway", "")
 		case a.address == subnet.Addr():
-			a.row.fail(column, a.row.raw(column), "address-reserved", fmt.Sprintf("the address of the network %s itself", subnet), "")
+			a.row.Fail(column, a.row.Raw(column), "address-reserved", fmt.Sprintf("the address of the network %s itself", subnet), "")
 		case a.address == lastAddress(subnet):
-			a.row.fail(column, a.row.raw(column), "address-reserved", fmt.Sprintf("the broadcast address of %s", subnet), "")
+			a.row.Fail(column, a.row.Raw(column), "address-reserved", fmt.Sprintf("the broadcast address of %s", subnet), "")
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/table"
 
 	"gopkg.in/yaml.v3"
 )
@@ -145,7 +146,7 @@ func (d *document) fileAt(line int, value string) string {
 			column = d.values + found
 		}
 	}
-	return d.file + "!" + cellName(column, line)
+	return d.file + "!" + table.CellName(column, line)
 }
 
 func (d *document) report(line int, key, value string, f finding) {
@@ -288,7 +289,7 @@ func (d *document) forget(key string, known []string) {
 func (d *document) unknownKey(name *yaml.Node, key string, known []string) {
 	hint := "the keys are: " + strings.Join(known, ", ")
 	normal := strings.ToLower(strings.ReplaceAll(key, "-", "_"))
-	nearest := Nearest(normal, known)
+	nearest := diag.Nearest(normal, known)
 	if slices.Contains(known, normal) {
 		nearest = normal
 	}

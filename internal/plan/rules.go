@@ -265,7 +265,7 @@ func checkTaint(taint string) *finding {
 	if !slices.Contains(taintEffects, effect) {
 		hint := form
 		for _, known := range taintEffects {
-			if strings.EqualFold(known, effect) || Nearest(effect, taintEffects) == known {
+			if strings.EqualFold(known, effect) || diag.Nearest(effect, taintEffects) == known {
 				hint = fmt.Sprintf("did you mean %q?", known)
 			}
 		}

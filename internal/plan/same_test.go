@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"k3splan/internal/table"
+
 	"github.com/stretchr/testify/require"
 	"github.com/xuri/excelize/v2"
 	"pgregory.net/rapid"
@@ -25,7 +27,7 @@ func TestTablesAndWorkbooksMeanTheSame(t *testing.T) {
 			}[column]
 			return rapid.SampledFrom(append(usual, "", "", " ", "\u00a0", "# x", "#x", "x,y", `say "x"`, " padded\u200b", "x\ny", "1,5")).Draw(t, column)
 		}
-		table := func(label string, columns ...string) [][]string {
+		draw := func(label string, columns ...string) [][]string {
 			rows := [][]string{columns}
 			for range rapid.IntRange(0, 4).Draw(t, label) {
 				row := []string{}
@@ -38,8 +40,8 @@ func TestTablesAndWorkbooksMeanTheSame(t *testing.T) {
 			}
 			return rows
 		}
-		hosts := append(table("hosts", "name", "interface", "ip", "admin", "tags", "note"), []string{"rolf", "eno1", "10.0.100.9", "rolf", "", ""})
-		k3s := table("k3s", "host", "name", "type", "ip", "labels")
+		hosts := append(draw("hosts", "name", "interface", "ip", "admin", "tags", "note"), []string{"rolf", "eno1", "10.0.100.9", "rolf", "", ""})
+		k3s := draw("k3s", "host", "name", "type", "ip", "labels")
 
 		files := fstest.MapFS{NetworkFile: {Data: []byte("netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n")}}
 		file := excelize.NewFile()
@@ -55,7 +57,7 @@ func TestTablesAndWorkbooksMeanTheSame(t *testing.T) {
 						text.WriteByte(',')
 					}
 					text.WriteString(`"` + strings.ReplaceAll(cell, `"`, `""`) + `"`)
-					require.NoError(t, file.SetCellStr(sheet, cellName(column, i+1), cell))
+					require.NoError(t, file.SetCellStr(sheet, table.CellName(column, i+1), cell))
 				}
 				text.WriteByte('\n')
 			}

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 
+	"k3splan/internal/diag"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -65,7 +67,7 @@ func (r *networkReader) readSecretStore() {
 		store.Kind = kind
 	default:
 		store.Kind = SecretUnknown
-		hint := cmp.Or(DidYouMean(string(kind), SecretKinds()), "files, age or pass")
+		hint := cmp.Or(diag.DidYouMean(string(kind), SecretKinds()), "files, age or pass")
 		r.fail(secretsKey, r.keys[secretsKey], &finding{"value-invalid", "secrets are not kept in this way", hint})
 	}
 	prefix, given := r.text(passPrefixKey)

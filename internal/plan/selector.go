@@ -127,7 +127,7 @@ const maxListed = 20
 // known name with the prefix that people write before it ("@"), or else the list of known names.
 func Unknown(kind, name string, known []string, prefix string) error {
 	err := fmt.Errorf("there is no %s %q in the plan", kind, name)
-	if nearest := Nearest(name, known); nearest != "" {
+	if nearest := diag.Nearest(name, known); nearest != "" {
 		return diag.WithHint(err, fmt.Sprintf("did you mean %q?", prefix+nearest))
 	}
 	if len(known) == 0 {

@@ -7,11 +7,11 @@ import "k3splan/internal/diag"
 // Where tells which place says what stands in a column of hosts.csv ("plans/hosts.csv:3", or
 // "plans/cluster.xlsx!hosts!B3"), or "" if the cell is empty or there is no such
 // column, so that the value is k3splan's default.
-func (h *Host) Where(column string) string { return h.row.where(column) }
+func (h *Host) Where(column string) string { return h.row.Where(column) }
 
 // Where tells which place says what stands in a column of k3s.csv ("plans/k3s.csv:3"), or "" if
 // the cell is empty or there is no such column.
-func (c *Container) Where(column string) string { return c.row.where(column) }
+func (c *Container) Where(column string) string { return c.row.Where(column) }
 
 // Where tells which place says what a key of network.yaml is ("gateway", "versions.k3s"; the place
 // is like "plans/network.yaml:2"), or "" if none does, so that the value is k3splan's default.
@@ -23,21 +23,10 @@ func (n Network) At(key string) (file string, line int) {
 }
 
 // Concerns tells whether the problem is one of the host's row.
-func (h *Host) Concerns(p diag.Problem) bool { return h.row.concerns(p) }
+func (h *Host) Concerns(p diag.Problem) bool { return h.row.Concerns(p) }
 
 // Concerns tells whether the problem is one of the container's row.
-func (c *Container) Concerns(p diag.Problem) bool { return c.row.concerns(p) }
-
-func (r row) where(column string) string {
-	if r.table == nil || r.raw(column) == "" {
-		return ""
-	}
-	return r.table.place(r.line, column)
-}
-
-func (r row) concerns(p diag.Problem) bool {
-	return r.table != nil && p.Table() == r.table.file && p.Line == r.line
-}
+func (c *Container) Concerns(p diag.Problem) bool { return c.row.Concerns(p) }
 
 // notePlaces notes where the keys stand that are given.
 func (r *networkReader) notePlaces() {

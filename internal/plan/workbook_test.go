@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/table"
 
 	"github.com/stretchr/testify/require"
 	"github.com/xuri/excelize/v2"
@@ -41,13 +42,13 @@ func newWorkbook(t testing.TB, change func(*excelize.File)) fstest.MapFS {
 	for _, sheet := range []string{"hosts", "k3s", "network"} { // sheet2.xml to sheet4.xml
 		_, err := file.NewSheet(sheet)
 		require.NoError(t, err)
-		table := map[string]string{"hosts": goodHosts, "k3s": goodK3s, "network": goodNetworkRows}[sheet]
-		rows, err := csv.NewReader(strings.NewReader(table)).ReadAll()
+		text := map[string]string{"hosts": goodHosts, "k3s": goodK3s, "network": goodNetworkRows}[sheet]
+		rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
 		require.NoError(t, err)
 		for i, row := range rows {
 			for column, text := range row {
 				if text != "" {
-					require.NoError(t, file.SetCellStr(sheet, cellName(column, i+1), text))
+					require.NoError(t, file.SetCellStr(sheet, table.CellName(column, i+1), text))
 				}
 			}
 		}
@@ -122,7 +123,7 @@ func TestWorkbooksThatMeanTheSame(t *testing.T) {
 			require.NoError(t, file.SetSheetRow("network", "A1", &[]any{"note", "key", "value", "", "remark"}))
 			for i, row := range [][]any{{"", "netmask", "/24", "", "as ever"}, {true, "gateway", "10.0.100.1"},
 				{"", "nameservers", "8.8.8.8", "", 1e20}, {"", "versions.nixos", "24.11"}, {"", "versions.k3s", "v1.31"}, {"", "domain", ""}} {
-				require.NoError(t, file.SetSheetRow("network", cellName(0, i+2), &row))
+				require.NoError(t, file.SetSheetRow("network", table.CellName(0, i+2), &row))
 			}
 		},
 		"rich text": func(file *excelize.File) {
@@ -257,7 +258,7 @@ func TestProblemsInWorkbooksAreSorted(t *testing.T) {
 	_, problems := Load(newWorkbook(t, func(file *excelize.File) {
 		for i := range 12 {
 			name := fmt.Sprintf("host-%d", i)
-			require.NoError(t, file.SetSheetRow("hosts", cellName(0, 5+i), &[]any{name, "bad/if", "dhcp@" + name, "admin"}))
+			require.NoError(t, file.SetSheetRow("hosts", table.CellName(0, 5+i), &[]any{name, "bad/if", "dhcp@" + name, "admin"}))
 		}
 	}))
 	var lines []int
@@ -314,16 +315,15 @@ func TestWorkbooksThatCannotBeRead(t *testing.T) {
 	good := newWorkbook(t, nil)[WorkbookFile].Data
 	for name, data := range map[string][]byte{
 		"empty": {}, "text": []byte("name;interface"), "cut off": good[:len(good)/2],
-		"of an old Excel":       append(bytes.Clone(oleMark), make([]byte, 4096)...),
-		"with a wrong archive":  append([]byte("PK\x03\x04"), good[200:]...),
-		"of OpenDocument":       zipOf(t, "mimetype", []byte("application/vnd.oasis.opendocument.spreadsheet")),
-		"that unpacks to a lot": zipOf(t, "[Content_Types].xml", make([]byte, workbookLimit+1)),
+		"of an old Excel":      append([]byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), make([]byte, 4096)...),
+		"with a wrong archive": append([]byte("PK\x03\x04"), good[200:]...),
+		"of OpenDocument":      zipOf(t, "mimetype", []byte("application/vnd.oasis.opendocument.spreadsheet")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, problems := Load(fstest.MapFS{WorkbookFile: {Data: data}})
 			require.Len(t, problems, 1)
 			require.Equal(t, "xlsx-syntax", problems[0].Code)
-			require.Equal(t, WorkbookFile, problems[0].File)
+			require.Contains(t, problems[0].File, WorkbookFile) // or one of its sheets
 		})
 	}
 	t.Run("protected", func(t *testing.T) {
@@ -445,8 +445,11 @@ func TestSheetsThatReachFar(t *testing.T) {
 	})
 	t.Run("values in the last column", func(t *testing.T) {
 		_, problems := Load(withRows(t, many(1000, `<row r="%[1]d"><c r="XFD%[1]d"><v>1</v></c></row>`)))
-		require.Len(t, problems, 1000)
-		require.Equal(t, `plans/cluster.xlsx!hosts!XFD100: "1": the cell stands far beside the table`, problems[0].String())
+		require.Len(t, problems, diag.MaxOfKind+1)
+		require.Contains(t, problems, diag.Problem{File: "plans/cluster.xlsx!hosts!XFD100", Line: 100, Value: "1", Severity: diag.Error,
+			Code: "row-length", Message: "the cell is far beside the table", Hint: "delete it, or its content"})
+		require.Contains(t, problems, diag.Problem{File: "plans/cluster.xlsx!hosts", Severity: diag.Error,
+			Code: "row-length", Message: "and 900 more problems of this kind (row-length)"})
 	})
 }
 
@@ -550,14 +553,14 @@ func rackInWorkbook(t testing.TB, n int) fstest.MapFS {
 			for j := range row {
 				cells[j] = row[j]
 			}
-			require.NoError(t, stream.SetRow(cellName(0, i+1), cells))
+			require.NoError(t, stream.SetRow(table.CellName(0, i+1), cells))
 		}
 		require.NoError(t, stream.Flush())
 	}
 	require.NoError(t, file.SetSheetName("Sheet1", "network"))
 	for i, row := range [][]any{{"netmask", 10}, {"gateway", "10.127.255.254"}, {"pod_cidr", "10.128.0.0/16"}, {"service_cidr", "10.129.0.0/16"},
 		{"versions.nixos", "nixos-24.11"}, {"versions.k3s", "1.31"}} {
-		require.NoError(t, file.SetSheetRow("network", cellName(0, i+1), &row))
+		require.NoError(t, file.SetSheetRow("network", table.CellName(0, i+1), &row))
 	}
 	var data bytes.Buffer
 	require.NoError(t, file.Write(&data))

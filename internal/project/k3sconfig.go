@@ -180,7 +180,7 @@ func checkK3sFolder(fsys fs.FS) diag.Problems {
 		if slices.Contains(known, name) || strings.HasPrefix(name, ".") {
 			continue
 		}
-		hint := cmp.Or(plan.DidYouMean(strings.ToLower(name), known), "server.yaml and agent.yaml are read")
+		hint := cmp.Or(diag.DidYouMean(strings.ToLower(name), known), "server.yaml and agent.yaml are read")
 		problems = append(problems, diag.Problem{
 			File: path.Join(files.K3sDir, name), Severity: diag.Warning, Code: "file-orphan", Message: "k3splan does not read this file", Hint: hint,
 		})

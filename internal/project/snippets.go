@@ -80,7 +80,7 @@ func orphanMessage(dir, stem string, p *plan.Plan) string {
 }
 
 func orphanHint(stem string, owners []string) string {
-	nearest := plan.Nearest(strings.ToLower(stem), owners)
+	nearest := diag.Nearest(strings.ToLower(stem), owners)
 	if slices.Contains(owners, strings.ToLower(stem)) {
 		nearest = strings.ToLower(stem)
 	}

@@ -24,7 +24,6 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
-	"k3splan/internal/plan"
 )
 
 // KnownHostsFile is relative to the project.
@@ -107,7 +106,7 @@ func parseFile(content []byte, hosts []string, partial bool) (HostKeys, diag.Pro
 		case message != "":
 			report(row, diag.Error, codeInvalid, "", message, hint)
 		case !known[host] && !partial:
-			report(row, diag.Warning, codeOrphan, host, "belongs to no host of the plan", cmp.Or(plan.DidYouMean(host, hosts), "remove the line"))
+			report(row, diag.Warning, codeOrphan, host, "belongs to no host of the plan", cmp.Or(diag.DidYouMean(host, hosts), "remove the line"))
 		case !slices.ContainsFunc(keys.byHost[host], key.equal):
 			keys.byHost[host] = append(keys.byHost[host], key)
 		}

@@ -147,7 +147,7 @@ func (o *opening) reportHostKeyOrphan(name, host string, isKey bool) {
 		return
 	case isKey:
 		f.message, f.hint = "is the ssh key of no host of the plan", ""
-		if nearest := plan.Nearest(host, o.needs.Hosts); nearest != "" {
+		if nearest := diag.Nearest(host, o.needs.Hosts); nearest != "" {
 			f.hint = didYouMean(nearest + hostKeyEnding)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
-	"k3splan/internal/plan"
 	"k3splan/internal/run"
 )
 
@@ -14,14 +13,14 @@ import (
 // is another than a slip of the pen, and the first few hints are enough.
 const maxNearest = 10
 
-// nearestOfFew is plan.Nearest, which finds nothing any more after maxNearest searches.
+// nearestOfFew is diag.Nearest, which finds nothing any more after maxNearest searches.
 func nearestOfFew() func(name string, candidates []string) string {
 	searches := 0
 	return func(name string, candidates []string) string {
 		if searches++; searches > maxNearest {
 			return ""
 		}
-		return plan.Nearest(name, candidates)
+		return diag.Nearest(name, candidates)
 	}
 }
 

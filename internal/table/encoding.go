@@ -1,4 +1,4 @@
-package plan
+package table
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// encoding is how a file writes its text.
+// encoding is how a file stores its text.
 type encoding struct {
 	name  string
 	mark  string           // byte-order mark
@@ -24,8 +24,8 @@ var encodings = []encoding{
 	{name: "UTF-16", mark: "\xfe\xff", order: binary.BigEndian},
 }
 
-// decode gives the text in UTF-8, its lines ending in LF or CRLF; encode makes the same bytes of it
-// again. Bytes that are no character of the encoding are bytes that are none of UTF-8.
+// decode returns the text in UTF-8, with lines that end in LF or CRLF; encode returns the same bytes
+// again. Bytes that are not a character of the encoding become bytes that are not valid UTF-8.
 func decode(data []byte) (text string, e encoding) {
 	for _, known := range encodings {
 		if bytes.HasPrefix(data, []byte(known.mark)) {
@@ -44,9 +44,9 @@ func decode(data []byte) (text string, e encoding) {
 	return text, e
 }
 
-// fromUTF16 gives UTF-8.
+// fromUTF16 returns UTF-8.
 func (e encoding) fromUTF16(data []byte) (text []byte) {
-	const none = 0xff // is in no character of UTF-8
+	const invalid = 0xff // occurs in no character of UTF-8
 	for len(data) >= 2 {
 		char, rest := rune(e.order.Uint16(data)), data[2:]
 		if utf16.IsSurrogate(char) {
@@ -54,15 +54,15 @@ func (e encoding) fromUTF16(data []byte) (text []byte) {
 			if len(rest) >= 2 {
 				low, rest = rune(e.order.Uint16(rest)), rest[2:]
 			}
-			if char = utf16.DecodeRune(char, low); char == utf8.RuneError { // half of one
-				text, data = append(text, none), data[2:]
+			if char = utf16.DecodeRune(char, low); char == utf8.RuneError { // half of a pair
+				text, data = append(text, invalid), data[2:]
 				continue
 			}
 		}
 		text, data = utf8.AppendRune(text, char), rest
 	}
 	if len(data) > 0 {
-		text = append(text, none)
+		text = append(text, invalid)
 	}
 	return text
 }

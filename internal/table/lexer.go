@@ -1,6 +1,7 @@
-package plan
+package table
 
 import (
+	"fmt"
 	"iter"
 	"regexp"
 	"slices"
@@ -8,41 +9,41 @@ import (
 	"unicode"
 )
 
-// CSV tables are read here, not by encoding/csv: that allows no blanks around quotes, and does not tell
-// which part of the file a cell is.
+// CSV is read here and not with encoding/csv, which does not accept blanks around quotes and does not
+// report the position of a cell in the file; editing a table in place needs both.
 
 // Record is a row of a CSV table, or its header.
 type Record struct {
-	// Line is where it starts, counted from 1.
+	// Line is the line where the record starts, counted from 1.
 	Line int
-	// Start and End are its place in the text, with the end of its last line if there is one.
+	// Start and End are its position in the text in bytes, including the end of its last line.
 	Start, End int
 	Cells      []Cell
 }
 
 // Cell is a cell of a CSV table.
 type Cell struct {
-	// Text has lost quotes and surrounding white space.
+	// Text is the content without quotes and surrounding white space.
 	Text   string
 	Quoted bool
-	// Start and End are the cell's place in the text, between separators and the ends of lines;
-	// TextStart and TextEnd are that of Text in it, with the quotes.
+	// Start and End are the cell's position in the text in bytes, between separators and line ends;
+	// TextStart and TextEnd are those of Text in it, including the quotes.
 	Start, TextStart, TextEnd, End int
 }
 
-// reader goes through the text of a CSV table.
+// reader reads the text of a CSV table.
 type reader struct {
 	text      string
 	separator byte
-	// at is the place in the text, line its line
+	// at is the position in the text, line its line
 	at, line int
 	cells    []Cell // of the last record
 }
 
-// sepLine is Excel's first line that names the separator.
+// sepLine is a first line by which Excel names the separator.
 var sepLine = regexp.MustCompile(`^"?(?i:sep)=(.)"?\r?\n`)
 
-// newReader gives the reader of a text. The separator is 0 if the text does not say which it is.
+// newReader returns the reader of a text. Its separator is 0 if the text does not name one.
 func newReader(text string) *reader {
 	r := &reader{text: text, line: 1}
 	if m := sepLine.FindStringSubmatch(text); m != nil {
@@ -56,8 +57,8 @@ func newReader(text string) *reader {
 
 const separators = ",;\t"
 
-// records gives what follows, but for comments and what is empty, and of a record that cannot be read
-// its line and what is wrong. Cells are valid until the next record.
+// records returns the records that are neither comments nor empty. Of a record that cannot be read it
+// returns the line and what is wrong. Cells are valid until the next record.
 func (r reader) records() iter.Seq2[Record, *finding] {
 	return func(yield func(Record, *finding) bool) {
 		for r.at < len(r.text) {
@@ -73,8 +74,8 @@ func (r Record) isBlank() bool {
 	return !slices.ContainsFunc(r.Cells, func(c Cell) bool { return c.Text != "" })
 }
 
-// isComment tells whether the record is a comment that a spreadsheet program has put into quotes because
-// there is a separator or a quote in it. A cell such as "#5" beside others is the user's own data.
+// isComment reports whether the record is a comment that a spreadsheet program has quoted because it
+// contains a separator or a quote. A cell such as "#5" beside others is the user's own data.
 func (r Record) isComment() bool {
 	return strings.HasPrefix(r.Cells[0].Text, "# ") ||
 		strings.HasPrefix(r.Cells[0].Text, "#") && Record{Cells: r.Cells[1:]}.isBlank()
@@ -87,7 +88,9 @@ func (r *reader) record() (record Record, wrong *finding) {
 	for more := r.text[r.at] != '#'; more && wrong == nil; {
 		var cell Cell
 		cell, wrong = r.cell()
-		r.cells = append(r.cells, cell)
+		if r.cells = append(r.cells, cell); len(r.cells) > maxColumns && wrong == nil {
+			wrong = tooManyColumns
+		}
 		if more = r.at < len(r.text) && r.text[r.at] == r.separator; more {
 			r.at++
 		}
@@ -105,8 +108,9 @@ func (r *reader) record() (record Record, wrong *finding) {
 }
 
 var (
-	bareQuote = &finding{"csv-syntax", `a quote (") stands inside a cell that is not quoted`, `put the whole cell in quotes and double those inside: "19"" rack"`}
-	openQuote = &finding{"csv-syntax", "a quoted cell is not closed, or something follows its closing quote", `close it with ", and double quotes inside: "19"" rack"`}
+	bareQuote      = &finding{"csv-syntax", `a cell that is not quoted contains a quote (")`, `put the whole cell in quotes and double those inside: "19"" rack"`}
+	tooManyColumns = &finding{"row-length", fmt.Sprintf("the row has more than %d cells", maxColumns), "delete what is beside the table"}
+	openQuote      = &finding{"csv-syntax", "a quoted cell is not closed, or something follows its closing quote", `close it with ", and double quotes inside: "19"" rack"`}
 )
 
 // cell reads up to the separator, or the end of the line or text.
@@ -135,7 +139,7 @@ func (r *reader) cell() (c Cell, wrong *finding) {
 // quoted reads a cell from its first quote on.
 func (r *reader) quoted(c Cell) (Cell, *finding) {
 	c.Quoted, c.TextStart = true, r.at
-	for again := true; again; again = r.at < len(r.text) && r.text[r.at] == '"' { // it is a doubled one
+	for again := true; again; again = r.at < len(r.text) && r.text[r.at] == '"' { // a doubled quote
 		r.at++
 		end := strings.IndexByte(r.text[r.at:], '"')
 		if end < 0 {
@@ -165,11 +169,11 @@ func (r *reader) skipBlanks() {
 	}
 }
 
-// TrimCell takes the white space off that surrounds a cell, and what cannot be seen.
+// TrimCell removes white space and invisible characters around a cell.
 func TrimCell(text string) string { return strings.TrimFunc(text, isBlank) }
 
-// isBlank counts among white space what cannot be seen: zero-width characters come along with what
-// is copied from web pages.
+// isBlank reports whether a character is white space or invisible: text copied from web pages brings
+// zero-width characters along.
 func isBlank(char rune) bool {
 	return unicode.IsSpace(char) || strings.ContainsRune("\u200b\u200c\u200d\u2060\ufeff", char)
 }

@@ -1,4 +1,4 @@
-package plan
+package diag
 
 import (
 	"fmt"
@@ -7,9 +7,9 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// Nearest gives the candidate that name is most likely a slip of, or "" if none is near: one
+// Nearest returns the candidate that name is most likely a typo of, or "" if none is near: one
 // wrong, missing or surplus letter in a short name, two in a longer one, or two letters swapped.
-// Of equally near candidates the first in alphabetical order is given.
+// Of equally near candidates it returns the first in alphabetical order.
 func Nearest(name string, candidates []string) string {
 	best, bestDistance := "", 0
 	for _, candidate := range candidates {
@@ -48,7 +48,7 @@ func sameLetters(a, b string) bool {
 	return slices.Equal(x, y)
 }
 
-// DidYouMean is the hint for an unknown name, or "" if nothing is near.
+// DidYouMean returns the hint for an unknown name, or "" if nothing is near.
 func DidYouMean(name string, candidates []string) string {
 	if nearest := Nearest(name, candidates); nearest != "" {
 		return fmt.Sprintf("did you mean %q?", nearest)

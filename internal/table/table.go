@@ -1,0 +1,190 @@
+package table
+
+import (
+	"io"
+	"slices"
+	"strings"
+
+	"k3splan/internal/diag"
+
+	"github.com/gocarina/gocsv"
+)
+
+// Table is a table whose header and row lengths have been checked. Cells are trimmed and keep their
+// case.
+type Table struct {
+	Schema
+	// Columns are the names in the header, in lower case; "" for a column without a name.
+	Columns []string
+	Rows    []Row
+	// Complete is false if a row could not be read, so that a missing value may be in that row.
+	Complete bool
+
+	// header is the line of the header
+	header int
+	// reader holds the text of a CSV file, encoding how the file stores it
+	reader   *reader
+	encoding encoding
+	// inSheet: the table is a sheet of a workbook, and File names the sheet
+	inSheet bool
+	// lost are the places of cells whose text cannot be known; their consequences are not reported
+	lost  map[string]bool
+	found diag.Collector
+}
+
+// Row is one record of a table.
+type Row struct {
+	Table *Table
+	// Line counts from 1, in the file or the sheet.
+	Line int
+	// Cells are in the order of the table's columns.
+	Cells []string
+}
+
+// Missing returns a table that could not be read at all, with the reasons.
+func Missing(s Schema, problems ...diag.Problem) *Table {
+	t := &Table{Schema: s}
+	t.found.Add(problems...)
+	return t
+}
+
+// Problems returns what is wrong with the table: its form, and what was reported about its cells.
+func (t *Table) Problems() diag.Problems { return t.found.Problems() }
+
+// Errors returns the number of problems that are errors.
+func (t *Table) Errors() int { return t.found.Errors() }
+
+// Has reports whether the table has the column.
+func (t *Table) Has(column string) bool { return slices.Contains(t.Columns, column) }
+
+// Own returns the names of the user's own columns, sorted.
+func (t *Table) Own() []string {
+	var own []string
+	for _, column := range t.Columns {
+		if column != "" && !t.Knows(column) {
+			own = append(own, column)
+		}
+	}
+	slices.Sort(own)
+	return own
+}
+
+// Report adds a problem. A line of 0 means the whole table, an empty column the whole row. Nothing is
+// reported about a cell whose text is already known to be lost.
+func (t *Table) Report(severity diag.Severity, line int, column, value, code, message, hint string) {
+	file := t.fileAt(line, column)
+	if t.lost[file] {
+		return
+	}
+	t.found.Add(diag.Problem{File: file, Line: line, Column: column, Value: value,
+		Severity: severity, Code: code, Message: message, Hint: hint})
+}
+
+// fileAt returns the file of a problem in a line and column. In a sheet it names the cell, or the first
+// one of the row if there is no such column.
+func (t *Table) fileAt(line int, column string) string {
+	if !t.inSheet || line == 0 {
+		return t.File
+	}
+	found := 0
+	for i, name := range t.Columns {
+		// a duplicate column is wrong the second time, but only in the header
+		if column != "" && name == column && (found == 0 || line == t.header) {
+			found = i
+		}
+	}
+	return t.File + "!" + CellName(found, line)
+}
+
+// Place returns how messages name a cell: "plans/hosts.csv:3", "plans/cluster.xlsx!hosts!A3".
+func (t *Table) Place(line int, column string) string {
+	return diag.Problem{File: t.fileAt(line, column), Line: line}.Place()
+}
+
+// Raw returns the cell as it is in the file, "" if the table has no such column.
+func (r Row) Raw(column string) string {
+	if i := slices.Index(r.Table.Columns, column); i >= 0 && i < len(r.Cells) {
+		return r.Cells[i]
+	}
+	return ""
+}
+
+// Own returns the cells of the user's own columns.
+func (r Row) Own() map[string]string {
+	own := map[string]string{}
+	for i, column := range r.Table.Columns {
+		if column != "" && !r.Table.Knows(column) {
+			own[column] = strings.ToLower(r.Cells[i])
+		}
+	}
+	return own
+}
+
+// Fail reports an error about a cell, or about the part of it given as value.
+func (r Row) Fail(column, value, code, message, hint string) {
+	r.Table.Report(diag.Error, r.Line, column, value, code, message, hint)
+}
+
+// Warn reports a warning about a cell, or about the part of it given as value.
+func (r Row) Warn(column, value, code, message, hint string) {
+	r.Table.Report(diag.Warning, r.Line, column, value, code, message, hint)
+}
+
+// Where returns the place of a cell, or "" if the cell is empty or there is no such column.
+func (r Row) Where(column string) string {
+	if r.Table == nil || r.Raw(column) == "" {
+		return ""
+	}
+	return r.Table.Place(r.Line, column)
+}
+
+// Concerns reports whether the problem is about this row.
+func (r Row) Concerns(p diag.Problem) bool {
+	return r.Table != nil && p.Line == r.Line && p.Table() == r.Table.File
+}
+
+// Decode returns the rows as values of a struct type whose fields are strings with csv tags. The cells
+// of known columns are in lower case, except where case matters. A table without a valid header has no
+// rows.
+func Decode[T any](t *Table) ([]T, error) {
+	var rows []T
+	if len(t.Columns) == 0 {
+		return nil, nil
+	}
+	return rows, gocsv.UnmarshalCSV(&normalized{Table: t}, &rows)
+}
+
+// normalized returns header and rows in the form in which k3splan works with them. It implements
+// gocsv.CSVReader.
+type normalized struct {
+	*Table
+	next int
+}
+
+func (n *normalized) Read() ([]string, error) {
+	defer func() { n.next++ }()
+	switch {
+	case n.next == 0:
+		return n.Columns, nil
+	case n.next > len(n.Rows):
+		return nil, io.EOF
+	}
+	cells := slices.Clone(n.Rows[n.next-1].Cells)
+	for i, column := range n.Columns {
+		if !slices.Contains(n.KeepCase, column) {
+			cells[i] = strings.ToLower(cells[i])
+		}
+	}
+	return cells, nil
+}
+
+func (n *normalized) ReadAll() ([][]string, error) {
+	var all [][]string
+	for {
+		record, err := n.Read()
+		if err == io.EOF {
+			return all, nil
+		}
+		all = append(all, record)
+	}
+}
