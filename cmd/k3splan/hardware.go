@@ -103,7 +103,7 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 			return err
 		}
 	}
-	_, err = files.Update(file, func(present []byte) ([]byte, error) {
+	_, err = files.Update(p.Dir, filepath.ToSlash(name), func(present []byte) ([]byte, error) {
 		if !bytes.Equal(present, before) { // than what the answer was about
 			return nil, errors.New("it was changed meanwhile; nothing was written")
 		}

@@ -19,7 +19,6 @@ import (
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/run"
-	"k3splan/internal/secrets"
 )
 
 // kubeconfigOptions are the user's wishes.
@@ -176,7 +175,7 @@ func writeKubeconfig(config *k3s.Kubeconfig, target string, o kubeconfigOptions,
 			return err
 		}
 	}
-	return secrets.Replace(target, content)
+	return files.Replace(target, content, files.Private)
 }
 
 // lockKubeconfig keeps kubectl from writing at the same time, by the lock that kubectl uses.

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/run"
@@ -54,9 +55,9 @@ func newRack(t *testing.T, kind plan.SecretKind) *rack {
 	require.NoError(t, err)
 	hash, err := secrets.HashPassword([]byte(poisonPassword))
 	require.NoError(t, err)
-	files := map[string]string{"passwd": hash + "\n", "all.pub": testKey, "recipients": secretstest.AgeKey(t) + "\n"}
-	for name, content := range files {
-		require.NoError(t, secrets.Create(filepath.Join(r.dir, "secrets", name), []byte(content)))
+	contents := map[string]string{"passwd": hash + "\n", "all.pub": testKey, "recipients": secretstest.AgeKey(t) + "\n"}
+	for name, content := range contents {
+		require.NoError(t, files.Create(filepath.Join(r.dir, "secrets", name), []byte(content), files.Private))
 	}
 	vault, err := secrets.OpenVault(r.dir, plan.SecretStore{}, nil)
 	require.NoError(t, err)

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"k3splan"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/secrets"
@@ -162,7 +163,7 @@ func TestADeployAsksForThePassphraseOnce(t *testing.T) {
 	signer, err := ssh.NewSignerFromKey(key)
 	require.NoError(t, err)
 	private := filepath.Join(os.Getenv("HOME"), ".ssh", "id_ed25519")
-	require.NoError(t, secrets.Create(private, pem.EncodeToMemory(block)))
+	require.NoError(t, files.Create(private, pem.EncodeToMemory(block), files.Private))
 	require.NoError(t, os.WriteFile(filepath.Join(r.dir, secrets.RecipientsFile), ssh.MarshalAuthorizedKey(signer.PublicKey()), 0o644))
 
 	term, command := startOn(t, "k3splan", "-p", r.dir, "secrets", "rekey")

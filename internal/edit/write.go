@@ -7,11 +7,8 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
-
-	"github.com/google/renameio/v2"
 
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
@@ -23,7 +20,7 @@ import (
 // written meanwhile is not overwritten, nor one that its owner has made read-only; that is refused
 // before anything is written.
 func (e *Edit) Write(dir string) (err error) {
-	unlock, err := files.Lock(filepath.Join(dir, path.Dir(plan.HostsFile)))
+	unlock, err := files.Lock(dir)
 	if err != nil {
 		return err
 	}
@@ -85,7 +82,7 @@ func writer(dir, file string) (func([]byte) error, error) {
 	if mode&0o222 == 0 {
 		return nil, refuse(file+" is read-only; nothing was written", "chmod u+w "+file)
 	}
-	return func(data []byte) error { return renameio.WriteFile(target, data, mode) }, nil
+	return func(data []byte) error { return files.Replace(target, data, files.Public) }, nil
 }
 
 // move renames a file or a secret, never onto another one.

@@ -1,5 +1,11 @@
-// Package files is the one way to the files that people keep in a project: to read them, whatever
-// somebody has put in their place, and to change them while another k3splan does the same.
+// Package files is the only way to the files of a project: their names, reading them whatever somebody
+// has put in their place, and changing them so that no crash, no other process and no other user can
+// make a difference.
+//
+// A file is there with its whole content or not at all ([Create], [Replace]). Whoever reads, changes and
+// writes holds the project's one lock ([Lock], [Update]). What k3splan alone writes lies in folders that
+// nobody else can have put there ([OwnFolder]). What root makes in somebody's project belongs to that
+// user.
 package files
 
 import (
@@ -11,44 +17,29 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"k3splan/internal/diag"
 )
 
-// MaxSize is how many bytes a file may have that Read or In gives. 10,000 hosts have a few megabytes.
+// MaxSize is the size in bytes of the largest file that Read and In return. 10,000 hosts have a few megabytes.
 const MaxSize = 64 << 20
 
-// Error is something in the place of a file that k3splan does not read: a pipe, a device, a folder, or
-// too much. The wrapping fs.PathError tells where.
-type Error struct{ reason, hint string }
+// Error is something in the place of a file that k3splan does not read or write: a pipe, a device, a
+// folder, too much, or what is not one's own. The wrapping error says where, and how to mend it.
+type Error struct{ reason string }
 
 // Error is fit to follow the name of the file: "is a named pipe, not a file".
 func (e *Error) Error() string { return e.reason }
 
-// Hint says how to mend it.
-func (e *Error) Hint() string { return e.hint }
-
-// Reason gives what is wrong with a file without its path, for messages that name it already, and how
-// to mend it if that is known.
-func Reason(err error) (reason error, hint string) {
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		hint = hinted.Hint()
-	}
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		err = pathError.Err
-	}
-	return err, hint
-}
-
-// Read gives the content of a file of at most MaxSize bytes. Instead of waiting for a pipe, or for the
+// Read returns the content of a file of at most MaxSize bytes. Instead of waiting for a pipe, or for the
 // end of a device, it fails at once, with an [Error].
 func Read(name string) ([]byte, error) {
 	content, _, err := ReadAtMost(name, MaxSize)
 	return content, err
 }
 
-// ReadAtMost is Read with another limit, in bytes. info is that of the file, behind links; where the
-// file cannot be read it may be nil.
+// ReadAtMost is Read with another limit, in bytes. info describes the file behind links; it may be nil
+// if the file cannot be read.
 func ReadAtMost(name string, limit int64) (content []byte, info fs.FileInfo, err error) {
 	file, info, err := open(name, name, regular)
 	if err != nil {
@@ -59,7 +50,7 @@ func ReadAtMost(name string, limit int64) (content []byte, info fs.FileInfo, err
 	return content, info, err
 }
 
-// Open opens a file of any size for reading, and nothing else.
+// Open opens a file of any size for reading, and nothing but a file.
 func Open(name string) (*os.File, error) {
 	file, _, err := open(name, name, regular)
 	if err != nil {
@@ -69,18 +60,17 @@ func Open(name string) (*os.File, error) {
 }
 
 func readAll(file *os.File, info fs.FileInfo, shown string, limit int64) ([]byte, error) {
-	tooLarge := &fs.PathError{Op: "read", Path: shown, Err: &Error{"is larger than " + size(limit), "is it the right file? k3splan reads no larger one here"}}
+	tooLarge := &fs.PathError{Op: "read", Path: shown, Err: diag.WithHint(&Error{"is larger than " + size(limit)}, "check that it is the right file: k3splan reads no larger one here")}
 	if info.Size() > limit {
 		return nil, tooLarge
 	}
 	var content bytes.Buffer
 	content.Grow(int(info.Size()) + bytes.MinRead)
-	// what the file system says of the size is not to be relied on
+	// the size that the file system reports cannot be relied on
 	_, err := content.ReadFrom(io.LimitReader(file, limit+1))
 	switch {
 	case err != nil:
-		reason, _ := Reason(err)
-		return nil, &fs.PathError{Op: "read", Path: shown, Err: reason}
+		return nil, &fs.PathError{Op: "read", Path: shown, Err: diag.Reason(err)}
 	case int64(content.Len()) > limit:
 		return nil, tooLarge
 	}
@@ -94,17 +84,16 @@ func size(bytes int64) string {
 	return fmt.Sprintf("%d KiB", bytes>>10)
 }
 
-// regular and orFolder tell what may be opened.
+// regular and orFolder report whether something may be opened.
 func regular(mode fs.FileMode) bool  { return mode.IsRegular() }
 func orFolder(mode fs.FileMode) bool { return mode.IsRegular() || mode.IsDir() }
 
-// open opens what has a wanted mode. Errors name the file as shown.
+// open opens a file whose mode is wanted. Errors name it as shown.
 func open(name, shown string, wanted func(fs.FileMode) bool) (*os.File, fs.FileInfo, error) {
 	fail := func(err error) error {
-		reason, _ := Reason(err)
-		return &fs.PathError{Op: "open", Path: shown, Err: reason}
+		return &fs.PathError{Op: "open", Path: shown, Err: diag.Reason(err)}
 	}
-	// before it is opened, for a device may do something then
+	// looked at before it is opened: opening a device may have an effect
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, nil, fail(err)
@@ -112,7 +101,7 @@ func open(name, shown string, wanted func(fs.FileMode) bool) (*os.File, fs.FileI
 	if !wanted(info.Mode()) {
 		return nil, info, fail(notAFile(name, info.Mode()))
 	}
-	// without O_NONBLOCK a pipe put there meanwhile would be waited for
+	// without O_NONBLOCK, opening a pipe that was put there meanwhile would wait
 	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return nil, info, fail(err)
@@ -127,7 +116,7 @@ func open(name, shown string, wanted func(fs.FileMode) bool) (*os.File, fs.FileI
 	return file, opened, nil
 }
 
-func notAFile(name string, mode fs.FileMode) *Error {
+func notAFile(name string, mode fs.FileMode) error {
 	what := "a device"
 	switch {
 	case mode.IsDir():
@@ -138,13 +127,13 @@ func notAFile(name string, mode fs.FileMode) *Error {
 		what = "a socket"
 	}
 	if target, err := os.Readlink(name); err == nil {
-		return &Error{fmt.Sprintf("is a link to %s, not to a file", what),
-			fmt.Sprintf("it leads to %q: let it lead to a file, or remove it", target)}
+		return diag.WithHint(&Error{fmt.Sprintf("is a link to %s, not to a file", what)},
+			fmt.Sprintf("it leads to %q: let it lead to a file, or remove it", target))
 	}
-	return &Error{fmt.Sprintf("is %s, not a file", what), "put a file in its place, or remove it"}
+	return diag.WithHint(&Error{fmt.Sprintf("is %s, not a file", what)}, "put a file in its place, or remove it")
 }
 
-// In gives the files below a folder as os.DirFS does, but opens only what [Read] reads, and folders.
+// In returns the files below a folder as os.DirFS does, but opens only what [Read] reads, and folders.
 func In(dir string) fs.FS { return tree{dir, os.DirFS(dir)} }
 
 type tree struct {
@@ -152,7 +141,7 @@ type tree struct {
 	fs.FS
 }
 
-// place is where a file of the tree is.
+// place returns the path of a file of the tree.
 func (t tree) place(op, name string) (string, error) {
 	local, err := filepath.Localize(name)
 	if err != nil || t.dir == "" {
@@ -174,7 +163,7 @@ func (t tree) Open(name string) (fs.File, error) {
 	return file, nil
 }
 
-// ReadFile gives a file of at most MaxSize bytes.
+// ReadFile returns the content of a file of at most MaxSize bytes.
 func (t tree) ReadFile(name string) ([]byte, error) {
 	place, err := t.place("open", name)
 	if err != nil {

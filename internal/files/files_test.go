@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/diag"
 )
 
 // soon fails a test that waits for a pipe.
@@ -51,7 +53,7 @@ func TestReadTellsWhatIsNoFile(t *testing.T) {
 		"socket":    {"is a socket, not a file", "put a file in its place"},
 		"link":      {"is a link to a named pipe, not to a file", `it leads to "pipe"`},
 		"zero":      {"is a link to a device, not to a file", `it leads to "/dev/zero"`},
-		"large":     {"is larger than 64 MiB", "is it the right file?"},
+		"large":     {"is larger than 64 MiB", "check that it is the right file"},
 		"loop":      {syscall.ELOOP.Error(), ""},
 		"not there": {syscall.ENOENT.Error(), ""},
 	} {
@@ -64,7 +66,7 @@ func TestReadTellsWhatIsNoFile(t *testing.T) {
 					content, err := read()
 					require.Error(t, err, way)
 					require.Empty(t, content)
-					reason, hint := Reason(err)
+					reason, hint := diag.Reason(err), diag.HintOf(err)
 					require.EqualError(t, reason, want[0], way)
 					require.Contains(t, hint, want[1], way)
 					require.Equal(t, want[1] == "", hint == "", way)
@@ -154,47 +156,44 @@ func TestUpdate(t *testing.T) {
 	add := func(text string) func([]byte) ([]byte, error) {
 		return func(present []byte) ([]byte, error) { return append(bytes.Clone(present), text...), nil }
 	}
-	changed, err := Update(name, add("a"))
+	changed, err := Update(dir, "new/file", add("a"))
 	require.NoError(t, err)
 	require.True(t, changed)
 	require.NoError(t, os.Chmod(name, 0o664))
-	link := filepath.Join(dir, "link")
-	require.NoError(t, os.Symlink(name, link))
-	changed, err = Update(link, add("b"))
+	require.NoError(t, os.Symlink(name, filepath.Join(dir, "link")))
+	changed, err = Update(dir, "link", add("b"))
 	require.NoError(t, err)
 	require.True(t, changed)
 	content, info, err := ReadAtMost(name, 10)
 	require.NoError(t, err)
 	require.Equal(t, "ab", string(content))
 	require.Equal(t, fs.FileMode(0o664), info.Mode())
-	changed, err = Update(link, add(""))
+	changed, err = Update(dir, "link", add(""))
 	require.NoError(t, err)
 	require.False(t, changed)
 	no := errors.New("no")
-	_, err = Update(link, func([]byte) ([]byte, error) { return []byte("c"), no })
+	_, err = Update(dir, "link", func([]byte) ([]byte, error) { return []byte("c"), no })
 	require.ErrorIs(t, err, no)
 	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
 	soon(t, "updating a pipe", func() {
-		_, err = Update(filepath.Join(dir, "pipe"), add("a"))
+		_, err = Update(dir, "pipe", add("a"))
 	})
 	require.ErrorContains(t, err, "is a named pipe")
-	entries, err := os.ReadDir(filepath.Join(dir, "new"))
-	require.NoError(t, err)
-	require.Len(t, entries, 1, "nothing is left behind")
+	requireNames(t, filepath.Join(dir, "new"), "file")
 }
 
 func TestUpdateLosesNothing(t *testing.T) {
 	dir := t.TempDir()
-	name, link := filepath.Join(dir, "real", "file"), filepath.Join(dir, "link")
+	name := filepath.Join(dir, "real", "file")
 	require.NoError(t, os.Mkdir(filepath.Dir(name), 0o700))
-	require.NoError(t, os.Symlink(name, link))
+	require.NoError(t, os.Symlink(name, filepath.Join(dir, "link")))
 	require.NoError(t, os.WriteFile(name, nil, 0o600))
 	const writers = 40
 	var group sync.WaitGroup
 	for i := range writers {
 		group.Go(func() {
-			at := []string{name, link}[i%2]
-			_, err := Update(at, func(present []byte) ([]byte, error) {
+			at := []string{"real/file", "link"}[i%2]
+			_, err := Update(dir, at, func(present []byte) ([]byte, error) {
 				time.Sleep(time.Millisecond)
 				return fmt.Appendf(bytes.Clone(present), "%d\n", i), nil
 			})
@@ -214,10 +213,9 @@ func TestLockTellsWhoseTurnItIs(t *testing.T) {
 	unlock, err := Lock(dir)
 	require.NoError(t, err)
 	_, err = Lock(dir)
-	var busy *BusyError
-	require.ErrorAs(t, err, &busy)
+	require.ErrorIs(t, err, ErrBusy)
 	require.ErrorContains(t, err, dir)
-	require.NotEmpty(t, busy.Hint())
+	require.NotEmpty(t, diag.HintOf(err))
 	unlock()
 	unlock, err = Lock(dir)
 	require.NoError(t, err)
@@ -225,4 +223,29 @@ func TestLockTellsWhoseTurnItIs(t *testing.T) {
 	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
 	soon(t, "locking", func() { _, err = Lock(filepath.Join(dir, "pipe")) })
 	require.ErrorIs(t, err, syscall.ENOTDIR)
+}
+
+// A process that is killed leaves a file that it was writing; the next one that locks the project
+// removes it, but not one that is being written.
+func TestLockSweepsWhatAKilledProcessLeft(t *testing.T) {
+	dir := t.TempDir()
+	folders := []string{".", "plans", "secrets", "secrets/hosts", "secrets/retired"}
+	for _, folder := range folders {
+		require.NoError(t, MakeFolder(filepath.Join(dir, folder), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, folder, unfinishedPrefix+"x"), nil, 0o600))
+	}
+	writing, err := newUnfinished(filepath.Join(dir, "secrets"), Private)
+	require.NoError(t, err)
+	unlock, err := Lock(dir)
+	require.NoError(t, err)
+	unlock()
+	for _, folder := range folders {
+		require.NoFileExists(t, filepath.Join(dir, folder, unfinishedPrefix+"x"))
+	}
+	require.FileExists(t, writing.Name())
+	require.NoError(t, writing.Close())
+	unlock, err = Lock(dir)
+	require.NoError(t, err)
+	unlock()
+	require.NoFileExists(t, writing.Name())
 }

@@ -22,9 +22,9 @@ func TestNothingElseReadsProjects(t *testing.T) {
 		"internal/colmena/platforms.go": "/proc",
 		"internal/run/process.go":       "/proc",
 		"internal/files/files.go":       "the one way",
-		"internal/files/update.go":      "a folder, to lock it",
+		"internal/files/lock.go":        "a folder, to lock it; what a killed process left",
+		"internal/files/write.go":       "a folder, to sync it",
 		"internal/secrets/runtime.go":   "the lock of a folder of ours",
-		"internal/secrets/write.go":     "a folder, to sync it",
 		"internal/remote/scan.go":       "what ssh has written in a folder of ours",
 	}
 	reads := regexp.MustCompile(`\bos\.(ReadFile|Open|OpenFile|DirFS|OpenRoot|OpenInRoot)\(`)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -106,7 +105,7 @@ func save(dir string, moves []Move) error {
 		return nil
 	}
 	// a link stays: racks may share their pins
-	_, err := files.Update(filepath.Join(dir, filepath.FromSlash(File)), func(present []byte) ([]byte, error) {
+	_, err := files.Update(dir, File, func(present []byte) ([]byte, error) {
 		var lock Lock
 		if present != nil {
 			var err error

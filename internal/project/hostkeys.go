@@ -52,7 +52,10 @@ func (p *Project) checkHostKeys() diag.Problems {
 // private part is kept among the retired secrets. It gives the hosts that got something; after an
 // error they are not known by it yet, and another call completes that.
 func MakeHostKeys(dir string, vault *secrets.Vault, hosts []string, renew bool) (made []string, err error) {
-	err = remote.ChangeKnownHosts(dir, func(known remote.HostKeys) (map[string][]remote.HostKey, error) {
+	if err := vault.Prepare(); err != nil {
+		return nil, err
+	}
+	err = changeKeys(dir, vault, func(vault *secrets.Vault, known remote.HostKeys) (map[string][]remote.HostKey, error) {
 		add := map[string][]remote.HostKey{}
 		for _, host := range hosts {
 			present := known.Of(host)
@@ -68,6 +71,13 @@ func MakeHostKeys(dir string, vault *secrets.Vault, hosts []string, renew bool) 
 		return add, nil
 	})
 	return made, err
+}
+
+// changeKeys changes private and public keys under one lock.
+func changeKeys(dir string, vault *secrets.Vault, change func(vault *secrets.Vault, known remote.HostKeys) (map[string][]remote.HostKey, error)) error {
+	return vault.Lock(func(held *secrets.Vault) error {
+		return remote.ChangeKnownHostsLocked(dir, func(known remote.HostKeys) (map[string][]remote.HostKey, error) { return change(held, known) })
+	})
 }
 
 // makeHostKey gives the key that is to be added, nil if none is.
@@ -115,7 +125,10 @@ func makeHostKey(vault *secrets.Vault, host string, present []remote.HostKey, re
 // part that k3splan had made for it goes to the retired secrets: a deployment would replace the
 // machine's key by it. kept is its name there, if there was one.
 func AdoptHostKey(dir string, vault *secrets.Vault, host string, key remote.HostKey) (kept string, err error) {
-	err = remote.ChangeKnownHosts(dir, func(remote.HostKeys) (map[string][]remote.HostKey, error) {
+	if err := vault.Prepare(); err != nil {
+		return "", err
+	}
+	err = changeKeys(dir, vault, func(vault *secrets.Vault, _ remote.HostKeys) (map[string][]remote.HostKey, error) {
 		if key.Made, kept, err = giveWayTo(key, vault, secrets.HostKeyName(host)); err != nil {
 			return nil, err
 		}

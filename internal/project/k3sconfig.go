@@ -53,7 +53,7 @@ func readK3sConfig(fsys fs.FS, name string) (K3sConfig, diag.Problems) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return config, nil
 	} else if err != nil {
-		reason, hint := files.Reason(err)
+		reason, hint := diag.Reason(err), diag.HintOf(err)
 		report(0, "", "file-unreadable", "the file cannot be read: "+reason.Error(), hint)
 		return config, problems
 	}

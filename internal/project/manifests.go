@@ -55,7 +55,7 @@ func readManifests(fsys fs.FS) (manifests []Manifest, problems diag.Problems) {
 		}
 		data, err := fs.ReadFile(fsys, file)
 		if err != nil {
-			reason, hint := files.Reason(err)
+			reason, hint := diag.Reason(err), diag.HintOf(err)
 			report(diag.Error, 0, "manifest-invalid", "the file cannot be read: "+reason.Error(), hint)
 			continue
 		}

@@ -44,30 +44,40 @@ type Left struct {
 //
 // A secret that is in both places, and not the same, stops it: only a person knows which is right.
 func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved, err error) {
-	unlock, err := lock(dir)
+	ask = ask.Once()
+	from, err := certainStore(dir)
 	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	p, problems := plan.Load(files.In(dir)) // under the lock: another MoveSecrets may have ended meanwhile
-	if problems.Errors() > 0 {
-		return nil, diag.WithHint(errors.New("the tables have errors, so where the secrets are kept is uncertain"), "k3splan validate shows them")
-	}
-	from := p.Network.Secrets
-	var network *networkFile // none, if the plan says so already, be it by default
-	if from == to {
-		from = otherFiles(to)
-	} else if network, err = openNetworkFile(dir, to); err != nil {
 		return nil, err
 	}
 	source, err := secrets.OpenVault(dir, from, ask)
 	if err != nil {
 		return nil, err
 	}
+	if err := source.Prepare(); err != nil {
+		return nil, err
+	}
+	unlock, err := files.Lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if from, err = certainStore(dir); err != nil { // another MoveSecrets may have ended meanwhile
+		return nil, err
+	}
+	var network *networkFile // none, if the plan says so already, be it by default
+	if from == to {
+		from = otherFiles(to)
+	} else if network, err = openNetworkFile(dir, to); err != nil {
+		return nil, err
+	}
+	if source, err = secrets.OpenVault(dir, from, ask); err != nil {
+		return nil, err
+	}
 	target, err := secrets.OpenVault(dir, to, ask)
 	if err != nil {
 		return nil, err
 	}
+	source, target = source.Held(), target.Held()
 	moved = &Moved{}
 	contents, err := takeOver(source, target)
 	if err != nil {
@@ -77,7 +87,7 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved
 	moved.Foreign = slices.DeleteFunc(slices.Clone(moved.Names), secrets.IsOurs)
 	if network != nil {
 		if network.workbook {
-			return moved, &workbookError{to}
+			return moved, editWorkbook(to)
 		}
 		changed, err := network.write() // from here on the new place counts
 		if err != nil {
@@ -96,6 +106,15 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved
 		return moved, fmt.Errorf("everything is in the new place, but not removed from the old one: %w", err)
 	}
 	return moved, nil
+}
+
+// certainStore returns where the plan says that the secrets are kept.
+func certainStore(dir string) (where plan.SecretStore, err error) {
+	p, problems := plan.Load(files.In(dir))
+	if problems.Errors() > 0 {
+		return where, diag.WithHint(errors.New("the tables have errors, so where the secrets are kept is uncertain"), "k3splan validate shows them")
+	}
+	return p.Network.Secrets, nil
 }
 
 // clear removes what was taken over from the old place, and nothing that was written there meanwhile.
@@ -166,7 +185,8 @@ func takeOver(source, target *secrets.Vault) (contents map[string][]byte, err er
 		case len(other) == 0: // pass stores what it got of k3splan before that was killed
 			store[name] = target.Replace
 		default:
-			return nil, &conflictError{source.At(name), target.At(name)}
+			return nil, diag.WithHint(fmt.Errorf("%s and %s hold different secrets; nothing was changed", source.At(name), target.At(name)),
+				"remove the wrong one by hand: of a running cluster's tokens only one is right")
 		}
 	}
 	var created []string
@@ -197,35 +217,17 @@ func takeOver(source, target *secrets.Vault) (contents map[string][]byte, err er
 	return contents, nil
 }
 
-// conflictError is a secret that is in two places with different contents.
-type conflictError struct{ source, target string }
-
-func (e *conflictError) Error() string {
-	return fmt.Sprintf("%s and %s hold different secrets; nothing was changed", e.source, e.target)
-}
-
-// Hint says how to mend it.
-func (e *conflictError) Hint() string {
-	return "remove the one that is wrong by hand: of a living cluster's tokens only one is right"
-}
-
-// twoPlaces names the file that does not tell the new place.
+// twoPlaces names the file that still names the old place.
 const twoPlaces = "all secrets are in the new place as well, but %s does not say so yet"
 
-// workbookError says that everything is in the new place, but that nobody is told.
-type workbookError struct{ to plan.SecretStore }
-
-func (e *workbookError) Error() string {
-	return fmt.Sprintf(twoPlaces+": only a spreadsheet program edits it without loss", plan.WorkbookFile)
-}
-
-// Hint says how to go on.
-func (e *workbookError) Hint() string {
-	rows := "secrets: " + string(e.to.Kind)
-	if e.to.Kind == plan.SecretPass {
-		rows += " and pass_prefix: " + e.to.Prefix
+// editWorkbook says that everything is in the new place and that a person has to write this down.
+func editWorkbook(to plan.SecretStore) error {
+	rows := "secrets: " + string(to.Kind)
+	if to.Kind == plan.SecretPass {
+		rows += " and pass_prefix: " + to.Prefix
 	}
-	return "write " + rows + " into its sheet network, key and value side by side, and call this again: it clears the old place"
+	return diag.WithHint(fmt.Errorf(twoPlaces+": only a spreadsheet program edits it without loss", plan.WorkbookFile),
+		"write "+rows+" into its sheet network, key and value side by side, then run the same command again: it clears the old place")
 }
 
 // networkFile is network.yaml, in which the choice of a back end is written.
@@ -252,7 +254,7 @@ func openNetworkFile(dir string, to plan.SecretStore) (*networkFile, error) {
 func (n *networkFile) edit(text []byte) ([]byte, error) { return plan.SetSecretStore(text, n.to) }
 
 // write edits the file as it is by now: to encrypt everything takes its time.
-func (n *networkFile) write() (changed bool, err error) { return files.Update(n.path, n.edit) }
+func (n *networkFile) write() (changed bool, err error) { return files.Rewrite(n.path, n.edit) }
 
 // sharedInGit lets git see what others need and may see: encrypted secrets and public keys. All else
 // in secrets/ stays hidden, so that plain text cannot be committed by mistake.

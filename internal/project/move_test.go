@@ -19,6 +19,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"k3splan"
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
@@ -43,7 +44,7 @@ func withSecrets(t *testing.T) (dir string, contents map[string]string) {
 	for name, content := range map[string]string{
 		"passwd": moveHash, "olaf_passwd": moveHash, "hosts/olaf": "a private key\n", "wireguard.key": "mine", "recipients": secretstest.AgeKey(t) + "\n", "all.pub": "x",
 	} {
-		require.NoError(t, secrets.Create(filepath.Join(dir, "secrets", name), []byte(content)))
+		require.NoError(t, files.Create(filepath.Join(dir, "secrets", name), []byte(content), files.Private))
 	}
 	contents = map[string]string{}
 	for _, name := range []string{"init-token", "agent-token", "passwd", "olaf_passwd", "hosts/olaf", "wireguard.key"} {
@@ -184,10 +185,8 @@ func TestAMoveTellsThatSecretsAreInTwoPlaces(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets", "recipients"), ssh.MarshalAuthorizedKey(recipient), 0o644))
 	network := filepath.Join(dir, plan.NetworkFile)
 	ask := func(string) ([]byte, error) { return []byte("open sesame"), nil }
-	_, err = MoveSecrets(dir, inAge, ask)
-	require.NoError(t, err)
 
-	_, err = MoveSecrets(dir, inFiles, func(string) ([]byte, error) {
+	_, err = MoveSecrets(dir, inAge, func(string) ([]byte, error) { // to read back what was stored
 		require.NoError(t, os.Rename(network, network+"~"))
 		require.NoError(t, os.Mkdir(network, 0o755))
 		return []byte("open sesame"), nil
@@ -196,10 +195,10 @@ func TestAMoveTellsThatSecretsAreInTwoPlaces(t *testing.T) {
 	require.NoError(t, os.Remove(network))
 	require.NoError(t, os.Rename(network+"~", network))
 	requireSecrets(t, dir, inFiles, contents)
-	_, err = MoveSecrets(dir, inFiles, ask)
+	_, err = MoveSecrets(dir, inAge, ask)
 	require.NoError(t, err)
-	require.Equal(t, inFiles, storeOf(t, dir))
-	requireSecrets(t, dir, inAge, nil)
+	require.Equal(t, inAge, storeOf(t, dir))
+	requireSecrets(t, dir, inFiles, nil)
 }
 
 // What somebody stores in the old place while the secrets are moved must not be removed unread.
@@ -294,7 +293,7 @@ func TestAnInterruptedMoveIsCompleted(t *testing.T) {
 	requireSecrets(t, dir, inFiles, nil)
 
 	for _, name := range []string{"passwd", "hosts/olaf"} { // killed while it removed
-		require.NoError(t, secrets.Create(filepath.Join(dir, "secrets", name), []byte(contents[name])))
+		require.NoError(t, files.Create(filepath.Join(dir, "secrets", name), []byte(contents[name]), files.Private))
 	}
 	moved, err := MoveSecrets(dir, inAge, nil)
 	require.NoError(t, err)
@@ -320,7 +319,7 @@ func TestGitSeesWhatIsEncrypted(t *testing.T) {
 		require.Contains(t, seen(), "secrets/"+file+"\n")
 	}
 	for name, content := range contents {
-		require.NoError(t, secrets.Create(filepath.Join(dir, "secrets", name), []byte(content)))
+		require.NoError(t, files.Create(filepath.Join(dir, "secrets", name), []byte(content), files.Private))
 		require.NotContains(t, seen(), "secrets/"+name+"\n", "plain text stays out")
 	}
 	made, err := Setup(dir, k3splan.Files)
@@ -340,7 +339,7 @@ func TestSetupUsesTheStore(t *testing.T) {
 		"plans/network.yaml": "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: '1.31'}\nsecrets: age\n",
 		"secrets/recipients": secretstest.AgeKey(t) + "\n",
 	} {
-		require.NoError(t, secrets.Create(filepath.Join(dir, file), []byte(content)))
+		require.NoError(t, files.Create(filepath.Join(dir, file), []byte(content), files.Private))
 	}
 	made, err := Setup(dir, k3splan.Files)
 	require.NoError(t, err)
@@ -406,9 +405,7 @@ func TestSecretsMoveBesideAWorkbook(t *testing.T) {
 
 	_, err = MoveSecrets(dir, inPass, nil)
 	require.ErrorContains(t, err, "plans/cluster.xlsx does not say so yet")
-	var hinted interface{ Hint() string }
-	require.ErrorAs(t, err, &hinted)
-	require.Contains(t, hinted.Hint(), "secrets: pass and pass_prefix: k3splan/rack into its sheet network")
+	require.Contains(t, diag.HintOf(err), "secrets: pass and pass_prefix: k3splan/rack into its sheet network")
 	requireSecrets(t, dir, inFiles, contents)
 	requireSecrets(t, dir, inPass, contents)
 	after, err := os.ReadFile(filepath.Join(dir, plan.WorkbookFile))

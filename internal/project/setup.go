@@ -1,6 +1,7 @@
 package project
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -59,7 +60,7 @@ func (s *setup) exists(file string) bool {
 
 // files are all that setups must not make at the same time.
 func (s *setup) files() error {
-	unlock, err := lock(s.Dir)
+	unlock, err := files.Lock(s.Dir)
 	if err != nil {
 		return err
 	}
@@ -70,16 +71,6 @@ func (s *setup) files() error {
 		}
 	}
 	return nil
-}
-
-// lock keeps another Setup or MoveSecrets out. It is the folder of the secrets that is locked: a table
-// may be a link to a file in any other, which is locked to change it.
-func lock(dir string) (unlock func(), err error) {
-	folder := filepath.Join(dir, secrets.Dir)
-	if err := os.MkdirAll(folder, 0o700); err != nil { // pass needs none
-		return nil, err
-	}
-	return files.Lock(folder)
 }
 
 func (s *setup) folders() error {
@@ -95,7 +86,7 @@ func (s *setup) folder(folder string, mode fs.FileMode) error {
 	if s.exists(folder) {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Join(s.Dir, folder), mode); err != nil {
+	if err := files.MakeFolder(filepath.Join(s.Dir, folder), mode); err != nil {
 		return err
 	}
 	s.made = append(s.made, Made{File: folder + "/"})
@@ -107,13 +98,8 @@ func (s *setup) create(file string, content []byte) error {
 	if s.exists(file) {
 		return nil
 	}
-	out, err := os.OpenFile(filepath.Join(s.Dir, file), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
+	if err := files.Create(filepath.Join(s.Dir, file), content, files.Public); err != nil {
 		return err
-	}
-	_, err = out.Write(content)
-	if err := errors.Join(err, out.Close()); err != nil {
-		return errors.Join(err, os.Remove(out.Name())) // half a file would count as the user's own
 	}
 	s.made = append(s.made, Made{File: file})
 	return nil
@@ -129,7 +115,7 @@ func (s *setup) tables() error {
 	if s.exists(plan.WorkbookFile) {
 		return nil // which takes the place of all of them
 	}
-	beside := s.exists("plans/hosts.csv") || s.exists("plans/k3s.csv")
+	beside := s.isUsers(plan.HostsFile) || s.isUsers(plan.K3sFile)
 	for _, file := range []string{plan.HostsFile, plan.K3sFile, plan.NetworkFile, files.SchemaFile} {
 		content, err := s.starter(file)
 		if err != nil {
@@ -143,6 +129,16 @@ func (s *setup) tables() error {
 		}
 	}
 	return nil
+}
+
+// isUsers reports whether a table exists and is not the starter, which an interrupted setup leaves.
+func (s *setup) isUsers(file string) bool {
+	present, err := files.Read(filepath.Join(s.Dir, file))
+	if err != nil {
+		return s.exists(file)
+	}
+	starter, err := s.starter(file)
+	return err != nil || !bytes.Equal(present, starter)
 }
 
 var starterGateway = regexp.MustCompile(`(?m)^gateway: .*$`)
@@ -227,14 +223,15 @@ func (s *setup) tokens() error {
 	if err != nil {
 		return err
 	}
-	for _, kind := range []secrets.TokenKind{secrets.InitToken, secrets.AgentToken} {
-		there, err := vault.Has(string(kind))
-		if err != nil {
+	vault = vault.Held()
+	// a running cluster may have no agent token: its agents joined with the servers' token
+	if there, err := vault.Has(string(secrets.InitToken)); err != nil || there {
+		return err
+	}
+	// the servers' token last: an interrupted setup must not pass for such a cluster
+	for _, kind := range []secrets.TokenKind{secrets.AgentToken, secrets.InitToken} {
+		if there, err := vault.Has(string(kind)); err != nil {
 			return err
-		}
-		if there && kind == secrets.InitToken {
-			// a cluster without an agent token may live: its agents joined with the servers' token
-			return nil
 		} else if there {
 			continue
 		}
@@ -244,7 +241,7 @@ func (s *setup) tokens() error {
 		}
 		err = vault.Create(string(kind), []byte(token+"\n"))
 		if errors.Is(err, fs.ErrExist) {
-			return nil // something that is no token, and that validate reports
+			continue // something that is not a token, which validate reports
 		} else if err != nil {
 			return err
 		}

@@ -112,7 +112,7 @@ func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool
 		}
 		text, err := fs.ReadFile(fsys, path.Join(dir, name))
 		if err != nil {
-			reason, hint := files.Reason(err)
+			reason, hint := diag.Reason(err), diag.HintOf(err)
 			problems = append(problems, diag.Problem{
 				File: path.Join(dir, name), Severity: diag.Error, Code: "file-unreadable",
 				Message: "the file cannot be read: " + reason.Error(), Hint: hint,
@@ -140,7 +140,7 @@ func unreadableFolder(dir string, err error) diag.Problems {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	reason, hint := files.Reason(err)
+	reason, hint := diag.Reason(err), diag.HintOf(err)
 	if errors.Is(err, syscall.ENOTDIR) {
 		hint = "put a folder in its place, or remove it"
 	}

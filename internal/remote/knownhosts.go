@@ -78,7 +78,7 @@ func (k HostKeys) Known(host string) bool { return len(k.byHost[host]) > 0 }
 func ReadKnownHosts(fsys fs.FS, hosts []string, partial bool) (HostKeys, diag.Problems) {
 	content, err := fs.ReadFile(fsys, KnownHostsFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		reason, hint := files.Reason(err)
+		reason, hint := diag.Reason(err), diag.HintOf(err)
 		return HostKeys{}, diag.Problems{{File: KnownHostsFile, Severity: diag.Error, Code: codeInvalid, Message: "cannot be read: " + reason.Error(), Hint: hint}}
 	}
 	return parseFile(content, hosts, partial)
@@ -157,10 +157,20 @@ func unfit(public ssh.PublicKey) string {
 
 // ChangeKnownHosts changes the keys by which hosts of the project in dir are known: set gets those that
 // are known now and returns the new keys of the hosts that change, none for a host that is to be unknown.
-// Everything else in the file stays as it is. Between reading and writing no other k3splan changes it.
+// Everything else in the file stays as it is. The project is locked meanwhile.
 func ChangeKnownHosts(dir string, set func(known HostKeys) (map[string][]HostKey, error)) error {
+	unlock, err := files.Lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return ChangeKnownHostsLocked(dir, set)
+}
+
+// ChangeKnownHostsLocked is ChangeKnownHosts for those who hold the project's lock.
+func ChangeKnownHostsLocked(dir string, set func(known HostKeys) (map[string][]HostKey, error)) error {
 	var failed error
-	_, err := files.Update(filepath.Join(dir, filepath.FromSlash(KnownHostsFile)), func(present []byte) ([]byte, error) {
+	_, err := files.Rewrite(filepath.Join(dir, filepath.FromSlash(KnownHostsFile)), func(present []byte) ([]byte, error) {
 		known, _ := parseFile(present, nil, true)
 		var keys map[string][]HostKey
 		if keys, failed = set(known); failed != nil {
@@ -173,7 +183,7 @@ func ChangeKnownHosts(dir string, set func(known HostKeys) (map[string][]HostKey
 	case failed != nil:
 		return failed
 	case errors.As(err, &noFile):
-		return fmt.Errorf("%s %w", KnownHostsFile, noFile)
+		return fmt.Errorf("%s %w", KnownHostsFile, diag.Reason(err))
 	case err != nil:
 		return fmt.Errorf("write %s: %w", KnownHostsFile, err)
 	}

@@ -69,9 +69,9 @@ func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
 	var none *age.NoIdentityMatchError
 	switch {
 	case k.identities.locked != "":
-		return nil, &LockedError{"the key " + k.identities.locked + " needs its passphrase", "run the command on a terminal"}
+		return nil, locked("the key "+k.identities.locked+" needs its passphrase", "run the command on a terminal")
 	case errors.As(err, &none):
-		return nil, &LockedError{"no key of this machine opens it", k.identities.hint()}
+		return nil, locked("no key of this machine decrypts it", k.identities.hint())
 	case k.identities.failed != "":
 		return nil, fmt.Errorf("cannot be decrypted: the passphrase of %s is wrong, or was not given", k.identities.failed)
 	case err != nil:
@@ -122,7 +122,7 @@ func (k *ageKeeper) seal(content []byte, store func([]byte) error) error {
 	recipients, problems := k.folder.recipients()
 	for _, p := range problems {
 		if p.Severity == diag.Error {
-			return &recipientsError{p}
+			return fmt.Errorf("%w: %w", ErrRecipients, diag.WithHint(errors.New(p.String()), p.Hint))
 		}
 	}
 	var sealed bytes.Buffer
@@ -138,11 +138,8 @@ func (k *ageKeeper) seal(content []byte, store func([]byte) error) error {
 	return store(sealed.Bytes())
 }
 
-// recipientsError is a recipients' file that cannot be used.
-type recipientsError struct{ problem diag.Problem }
-
-func (e *recipientsError) Error() string { return e.problem.String() }
-func (e *recipientsError) Hint() string  { return e.problem.Hint }
+// ErrRecipients is a recipients' file that cannot be used: nothing was encrypted or stored.
+var ErrRecipients = errors.New("nothing can be encrypted")
 
 // recipients reads the keys to encrypt to.
 func (f folder) recipients() (recipients []age.Recipient, problems diag.Problems) {

@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets/secretstest"
 )
@@ -65,7 +67,7 @@ func TestAgeAndWeReadEachOther(t *testing.T) {
 				writeRecipients(t, dir, "# us", "", secretstest.AgeKey(t))
 			} else {
 				writeRecipients(t, dir, test.public)
-				require.NoError(t, Create(home(test.file), test.private))
+				require.NoError(t, files.Create(home(test.file), test.private, files.Private))
 			}
 			vault := openVault(t, dir, ageStore)
 			require.NoError(t, vault.Create("init-token", []byte(goodToken)))
@@ -122,7 +124,7 @@ func TestSecretsOfOthersAreNotJudged(t *testing.T) {
 	require.NotEmpty(t, stranger)
 	_, err = openVault(t, dir, ageStore).Read("passwd")
 	require.ErrorAs(t, err, &locked)
-	require.Contains(t, locked.Hint(), "keys.txt")
+	require.Contains(t, diag.HintOf(err), "keys.txt")
 
 	t.Setenv(IdentityVariable, filepath.Join(os.Getenv("HOME"), "away", "age", "keys.txt"))
 	content, err := openVault(t, dir, ageStore).Read("passwd")
@@ -132,14 +134,14 @@ func TestSecretsOfOthersAreNotJudged(t *testing.T) {
 	t.Setenv(IdentityVariable, "/nowhere/key")
 	_, err = openVault(t, dir, ageStore).Read("passwd")
 	require.ErrorAs(t, err, &locked)
-	require.Contains(t, locked.Hint(), "/nowhere/key: there is no such file")
+	require.Contains(t, diag.HintOf(err), "/nowhere/key: there is no such file")
 }
 
 func TestAPassphraseIsAskedForOnlyWhereOneMay(t *testing.T) {
 	secretstest.Home(t)
 	dir := project(t, nil)
 	private, public := privateKey(t, "open sesame")
-	require.NoError(t, Create(filepath.Join(os.Getenv("HOME"), ".ssh", "id_ed25519"), private))
+	require.NoError(t, files.Create(filepath.Join(os.Getenv("HOME"), ".ssh", "id_ed25519"), private, files.Private))
 	other := secretstest.AgeKey(t) // tried first, and not asked for
 	require.NotEmpty(t, other)
 	writeRecipients(t, dir, public)
@@ -312,7 +314,7 @@ func TestRekey(t *testing.T) {
 	require.NoError(t, err)
 	writeRecipients(t, dir, stranger.Recipient().String())
 	_, err = openVault(t, dir, ageStore).Rekey()
-	require.ErrorContains(t, err, "you could not read it any more")
+	require.ErrorContains(t, err, "you could no longer read it")
 	after, err := os.ReadFile(filepath.Join(dir, Dir, "passwd.age"))
 	require.NoError(t, err)
 	require.Equal(t, before, after, "nobody is locked out")

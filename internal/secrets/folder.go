@@ -48,19 +48,19 @@ func (f folder) walk(wanted func(name string) bool) (names []string, err error) 
 
 func (f folder) list() ([]string, error) { return f.walk(isSecretName) }
 
-func (f folder) create(name string, content []byte) error { return create(f.path(name), content) }
+func (f folder) create(name string, content []byte) error {
+	return files.Create(f.path(name), content, files.Private)
+}
 
-func (f folder) replace(name string, content []byte) error { return replace(f.path(name), content) }
+func (f folder) replace(name string, content []byte) error {
+	return files.Replace(f.path(name), content, files.Private)
+}
 
 func (f folder) remove(name string) error {
-	info, err := os.Lstat(f.path(name))
-	if err == nil && info.IsDir() {
+	if info, err := os.Lstat(f.path(name)); err == nil && info.IsDir() {
 		return errors.New("is a folder, not a file")
 	}
-	if err = os.Remove(f.path(name)); err == nil {
-		syncFolder(filepath.Dir(f.path(name)))
-	}
-	return err
+	return files.Remove(f.path(name))
 }
 
 // elsewhere looks for what stays behind a link, or at another name of the file.
@@ -85,16 +85,7 @@ func (f folder) elsewhere(name string) Elsewhere {
 	return Elsewhere{}
 }
 
-func (f folder) rename(from, to string) error {
-	if _, err := os.Lstat(f.path(to)); err == nil {
-		return fs.ErrExist
-	}
-	err := os.Rename(f.path(from), f.path(to))
-	if err == nil {
-		syncFolder(filepath.Dir(f.path(to)))
-	}
-	return err
-}
+func (f folder) rename(from, to string) error { return files.Rename(f.path(from), f.path(to)) }
 
 // names lists the files, sorted; none if there is no folder yet. shared is the folder's mode if it
 // lets others in, else 0.
@@ -144,11 +135,10 @@ func (f folder) read(name string, limit int64) (content []byte, shared fs.FileMo
 
 // unreadable keeps the reason and drops the path, which the problem's File says already.
 func unreadable(err error) error {
-	var other *files.Error
-	if errors.As(err, &other) {
-		return other
+	reason := diag.Reason(err)
+	if other := (*files.Error)(nil); errors.As(err, &other) {
+		return reason
 	}
-	reason, _ := files.Reason(err)
 	return fmt.Errorf("cannot be read: %w", reason)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
@@ -35,7 +36,7 @@ func TestNewHostKeyIsOneThatSSHTakes(t *testing.T) {
 		t.Skip("SKIP: ssh-keygen is not on PATH (Debian: openssh-client)")
 	}
 	file := filepath.Join(t.TempDir(), "key")
-	require.NoError(t, Create(file, private))
+	require.NoError(t, files.Create(file, private, files.Private))
 	out, err := exec.Command(program, "-y", "-P", "", "-f", file).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Equal(t, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public)))+" olaf\n", string(out))
@@ -71,7 +72,7 @@ func TestHostKeyFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := project(t, map[string]string{"init-token": goodToken, "passwd": goodHash, "all.pub": newKey(t) + "\n"})
-			require.NoError(t, Create(filepath.Join(dir, Dir, "hosts", test.file), test.content))
+			require.NoError(t, files.Create(filepath.Join(dir, Dir, "hosts", test.file), test.content, files.Private))
 			store, problems := Open(dir, fiveHosts)
 			require.ElementsMatch(t, test.want, found(problems))
 			require.Equal(t, test.path, store.HostKeyFile("olaf"))
@@ -98,7 +99,7 @@ func TestHostKeysThatOthersCanRead(t *testing.T) {
 	dir := project(t, map[string]string{"init-token": goodToken, "passwd": goodHash, "all.pub": newKey(t) + "\n"})
 	private, _, err := NewHostKey("olaf")
 	require.NoError(t, err)
-	require.NoError(t, Create(filepath.Join(dir, Dir, HostKeyName("olaf")), private))
+	require.NoError(t, files.Create(filepath.Join(dir, Dir, HostKeyName("olaf")), private, files.Private))
 	require.NoError(t, os.Chmod(filepath.Join(dir, Dir, "hosts", "olaf_ed25519"), 0o640))
 	require.NoError(t, os.Chmod(filepath.Join(dir, Dir, "hosts"), 0o755))
 	_, problems := Open(dir, fiveHosts)

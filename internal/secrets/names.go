@@ -111,7 +111,7 @@ func endings(name string) []string {
 
 var (
 	// what editors, package managers and we ourselves (after a crash while replacing) leave behind
-	leftover = regexp.MustCompile(`(?i)~$|^#.*#$|^\.#|\.(?:bak|old|orig|rej|save|tmp|sw[a-z])$|^\.(?:init-token|agent-token|.*passwd|.*\.pub|.*_ed25519)[0-9]+$`)
+	leftover = regexp.MustCompile(`(?i)~$|^#.*#$|^\.#|\.(?:bak|old|orig|rej|save|tmp|sw[a-z])$|^\.(?:init-token|agent-token|.*passwd|.*\.pub|.*_ed25519)[0-9]+$|^\.k3splan-new-`)
 	// what Windows makes of a name without its letting one see it
 	textCopy = regexp.MustCompile(`(?i)(?:passwd|\.pub|-token)(\.txt)$`)
 )

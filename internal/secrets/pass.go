@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/run"
 )
 
@@ -85,7 +86,7 @@ func (k passKeeper) read(name string, limit int64) ([]byte, fs.FileMode, error) 
 	var failed *run.ExitError
 	switch {
 	case errors.As(err, &failed):
-		return nil, 0, &LockedError{failed.Error(), "see whether `pass show " + k.entry(name) + "` works"}
+		return nil, 0, locked(failed.Error(), "try `pass show "+k.entry(name)+"`")
 	case err != nil:
 		return nil, 0, k.explain(err)
 	case int64(len(out)) > limit:
@@ -141,14 +142,7 @@ func (k passKeeper) rename(from, to string) error {
 func (k passKeeper) explain(err error) error {
 	var missing *run.MissingError
 	if errors.As(err, &missing) {
-		return &missingPass{}
+		return diag.WithHint(err, "install it (on Debian: apt install pass), or keep the secrets by files or age instead: key `secrets` of the network")
 	}
 	return err
-}
-
-type missingPass struct{}
-
-func (*missingPass) Error() string { return "pass is not on PATH" }
-func (*missingPass) Hint() string {
-	return "install it (on Debian: apt install pass), or keep the secrets elsewhere: files or age instead of pass, by the key `secrets` of the network"
 }

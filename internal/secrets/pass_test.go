@@ -7,7 +7,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
+	"k3splan/internal/run"
 	"k3splan/internal/secrets/secretstest"
 )
 
@@ -42,9 +44,9 @@ func TestPassIsMissing(t *testing.T) {
 	secretstest.Home(t)
 	t.Setenv("PATH", t.TempDir())
 	err := openVault(t, t.TempDir(), passStore).Create("init-token", []byte(poison))
-	var missing *missingPass
+	var missing *run.MissingError
 	require.ErrorAs(t, err, &missing)
-	require.Contains(t, missing.Hint(), "apt install pass")
+	require.Contains(t, diag.HintOf(err), "apt install pass")
 }
 
 // A pass of ours tells how it was called: no secret is in an argument or in the environment, and an

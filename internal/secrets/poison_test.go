@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 
 	"github.com/stretchr/testify/require"
 )
@@ -78,8 +79,8 @@ func TestNoErrorShowsASecret(t *testing.T) {
 	_, longError := HashPassword([]byte(strings.Repeat(poison, 20)))
 	for _, err := range []error{
 		hashError, longError,
-		Create(filepath.Join(dir, "file"), []byte(poison)), Create(filepath.Join(dir, "file", "x"), []byte(poison)),
-		Replace(dir, []byte(poison)), Replace(filepath.Join(dir, "file", "x"), []byte(poison)),
+		files.Create(filepath.Join(dir, "file"), []byte(poison), files.Private), files.Create(filepath.Join(dir, "file", "x"), []byte(poison), files.Private),
+		files.Replace(dir, []byte(poison), files.Private), files.Replace(filepath.Join(dir, "file", "x"), []byte(poison), files.Private),
 	} {
 		require.Error(t, err)
 		require.False(t, leaks(err.Error()), err)

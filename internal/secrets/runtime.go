@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"k3splan/internal/files"
 )
 
 // Runtime is a folder for secrets in plain text while one k3splan needs them as files: for an
@@ -70,7 +72,7 @@ func NewRuntime() (*Runtime, error) {
 }
 
 func newRuntime(parent string) (*Runtime, error) {
-	if err := os.Mkdir(parent, folderMode); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(parent, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	if err := mustBeOwn(parent); err != nil {
@@ -101,7 +103,7 @@ const (
 )
 
 func lockFile(name string, how int) (*os.File, error) {
-	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, fileMode)
+	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, files.Private)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +125,7 @@ func (r *Runtime) Put(name string, content []byte) (string, error) {
 		return "", err
 	}
 	file := folder{r.Dir}.path(name)
-	return file, Create(file, content)
+	return file, files.Create(file, content, files.Private)
 }
 
 // Close removes the runtime with all that is in it, what an editor left there too.

@@ -204,7 +204,7 @@ func (o *opening) secret(name string) (content []byte, ok bool) {
 	switch {
 	case errors.As(err, &locked):
 		if o.locked = append(o.locked, o.At(name)); len(o.locked) == 1 {
-			o.lockedHint = locked.Hint()
+			o.lockedHint = diag.HintOf(err)
 		}
 		return nil, false
 	case err != nil:

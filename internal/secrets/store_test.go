@@ -332,12 +332,13 @@ func TestWhatReplaceLeavesAfterACrashIsReported(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, Dir, HostKeys), 0o700))
 	for _, name := range []string{"passwd", "ulf_passwd", HostKeyName("ulf")} {
 		path := filepath.Join(dir, Dir, name)
-		pending, err := newPending(path)
-		require.NoError(t, err)
-		require.NoError(t, pending.File.Close())
+		// as the present version leaves it, and the one before
+		for _, left := range []string{".k3splan-new-" + strings.ReplaceAll(name, "/", ""), "." + filepath.Base(name) + "123"} {
+			require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(path), left), nil, 0o600))
+		}
 	}
 	_, problems := Open(dir, fiveHosts)
-	require.Len(t, problems, 3)
+	require.Len(t, problems, 6)
 	for _, p := range problems {
 		require.Equal(t, "file-orphan", p.Code)
 		require.Contains(t, p.Message, "may hold a secret")

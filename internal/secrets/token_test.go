@@ -1,9 +1,12 @@
 package secrets
 
 import (
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"k3splan/internal/files"
 
 	"k3splan/internal/diag"
 
@@ -101,4 +104,24 @@ func TestCheckToken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a new project needs, made with our own means, is in order.
+func TestWhatWeMakePassesOurChecks(t *testing.T) {
+	dir := t.TempDir()
+	for _, kind := range []TokenKind{InitToken, AgentToken} {
+		token, err := NewToken()
+		require.NoError(t, err)
+		require.NoError(t, files.Create(filepath.Join(dir, Dir, string(kind)), []byte(token+"\n"), files.Private))
+	}
+	for _, host := range []string{"", "ulf"} {
+		hash, err := HashPassword([]byte("correct horse"))
+		require.NoError(t, err)
+		require.NoError(t, files.Replace(filepath.Join(dir, Dir, PasswordName(host, nil)), []byte(hash+"\n"), files.Private))
+	}
+	require.NoError(t, files.Create(filepath.Join(dir, Dir, "all.pub"), []byte(newKey(t)+" olaf\n"), files.Private))
+	s, problems := Open(dir, fiveHosts)
+	require.Empty(t, problems)
+	require.Equal(t, "secrets/ulfpasswd", s.PasswordFile("ulf"))
+	require.Equal(t, "secrets/passwd", s.PasswordFile("olaf"))
 }

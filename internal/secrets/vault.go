@@ -4,13 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
@@ -18,11 +23,57 @@ import (
 // without is a *[LockedError].
 type Ask func(prompt string) ([]byte, error)
 
+// Once returns an Ask that asks each question once and remembers the answer.
+func (ask Ask) Once() Ask {
+	if ask == nil {
+		return nil
+	}
+	answers := map[string][]byte{}
+	return func(prompt string) ([]byte, error) {
+		if answer, asked := answers[prompt]; asked {
+			return answer, nil
+		}
+		answer, err := ask(prompt)
+		if err == nil {
+			answers[prompt] = answer
+		}
+		return answer, err
+	}
+}
+
 // Vault reads and writes the secrets of one project wherever they are kept. A secret has the same
 // name in all back ends: "init-token", "ulfpasswd", "hosts/ulf". What is read is in memory only.
+//
+// Every change holds the project's lock. If the secrets were moved to another back end since the vault
+// was opened, changes follow them there.
 type Vault struct {
-	where  plan.SecretStore
-	keeper keeper
+	project string
+	where   plan.SecretStore
+	keeper  keeper
+	ask     Ask
+	chosen  stamp
+	held    bool
+}
+
+// stamp is the state of the files that say where the secrets are kept.
+type stamp [2]struct {
+	inode    uint64
+	size     int64
+	modified time.Time
+}
+
+func stampOf(project string) (s stamp) {
+	for i, file := range []string{files.NetworkFile, files.WorkbookFile} {
+		info, err := os.Stat(filepath.Join(project, filepath.FromSlash(file)))
+		if err != nil {
+			continue
+		}
+		s[i].size, s[i].modified = info.Size(), info.ModTime()
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			s[i].inode = stat.Ino
+		}
+	}
+	return s
 }
 
 // keeper is a back end. The errors of all methods are fit to follow the secret's place in a message.
@@ -42,12 +93,72 @@ type keeper interface {
 // maxAny is the size in bytes of a secret of a kind that k3splan does not know.
 const maxAny = 64 << 10
 
-// OpenVault looks at nothing yet. It fails if network.yaml does not tell where secrets are kept.
+// ErrUnknownStore is a plan that does not say where the secrets are kept, or says it twice.
+var ErrUnknownStore = errors.New("the plan does not say clearly where the secrets are kept: see `k3splan validate`")
+
+// OpenVault opens the secrets of a project, without looking at any. Without a project ("") only those
+// of pass can be reached, and nothing is locked. The error is [ErrUnknownStore].
 func OpenVault(project string, where plan.SecretStore, ask Ask) (*Vault, error) {
 	if where.Kind == plan.SecretUnknown {
-		return nil, errors.New("the plan does not tell where the secrets are kept: see `k3splan validate`")
+		return nil, ErrUnknownStore
 	}
-	return &Vault{where, newKeeper(folderOf(project), where, ask)}, nil
+	v := &Vault{project: project, where: where, keeper: newKeeper(folderOf(project), where, ask), ask: ask}
+	if project != "" {
+		v.chosen = stampOf(project)
+	}
+	return v, nil
+}
+
+// Held returns the vault for those who hold the project's lock already.
+func (v *Vault) Held() *Vault {
+	held := *v
+	held.held = true
+	return &held
+}
+
+// Lock runs work while no other k3splan process changes the project. held is the vault to be used in it.
+func (v *Vault) Lock(work func(held *Vault) error) error {
+	if v.held || v.project == "" {
+		return work(v)
+	}
+	unlock, err := files.Lock(v.project)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := v.follow(); err != nil {
+		return err
+	}
+	return work(v.Held())
+}
+
+// follow goes to where the secrets are kept now.
+func (v *Vault) follow() error {
+	now := stampOf(v.project)
+	if now == v.chosen {
+		return nil
+	}
+	p, _ := plan.Load(files.In(v.project)) // other mistakes in the tables do not matter here
+	moved, err := OpenVault(v.project, p.Network.Secrets, v.ask)
+	if err != nil {
+		return err
+	}
+	if moved.where == v.where {
+		v.chosen = now
+		return nil
+	}
+	*v = *moved
+	return nil
+}
+
+// Prepare reads one secret, so that a passphrase is asked for before the project is locked.
+func (v *Vault) Prepare() error {
+	names, err := v.List()
+	if err != nil || len(names) == 0 || v.where.Kind == plan.SecretFiles {
+		return err
+	}
+	_, err = v.Read(names[0])
+	return err
 }
 
 func newKeeper(dir folder, where plan.SecretStore, ask Ask) keeper {
@@ -97,17 +208,17 @@ func (v *Vault) Read(name string) ([]byte, error) {
 // Create stores a new secret. Where there is one already the error wraps fs.ErrExist and nothing
 // has changed.
 func (v *Vault) Create(name string, content []byte) error {
-	return v.change(name, "create", func() error { return v.keeper.create(name, content) })
+	return v.change(name, "create", func(k keeper) error { return k.create(name, content) })
 }
 
 // Replace stores a secret in place of another or of none, in one step where the back end can.
 func (v *Vault) Replace(name string, content []byte) error {
-	return v.change(name, "replace", func() error { return v.keeper.replace(name, content) })
+	return v.change(name, "replace", func(k keeper) error { return k.replace(name, content) })
 }
 
 // Remove removes a secret.
 func (v *Vault) Remove(name string) error {
-	return v.change(name, "remove", func() error { return v.keeper.remove(name) })
+	return v.change(name, "remove", func(k keeper) error { return k.remove(name) })
 }
 
 // Elsewhere is where a secret is besides its own place, and stays when it is removed; the zero value
@@ -134,17 +245,29 @@ func (v *Vault) Elsewhere(name string) Elsewhere {
 // Rename gives a secret another name. Where there is one of that name already the error wraps
 // fs.ErrExist and nothing has changed.
 func (v *Vault) Rename(from, to string) error {
-	return v.change(from, "rename", func() error {
+	return v.change(from, "rename", func(k keeper) error {
 		if err := checkName(to); err != nil {
 			return err
 		}
-		return v.keeper.rename(from, to)
+		return k.rename(from, to)
 	})
 }
 
-// Rekey encrypts all secrets anew, to those who are recipients now; only age has such. Everything is
-// decrypted first, and each secret is stored only if this user can still decrypt it.
+// Rekey encrypts all secrets again, to the present recipients; only age has such. Everything is
+// decrypted first, and each secret is stored only if this user can still decrypt it. A call that was
+// interrupted can be made again.
 func (v *Vault) Rekey() (names []string, err error) {
+	if err := v.Prepare(); err != nil {
+		return nil, err
+	}
+	err = v.Lock(func(held *Vault) error {
+		names, err = held.rekey()
+		return err
+	})
+	return names, err
+}
+
+func (v *Vault) rekey() (names []string, err error) {
 	keeper, ok := v.keeper.(*ageKeeper)
 	if !ok {
 		return nil, errors.New("only secrets that are kept by age are encrypted to recipients")
@@ -161,21 +284,21 @@ func (v *Vault) Rekey() (names []string, err error) {
 	for i, name := range names {
 		err := keeper.seal(contents[i], func(sealed []byte) error {
 			if _, err := keeper.open(sealed, maxAny); err != nil {
-				return fmt.Errorf("you could not read it any more, as %s lacks your key: %w", RecipientsFile, err)
+				return fmt.Errorf("you could no longer read it, as %s lacks your key: %w", RecipientsFile, err)
 			}
 			return keeper.folder.replace(name+ageExtension, sealed)
 		})
 		if err != nil {
-			return names[:i], fmt.Errorf("encrypt %s anew: %w", v.At(name), err)
+			return names[:i], fmt.Errorf("encrypt %s again: %w", v.At(name), err)
 		}
 	}
 	return names, nil
 }
 
-func (v *Vault) change(name, verb string, change func() error) error {
+func (v *Vault) change(name, verb string, change func(keeper) error) error {
 	err := checkName(name)
 	if err == nil {
-		err = change()
+		err = v.Lock(func(held *Vault) error { return change(held.keeper) })
 	}
 	if err != nil {
 		return fmt.Errorf("%s the secret %s: %w", verb, v.At(name), err)
@@ -270,13 +393,10 @@ func Check(name string, content []byte) diag.Problems {
 // HostKeys is the folder of the hosts' ssh keys among the secrets.
 const HostKeys = "hosts"
 
-// LockedError is a secret that is there and cannot be decrypted: no key of this machine opens it, or
+// LockedError is a secret that exists and cannot be decrypted: no key of this machine decrypts it, or
 // a passphrase is needed and nobody may be asked.
-type LockedError struct {
-	reason, hint string
-}
+type LockedError struct{ reason string }
 
 func (e *LockedError) Error() string { return "cannot be decrypted: " + e.reason }
 
-// Hint says how to mend it.
-func (e *LockedError) Hint() string { return e.hint }
+func locked(reason, hint string) error { return diag.WithHint(&LockedError{reason}, hint) }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets/secretstest"
 )
@@ -215,7 +216,7 @@ func TestPlainTextBesideAnotherStore(t *testing.T) {
 		"init-token": goodToken, "ulfpasswd": goodHash, "wolfpasswd": goodHash, "all.pub": newKey(t), "README.md": "x", "wireguard.key": "x", "passwd~": "x",
 	})
 	hostKey, _ := privateKey(t, "")
-	require.NoError(t, Create(filepath.Join(dir, Dir, HostKeys, "olaf"), hostKey))
+	require.NoError(t, files.Create(filepath.Join(dir, Dir, HostKeys, "olaf"), hostKey, files.Private))
 	writeRecipients(t, dir, secretstest.AgeKey(t))
 	needs := fiveHosts
 	needs.Where.Kind = plan.SecretAge

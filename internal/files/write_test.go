@@ -1,4 +1,4 @@
-package secrets
+package files
 
 import (
 	"io/fs"
@@ -44,7 +44,7 @@ func TestCreate(t *testing.T) {
 	withUmask(t, 0)
 	dir := filepath.Join(t.TempDir(), "a b", "c")
 	path := filepath.Join(dir, "secrets", "init-token")
-	require.NoError(t, Create(path, []byte("one\n")))
+	require.NoError(t, Create(path, []byte("one\n"), Private))
 	requireFile(t, path, "one\n")
 	for _, folder := range []string{filepath.Dir(path), dir, filepath.Dir(dir)} {
 		info, err := os.Stat(folder)
@@ -52,7 +52,7 @@ func TestCreate(t *testing.T) {
 		require.Equal(t, fs.FileMode(0o700), info.Mode().Perm())
 	}
 
-	err := Create(path, []byte("two\n"))
+	err := Create(path, []byte("two\n"), Private)
 	require.ErrorIs(t, err, fs.ErrExist)
 	requireFile(t, path, "one\n")
 	requireNames(t, filepath.Dir(path), "init-token")
@@ -62,16 +62,16 @@ func TestCreateFollowsNoLink(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "passwd")
 	require.NoError(t, os.Symlink("elsewhere", path))
-	require.ErrorIs(t, Create(path, []byte("x")), fs.ErrExist)
+	require.ErrorIs(t, Create(path, []byte("x"), Private), fs.ErrExist)
 	requireNames(t, dir, "passwd")
-	require.Error(t, Create(filepath.Join(path, "x"), []byte("x")), "a parent that is no folder")
+	require.Error(t, Create(filepath.Join(path, "x"), []byte("x"), Private), "a parent that is no folder")
 }
 
 func TestReplace(t *testing.T) {
 	withUmask(t, 0)
 	dir := filepath.Join(t.TempDir(), "secrets")
 	path := filepath.Join(dir, "passwd")
-	require.NoError(t, Replace(path, []byte("one\n")), "a file that is not there yet")
+	require.NoError(t, Replace(path, []byte("one\n"), Private), "a file that is not there yet")
 	requireFile(t, path, "one\n")
 	info, err := os.Stat(dir)
 	require.NoError(t, err)
@@ -81,7 +81,7 @@ func TestReplace(t *testing.T) {
 	old, err := os.Open(path)
 	require.NoError(t, err)
 	defer old.Close()
-	require.NoError(t, Replace(path, []byte("two\n")))
+	require.NoError(t, Replace(path, []byte("two\n"), Private))
 	requireFile(t, path, "two\n")
 	requireNames(t, dir, "passwd")
 	content := make([]byte, 8)
@@ -95,7 +95,7 @@ func TestReplaceKeepsALink(t *testing.T) {
 	path, target := filepath.Join(dir, "passwd"), filepath.Join(elsewhere, "shared")
 	require.NoError(t, os.WriteFile(target, []byte("one"), 0o644))
 	require.NoError(t, os.Symlink(target, path))
-	require.NoError(t, Replace(path, []byte("two")))
+	require.NoError(t, Replace(path, []byte("two"), Private))
 	requireFile(t, target, "two")
 	requireNames(t, elsewhere, "shared")
 	info, err := os.Lstat(path)
@@ -103,34 +103,13 @@ func TestReplaceKeepsALink(t *testing.T) {
 	require.NotZero(t, info.Mode()&fs.ModeSymlink)
 
 	require.NoError(t, os.Remove(target))
-	require.Error(t, Replace(path, []byte("three")))
+	require.Error(t, Replace(path, []byte("three"), Private))
 	requireNames(t, elsewhere)
 }
 
 func TestReplaceOfAFolder(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "passwd"), 0o700))
-	require.ErrorContains(t, Replace(filepath.Join(dir, "passwd"), []byte("x")), "is not a file")
+	require.ErrorContains(t, Replace(filepath.Join(dir, "passwd"), []byte("x"), Private), "is a folder, not a file")
 	requireNames(t, dir, "passwd")
-}
-
-// What a new project needs, made with our own means, is in order.
-func TestWhatWeMakePassesOurChecks(t *testing.T) {
-	withUmask(t, 0)
-	dir := t.TempDir()
-	for _, kind := range []TokenKind{InitToken, AgentToken} {
-		token, err := NewToken()
-		require.NoError(t, err)
-		require.NoError(t, Create(filepath.Join(dir, Dir, string(kind)), []byte(token+"\n")))
-	}
-	for _, host := range []string{"", "ulf"} {
-		hash, err := HashPassword([]byte("correct horse"))
-		require.NoError(t, err)
-		require.NoError(t, Replace(filepath.Join(dir, Dir, PasswordName(host, nil)), []byte(hash+"\n")))
-	}
-	require.NoError(t, Create(filepath.Join(dir, Dir, "all.pub"), []byte(newKey(t)+" olaf\n")))
-	s, problems := Open(dir, fiveHosts)
-	require.Empty(t, problems)
-	require.Equal(t, "secrets/ulfpasswd", s.PasswordFile("ulf"))
-	require.Equal(t, "secrets/passwd", s.PasswordFile("olaf"))
 }
