@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/run"
-	"k3splan/internal/stickdata"
+	"k3splan/internal/stick"
 )
 
 // stickTest is a project, an image of its host and a loop device in place of a stick.
@@ -149,13 +149,13 @@ func TestBootStickWritesImageAndSecrets(t *testing.T) {
 	require.Contains(t, s.exec(2, call...), "--force-device "+s.device)
 	require.Contains(t, s.exec(2, append(call, "--force-device", "other")...), `--force-device names "other"`)
 	call = append(call, "--force-device", s.device)
-	require.Contains(t, s.exec(2, append(call, "--yes")...), "--yes is for removable USB devices only")
-	require.Contains(t, s.exec(2, call...), "nobody can be asked")
-	require.Contains(t, s.typing(2, "ulf\n", call...), `the answer was "ulf" and not "olaf"`)
+	require.Contains(t, s.exec(2, append(call, "--yes")...), "--yes is accepted for removable USB devices only")
+	require.Contains(t, s.exec(2, call...), "confirmation needed, but stdin is not a terminal")
+	require.Contains(t, s.typing(2, "ulf\n", call...), "not confirmed; nothing was changed")
 	require.True(t, bytes.Equal(blank, s.stick()))
 
 	out := s.typing(0, "olaf\n", append(call, "--wipe")...)
-	require.Contains(t, out, "it can be taken out")
+	require.Contains(t, out, "you can unplug it")
 	require.Contains(t, out, "secrets on the stick: agent-token, passwd, server-token, ssh-host-key")
 	require.NotContains(t, out, strings.TrimSpace(s.token))
 
@@ -165,12 +165,12 @@ func TestBootStickWritesImageAndSecrets(t *testing.T) {
 	require.True(t, bytes.Equal(s.imageData[510:], data[510:len(s.imageData)]))
 	for _, secret := range []string{s.token, s.hash, s.hostKey} {
 		secret := []byte(strings.TrimSpace(secret))
-		require.True(t, bytes.Contains(data[start:start+stickdata.Size], secret))
+		require.True(t, bytes.Contains(data[start:start+stick.Size], secret))
 		require.False(t, bytes.Contains(data[:start], secret), "on the stick's own partition only")
-		require.False(t, bytes.Contains(data[start+stickdata.Size:], secret))
+		require.False(t, bytes.Contains(data[start+stick.Size:], secret))
 	}
 	partition := filepath.Join(t.TempDir(), "partition")
-	require.NoError(t, os.WriteFile(partition, data[start:start+stickdata.Size], 0o600))
+	require.NoError(t, os.WriteFile(partition, data[start:start+stick.Size], 0o600))
 	content, err := exec.Command("debugfs", "-R", "cat /secrets/server-token", partition).Output()
 	require.NoError(t, err)
 	require.Equal(t, s.token, string(content))
@@ -199,16 +199,16 @@ func TestBootStickRefusesImages(t *testing.T) {
 	require.Contains(t, s.exec(2, call(changed(func(data []byte) { copy(data[16*2048+40:], "k3splan-ulf ") }))...), "the image of another host")
 	foreign := changed(func(data []byte) { copy(data[16*2048+40:], "debian      ") })
 	require.Contains(t, s.exec(2, call(foreign)...), "was not made by k3splan")
-	require.Contains(t, s.exec(2, call(changed(func(data []byte) { data[510] = 0 }))...), "is no boot image")
+	require.Contains(t, s.exec(2, call(changed(func(data []byte) { data[510] = 0 }))...), "is not a boot image")
 	require.Contains(t, s.exec(1, call(filepath.Join(s.dir, "missing.iso"))...), "no such file")
 	require.Contains(t, s.exec(2, call(changed(func(data []byte) { data[446+4] = 0xee }))...), "GPT")
 	require.True(t, bytes.Equal(blank, s.stick()))
 
-	require.Contains(t, s.typing(0, "olaf\n", call(foreign, "--no-secrets")...), "it can be taken out")
+	require.Contains(t, s.typing(0, "olaf\n", call(foreign, "--no-secrets")...), "you can unplug it")
 	data, err := os.ReadFile(foreign)
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(data, s.stick()[:len(data)]), "as it is")
 
 	small, _ := s.loop(8 << 20)
-	require.Contains(t, s.exec(2, "-p", s.dir, "boot-stick", "olaf", small, "--force-device", small, "--image", s.image), "take a larger stick")
+	require.Contains(t, s.exec(2, "-p", s.dir, "boot-stick", "olaf", small, "--force-device", small, "--image", s.image), "use a larger stick")
 }

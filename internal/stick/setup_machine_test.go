@@ -1,4 +1,4 @@
-package installer_test
+package stick_test
 
 import (
 	"bytes"
@@ -17,8 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"k3splan/internal/bootstick"
-	"k3splan/internal/stickdata"
+	"k3splan/internal/stick"
 )
 
 const mib = 1 << 20
@@ -122,7 +121,7 @@ func newMachine(t *testing.T) *machine {
 	if present != nil {
 		present.unplug()
 	}
-	for _, label := range []string{"nixos", "boot", stickdata.Label} {
+	for _, label := range []string{"nixos", "boot", stick.Label} {
 		if out, _ := exec.Command("blkid", "-c", "/dev/null", "-o", "device", "-t", "LABEL="+label).Output(); len(out) > 0 {
 			t.Skipf("SKIP: this machine has a file system labelled %q: %s", label, out)
 		}
@@ -290,26 +289,26 @@ func (d *disk) content(partition int, name string) (string, error) {
 	return string(out), err
 }
 
-type stick struct{ *disk }
+type pluggedStick struct{ *disk }
 
 // stick plugs in a stick that was written for a host.
-func (m *machine) stick(content stickdata.Content, options ...string) stick {
+func (m *machine) stick(content stick.Data, options ...string) pluggedStick {
 	m.t.Helper()
 	partition, err := content.Partition()
 	require.NoError(m.t, err)
 	image := make([]byte, 2*mib)
 	copy(image, "the image")
 	image[510], image[511] = 0x55, 0xaa
-	whole, err := stickdata.Append(bootstick.Image{Size: int64(len(image)), Reader: bytes.NewReader(image)}, partition)
+	whole, err := stick.Append(stick.Image{Size: int64(len(image)), Reader: bytes.NewReader(image)}, partition)
 	require.NoError(m.t, err)
 	data, err := io.ReadAll(whole.Reader)
 	require.NoError(m.t, err)
 	file := filepath.Join(m.t.TempDir(), "stick.img")
 	require.NoError(m.t, os.WriteFile(file, data, 0o600))
-	return stick{m.plug(file, options, "ID_BUS=usb", "ID_SERIAL_SHORT=STICK")}
+	return pluggedStick{m.plug(file, options, "ID_BUS=usb", "ID_SERIAL_SHORT=STICK")}
 }
 
-func (s stick) recorded(name string) string {
+func (s pluggedStick) recorded(name string) string {
 	s.t.Helper()
 	content, err := s.content(1, name)
 	if err != nil {

@@ -1,4 +1,4 @@
-package stickdata_test
+package stick_test
 
 import (
 	"bytes"
@@ -14,14 +14,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"k3splan/internal/bootstick"
-	"k3splan/internal/stickdata"
+	"k3splan/internal/diag"
+	"k3splan/internal/stick"
 )
 
 const poison = "K10poison::server:0123456789abcdef"
 
-func content() stickdata.Content {
-	return stickdata.Content{Host: "olaf", Wipe: true, Secrets: map[string][]byte{
+func stickData() stick.Data {
+	return stick.Data{Host: "olaf", Wipe: true, Secrets: map[string][]byte{
 		"server-token": []byte(poison + "\n"), "passwd": []byte("$6$x\n"), "big": bytes.Repeat([]byte("0123456789abcde\n"), 500), "empty": {},
 	}}
 }
@@ -37,13 +37,13 @@ func need(t *testing.T, program string) string {
 	return ""
 }
 
-// The file system is one for those who made ext2, too.
+// The tools of those who made ext2 accept the file system.
 func TestPartitionIsAFileSystem(t *testing.T) {
 	e2fsck, debugfs := need(t, "e2fsck"), need(t, "debugfs") // Debian: e2fsprogs
-	for _, c := range []stickdata.Content{content(), {Host: "olaf"}} {
+	for _, c := range []stick.Data{stickData(), {Host: "olaf"}} {
 		data, err := c.Partition()
 		require.NoError(t, err)
-		require.Len(t, data, stickdata.Size)
+		require.Len(t, data, stick.Size)
 		file := filepath.Join(t.TempDir(), "partition")
 		require.NoError(t, os.WriteFile(file, data, 0o600))
 
@@ -65,16 +65,16 @@ func TestPartitionIsAFileSystem(t *testing.T) {
 	}
 }
 
-func TestSticksAreTold(t *testing.T) {
-	one, err := content().Partition()
+func TestSticksDiffer(t *testing.T) {
+	one, err := stickData().Partition()
 	require.NoError(t, err)
-	other, err := content().Partition()
+	other, err := stickData().Partition()
 	require.NoError(t, err)
 	require.NotEqual(t, one, other)
 }
 
-func TestTooMuchContent(t *testing.T) {
-	_, err := stickdata.Content{Host: "olaf", Secrets: map[string][]byte{"x": make([]byte, 20000)}}.Partition()
+func TestTooMuchData(t *testing.T) {
+	_, err := stick.Data{Host: "olaf", Secrets: map[string][]byte{"x": make([]byte, 20000)}}.Partition()
 	require.ErrorContains(t, err, "20000 bytes")
 }
 
@@ -102,9 +102,9 @@ func image(t *testing.T, size int64, change func(mbr []byte)) []byte {
 
 func TestAppend(t *testing.T) {
 	data := image(t, 3<<20+2048, nil)
-	partition, err := content().Partition()
+	partition, err := stickData().Partition()
 	require.NoError(t, err)
-	appended, err := stickdata.Append(bootstick.Image{Name: "x.iso", Size: int64(len(data)), Reader: bytes.NewReader(data)}, partition)
+	appended, err := stick.Append(stick.Image{Name: "x.iso", Size: int64(len(data)), Reader: bytes.NewReader(data)}, partition)
 	require.NoError(t, err)
 	got, err := io.ReadAll(appended.Reader)
 	require.NoError(t, err)
@@ -113,9 +113,9 @@ func TestAppend(t *testing.T) {
 	require.Equal(t, data[:446+32], got[:446+32], "the image's own boot code and partitions")
 	require.Equal(t, data[510:], got[510:len(data)], "the image")
 	require.Equal(t, partition, got[4<<20:])
-	require.Equal(t, 4<<20+stickdata.Size, len(got))
-	require.True(t, bytes.Contains(got[len(data):], []byte(poison)), "the search can find")
-	require.False(t, bytes.Contains(got[:len(data)], []byte(poison)), "on the own partition only")
+	require.Equal(t, 4<<20+stick.Size, len(got))
+	require.True(t, bytes.Contains(got[len(data):], []byte(poison)), "the search can find it")
+	require.False(t, bytes.Contains(got[:len(data)], []byte(poison)), "in its own partition only")
 
 	sfdisk := need(t, "sfdisk") // Debian: fdisk
 	file := filepath.Join(t.TempDir(), "stick")
@@ -135,26 +135,25 @@ func TestAppend(t *testing.T) {
 	last := table.PartitionTable.Partitions[len(table.PartitionTable.Partitions)-1]
 	require.Equal(t, file+"3", last.Node)
 	require.Equal(t, int64(4<<20/512), last.Start)
-	require.Equal(t, int64(stickdata.Size/512), last.Size)
+	require.Equal(t, int64(stick.Size/512), last.Size)
 	require.Equal(t, "83", last.Type)
 }
 
 func TestNoRoom(t *testing.T) {
-	partition, err := content().Partition()
+	partition, err := stickData().Partition()
 	require.NoError(t, err)
 	for name, change := range map[string]func(mbr []byte){
 		"has no partition table": func(mbr []byte) { mbr[510] = 0 },
-		"type GPT":               func(mbr []byte) { mbr[446+4] = 0xee },
+		"GPT partition table":    func(mbr []byte) { mbr[446+4] = 0xee },
 		"table is full": func(mbr []byte) {
 			mbr[446+2*16+12], mbr[446+3*16+12] = 1, 1
 		},
 	} {
 		data := image(t, 1<<20, change)
-		_, err := stickdata.Append(bootstick.Image{Size: int64(len(data)), Reader: bytes.NewReader(data)}, partition)
-		var noRoom *stickdata.NoRoom
-		require.ErrorAs(t, err, &noRoom)
+		_, err := stick.Append(stick.Image{Size: int64(len(data)), Reader: bytes.NewReader(data)}, partition)
+		require.ErrorIs(t, err, stick.ErrRefused)
 		require.ErrorContains(t, err, name)
-		require.NotEmpty(t, noRoom.Hint())
+		require.NotEmpty(t, diag.HintOf(err))
 	}
 }
 
@@ -180,7 +179,7 @@ func TestFits(t *testing.T) {
 		{bytes.NewReader(make([]byte, 17*2048)), "olaf", false, false},
 		{bytes.NewReader(nil), "olaf", false, false},
 	} {
-		fits, known, err := stickdata.Fits(test.image, test.host)
+		fits, known, err := stick.Fits(test.image, test.host)
 		require.NoError(t, err)
 		require.Equal(t, test.fits, fits)
 		require.Equal(t, test.known, known)

@@ -1,4 +1,4 @@
-package bootstick
+package stick
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"k3splan/internal/diag"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -75,7 +77,7 @@ func choose(t testing.TB, device string) *Target {
 	return target
 }
 
-func refusal(t *testing.T, device, force string, need int64) *Refused {
+func refusedBy(t *testing.T, device, force string, need int64) *Refused {
 	t.Helper()
 	machine, err := Inspect(t.Context())
 	require.NoError(t, err)
@@ -128,7 +130,7 @@ func TestLoopWrite(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, old, 0o600))
 	data := pattern(21*mib + 700)
 
-	require.True(t, refusal(t, device, "", 0).Has(LoopDevice), "not without being forced")
+	require.True(t, refusedBy(t, device, "", 0).Has(LoopDevice), "not without being forced")
 	target := choose(t, device)
 	require.NoError(t, target.CheckAccess(t.Context()))
 	require.FileExists(t, file)
@@ -203,7 +205,7 @@ func TestLoopPartitionTableIsReadAgain(t *testing.T) {
 
 func TestLoopTooSmall(t *testing.T) {
 	device, file := loopDevice(t, 8*mib)
-	require.True(t, refusal(t, device, device, 8*mib+1).Has(TooSmall))
+	require.True(t, refusedBy(t, device, device, 8*mib+1).Has(TooSmall))
 	_, err := Write(t.Context(), choose(t, device), imageOf(pattern(8*mib+1)), nil)
 	var refused *Refused
 	require.ErrorAs(t, err, &refused)
@@ -215,7 +217,7 @@ func TestLoopTooSmall(t *testing.T) {
 
 func TestLoopReadOnly(t *testing.T) {
 	device, _ := loopDevice(t, 8*mib, "--read-only")
-	require.True(t, refusal(t, device, device, 0).Has(ReadOnly))
+	require.True(t, refusedBy(t, device, device, 0).Has(ReadOnly))
 	// Past the verdict, too.
 	target := targetOf(t, device)
 	require.ErrorContains(t, target.CheckAccess(t.Context()), "it is read-only")
@@ -247,10 +249,10 @@ func TestLoopMountedPartition(t *testing.T) {
 	t.Cleanup(unmount)
 	require.NoError(t, os.WriteFile(filepath.Join(point, "letter"), []byte("keep me"), 0o600))
 
-	refused := refusal(t, device, device, 0)
+	refused := refusedBy(t, device, device, 0)
 	require.True(t, refused.Has(Mounted))
 	require.Contains(t, refused.Error(), point)
-	require.True(t, refusal(t, partition, partition, 0).Has(Partition))
+	require.True(t, refusedBy(t, partition, partition, 0).Has(Partition))
 
 	_, err := Write(t.Context(), before, imageOf(pattern(mib)), nil)
 	require.ErrorAs(t, err, &refused, "mounted between the question and the write")
@@ -276,7 +278,7 @@ func TestLoopSwap(t *testing.T) {
 		t.Skipf("SKIP: no swap to be had: %v: %s", err, output)
 	}
 	t.Cleanup(func() { runTool(t, "swapoff", device) })
-	require.True(t, refusal(t, device, device, 0).Has(Swapping))
+	require.True(t, refusedBy(t, device, device, 0).Has(Swapping))
 	_, err := Write(t.Context(), before, imageOf(pattern(mib)), nil)
 	var refused *Refused
 	require.ErrorAs(t, err, &refused)
@@ -286,9 +288,9 @@ func TestLoopSwap(t *testing.T) {
 
 func TestLoopPartitionInsteadOfDisk(t *testing.T) {
 	device, partition, _ := partitionedLoop(t)
-	refused := refusal(t, partition, partition, 0)
+	refused := refusedBy(t, partition, partition, 0)
 	require.Equal(t, Partition, refused.Refusals[0].Reason)
-	require.Equal(t, "name the whole disk: "+device, refused.Hint())
+	require.Equal(t, "name the whole disk: "+device, diag.HintOf(refused.advised()))
 }
 
 func TestLoopReplaced(t *testing.T) {
@@ -488,7 +490,8 @@ func TestLoopDenied(t *testing.T) {
 	err := asNobody(func() error { return target.CheckAccess(context.Background()) })
 	failure := requireFailure(t, err, Denied)
 	require.Regexp(t, `no permission to write to it: permission denied \(group \S+, mode -rw-------\)`, err.Error())
-	require.Contains(t, failure.Hint(), "never calls sudo")
+	require.Contains(t, diag.HintOf(err), "never calls sudo")
+	require.False(t, failure.Touched)
 }
 
 // A user with access needs no more: not root, no sudo.
@@ -552,9 +555,9 @@ func TestChooseRefusesWhatIsNoDevice(t *testing.T) {
 		"/dev/null":                   NotBlock,
 		"/":                           NotBlock,
 	} {
-		refused := refusal(t, path, path, 0)
+		refused := refusedBy(t, path, path, 0)
 		require.Equal(t, reason, refused.Refusals[0].Reason, path)
-		require.NotEmpty(t, refused.Hint())
+		require.NotEmpty(t, diag.HintOf(refused.advised()))
 	}
 }
 
@@ -567,21 +570,20 @@ func TestChooseTakesLinks(t *testing.T) {
 	target, err := machine.Choose(link, 0, device)
 	require.NoError(t, err)
 	require.Equal(t, device, target.Disk.Path)
-	refused := refusal(t, filepath.Base(device), "", 0)
-	require.Equal(t, "do you mean "+device+"?", refused.Hint())
+	refused := refusedBy(t, filepath.Base(device), "", 0)
+	require.Equal(t, "do you mean "+device+"?", diag.HintOf(refused.advised()))
 }
 
 func TestInspectWithoutLsblk(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := Inspect(t.Context())
-	var unsupported *Unsupported
-	require.ErrorAs(t, err, &unsupported)
-	require.Equal(t, "install util-linux", unsupported.Hint())
+	require.ErrorIs(t, err, ErrRefused)
+	require.Equal(t, "install util-linux", diag.HintOf(err))
 }
 
 func TestInspectWithABadLsblk(t *testing.T) {
 	for name, test := range map[string]struct{ script, err string }{
-		"it fails":        {"echo no sysfs >&2; exit 1", "lsblk: exit status 1: no sysfs"},
+		"it fails":        {"echo no sysfs >&2; exit 1", "lsblk failed with exit code 1: no sysfs"},
 		"it says rubbish": {"echo rubbish", "read the output of lsblk"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -604,7 +606,7 @@ func TestInspectWithABadLsblk(t *testing.T) {
 // BenchmarkLoop compares the writer with what a person would type. The ratio
 // of the two is what counts: a loop device is no stick.
 //
-//	go test ./internal/bootstick -run '^$' -bench Loop -benchtime 3x
+//	go test ./internal/stick -run '^$' -bench Loop -benchtime 3x
 func BenchmarkLoop(b *testing.B) {
 	const size = 512 * mib
 	image := filepath.Join(b.TempDir(), "image")

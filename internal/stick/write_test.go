@@ -1,4 +1,4 @@
-package bootstick
+package stick
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"k3splan/internal/diag"
 
 	"github.com/stretchr/testify/require"
 )
@@ -350,11 +352,11 @@ func TestFailures(t *testing.T) {
 			}
 			require.Contains(t, err.Error(), "/dev/fake was not written: ")
 			if test.intact {
-				require.Contains(t, failure.Hint(), "it was not changed")
+				require.Contains(t, diag.HintOf(err), "it was not changed")
 				requireAll(t, 0xee, device.data, "untouched")
 				return
 			}
-			require.Contains(t, failure.Hint(), "it does not boot")
+			require.Contains(t, diag.HintOf(err), "it does not boot")
 			require.NotEqual(t, data[:512], device.data[:512], "an unfinished stick must not boot")
 			if !device.absent {
 				require.Equal(t, "reread", device.calls[len(device.calls)-1], "the old partitions are gone")
@@ -475,7 +477,7 @@ func requireCancelled(t *testing.T, err error, touched bool) {
 	require.ErrorAs(t, err, &failure)
 	require.Equal(t, Cancelled, failure.Kind, err)
 	require.Equal(t, touched, failure.Touched)
-	require.EqualError(t, err, failure.Device+" was not written: it was cancelled")
+	require.EqualError(t, err, failure.Device+" was not written: cancelled")
 }
 
 type readerFunc func([]byte) (int, error)
@@ -516,7 +518,7 @@ func TestMeter(t *testing.T) {
 	var seen []Progress
 	now := time.Unix(0, 0)
 	m := &meter{phase: Writing, total: 1000, report: func(p Progress) { seen = append(seen, p) }, now: func() time.Time { return now }}
-	m.say(now)
+	m.send(now)
 	now = now.Add(100 * time.Millisecond)
 	m.add(10)
 	require.Len(t, seen, 1, "not more often than a few times a second")

@@ -1,4 +1,4 @@
-package installer_test
+package stick_test
 
 import (
 	"net"
@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"k3splan/internal/stickdata"
+	"k3splan/internal/stick"
 )
 
 const (
@@ -19,8 +19,8 @@ const (
 	olafDisk = "S4EWNX0M700101"
 )
 
-func olafStick(wipe bool) stickdata.Content {
-	return stickdata.Content{Host: "olaf", Wipe: wipe, Secrets: secrets}
+func olafStick(wipe bool) stick.Data {
+	return stick.Data{Host: "olaf", Wipe: wipe, Secrets: secrets}
 }
 
 func TestBlankDisk(t *testing.T) {
@@ -241,7 +241,7 @@ func TestWrongMachineOrStick(t *testing.T) {
 	m.refuses("started by EFI, and olaf boots in BIOS mode", blank(m))
 
 	m = newMachine(t)
-	m.stick(stickdata.Content{Host: "ulf"})
+	m.stick(stick.Data{Host: "ulf"})
 	m.refuses("the stick was made for ulf", blank(m))
 
 	m = newMachine(t)
@@ -494,7 +494,7 @@ func TestCheckChangesNothing(t *testing.T) {
 func TestWithoutSecrets(t *testing.T) {
 	m := newMachine(t)
 	m.disk(large, serial(olafDisk)...)
-	m.stick(stickdata.Content{Host: "olaf"})
+	m.stick(stick.Data{Host: "olaf"})
 	output := m.installs("--stay")
 	require.Contains(t, output, `without the secret "server-token": k3splan deploy brings it`)
 	require.NotContains(t, m.read("placed"), "token")

@@ -1,4 +1,4 @@
-package stickdata_test
+package stick_test
 
 import (
 	"bytes"
@@ -12,8 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"k3splan/internal/bootstick"
-	"k3splan/internal/stickdata"
+	"k3splan/internal/stick"
 )
 
 // What runs when the stick boots: GRUB, with a script that reads from the image and from the stick's
@@ -72,26 +71,26 @@ func hybridISO(t *testing.T) string {
 func TestWrittenStickBoots(t *testing.T) {
 	qemu := need(t, "qemu-system-x86_64") // Debian: qemu-system-x86 ovmf
 	iso := hybridISO(t)
-	image, closeImage, err := bootstick.OpenImage(iso)
+	image, closeImage, err := stick.OpenImage(iso)
 	require.NoError(t, err)
 	defer closeImage()
 	file, err := os.Open(iso)
 	require.NoError(t, err)
 	defer file.Close()
-	fits, known, err := stickdata.Fits(file, "olaf")
+	fits, known, err := stick.Fits(file, "olaf")
 	require.NoError(t, err)
 	require.True(t, fits && known, "the volume ID is where it is read")
 
-	partition, err := content().Partition()
+	partition, err := stickData().Partition()
 	require.NoError(t, err)
-	whole, err := stickdata.Append(image, partition)
+	whole, err := stick.Append(image, partition)
 	require.NoError(t, err)
 	device := loopDevice(t, 64<<20)
-	machine, err := bootstick.Inspect(t.Context())
+	machine, err := stick.Inspect(t.Context())
 	require.NoError(t, err)
 	target, err := machine.Choose(device, whole.Size, device)
 	require.NoError(t, err)
-	_, err = bootstick.Write(t.Context(), target, whole, nil)
+	_, err = stick.Write(t.Context(), target, whole, nil)
 	require.NoError(t, err)
 
 	for name, firmware := range map[string][]string{

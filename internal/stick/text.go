@@ -1,4 +1,4 @@
-package bootstick
+package stick
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 	"k3splan/internal/run"
 )
 
-// FormatSize writes a number of bytes as makers of sticks do, in powers of 1000
-// with three figures: "31.9 GB".
+// FormatSize formats a number of bytes as makers of sticks do, in powers of 1000 with three digits:
+// "31.9 GB".
 func FormatSize(bytes int64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
 	value, unit := float64(bytes), 0
@@ -28,13 +28,35 @@ func FormatSize(bytes int64) string {
 	}
 }
 
-// shellWord quotes a word for a command that a person is told to type.
+// shellWord quotes a word for a command that the user is told to run.
 func shellWord(word string) string { return run.Word(diag.Printable(word)) }
 
+// shellWords quotes each word once, sorted.
 func shellWords(words []string) string {
 	sorted := slices.Compact(slices.Sorted(slices.Values(words)))
 	for i := range sorted {
 		sorted[i] = shellWord(sorted[i])
 	}
 	return strings.Join(sorted, " ")
+}
+
+// list returns every name once, sorted and printable.
+func list(names []string) string {
+	sorted := slices.Compact(slices.Sorted(slices.Values(names)))
+	for i := range sorted {
+		sorted[i] = diag.Printable(sorted[i])
+	}
+	return strings.Join(sorted, ", ")
+}
+
+// article puts "a" or "an" before a noun.
+func article(noun string) string {
+	switch {
+	case noun == "":
+		return "something else"
+	case strings.ContainsAny(noun[:1], "aeiou"):
+		return "an " + noun
+	default:
+		return "a " + noun
+	}
 }

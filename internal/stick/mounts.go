@@ -1,4 +1,4 @@
-package bootstick
+package stick
 
 import (
 	"fmt"
@@ -13,6 +13,8 @@ type mount struct {
 	fstype  string
 	source  string
 	options []string // those of the file system
+	// elsewhere is set for a mount that exists in the mount namespace of a container only.
+	elsewhere bool
 }
 
 // parseMountinfo reads /proc/PID/mountinfo, proc_pid_mountinfo(5).
@@ -33,7 +35,7 @@ func parseMountinfo(text string) ([]mount, error) {
 			}
 		}
 		if dash < 0 || len(fields) < dash+3 {
-			return nil, fmt.Errorf("read mountinfo: line %q is not of the known form", line)
+			return nil, fmt.Errorf("read mountinfo: line %q has an unknown form", line)
 		}
 		m := mount{
 			number: fields[2],
@@ -49,7 +51,7 @@ func parseMountinfo(text string) ([]mount, error) {
 	return mounts, nil
 }
 
-// layers gives the directories that an overlay is made of.
+// layers returns the directories that an overlay consists of.
 func (m mount) layers() []string {
 	var paths []string
 	for _, option := range m.options {
@@ -87,7 +89,7 @@ func parseSwaps(text string) []swap {
 	return swaps
 }
 
-// unescape turns the kernel's \040 back into a blank.
+// unescape decodes the kernel's octal escapes: \040 is a blank.
 func unescape(text string) string {
 	if !strings.Contains(text, `\`) {
 		return text

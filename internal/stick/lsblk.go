@@ -1,13 +1,18 @@
-package bootstick
+package stick
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 )
+
+// This reader of lsblk's output is our own because its answers decide which disk may be erased: it takes
+// the JSON of every version since util-linux 2.27, whose types, keys and escapes differ, and keeps devices
+// with several parents, which lsblk prints once below each.
 
 // node is one block device: a disk, a partition, a mapping, an array.
 type node struct {
@@ -16,6 +21,7 @@ type node struct {
 	number    string // major:minor, or empty where it is not known
 	kind      string // lsblk's TYPE: disk, part, loop, rom, crypt, lvm, raid1, …
 	size      int64  // bytes; 0 without a medium
+	sector    int64  // bytes of a logical sector; 0 where it is not known
 	removable bool
 	readOnly  bool
 	bus       string // lsblk's TRAN: usb, sata, nvme, …
@@ -29,8 +35,8 @@ type node struct {
 	table     string   // gpt, dos, …
 	mounts    []string // mount points; "[SWAP]" for swap
 
-	above []*node // what stands on it: partitions, mappings, arrays
-	below []*node // what it stands on
+	above []*node // what is built on it: partitions, mappings, arrays, loop devices
+	below []*node // what it is built on
 }
 
 // swapMount is what lsblk prints as the mount point of active swap.
@@ -47,6 +53,7 @@ type jsonNode struct {
 	Number      string     `json:"maj:min"`
 	Type        string     `json:"type"`
 	Size        jsonBytes  `json:"size"`
+	Sector      jsonBytes  `json:"log-sec"`
 	Removable   jsonBool   `json:"rm"`
 	ReadOnly    jsonBool   `json:"ro"`
 	Tran        string     `json:"tran"`
@@ -95,10 +102,9 @@ func (n *jsonBytes) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// parseLsblk reads the output of `lsblk --json --bytes`, as a tree or as a
-// list, and gives every device once, in the order of its first appearance. A
-// device that stands on several others (an array, a logical volume) is printed
-// under each of them; here it has several parents instead.
+// parseLsblk reads the output of `lsblk --json --bytes`, as a tree or as a list, and returns every device
+// once, in the order of its first appearance. A device that is built on several others (an array, a logical
+// volume) is printed below each of them; here it has several parents instead.
 func parseLsblk(output []byte) ([]*node, error) {
 	var document struct {
 		BlockDevices []jsonNode `json:"blockdevices"`
@@ -132,7 +138,7 @@ type forest struct {
 func (f *forest) add(device jsonNode, parent *node) error {
 	name := kernelName(device)
 	if name == "" {
-		return fmt.Errorf("a device has no name")
+		return errors.New("a device has no name")
 	}
 	n, known := f.byName[name]
 	if !known {
@@ -170,6 +176,7 @@ func newNode(name string, device jsonNode) *node {
 		number:    strings.TrimSpace(device.Number),
 		kind:      device.Type,
 		size:      int64(device.Size),
+		sector:    int64(device.Sector),
 		removable: bool(device.Removable),
 		readOnly:  bool(device.ReadOnly),
 		bus:       strings.ToLower(device.Tran),
@@ -184,7 +191,7 @@ func newNode(name string, device jsonNode) *node {
 	}
 }
 
-// kernelName is the key of a device. With --paths lsblk prints it as a path.
+// kernelName returns the key of a device. With --paths lsblk prints it as a path.
 func kernelName(device jsonNode) string {
 	name := device.KName
 	if name == "" {
@@ -193,7 +200,7 @@ func kernelName(device jsonNode) string {
 	return strings.TrimPrefix(name, "/dev/")
 }
 
-// link says that upper stands on lower.
+// link records that upper is built on lower.
 func link(lower, upper *node) {
 	if lower == upper || slices.Contains(lower.above, upper) {
 		return
@@ -202,7 +209,7 @@ func link(lower, upper *node) {
 	upper.below = append(upper.below, lower)
 }
 
-// reach is start and everything that can be reached from it by next.
+// reach returns start and everything that can be reached from it by next.
 func reach(start *node, next func(*node) []*node) []*node {
 	seen := map[*node]bool{start: true}
 	found := []*node{start}
@@ -217,18 +224,18 @@ func reach(start *node, next func(*node) []*node) []*node {
 	return found
 }
 
-// withAbove is n and everything that stands on it.
+// withAbove returns n and everything that is built on it.
 func withAbove(n *node) []*node {
 	return reach(n, func(n *node) []*node { return n.above })
 }
 
-// withBelow is n and everything that it stands on.
+// withBelow returns n and everything that it is built on.
 func withBelow(n *node) []*node {
 	return reach(n, func(n *node) []*node { return n.below })
 }
 
-// repairEscapes turns \xNN, which util-linux before 2.33 wrote into its JSON
-// for bytes that it could not print, into what JSON allows.
+// repairEscapes turns \xNN, which util-linux before 2.33 wrote into its JSON for bytes that it could not
+// print, into what JSON allows.
 // Seen in the wild: https://github.com/balena-io/etcher/issues/2614
 func repairEscapes(text []byte) []byte {
 	var out bytes.Buffer

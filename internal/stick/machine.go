@@ -1,4 +1,4 @@
-package bootstick
+package stick
 
 import (
 	"maps"
@@ -7,36 +7,65 @@ import (
 	"strings"
 )
 
-// Machine is what is known of this machine's block devices at one moment.
-type Machine struct {
+// facts are what lsblk and the kernel report about block devices. Devices are named by their kernel
+// names ("sdb1"), unless stated otherwise.
+type facts struct {
 	nodes  []*node
 	mounts []mount
 	swaps  []swap
-	// holders names, by kernel name, the devices that have a device open as
-	// part of themselves (/sys/class/block/NAME/holders).
+	// holders are the devices that have a device open as part of themselves
+	// (/sys/class/block/NAME/holders).
 	holders map[string][]string
-	// pools names the members of each mounted file system that spreads over
-	// several devices (/sys/fs/btrfs/UUID/devices and the like).
+	// pools are the members of each mounted file system that spreads over several devices
+	// (/sys/fs/btrfs/UUID/devices and the like).
 	pools map[string][]string
-	// backing names the file behind a loop device (/sys/class/block/NAME/loop/backing_file).
-	backing map[string]string
-	// sequences and places tell a device from its successor; see identity.
+	// imported are the names of the imported ZFS pools.
+	imported []string
+	// backing is what is behind each loop device (/sys/class/block/NAME/loop/backing_file).
+	backing map[string]backing
+	// openers are the processes that have a device open, by its number.
+	openers map[string][]string
+	// sequences and places distinguish a device from its successor; see identity.
 	sequences, places map[string]string
+}
 
+// backing is what is behind a loop device: a file, or another block device.
+type backing struct {
+	path   string
+	number string // major:minor of a block device, or empty
+	inode  string // the identity of a file, or empty if it is unknown
+}
+
+// same reports whether two loop devices have the same file behind them.
+func (b backing) same(other backing) bool {
+	if b.number != "" || other.number != "" {
+		return false
+	}
+	if b.inode != "" && other.inode != "" {
+		return b.inode == other.inode
+	}
+	return b.path == other.path
+}
+
+// Machine is the state of this machine's block devices at one moment.
+type Machine struct {
+	facts
 	uses map[*node]use // computed once by trace
 }
 
-// use says what a device serves for, itself and not what stands on it.
+// use is what a device is used for, without what is built on it.
 type use struct {
 	points  []string // where it is mounted
+	foreign []string // where it is mounted in the mount namespaces of containers
 	system  []string // the part of the running system that it holds, as mount points
 	pool    bool     // it is one of several devices of a mounted file system
 	swap    bool
 	holders []string
+	openers []string // processes
 }
 
-// systemPoints are mount points that make a disk part of the running system:
-// those of an installed system, and those where live media keep their root.
+// systemPoints are mount points that make a disk part of the running system: those of an installed system,
+// and those where live media keep their root.
 var systemPoints = []string{
 	"/", "/boot", "/boot/efi", "/efi", "/esp", "/etc", "/nix", "/nix/store", "/nix/.ro-store", "/nix/.rw-store", "/sysroot", "/usr", "/var",
 	"/iso", "/cdrom", "/isodevice", "/run/archiso/bootmnt", "/run/initramfs/live", "/run/live/medium", "/lib/live/mount/medium",
@@ -44,17 +73,27 @@ var systemPoints = []string{
 
 func isSystem(point string) bool { return slices.Contains(systemPoints, point) }
 
-// spreading are the file systems that can have several devices, of which
-// mountinfo names one, or none, and which share one UUID.
+// spreading are the file systems that can have several devices, which share one UUID, and of which
+// mountinfo names one or none.
 var spreading = []string{"btrfs", "bcachefs"}
 
-// newMachine links the facts with each other.
-func newMachine(nodes []*node, mounts []mount, swaps []swap, holders, pools map[string][]string, backing map[string]string) *Machine {
-	m := &Machine{nodes: nodes, mounts: mounts, swaps: swaps, holders: holders, pools: pools, backing: backing}
-	for _, n := range nodes {
-		for _, holder := range holders[n.name] {
+// newMachine connects the facts with each other.
+func newMachine(f facts) *Machine {
+	m := &Machine{facts: f}
+	for _, n := range m.nodes {
+		for _, holder := range m.holders[n.name] {
 			if upper := m.byName(holder); upper != nil {
 				link(n, upper)
+			}
+		}
+		// Nothing but this shows a loop device over another device: the kernel does not count it as a holder.
+		if behind, isLoop := m.backing[n.name]; isLoop {
+			lower := m.byNumber(behind.number)
+			if lower == nil {
+				lower = m.byPath(behind.path)
+			}
+			if lower != nil {
+				link(lower, n)
 			}
 		}
 	}
@@ -80,7 +119,7 @@ func (m *Machine) byNumber(number string) *node {
 	return nil
 }
 
-// byPath finds a device by one of its usual names.
+// byPath returns the device with one of its usual names.
 func (m *Machine) byPath(path string) *node {
 	for _, n := range m.nodes {
 		if path == n.path || path == "/dev/"+n.name {
@@ -94,7 +133,7 @@ func (m *Machine) byPath(path string) *node {
 func (m *Machine) trace() {
 	m.uses = map[*node]use{}
 	for _, n := range m.nodes {
-		u := use{holders: m.holders[n.name]}
+		u := use{holders: m.holders[n.name], openers: m.openers[n.number]}
 		for _, point := range n.mounts {
 			if point == swapMount {
 				u.swap = true
@@ -107,7 +146,10 @@ func (m *Machine) trace() {
 	for _, mount := range m.mounts {
 		for _, n := range m.devicesOf(mount) {
 			u := m.uses[n]
-			if !slices.Contains(u.points, mount.point) {
+			switch {
+			case mount.elsewhere:
+				u.foreign = append(u.foreign, mount.point)
+			case !slices.Contains(u.points, mount.point):
 				u.points = append(u.points, mount.point)
 			}
 			m.uses[n] = u
@@ -130,13 +172,21 @@ func (m *Machine) trace() {
 
 // spread gives the mount points of a file system to all of its members.
 func (m *Machine) spread() {
+	pooled := func(n *node) {
+		u := m.uses[n]
+		u.pool = true
+		m.uses[n] = u
+	}
 	for _, names := range m.pools {
 		for _, name := range names {
 			if n := m.byName(name); n != nil {
-				u := m.uses[n]
-				u.pool = true
-				m.uses[n] = u
+				pooled(n)
 			}
+		}
+	}
+	for _, n := range m.nodes {
+		if n.fstype == "zfs_member" && slices.Contains(m.imported, n.label) {
+			pooled(n)
 		}
 	}
 	for _, group := range m.groups() {
@@ -156,8 +206,8 @@ func (m *Machine) spread() {
 	}
 }
 
-// groups are the devices that make up one file system: by equal UUID, and by
-// what the kernel says of mounted ones.
+// groups returns the devices that make up one file system: by equal UUID, and by what the kernel reports of
+// mounted ones.
 func (m *Machine) groups() [][]*node {
 	members := map[string][]*node{}
 	for _, n := range m.nodes {
@@ -181,8 +231,8 @@ func (m *Machine) groups() [][]*node {
 	return groups
 }
 
-// devicesOf finds the devices of a mount: by number, by what stands as source
-// (several joined by ":" with bcachefs), or by the name of a ZFS pool.
+// devicesOf returns the devices of a mount: by number, by its source (several joined by ":" with bcachefs),
+// or by the name of a ZFS pool.
 func (m *Machine) devicesOf(mount mount) []*node {
 	if n := m.byNumber(mount.number); n != nil {
 		return []*node{n}
@@ -205,8 +255,8 @@ func (m *Machine) devicesOf(mount mount) []*node {
 	return found
 }
 
-// markSystem follows the running system down: from its mount points to their
-// devices, from an overlay to its layers, from a loop device to its file.
+// markSystem follows the running system down: from its mount points to their devices, from an overlay to
+// its layers, from a loop device to its file.
 func (m *Machine) markSystem() {
 	for _, n := range m.nodes {
 		for _, point := range m.uses[n].points {
@@ -216,7 +266,7 @@ func (m *Machine) markSystem() {
 		}
 	}
 	for _, mount := range m.mounts {
-		if isSystem(mount.point) {
+		if isSystem(mount.point) && !mount.elsewhere {
 			for _, layer := range mount.layers() {
 				m.markFile(layer, mount.point, map[*node]bool{})
 			}
@@ -235,19 +285,18 @@ func (m *Machine) markDevice(n *node, point string, seen map[*node]bool) {
 			u.system = append(u.system, point)
 		}
 		m.uses[lower] = u
-		if file := m.backing[lower.name]; file != "" {
-			m.markFile(file, point, seen)
+		if behind := m.backing[lower.name]; behind.path != "" {
+			m.markFile(behind.path, point, seen)
 		}
 	}
 }
 
-// markFile marks the devices that hold a file or directory. The path can be of
-// a time before the root was switched and lead nowhere; the mounted medium is
-// then known by its own mount point.
+// markFile marks the devices that hold a file or directory. The path can be from before the root was
+// switched, and lead nowhere; the mounted medium is then found by its own mount point.
 func (m *Machine) markFile(file, point string, seen map[*node]bool) {
 	holder := mount{}
 	for _, mount := range m.mounts {
-		if under(file, mount.point) && len(mount.point) >= len(holder.point) {
+		if !mount.elsewhere && under(file, mount.point) && len(mount.point) >= len(holder.point) {
 			holder = mount // of equal ones the last hides the others
 		}
 	}

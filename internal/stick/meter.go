@@ -1,4 +1,4 @@
-package bootstick
+package stick
 
 import "time"
 
@@ -19,28 +19,28 @@ type mark struct {
 
 const (
 	reportEvery = 250 * time.Millisecond
-	// rateOver is how many reports the rate is taken over: some five seconds. A
-	// stick is fast until its own cache is full.
+	// rateOver is how many reports the rate is computed over: some five seconds. A stick is fast until its
+	// own cache is full.
 	rateOver = 20
 )
 
 func newMeter(phase Phase, total int64, report func(Progress)) *meter {
 	m := &meter{phase: phase, total: total, report: report, now: time.Now}
-	m.say(m.now())
+	m.send(m.now())
 	return m
 }
 
 func (m *meter) add(bytes int64) {
 	m.done += bytes
 	if now := m.now(); now.Sub(m.marks[len(m.marks)-1].at) >= reportEvery {
-		m.say(now)
+		m.send(now)
 	}
 }
 
 // end reports the end of the phase.
-func (m *meter) end() { m.say(m.now()) }
+func (m *meter) end() { m.send(m.now()) }
 
-func (m *meter) say(now time.Time) {
+func (m *meter) send(now time.Time) {
 	m.marks = append(m.marks, mark{now, m.done})
 	if len(m.marks) > rateOver {
 		m.marks = m.marks[1:]

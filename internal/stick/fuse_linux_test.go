@@ -1,4 +1,4 @@
-package bootstick
+package stick
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package bootstick
+package stick
 
 import (
 	"encoding/json"
@@ -15,30 +15,35 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// loadMachine reads a machine of testdata/machines: what lsblk, mountinfo,
-// swaps and sysfs said there. The comment of each file says what is real.
+// loadMachine reads a machine of testdata/machines: what lsblk, mountinfo, swaps and sysfs reported there.
+// The comment of each file says what is real.
 func loadMachine(t *testing.T, file string) (machine *Machine, verdicts string) {
 	t.Helper()
 	archive, err := txtar.ParseFile(file)
 	require.NoError(t, err)
-	var nodes []*node
-	var mounts []mount
-	var swaps []swap
-	var facts struct {
-		Holders map[string][]string
-		Pools   map[string][]string
-		Backing map[string]string
+	f := facts{backing: map[string]backing{}}
+	var reported struct {
+		Holders, Pools, Openers map[string][]string
+		Imported                []string
+		Backing                 map[string]string
 	}
 	for _, part := range archive.Files {
 		switch part.Name {
 		case "lsblk.json":
-			nodes, err = parseLsblk(part.Data)
+			f.nodes, err = parseLsblk(part.Data)
 		case "mountinfo":
+			f.mounts, err = parseMountinfo(string(part.Data))
+		case "container-mountinfo":
+			var mounts []mount
 			mounts, err = parseMountinfo(string(part.Data))
+			for i := range mounts {
+				mounts[i].elsewhere = true
+			}
+			f.mounts = append(f.mounts, mounts...)
 		case "swaps":
-			swaps = parseSwaps(string(part.Data))
+			f.swaps = parseSwaps(string(part.Data))
 		case "facts.json":
-			err = json.Unmarshal(part.Data, &facts)
+			err = json.Unmarshal(part.Data, &reported)
 		case "verdicts":
 			verdicts = string(part.Data)
 		default:
@@ -46,11 +51,15 @@ func loadMachine(t *testing.T, file string) (machine *Machine, verdicts string) 
 		}
 		require.NoError(t, err, "%s: %s", file, part.Name)
 	}
-	return newMachine(nodes, mounts, swaps, facts.Holders, facts.Pools, facts.Backing), verdicts
+	f.holders, f.pools, f.openers, f.imported = reported.Holders, reported.Pools, reported.Openers, reported.Imported
+	for name, path := range reported.Backing {
+		f.backing[name] = backing{path: path}
+	}
+	return newMachine(f), verdicts
 }
 
-// TestVerdicts judges the devices of every machine in testdata/machines as its
-// lines "DEVICE [force=NAME] [need=BYTES]: REASON…" say.
+// TestVerdicts judges the devices of every machine in testdata/machines; its lines "DEVICE [force=NAME]
+// [need=BYTES]: REASON…" are the expected verdicts.
 func TestVerdicts(t *testing.T) {
 	files, err := filepath.Glob("testdata/machines/*.txtar")
 	require.NoError(t, err)
@@ -95,7 +104,7 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// Whatever is in use stays refused, whatever is forced.
+// A device in use stays refused, whatever --force-device names.
 func TestForceNeverLiftsUse(t *testing.T) {
 	files, err := filepath.Glob("testdata/machines/*.txtar")
 	require.NoError(t, err)
@@ -132,13 +141,13 @@ func TestRefusalsSayWhatAndHow(t *testing.T) {
 
 	machine, _ = loadMachine(t, "testdata/machines/usb-hard-disk.txtar")
 	refused := &Refused{"/dev/sda", machine.judge(machine.byName("sda"), 2e12, "")}
-	require.EqualError(t, refused, "/dev/sda is not written to: it is no removable USB device (not removable, on the bus usb); it holds 1.00 TB and the image needs 2.00 TB")
-	require.Equal(t, "if you are sure that it is the right one: --force-device 47168K6NS", refused.Hint())
+	require.EqualError(t, refused, "/dev/sda was refused: it is not a removable USB device (not removable, on the bus usb); it holds 1.00 TB and the image needs 2.00 TB")
+	require.Equal(t, "if you are sure that it is the right one: --force-device 47168K6NS", diag.HintOf(refused.advised()))
 	require.True(t, refused.Has(TooSmall))
 	require.False(t, refused.Has(System))
 
 	machine, _ = loadMachine(t, "testdata/machines/raid1-and-lvm-root.txtar")
-	require.Equal(t, Refusal{NotDisk, "it is not a disk but a raid1", "it stands on /dev/sdb, /dev/sdc; name a disk that is not in use"},
+	require.Equal(t, Refusal{NotDisk, "it is not a disk but a raid1", "it is built on /dev/sdb, /dev/sdc; name a disk that is not in use"},
 		machine.judge(machine.byName("md0"), 0, "")[0])
 }
 
@@ -232,9 +241,9 @@ func TestParseMountinfo(t *testing.T) {
 		"42 25 0:98 / /- rw - overlay overlay rw,lowerdir=/a\\054b:/c::/d,upperdir=/u,workdir=/w\n")
 	require.NoError(t, err)
 	require.Equal(t, []mount{
-		{"98:0", "/mnt 2", "ext3", `/dev/my\root`, []string{"rw", "errors=continue"}},
-		{"0:99", "/odd", "tmpfs", "", []string{"rw"}},
-		{"0:98", "/-", "overlay", "overlay", []string{"rw", `lowerdir=/a\054b:/c::/d`, "upperdir=/u", "workdir=/w"}},
+		{"98:0", "/mnt 2", "ext3", `/dev/my\root`, []string{"rw", "errors=continue"}, false},
+		{"0:99", "/odd", "tmpfs", "", []string{"rw"}, false},
+		{"0:98", "/-", "overlay", "overlay", []string{"rw", `lowerdir=/a\054b:/c::/d`, "upperdir=/u", "workdir=/w"}, false},
 	}, mounts)
 	require.Equal(t, []string{"/a,b", "/c", "/d", "/u"}, mounts[2].layers())
 	for _, text := range []string{"36 35 98:0 / /mnt rw\n", "36 35 98:0 / /mnt rw - \n", "garbage"} {

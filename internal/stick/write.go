@@ -1,4 +1,4 @@
-package bootstick
+package stick
 
 import (
 	"bytes"
@@ -12,16 +12,14 @@ import (
 )
 
 const (
-	// blockSize is how much is written and read at once, in bytes; a multiple of
-	// every sector size.
+	// blockSize is how much is written and read at once, in bytes; a multiple of every sector size.
 	blockSize = 4 << 20
-	// tailSize is how much is blanked at the end of the device, in bytes. The
-	// second partition table of GPT and the marks of old RAID arrays are there,
-	// and would come to life beside the image.
+	// tailSize is how much is blanked at the end of the device, in bytes. The second partition table of GPT
+	// and the signatures of old RAID arrays are there, and would become active beside the image.
 	tailSize = 1 << 20
 	// alignment of buffers in memory, in bytes, as direct I/O wants it.
 	alignment = 4096
-	// ahead is how many blocks are under way at once.
+	// ahead is how many blocks are in flight at once.
 	ahead = 3
 )
 
@@ -33,28 +31,27 @@ const (
 	Verifying Phase = "verifying"
 )
 
-// Progress says how far a phase is.
+// Progress is how far a phase has come.
 type Progress struct {
 	Phase Phase
 	Done  int64   // bytes
 	Total int64   // bytes, the same for both phases
-	Rate  float64 // bytes a second, over the last seconds; 0 if it cannot be said yet
-	// Remaining is what is left of this phase, 0 if it cannot be said yet.
+	Rate  float64 // bytes a second, over the last seconds; 0 if it is not known yet
+	// Remaining is what is left of this phase, 0 if it is not known yet.
 	Remaining time.Duration
 }
 
-// Report says what was done.
+// Report is what was done.
 type Report struct {
-	Bytes  int64 // of the image, with its last sector filled up
+	Bytes  int64 // of the image, padded to a whole sector
 	Write  time.Duration
 	Verify time.Duration
-	// Warning is not empty if the stick is good, but the kernel still shows its
-	// old partitions until it is taken out.
+	// Warning is not empty if the stick is good, but the kernel still shows its old partitions until it is
+	// unplugged.
 	Warning string
 }
 
-// device is what a write needs of a block device. Offsets and lengths are
-// multiples of Sector.
+// device is what a write needs of a block device. Offsets and lengths are multiples of Sector.
 type device interface {
 	io.ReaderAt
 	io.WriterAt
@@ -67,15 +64,13 @@ type device interface {
 	Sector() int64 // bytes
 }
 
-// Write writes the image to the target, reads everything back past the caches
-// and compares, and has the kernel read the new partition table. progress may
-// be nil; it is called from one goroutine at a time, a few times a second, and
-// at the beginning and end of each phase.
+// Write writes the image to the target, reads everything back past the caches and compares, and makes the
+// kernel read the new partition table. progress may be nil; it is called from one goroutine at a time, a few
+// times a second, and at the beginning and end of each phase.
 //
-// Before the first byte it looks at the machine again. The error is *[Refused]
-// if the target must not be written to any more, or *[Failure]; only without an
-// error is there a finished stick. A cancelled ctx ends it within one block.
-// After an error the image may still be read from for a moment.
+// Before the first byte it inspects the machine again. The error is a *[Refused] if the target must not be
+// written to any more, or a *[Failure]; only without an error is the stick finished. A cancelled ctx ends it
+// within one block. After an error the image may still be read from for a moment.
 func Write(ctx context.Context, target *Target, image Image, progress func(Progress)) (Report, error) {
 	if err := target.recheck(ctx, image.Size); err != nil {
 		return Report{}, err
@@ -86,18 +81,18 @@ func Write(ctx context.Context, target *Target, image Image, progress func(Progr
 	}
 	report, err := write(ctx, device, target.Disk.Path, image, progress)
 	if closeErr := device.Close(); err == nil && closeErr != nil {
-		return Report{}, &Failure{Kind: Broken, Device: target.Disk.Path, Touched: true, Offset: -1, Err: closeErr}
+		return Report{}, (&Failure{Kind: Broken, Device: target.Disk.Path, Touched: true, Offset: -1, Err: closeErr}).advised()
 	}
 	return report, err
 }
 
-// recheck makes sure that the target is still what was shown, and still free.
+// recheck checks that the target is still what was shown, and still free.
 func (t *Target) recheck(ctx context.Context, need int64) error {
 	m, err := Inspect(ctx)
 	if err != nil {
 		return err
 	}
-	fail := func(kind Kind) error { return &Failure{Kind: kind, Device: t.Disk.Path, Offset: -1} }
+	fail := func(kind Kind) error { return (&Failure{Kind: kind, Device: t.Disk.Path, Offset: -1}).advised() }
 	n, err := m.find(t.Disk.Path)
 	if err != nil {
 		var refused *Refused
@@ -110,21 +105,21 @@ func (t *Target) recheck(ctx context.Context, need int64) error {
 		return fail(Replaced)
 	}
 	if refusals := m.judge(n, need, t.force); len(refusals) > 0 {
-		return &Refused{t.Disk.Path, refusals}
+		return (&Refused{t.Disk.Path, refusals}).advised()
 	}
 	return nil
 }
 
-// write does the work on an opened device.
+// write is Write on an opened device.
 func write(ctx context.Context, device device, name string, image Image, progress func(Progress)) (report Report, err error) {
 	if image.Size <= 0 || image.Size > device.Size() {
-		return Report{}, &Failure{Kind: BadImage, Device: name, Offset: -1,
-			Err: fmt.Errorf("it has %d bytes and the device %d", image.Size, device.Size())}
+		return Report{}, (&Failure{Kind: BadImage, Device: name, Offset: -1,
+			Err: fmt.Errorf("it has %d bytes and the device has %d", image.Size, device.Size())}).advised()
 	}
 	w := newWriter(device, name, image, progress)
 	defer func() {
 		if err != nil && w.touched && device.Present() {
-			_ = device.RereadTable() // the old partitions are gone; err says what matters
+			_ = device.RereadTable() // the old partitions are gone; err is what matters
 		}
 	}()
 
@@ -154,17 +149,17 @@ func write(ctx context.Context, device device, name string, image Image, progres
 	return report, nil
 }
 
-// writer is one write under way. The first block goes last, so that a stick
-// that is not finished and compared boots nowhere: until then it is blank.
+// writer is one write in progress. The first block is written last, so that a stick that is not finished and
+// compared boots nowhere: until then it is blank.
 type writer struct {
 	device  device
 	name    string
 	image   Image
 	report  func(Progress)
-	total   int64 // bytes of the image, with the last sector filled up
+	total   int64 // bytes of the image, padded to a whole sector
 	tail    int64 // where the blanked end of the device starts
 	head    []byte
-	sums    []uint64 // of each block as it is to be found, the first one blank
+	sums    []uint64 // of each block as it must be read back, the first one blank
 	seed    maphash.Seed
 	touched bool
 }
@@ -187,20 +182,20 @@ func newWriter(device device, name string, image Image, report func(Progress)) *
 	}
 }
 
-// sum is a hash with a secret seed, as fast as memory: chance and a faulty stick
-// are the opponents, and SHA-256 took longer than the writing.
+// sum is a seeded hash, as fast as memory: it guards against chance and faulty sticks, and SHA-256 took
+// longer than writing.
 func (w *writer) sum(data []byte) uint64 { return maphash.Bytes(w.seed, data) }
 
 func (w *writer) length(block int) int64 {
 	return min(blockSize, w.total-int64(block)*blockSize)
 }
 
-// fail says what happened at an offset, which is -1 where there is none.
+// fail returns a failure at an offset, which is -1 where there is none.
 func (w *writer) fail(kind Kind, offset int64, err error) error {
-	return &Failure{Kind: kind, Device: w.name, Touched: w.touched, Offset: offset, Err: err}
+	return (&Failure{Kind: kind, Device: w.name, Touched: w.touched, Offset: offset, Err: err}).advised()
 }
 
-// failed says what the device did at an offset.
+// failed returns the failure for an error of the device at an offset.
 func (w *writer) failed(err error, offset int64) error {
 	kind := classify(err, w.device.Present())
 	if kind == Cancelled {
@@ -209,7 +204,7 @@ func (w *writer) failed(err error, offset int64) error {
 	return w.fail(kind, offset, err)
 }
 
-// fetch reads a block of the image and fills up its last sector.
+// fetch reads a block of the image and pads its last sector.
 func (w *writer) fetch(block int, buffer []byte) ([]byte, error) {
 	data := buffer[:w.length(block)]
 	want := min(int64(len(data)), w.image.Size-int64(block)*blockSize)
@@ -229,8 +224,7 @@ func (w *writer) fetch(block int, buffer []byte) ([]byte, error) {
 	return data, nil
 }
 
-// readHead reads the first block before anything is touched: an image that
-// cannot be read at all costs no stick.
+// readHead reads the first block before anything is touched, so that an unreadable image costs no stick.
 func (w *writer) readHead(ctx context.Context) error {
 	_, err := pipe(ctx, 0, 1, w.fetch, func(_ int, data []byte) error {
 		w.head = data
@@ -239,7 +233,7 @@ func (w *writer) readHead(ctx context.Context) error {
 	return w.cancelled(ctx, err)
 }
 
-// cancelled gives the end of ctx its form.
+// cancelled turns the end of ctx into a failure.
 func (w *writer) cancelled(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return w.fail(Cancelled, -1, context.Cause(ctx))
@@ -286,8 +280,7 @@ func (w *writer) copy(ctx context.Context) error {
 		meter.add(int64(len(data)))
 		return nil
 	}
-	// What is under way when it ends is a read of the image, which can hang:
-	// it is not waited for.
+	// What is still running when it ends is a read of the image, which can hang: do not wait for it.
 	_, err := pipe(ctx, 1, len(w.sums), fill, drain)
 	if err := w.cancelled(ctx, err); err != nil {
 		return err
@@ -299,8 +292,8 @@ func (w *writer) copy(ctx context.Context) error {
 	return nil
 }
 
-// verify reads everything back. The first block and the end must be blank: on a
-// stick that claims more than it holds, a later block has landed there.
+// verify reads everything back. The first block and the end must be blank: on a stick that claims more than
+// it holds, a later block has overwritten them.
 func (w *writer) verify(ctx context.Context) error {
 	if err := w.device.DropCache(); err != nil {
 		return w.failed(err, -1)
@@ -338,15 +331,15 @@ func (w *writer) verify(ctx context.Context) error {
 	return nil
 }
 
-// finish writes the first block and compares it. If that fails, it tries to
-// blank it again: half of it could be enough to boot.
+// finish writes the first block and compares it. If that fails, it tries to blank it again: half of it could
+// be enough to boot.
 func (w *writer) finish(ctx context.Context) (err error) {
 	if ctx.Err() != nil {
 		return w.fail(Cancelled, -1, context.Cause(ctx))
 	}
 	defer func() {
 		if err != nil && w.device.Present() {
-			_, _ = w.device.WriteAt(aligned(len(w.head)), 0) // err says what matters
+			_, _ = w.device.WriteAt(aligned(len(w.head)), 0) // err is what matters
 		}
 	}()
 	if _, err := w.device.WriteAt(w.head, 0); err != nil {
@@ -368,10 +361,9 @@ func (w *writer) finish(ctx context.Context) (err error) {
 	return nil
 }
 
-// pipe calls fill for each block from first to before end, in a goroutine and
-// some blocks ahead, and drain with what fill gave, in order. It ends with the
-// first error, or with that of ctx. ended is closed once fill is not called, and
-// not under way, any more.
+// pipe calls fill for each block from first to before end, in a goroutine and some blocks ahead, and drain
+// with what fill returned, in order. It ends with the first error, or with that of ctx. ended is closed once
+// fill is not running and will not be called any more.
 func pipe(ctx context.Context, first, end int, fill func(block int, buffer []byte) ([]byte, error), drain func(block int, data []byte) error) (ended <-chan struct{}, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -425,7 +417,7 @@ func pipe(ctx context.Context, first, end int, fill func(block int, buffer []byt
 	return filling, ctx.Err()
 }
 
-// aligned makes a buffer for direct I/O.
+// aligned returns a buffer for direct I/O.
 func aligned(size int) []byte {
 	buffer := make([]byte, size+alignment)
 	skip := 0

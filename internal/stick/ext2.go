@@ -1,4 +1,4 @@
-package stickdata
+package stick
 
 import (
 	"encoding/binary"
@@ -7,20 +7,24 @@ import (
 	"slices"
 )
 
-// The layout: one group of blocks, as "The Second Extended File System" (kernel.org,
+// This writer of ext2 is our own because the partition must come out of a program without root, mkfs or a
+// mount, with owners and modes that only root could otherwise set; it makes one small file system of a fixed
+// layout, which e2fsck and the kernel check in the tests.
+
+// The layout: one group of ext2Blocks, as "The Second Extended File System" (kernel.org,
 // Documentation/filesystems/ext2) describes it, revision 1.
 const (
-	blockSize = 1024 // bytes
-	blocks    = 4096
-	inodes    = 64
-	inodeSize = 128 // bytes
+	ext2BlockSize = 1024 // bytes
+	ext2Blocks    = 4096
+	ext2Inodes    = 64
+	ext2InodeSize = 128 // bytes
 
 	superBlock   = 1
 	groupBlock   = 2
 	blockBitmap  = 3
 	inodeBitmap  = 4
 	inodeTable   = 5
-	firstData    = inodeTable + inodes*inodeSize/blockSize
+	firstData    = inodeTable + ext2Inodes*ext2InodeSize/ext2BlockSize
 	rootInode    = 2
 	firstInode   = 11
 	directBlocks = 12
@@ -29,7 +33,7 @@ const (
 	kindFile, kindDir = 1, 2
 )
 
-// ext2 is a file system that is being made. Everything in it belongs to root, and to nobody else.
+// ext2 is a file system under construction. Everything in it belongs to root, and no other user can read it.
 type ext2 struct {
 	data      []byte
 	nextBlock int
@@ -45,7 +49,7 @@ type entry struct {
 }
 
 func newExt2(label string, id []byte) *ext2 {
-	e := &ext2{data: make([]byte, blocks*blockSize), nextBlock: firstData, nextInode: firstInode, entries: map[int][]entry{}}
+	e := &ext2{data: make([]byte, ext2Blocks*ext2BlockSize), nextBlock: firstData, nextInode: firstInode, entries: map[int][]entry{}}
 	super := e.block(superBlock)
 	copy(super[104:120], id)
 	copy(super[120:136], label)
@@ -54,10 +58,10 @@ func newExt2(label string, id []byte) *ext2 {
 	return e
 }
 
-func (e *ext2) block(n int) []byte { return e.data[n*blockSize : (n+1)*blockSize] }
+func (e *ext2) block(n int) []byte { return e.data[n*ext2BlockSize : (n+1)*ext2BlockSize] }
 
 func (e *ext2) inode(n int) []byte {
-	return e.data[inodeTable*blockSize+(n-1)*inodeSize:][:inodeSize]
+	return e.data[inodeTable*ext2BlockSize+(n-1)*ext2InodeSize:][:ext2InodeSize]
 }
 
 func (e *ext2) directory(parent int, name string) (inode int) {
@@ -71,9 +75,9 @@ func (e *ext2) file(parent int, name string, content []byte) {
 }
 
 func (e *ext2) add(parent int, name string, kind byte) (inode int) {
-	if e.nextInode > inodes {
-		e.fail("there are too many files")
-		return inodes
+	if e.nextInode > ext2Inodes {
+		e.fail("too many files")
+		return ext2Inodes
 	}
 	inode = e.nextInode
 	e.nextInode++
@@ -89,18 +93,18 @@ func (e *ext2) fail(message string) {
 
 // fill writes an inode and its content.
 func (e *ext2) fill(n, mode, links int, content []byte) {
-	count := (len(content) + blockSize - 1) / blockSize
+	count := (len(content) + ext2BlockSize - 1) / ext2BlockSize
 	if count > directBlocks {
-		e.fail(fmt.Sprintf("a file has %d bytes; %d are the most", len(content), directBlocks*blockSize))
+		e.fail(fmt.Sprintf("a file has %d bytes; the limit is %d", len(content), directBlocks*ext2BlockSize))
 		return
 	}
 	inode := e.inode(n)
 	binary.LittleEndian.PutUint16(inode[0:], uint16(mode))
 	binary.LittleEndian.PutUint32(inode[4:], uint32(len(content)))
 	binary.LittleEndian.PutUint16(inode[26:], uint16(links))
-	binary.LittleEndian.PutUint32(inode[28:], uint32(count*blockSize/512))
+	binary.LittleEndian.PutUint32(inode[28:], uint32(count*ext2BlockSize/512))
 	for i := range count {
-		copy(e.block(e.nextBlock), content[i*blockSize:])
+		copy(e.block(e.nextBlock), content[i*ext2BlockSize:])
 		binary.LittleEndian.PutUint32(inode[40+4*i:], uint32(e.nextBlock))
 		e.nextBlock++
 	}
@@ -109,8 +113,8 @@ func (e *ext2) fill(n, mode, links int, content []byte) {
 // bytes completes the file system.
 func (e *ext2) bytes() ([]byte, error) {
 	for _, n := range slices.Sorted(maps.Keys(e.entries)) {
-		// as many links as entries that are directories: "." stands for itself, ".." for the entry in
-		// its parent, and each child for that child's ".."
+		// as many links as entries that are directories: "." counts for itself, ".." for the entry in the
+		// parent, and each child for that child's ".."
 		links := 0
 		for _, entry := range e.entries[n] {
 			if entry.kind == kindDir {
@@ -130,19 +134,19 @@ func (e *ext2) bytes() ([]byte, error) {
 	return e.data, nil
 }
 
-// encodeDirectory gives the one block of a directory; its last entry reaches to the end.
+// encodeDirectory returns the one block of a directory; its last entry reaches to the end.
 func encodeDirectory(entries []entry) (block []byte, ok bool) {
-	block = make([]byte, blockSize)
+	block = make([]byte, ext2BlockSize)
 	at := 0
 	for i, entry := range entries {
 		length := (8 + len(entry.name) + 3) / 4 * 4
-		if at+length > blockSize {
+		if at+length > ext2BlockSize {
 			return nil, false
 		}
 		record := block[at:]
 		at += length
 		if i == len(entries)-1 {
-			length += blockSize - at
+			length += ext2BlockSize - at
 		}
 		binary.LittleEndian.PutUint32(record[0:], uint32(entry.inode))
 		binary.LittleEndian.PutUint16(record[4:], uint16(length))
@@ -152,15 +156,15 @@ func encodeDirectory(entries []entry) (block []byte, ok bool) {
 	return block, true
 }
 
-// finish writes what says how much is used.
+// finish writes the counters and bitmaps of what is used.
 func (e *ext2) finish() {
 	usedInodes := e.nextInode - 1
-	freeBlocks, freeInodes := blocks-e.nextBlock, inodes-usedInodes
-	// block 0 is outside of the group; what is behind the end counts as used
-	mark(e.block(blockBitmap), 0, e.nextBlock-1)
-	mark(e.block(blockBitmap), blocks-1, 8*blockSize)
-	mark(e.block(inodeBitmap), 0, usedInodes)
-	mark(e.block(inodeBitmap), inodes, 8*blockSize)
+	freeBlocks, freeInodes := ext2Blocks-e.nextBlock, ext2Inodes-usedInodes
+	// block 0 is outside of the group; what is beyond the end counts as used
+	setBits(e.block(blockBitmap), 0, e.nextBlock-1)
+	setBits(e.block(blockBitmap), ext2Blocks-1, 8*ext2BlockSize)
+	setBits(e.block(inodeBitmap), 0, usedInodes)
+	setBits(e.block(inodeBitmap), ext2Inodes, 8*ext2BlockSize)
 
 	group := e.block(groupBlock)
 	for i, value := range []uint32{blockBitmap, inodeBitmap, inodeTable} {
@@ -171,13 +175,13 @@ func (e *ext2) finish() {
 	}
 
 	super := e.block(superBlock)
-	const perGroup = 8 * blockSize // as many as a bitmap has bits
+	const perGroup = 8 * ext2BlockSize // as many as a bitmap has bits
 	for at, value := range map[int]uint32{
-		0: inodes, 4: blocks, 12: uint32(freeBlocks), 16: uint32(freeInodes), 20: superBlock,
-		32: perGroup, 36: perGroup, 40: inodes,
+		0: ext2Inodes, 4: ext2Blocks, 12: uint32(freeBlocks), 16: uint32(freeInodes), 20: superBlock,
+		32: perGroup, 36: perGroup, 40: ext2Inodes,
 		76: 1,          // revision
 		84: firstInode, // not reserved
-		96: 2,          // directory entries tell the type
+		96: 2,          // directory entries have a type
 	} {
 		binary.LittleEndian.PutUint32(super[at:], value)
 	}
@@ -186,14 +190,14 @@ func (e *ext2) finish() {
 		56: 0xef53, // ext2
 		58: 1,      // clean
 		60: 2,      // after an error: read-only
-		88: inodeSize,
+		88: ext2InodeSize,
 	} {
 		binary.LittleEndian.PutUint16(super[at:], value)
 	}
 }
 
-// mark sets the bits from first to before end.
-func mark(bitmap []byte, first, end int) {
+// setBits sets the bits from first to before end.
+func setBits(bitmap []byte, first, end int) {
 	for bit := first; bit < end; bit++ {
 		bitmap[bit/8] |= 1 << (bit % 8)
 	}
