@@ -99,34 +99,6 @@ func checkInterface(name string) *finding {
 	return nil
 }
 
-// parseAddress reads an IPv4 address.
-func parseAddress(text string) (netip.Addr, *finding) {
-	address, err := netip.ParseAddr(text)
-	if err == nil && address.Is4() {
-		return address, nil
-	}
-	hint := "four numbers from 0 to 255, such as 10.0.100.2"
-	switch {
-	case err == nil:
-		hint = "k3splan works with IPv4: " + hint
-	case strings.Contains(text, "/"):
-		hint = "without the netmask, which the network has once for all"
-	case strings.Contains(text, ","):
-		hint = "with points: " + strings.ReplaceAll(text, ",", ".")
-	case oddCharacter(text) != "":
-		hint = oddCharacter(text)
-	case hasLeadingZero(text):
-		hint = "without leading zeros, which some programs read as octal numbers"
-	}
-	return netip.Addr{}, &finding{"address-invalid", "not an IPv4 address", hint}
-}
-
-func hasLeadingZero(text string) bool {
-	return slices.ContainsFunc(strings.Split(text, "."), func(part string) bool {
-		return len(part) > 1 && part[0] == '0'
-	})
-}
-
 var localTargets = []string{"local", "self", "this", "localhost", "127.0.0.1"}
 
 // parseTarget reads an address or DNS name, with :PORT if need be, or one of the words for the

@@ -38,7 +38,7 @@ func TestWhereSecretsAreKept(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			reader := readNetworkFiles(fstest.MapFS{NetworkFile: {Data: []byte(plainNetwork + test.more)}})
 			network := reader.read(false)
-			problems := reader.problems()
+			problems := reader.allProblems()
 			require.Equal(t, test.want, network.Secrets)
 			if test.code == "" {
 				require.Empty(t, problems)

@@ -81,7 +81,8 @@ func readNetworkSheet(w *table.Workbook) *networkReader {
 	if wrong != nil {
 		return noNetwork(file, *wrong)
 	}
-	d := &document{file: file, keys: map[string]*yaml.Node{}, slips: map[string]bool{}, cells: map[int][]string{}}
+	d := newDocument(file)
+	d.cells = map[int][]string{}
 	keys, values, end := layout(rows)
 	d.values = values
 	for i, r := range rows {
@@ -166,7 +167,8 @@ func (d *document) takeRow(r table.SheetRow, keys, values, end int) {
 	case !slices.Contains(networkKeys, key):
 		d.unknownKey(name, key, networkKeys)
 	case d.keys[key] != nil:
-		d.report(r.Line, key, "", finding{"key-duplicate", "the key is given twice", "delete one of the two; a list's items stand side by side"})
+		d.report(r.Line, key, "", finding{"key-duplicate", "the key is given twice", "delete one of the two; the items of a list are side by side"})
+		d.forget(key, networkKeys)
 	case len(items) == 0:
 	case slices.Contains(listKeys, key):
 		d.keys[key] = &yaml.Node{Kind: yaml.SequenceNode, Line: r.Line, Content: splitItems(items)}

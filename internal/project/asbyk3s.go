@@ -12,8 +12,8 @@ import (
 
 	k8syaml "k8s.io/apimachinery/pkg/util/yaml"
 
-	"k3splan/internal/plan"
 	"k3splan/internal/run"
+	"k3splan/internal/yamlfile"
 )
 
 // The encodings that a byte-order mark tells. YAML allows them, and k3s does not look for them when it
@@ -104,7 +104,7 @@ func refuseDocument(document []byte) *refusal {
 		if bytes.HasPrefix(document, []byte("%")) || bytes.Contains(document, []byte("\n%")) {
 			hint = "delete the line that begins with %"
 		}
-		_, message := plan.YAMLError(err) // its line counts from the document's beginning
+		_, message := yamlfile.Error(err) // its line counts from the document's beginning
 		return &refusal{message: refusedMessage + message, hint: hint}
 	}
 	var object map[string]any

@@ -17,6 +17,7 @@ import (
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
+	"k3splan/internal/yamlfile"
 )
 
 // K3sConfig is a user's extra configuration for all servers or all agents, in the normal form of
@@ -65,7 +66,7 @@ func readK3sConfig(fsys fs.FS, name string) (K3sConfig, diag.Problems) {
 		return config, problems
 	}
 	if err != nil && err != io.EOF {
-		line, message := plan.YAMLError(err)
+		line, message := yamlfile.Error(err)
 		report(line, "", "yaml-syntax", message, "")
 		return config, problems
 	}

@@ -15,7 +15,7 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
-	"k3splan/internal/plan"
+	"k3splan/internal/yamlfile"
 )
 
 // Manifest is a file that k3s deploys, as it was read and checked.
@@ -124,7 +124,7 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 			break
 		}
 		if err != nil {
-			line, message := plan.YAMLError(err)
+			line, message := yamlfile.Error(err)
 			return append(found, manifestFinding{diag.Error, line, "manifest-invalid", "not YAML: " + message, ""})
 		}
 		if len(document.Content) == 0 {
