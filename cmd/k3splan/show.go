@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -19,7 +20,7 @@ import (
 )
 
 func (a *app) showCommand() *cobra.Command {
-	var format string
+	var format, theme string
 	var asJSON bool
 	command := &cobra.Command{
 		Use:   "show",
@@ -31,7 +32,8 @@ in a pipe).
 As a picture (--format svg) it is a network diagram; as a page (--format html) a single file with the
 picture, a table of all addresses to sort and search, and every problem of the project in its place.
 
-A plan with errors is drawn as far as it can be understood, but not as JSON; the exit code is 2.`,
+A plan with errors is drawn as far as it can be understood, but not as JSON. The errors are printed to
+stderr, and the exit code is 2. Secrets that are missing, as in a clone, are not errors here.`,
 		Example: `  k3splan show
   k3splan show --format html > rack.html
   k3splan show --json | jq -r .free.next.host
@@ -39,10 +41,20 @@ A plan with errors is drawn as far as it can be understood, but not as JSON; the
   k3splan show host olaf`,
 		Args: noHostNamed,
 		RunE: func(*cobra.Command, []string) error {
-			return a.show(format, asJSON)
+			if format != "svg" && theme != string(show.Auto) {
+				return usageError(errors.New("--theme is for --format svg only"))
+			}
+			if !slices.Contains(show.Themes, theme) {
+				return diag.WithHint(usageError(fmt.Errorf("unknown theme %q", theme)), cmp.Or(diag.DidYouMean(theme, show.Themes), "one of: "+strings.Join(show.Themes, " ")))
+			}
+			return a.show(format, show.Theme(theme), asJSON)
 		},
 	}
 	addFormat(command, &format, "table", "svg", "html")
+	command.Flags().StringVar(&theme, "theme", show.Themes[0], "the colours of --format svg: auto, which follows the reader's choice, light or dark")
+	if err := command.RegisterFlagCompletionFunc("theme", cobra.FixedCompletions(show.Themes, nothingElse)); err != nil {
+		panic(err) // the flag is the one above
+	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print the rack as JSON")
 	command.AddCommand(a.showAddressesCommand(), a.showHostCommand())
 	return command
@@ -60,13 +72,13 @@ func noHostNamed(_ *cobra.Command, args []string) error {
 	return &exitError{code: exitInvalid, err: fmt.Errorf("there is nothing called %q to show", args[0]), hint: hint}
 }
 
-func (a *app) show(format string, asJSON bool) error {
+func (a *app) show(format string, theme show.Theme, asJSON bool) error {
 	return a.draw(!asJSON, func(view *show.View) error {
 		switch {
 		case asJSON:
 			return printJSON(a.stdout, view)
 		case format == "svg":
-			return view.SVG(a.stdout)
+			return view.SVG(a.stdout, theme)
 		case format == "html":
 			return view.HTML(a.stdout)
 		}
@@ -75,21 +87,27 @@ func (a *app) show(format string, asJSON bool) error {
 	})
 }
 
-// draw has the plan drawn. One with errors is drawn for people only, who are told about them.
+// draw prints a plan by draw. With errors in its tables it is drawn for people only; with errors anywhere
+// but in the secrets, which a clone does not have, the exit code is 2.
 func (a *app) draw(forPeople bool, draw func(*show.View) error) error {
 	p, problems, err := a.look()
 	if err != nil {
 		return err
 	}
-	wrong := ofTables(problems)
-	if forPeople || wrong.Errors() == 0 {
+	if forPeople || ofTables(problems).Errors() == 0 {
 		err = draw(show.New(p.Plan, problems, filepath.Base(p.Dir)))
 	}
-	if err == nil && wrong.Errors() > 0 {
-		a.printProblems(a.stderr, wrong)
-		err = invalid()
+	return cmp.Or(err, a.failOn(problems))
+}
+
+// failOn prints the problems of what is shown if there is an error among them, and returns the error of
+// an invalid plan.
+func (a *app) failOn(problems diag.Problems) error {
+	shown := slices.DeleteFunc(slices.Clone(problems), show.OfSecrets)
+	if shown.Errors() == 0 {
+		return nil
 	}
-	return err
+	return cmp.Or(a.printProblems(a.stderr, shown), invalid())
 }
 
 // look reads the project with all its problems, for commands that only show it. Without any host in
@@ -101,8 +119,7 @@ func (a *app) look() (*project.Project, diag.Problems, error) {
 	}
 	p, problems := w.Project()
 	if len(p.Plan.Hosts) == 0 {
-		a.printProblems(a.stderr, ofTables(problems))
-		return nil, nil, invalid()
+		return nil, nil, cmp.Or(a.printProblems(a.stderr, ofTables(problems)), invalid())
 	}
 	return p, problems, nil
 }
@@ -177,12 +194,10 @@ that have a part in it.`,
 			} else {
 				_, err = fmt.Fprint(a.stdout, a.terminal().Host(details))
 			}
-			of := slices.DeleteFunc(slices.Clone(problems), func(problem diag.Problem) bool { return !concerns(host, problem) })
-			a.printProblems(a.stderr, of)
-			if err == nil && of.Errors() > 0 {
-				err = invalid()
+			if err = cmp.Or(err, a.failOn(problems)); err != nil {
+				return err
 			}
-			return err
+			return a.printProblems(a.stderr, slices.DeleteFunc(problems, func(problem diag.Problem) bool { return !concerns(host, problem) }))
 		},
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {of, field, value, from}")

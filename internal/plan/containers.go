@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/text"
 )
 
 var roles = map[string]Role{
@@ -20,6 +21,7 @@ var roleSynonyms = map[string]Role{
 }
 
 func (l *loader) readContainers() {
+	l.plan.OwnColumns = append(l.plan.OwnColumns, text.Without(l.k3s.Own(), l.plan.OwnColumns)...)
 	decidable := l.k3s.Complete
 	var init *row
 	servers := 0
@@ -114,6 +116,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 	}
 	host := l.plan.byName[hostName]
 	if host == nil {
+		l.plan.Strays = append(l.plan.Strays, Stray{c, hostName})
 		if l.hosts.Complete {
 			hint := ""
 			if l.unknownHosts++; l.unknownHosts <= maxHints {
@@ -130,6 +133,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 			"give it one in "+l.hosts.Place(host.Line, "ip"))
 	}
 	if c.Role == "" {
+		l.plan.Strays = append(l.plan.Strays, Stray{c, hostName})
 		return false
 	}
 	slot, code, kind := &host.Server, "server-duplicate", "server"
@@ -140,6 +144,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 		if first.Name == c.Name {
 			return first.Address == c.Address // told as name-duplicate
 		}
+		l.plan.Strays = append(l.plan.Strays, Stray{c, hostName})
 		r.Fail("host", r.Raw("host"), code, fmt.Sprintf("the host has its %s already: %q (%s)", kind, first.Name, first.Place),
 			fmt.Sprintf("at most one %s a host", kind))
 		return false

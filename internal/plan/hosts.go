@@ -10,6 +10,7 @@ import (
 )
 
 func (l *loader) readHosts() {
+	l.plan.OwnColumns = l.hosts.Own()
 	for i, cells := range decode[hostCells](l.hosts) {
 		l.readHost(row{l.hosts.Rows[i]}, cells)
 	}

@@ -14,6 +14,11 @@ type Plan struct {
 	// Hosts are sorted by name.
 	Hosts   []*Host
 	Network Network
+	// Strays are the containers of a plan with errors that no host holds, in the order of their rows:
+	// their host is unknown or has such a container already, or their type is unknown.
+	Strays []Stray
+	// OwnColumns are the user's own columns in the order of the tables, hosts.csv first.
+	OwnColumns []string
 	// Tables are the files or sheets that the plan was read from.
 	Tables Tables
 	// Complete is false if a row was lost to an earlier problem, so that a name that is not in the
@@ -142,6 +147,13 @@ type Container struct {
 	Place string
 
 	row row
+}
+
+// Stray is a container that no host holds.
+type Stray struct {
+	*Container
+	// HostName is the host that the row names.
+	HostName string
 }
 
 // IsServer tells whether the container is a member of etcd.

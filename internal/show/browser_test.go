@@ -117,10 +117,10 @@ const geometry = `(() => {
 	};
 	check("text");
 	check(".k3-host");
-	check(".k3-panel");
-	check(".k3-server, .k3-agent");
+	check(".k3-panel, .k3-gateway");
+	check(".k3-init, .k3-server, .k3-agent, .k3-unknown");
 	const boxes = [...svg.querySelectorAll(".k3-panel, .k3-host")];
-	for (const panel of svg.querySelectorAll(".k3-panel")) for (const host of svg.querySelectorAll(".k3-host"))
+	for (const panel of svg.querySelectorAll(".k3-panel, .k3-gateway")) for (const host of svg.querySelectorAll(".k3-host"))
 		if (!apart(panel.getBoundingClientRect(), host.getBoundingClientRect())) wrong.push("a panel over a host");
 	for (const machine of svg.querySelectorAll(".k3-machine")) {
 		const box = machine.querySelector(":scope > rect").getBoundingClientRect();
@@ -134,13 +134,13 @@ func TestPictureInBrowser(t *testing.T) {
 	for name, view := range views(t) {
 		for _, scheme := range []string{"light", "dark"} {
 			t.Run(name+" "+scheme, func(t *testing.T) {
-				open(t, ctx, "my rack.svg", render(t, view.SVG), scheme, 1400)
+				open(t, ctx, "my rack.svg", render(t, view.auto), scheme, 1400)
 				require.Empty(t, ask[[]string](t, ctx, geometry))
 				screenshot(t, ctx, name+"-svg-"+scheme)
 
 				want := shadeIn(serverFill, scheme)
 				if name != "broken" {
-					require.Equal(t, rgbText(t, want), ask[string](t, ctx, `getComputedStyle(document.querySelector(".k3-server")).fill`))
+					require.Equal(t, rgbText(t, want), ask[string](t, ctx, `getComputedStyle(document.querySelector(".k3-init")).fill`))
 				}
 				// every name and address is text that can be found and selected
 				shown := ask[string](t, ctx, `document.querySelector("svg").textContent`)
@@ -194,13 +194,28 @@ func TestPageInBrowser(t *testing.T) {
 	}
 }
 
-// On a phone only picture and table scroll sideways; on paper nothing is cut off.
+// However many hosts there are, the picture keeps the size of its text, and fits a screen of 1280 pixels.
+func TestPictureKeepsItsSizeInBrowser(t *testing.T) {
+	ctx := browser(t)
+	open(t, ctx, "page.html", render(t, fifty().view(t, "fifty").HTML), "light", 1280)
+	require.Equal(t, 1.0, ask[float64](t, ctx, `(() => { const svg = document.querySelector("svg"); return svg.getBoundingClientRect().width / svg.viewBox.baseVal.width })()`))
+	require.False(t, ask[bool](t, ctx, `document.querySelector("figure").classList.contains("more")`), "nothing is beyond the right edge")
+	require.True(t, ask[bool](t, ctx, `document.querySelector("#more").hidden`))
+	require.Equal(t, "pre", ask[string](t, ctx, `getComputedStyle(document.querySelector(".k3-fact text")).whiteSpace`), "columns in a panel are aligned by blanks")
+}
+
+// On a phone the picture scrolls sideways, which is said, and the table shows every column; on paper
+// nothing is cut off.
 func TestNarrowPageInBrowser(t *testing.T) {
 	ctx := browser(t)
 	for name, view := range views(t) {
 		open(t, ctx, "page.html", render(t, view.HTML), "light", 360)
 		require.Equal(t, 360, ask[int](t, ctx, `document.documentElement.scrollWidth`), name)
 		screenshot(t, ctx, name+"-html-phone")
+		require.Equal(t, "block", ask[string](t, ctx, `getComputedStyle(document.querySelector("#more")).display`), name)
+		require.True(t, ask[bool](t, ctx, `(() => { const wide = document.querySelector(".wide"); return wide.scrollWidth <= wide.clientWidth })()`), name)
+		require.Empty(t, ask[[]string](t, ctx, `[...document.querySelectorAll("#addresses td")].filter(td => td.textContent && (td.scrollWidth > td.clientWidth + 1 || td.getBoundingClientRect().right > innerWidth)).map(td => td.textContent)`), name)
+		require.Equal(t, `"Address"`, ask[string](t, ctx, `(() => { const style = getComputedStyle(document.querySelector("#addresses td"), "::before"); return style.content === "attr(data-column)" ? JSON.stringify(document.querySelector("#addresses td").dataset.column) : style.content })()`), name)
 		run(t, ctx, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 			_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
 			return err
@@ -310,19 +325,21 @@ func TestProblemsInBrowser(t *testing.T) {
 	require.Contains(t, in("#container-karl-agent"), "not in the subnet")
 	require.NotContains(t, in("#host-olaf"), "error")
 	require.Contains(t, in("#host-olaf"), "<script>alert(1)</script>", "a cell is text")
-	require.Contains(t, in("details .problems"), "nobody", "a problem that has no row is in the list")
-	require.Equal(t, 4, ask[int](t, ctx, `document.querySelectorAll(".k3-machine .k3-problem").length`), "three hosts, one container")
+	require.Contains(t, in("#host-nobody"), "there is no such host", "a host that a container names wrongly")
+	require.Contains(t, in("#container-ulf-agent"), "type", "a container of an unknown type")
+	require.Contains(t, in("details .problems"), "nine", "a problem without a row is in the list")
+	require.Equal(t, 7, ask[int](t, ctx, `document.querySelectorAll(".k3-machine .k3-problem").length`), "four hosts, three containers")
 	require.Equal(t, 1, ask[int](t, ctx, `document.querySelectorAll(".k3-fact .k3-problem").length`), "the nameserver")
 	require.Contains(t, in(".k3-machine .k3-problem title"), "plans/")
 	require.Contains(t, in(".k3-fact .k3-problem title"), "nine")
 	run(t, ctx, chromedp.SendKeys(chromedp.CSS("#search"), "problem"))
-	require.ElementsMatch(t, []string{"ulf", "rolf", "karl", "karl-agent"}, ask[[]string](t, ctx, visibleNames))
+	require.ElementsMatch(t, []string{"ulf", "ulf-agent", "rolf", "karl", "karl-agent", "nobody", "x"}, ask[[]string](t, ctx, visibleNames))
 	run(t, ctx, chromedp.SendKeys(chromedp.CSS("#search"), kb.Escape), chromedp.SendKeys(chromedp.CSS("#search"), "not in the Subnet"))
 	require.Equal(t, []string{"karl-agent"}, ask[[]string](t, ctx, visibleNames), "by what a problem says")
 	run(t, ctx, chromedp.SendKeys(chromedp.CSS("#search"), kb.Escape), chromedp.SendKeys(chromedp.CSS("#search"), "problem"))
 	// sorted, each row takes its problems along
 	run(t, ctx, chromedp.Click(`//th/button[text()="Name"]`))
-	require.Equal(t, []string{"karl", "karl-agent", "rolf", "ulf"}, ask[[]string](t, ctx, visibleNames))
+	require.Equal(t, []string{"karl", "karl-agent", "nobody", "rolf", "ulf", "ulf-agent", "x"}, ask[[]string](t, ctx, visibleNames))
 	require.Contains(t, in("#addresses tbody:not([hidden]) .problems"), "longer than 15 characters")
 	// a link shows its row also while others are searched
 	run(t, ctx, chromedp.SendKeys(chromedp.CSS("#search"), kb.Escape), chromedp.SendKeys(chromedp.CSS("#search"), "olaf"),

@@ -5,12 +5,15 @@ import (
 	"encoding/xml"
 	"flag"
 	"fmt"
+	"image/png"
 	"io"
 	"math"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -216,8 +219,8 @@ func TestFreeAddresses(t *testing.T) {
 func TestSVG(t *testing.T) {
 	for name, view := range views(t) {
 		t.Run(name, func(t *testing.T) {
-			svg := render(t, view.SVG)
-			require.Equal(t, svg, render(t, view.SVG))
+			svg := render(t, view.auto)
+			require.Equal(t, svg, render(t, view.auto))
 			if name != "broken" && name != "long" {
 				golden(t, name+".svg", svg)
 			}
@@ -241,12 +244,97 @@ func TestSVG(t *testing.T) {
 	}
 }
 
+// LibreOffice 7.4 drops the first rule of an @media block and applies the others always; it takes one class
+// of an element, sizes and weights from attributes, and the first font of a list.
+func TestSVGForLibreOffice(t *testing.T) {
+	_, rack := example(t, "rack")
+	svg := render(t, rack.auto)
+	require.NotEmpty(t, regexp.MustCompile(`@media`).FindAllString(svg, -1))
+	require.Equal(t, strings.Count(svg, "@media"), len(regexp.MustCompile(`(?m)^@media [^{}]*\{[^{}]*\{[^{}]*\}\}$`).FindAllString(svg, -1)))
+	require.NotRegexp(t, `<(rect|text|path)[^>]* class="[^"]* `, svg)
+	require.Contains(t, svg, `xml:space="preserve"`)
+	require.Contains(t, svg, `font-family="DejaVu Sans Mono, `)
+	for _, theme := range []Theme{Light, Dark} {
+		svg := render(t, func(w io.Writer) error { return rack.SVG(w, theme) })
+		require.NotContains(t, svg, "@media")
+		require.Contains(t, svg, ".k3-paper{fill:"+shadeIn(paper, string(theme))+"}")
+	}
+	if testing.Short() {
+		t.Skip("SKIP: no LibreOffice in a short test")
+	}
+	if _, err := exec.LookPath("soffice"); err != nil {
+		t.Skip("SKIP: there is no soffice to look at the picture with (Debian: apt-get install libreoffice-draw)")
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "rack.svg")
+	require.NoError(t, os.WriteFile(file, []byte(svg), 0o644))
+	convert := exec.Command("soffice", "-env:UserInstallation=file://"+dir+"/profile", "--headless", "--convert-to", "png", "--outdir", dir, file)
+	convert.Env = append(os.Environ(), "HOME="+dir)
+	out, err := convert.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	picture, err := os.Open(filepath.Join(dir, "rack.png"))
+	if err != nil {
+		t.Skip("SKIP: this LibreOffice does not read SVG (Debian: apt-get install libreoffice-draw)")
+	}
+	defer picture.Close()
+	drawn, err := png.Decode(picture)
+	require.NoError(t, err)
+	colour := func(x, y int) string {
+		r, g, b, _ := drawn.At(x, y).RGBA()
+		return fmt.Sprintf("#%02x%02x%02x", r>>8, g>>8, b>>8)
+	}
+	require.Equal(t, paper.light, colour(6, 6))
+	dark := 0 // the title, in bold letters of 20 pixels
+	for x := margin; x < margin+textWidth("rack.home.arpa", 20); x++ {
+		for y := margin; y < margin+22; y++ {
+			if r, _, _, _ := drawn.At(x, y).RGBA(); r>>8 < 100 {
+				dark++
+			}
+		}
+	}
+	require.Greater(t, dark, 400)
+}
+
+// A container whose host is unknown, or whose type is, is drawn with its problem; so is the host that it
+// names.
+func TestStrays(t *testing.T) {
+	view := brokenTables().view(t, "broken")
+	i := slices.IndexFunc(view.Hosts, func(h Host) bool { return h.Name == "nobody" })
+	require.GreaterOrEqual(t, i, 0)
+	host := view.Hosts[i]
+	require.Equal(t, "?", host.AddressText())
+	require.Len(t, host.Problems, 1)
+	require.Equal(t, "host-unknown", host.Problems[0].Code)
+	require.Equal(t, "x", host.Containers[0].Name)
+	require.Equal(t, host.Problems, host.Containers[0].Problems)
+	require.Contains(t, view.counts(), "4 hosts")
+
+	twice := tables{"name,interface,ip,admin\nolaf,eno1,10.0.0.2,olaf\n",
+		"host,name,type,ip\nolaf,a,init,10.0.0.12\nolaf,b,server,10.0.0.13\n", "netmask: 24\ngateway: 10.0.0.1\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"}.view(t, "twice")
+	require.Len(t, twice.Hosts, 1)
+	require.Len(t, twice.Hosts[0].Containers, 2)
+	require.Equal(t, "server-duplicate", twice.Hosts[0].Containers[1].Problems[0].Code)
+	require.Contains(t, Terminal{Width: 80}.Cluster(twice), "└ b !")
+	require.Contains(t, Terminal{Width: 80}.Addresses(twice), "10.0.0.13")
+}
+
+// The user's own columns keep the order of the tables, in every form.
+func TestOwnColumns(t *testing.T) {
+	view := tables{"unit,name,interface,ip,admin,asset\n7,olaf,eno1,10.0.0.2,olaf,A1\n",
+		"host,name,type,ip,zone,asset,bay\nolaf,a,init,10.0.0.12,z,A2,3\n", "netmask: 24\ngateway: 10.0.0.1\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"}.view(t, "own")
+	require.Equal(t, []string{"unit", "asset", "zone", "bay"}, view.own)
+	require.Regexp(t, `UNIT +ASSET +ZONE +BAY`, Terminal{Width: 120}.Cluster(view))
+	require.Regexp(t, `>unit<.*>asset<.*>zone<.*>bay<`, render(t, view.HTML))
+}
+
 // A folder may be called anything.
 func TestTitle(t *testing.T) {
 	p, problems := fifty().load()
 	p.Network.Domain = ""
 	require.Equal(t, "b\uFFFDro 1\uFFFD[31mü", New(p, problems, "b\xfcro 1\x1b[31mü").Title)
 }
+
+func (v *View) auto(w io.Writer) error { return v.SVG(w, Auto) }
 
 func render(t *testing.T, draw func(io.Writer) error) string {
 	t.Helper()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 
@@ -66,7 +65,7 @@ func (c cell) Long() bool { return lipgloss.Width(c.Text) > 36 }
 // and the problems of the project, each in its place.
 func (v *View) HTML(w io.Writer) error {
 	var picture bytes.Buffer
-	if err := pictureTemplate.Execute(&picture, v.picture("")); err != nil {
+	if err := pictureTemplate.Execute(&picture, v.picture("", Auto)); err != nil {
 		return fmt.Errorf("draw the rack: %w", err)
 	}
 	hash := sha256.Sum256([]byte(script))
@@ -101,7 +100,7 @@ func (v *View) placedProblems() []placed {
 
 // pageTable is the table of everything with a name in the LAN, sorted by address.
 func (v *View) pageTable() (columns []string, rows []row) {
-	own := v.ownColumns()
+	own := v.own
 	columns = slices.Concat([]string{"Address", "Name", "Kind", "Host", "Interface", "MAC", "Admin", "Tags and labels"}, own)
 	add := func(r row, a Address, addressText, admin string, tags []string, cells map[string]string) {
 		address := cell{Text: addressText}
@@ -133,7 +132,7 @@ func (v *View) pageTable() (columns []string, rows []row) {
 		add(row{ID: "host-" + h.Name, Search: alone.searchText(), Problems: h.Problems}, a, h.AddressText(), h.Admin, h.Tags, h.Own)
 		for _, c := range h.Containers {
 			r := row{ID: "container-" + c.Name, Search: c.searchText() + " " + h.Name, Problems: c.Problems}
-			a := Address{c.Address, c.Name, c.Role.What(), h.Name, h.Interface, c.MAC}
+			a := Address{c.Address, c.Name, whatOf(c.Role), h.Name, h.Interface, c.MAC}
 			add(r, a, c.AddressText(), "", slices.Concat(c.Labels, c.Taints), c.Own)
 		}
 	}
@@ -150,22 +149,6 @@ func (v *View) pageTable() (columns []string, rows []row) {
 		return strings.Compare(x, y)
 	})
 	return withoutEmpty(columns, rows)
-}
-
-// ownColumns are the user's columns of both tables, sorted.
-func (v *View) ownColumns() []string {
-	names := map[string]bool{}
-	for _, h := range v.Hosts {
-		for name := range h.Own {
-			names[name] = true
-		}
-		for _, c := range h.Containers {
-			for name := range c.Own {
-				names[name] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(names))
 }
 
 // withoutEmpty leaves out the columns in which nothing stands.
@@ -195,14 +178,15 @@ dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(32rem,100%),1fr
 dl div{display:flex;gap:.75rem}
 dt{flex:0 0 6rem}
 dd{margin:0;overflow-wrap:anywhere}
-code,td{font-family:ui-monospace,"DejaVu Sans Mono","Liberation Mono",Menlo,Consolas,monospace;font-size:13px}
+code,td{font-family:` + fixedWidth + `;font-size:13px}
 code{overflow-wrap:anywhere}
 .tools{position:sticky;top:0;z-index:1;display:flex;flex-wrap:wrap;gap:.5rem .75rem;align-items:center;margin-top:1rem;padding:.6rem 0}
 #search{flex:1 1 9rem;min-width:0;max-width:26rem;font:inherit;padding:.35rem .6rem;border:1px solid;border-radius:6px}
 figure{margin:0;overflow-x:auto;border:1px solid;border-radius:8px}
-figure svg{display:block;max-width:none}
-@media (min-width:1200px){figure svg{max-width:100%;height:auto}}
+figure svg{display:block;margin:0 auto}
 .wide{overflow-x:auto}
+.more{mask-image:linear-gradient(to left,transparent,#000 3rem)}
+#more{margin:.25rem 0 0;text-align:right}
 table{border-collapse:collapse;width:100%}
 th{white-space:nowrap}
 th,td{padding:.3rem .75rem .3rem 0;text-align:left;vertical-align:top}
@@ -221,10 +205,10 @@ th[aria-sort=descending] button::after{content:" ↓";opacity:1}
 .problems li{margin:.25rem 0;padding:.25rem .6rem;border-left:4px solid}
 .problems strong::before{content:"! "}
 tbody{scroll-margin-top:5rem}
-` + inColour([]rule{
+` + inColour(Auto, []rule{
 		{"body,.tools,#search", "background", paper},
 		{"body,#search,th button", "color", ink},
-		{"dt,#found,.problems em", "color", pale},
+		{"dt,#found,#more,.problems em,td::before", "color", pale},
 		{"#search", "border-color", hostEdge},
 		{"figure,thead,tbody,.many", "border-color", hairline},
 		{".problems li", "border-color", alarm},
@@ -232,9 +216,22 @@ tbody{scroll-margin-top:5rem}
 		{"a", "color", serverEdge},
 		{"tbody:target", "background", serverFill},
 		{":focus-visible", "outline-color", serverEdge},
-	}) + `@media print{
+	}) + `@media (max-width:700px){
+/* each entry of the table is a card, each header a button above them */
+#addresses,#addresses tbody,#addresses tr,#addresses td{display:block}
+#addresses thead tr{display:flex;flex-wrap:wrap;gap:0 .75rem}
+#addresses tbody{padding:.4rem 0}
+#addresses td{padding:0;min-width:0;white-space:normal;overflow-wrap:anywhere}
+#addresses td[data-column]{display:flex;gap:.5rem}
+#addresses td[data-column]::before{content:attr(data-column);flex:0 0 7.5rem;font:13px/1.6 system-ui,"DejaVu Sans",sans-serif}
+#addresses td:empty{display:none}
+#addresses td:nth-child(2){font-weight:bold}
+[hidden]{display:none!important}
+}
+@media print{
 body{max-width:none;padding:0}
-.tools{display:none}
+.tools,#more{display:none}
+.more{mask-image:none}
 figure,.wide{overflow:visible}
 .many{max-height:none;border:0}
 figure{border:0;break-inside:avoid}

@@ -37,42 +37,65 @@ type rule struct {
 // rules of the picture. They name classes that nothing else in a page has.
 var pictureRules = []rule{
 	{".k3-rack:root", "background", paper}, {".k3-paper", "fill", paper},
-	{".k3-rack text", "fill", ink},
-	{".k3-rack .k3-pale", "fill", pale},
+	{".k3-rack", "fill", ink},
+	{".k3-pale", "fill", pale},
 	{".k3-wire", "stroke", wire},
 	{".k3-port", "fill", wire},
 	{".k3-host", "fill", hostFill}, {".k3-host", "stroke", hostEdge},
 	{".k3-panel", "fill", paper}, {".k3-panel", "stroke", hairline},
 	{".k3-gateway", "fill", hostFill}, {".k3-gateway", "stroke", wire},
 	{".k3-server", "fill", serverFill}, {".k3-server", "stroke", serverEdge},
+	{".k3-init", "fill", serverFill}, {".k3-init", "stroke", serverEdge},
 	{".k3-agent", "fill", agentFill}, {".k3-agent", "stroke", agentEdge},
+	{".k3-unknown", "fill", paper}, {".k3-unknown", "stroke", alarm},
 	{".k3-alarm", "fill", alarm}, {".k3-alarm", "stroke", alarm},
-	{".k3-rack .k3-on-alarm", "fill", onAlarm},
+	{".k3-on-alarm", "fill", onAlarm},
 }
 
-// inColour writes rules for the day, and those for the night in a media query. They stand there as
-// plain values: programs that know no variables of CSS draw the day.
-func inColour(rules []rule) string {
-	var day, night strings.Builder
+// Theme is the set of colours of a picture.
+type Theme string
+
+const (
+	// Auto follows the reader's choice of light or dark.
+	Auto  Theme = "auto"
+	Light Theme = "light"
+	Dark  Theme = "dark"
+)
+
+// Themes are all of them, the default first.
+var Themes = []string{string(Auto), string(Light), string(Dark)}
+
+// inColour writes rules in the colours of a theme. With Auto, each dark rule is in an @media block of its
+// own: LibreOffice 7.4 drops the first rule of such a block and applies the others always. The colours
+// are plain values, because programs that know no CSS variables draw the light picture.
+func inColour(theme Theme, rules []rule) string {
+	var light, dark strings.Builder
 	for _, r := range rules {
-		fmt.Fprintf(&day, "%s{%s:%s}\n", r.selector, r.property, r.light)
-		fmt.Fprintf(&night, "%s{%s:%s}\n", r.selector, r.property, r.dark)
+		fmt.Fprintf(&light, "%s{%s:%s}\n", r.selector, r.property, r.light)
+		night := fmt.Sprintf("%s{%s:%s}", r.selector, r.property, r.dark)
+		if theme == Auto {
+			night = "@media (prefers-color-scheme: dark){" + night + "}"
+		}
+		dark.WriteString(night + "\n")
 	}
-	return day.String() + "@media (prefers-color-scheme: dark){\n" + night.String() + "}\n"
+	switch theme {
+	case Light:
+		return light.String()
+	case Dark:
+		return dark.String()
+	}
+	return light.String() + dark.String()
 }
 
-// pictureStyle is the style sheet within the picture.
-func pictureStyle() template.CSS {
+// fixedWidth is the fonts of picture and table. The first is one that LibreOffice brings along: it tries
+// no other.
+const fixedWidth = "DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, ui-monospace, monospace"
+
+// pictureStyle is the style sheet within the picture: colours, and blanks that stay (HTML ignores
+// xml:space).
+func pictureStyle(theme Theme) template.CSS {
 	return template.CSS(`
-.k3-rack text{font-family:ui-monospace,"DejaVu Sans Mono","Liberation Mono",Menlo,Consolas,monospace;font-size:12px;white-space:pre}
-.k3-rack .k3-title{font-size:20px;font-weight:bold}
-.k3-rack .k3-name{font-size:14px;font-weight:bold}
-.k3-rack .k3-word{font-size:11px}
-.k3-rack .k3-bold,.k3-rack .k3-on-alarm{font-weight:bold}
-.k3-wire{fill:none;stroke-width:2}
-.k3-host,.k3-panel,.k3-server,.k3-agent{stroke-width:1.5}
-.k3-init{stroke-width:4}
-.k3-gateway{stroke-width:2}
+.k3-rack text{white-space:pre}
 .k3-dim{opacity:.25}
-` + inColour(pictureRules))
+` + inColour(theme, pictureRules))
 }

@@ -1,6 +1,7 @@
 package show
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -35,7 +36,9 @@ const (
 	factsWide = 1000 // what the panels may take before they go on in another row
 	badge     = 18   // the mark of a problem
 
-	mostColumns = 6
+	// pageWide is how wide the hosts may become, so that the picture has its own size in a page on a
+	// screen of 1280 pixels
+	pageWide = 1130
 )
 
 // textWidth is the room that a text needs: fixed-width fonts have letters of 0.6 em, or less, and
@@ -66,15 +69,46 @@ type box struct {
 type port struct{ X, Y int }
 
 type label struct {
-	X, Y  int
+	X, Y int
+	font
+	Text string
+}
+
+// font is how a text is set. Size and weight are attributes of the elements, and no element has more than
+// one class: LibreOffice 7.4 takes both from there, and neither from the style sheet of a nested group.
+type font struct {
+	Size  int
+	Bold  bool
 	Class string
-	Text  string
+}
+
+var (
+	titleFont = font{20, true, ""}
+	nameFont  = font{14, true, "k3-name"}
+	plainFont = font{12, false, ""}
+	boldFont  = font{12, true, ""}
+	smallFont = font{11, false, ""}
+	paleFont  = font{12, false, "k3-pale"}
+	noteFont  = font{11, false, "k3-pale"}
+	alarmFont = font{12, true, "k3-on-alarm"}
+)
+
+// Stroke returns the width of a box's edge.
+func (b box) Stroke() string {
+	switch b.Class {
+	case "k3-init":
+		return "4"
+	case "k3-gateway":
+		return "2"
+	}
+	return "1.5"
 }
 
 // picture is everything with its place.
 type picture struct {
 	Width, Height int
 	Title         string // empty within a page
+	Fonts         string
 	Style         template.CSS
 	Groups        []group
 }
@@ -84,9 +118,10 @@ var pictureSource string
 
 var pictureTemplate = template.Must(template.New("picture").Parse(pictureSource))
 
-// SVG draws the rack as a network diagram. The text in it can be selected and searched, there is no
-// script in it, and it follows the reader's choice of light or dark.
-func (v *View) SVG(w io.Writer) error { return pictureTemplate.Execute(w, v.picture(v.Title)) }
+// SVG draws the rack as a network diagram, without a script, its text selectable.
+func (v *View) SVG(w io.Writer, theme Theme) error {
+	return pictureTemplate.Execute(w, v.picture(v.Title, theme))
+}
 
 // signs stand before the names of containers, and mean what the colours mean.
 const (
@@ -97,25 +132,25 @@ const (
 )
 
 func signOf(role plan.Role) string {
-	return map[plan.Role]string{plan.Init: signInit, plan.Server: signServer, plan.Agent: signAgent}[role]
+	return cmp.Or(map[plan.Role]string{plan.Init: signInit, plan.Server: signServer, plan.Agent: signAgent}[role], "?")
 }
 
 // picture lays everything out: title, panels of facts, and the hosts in rows that hang on rails of
 // the LAN, which comes down at the left from the gateway.
-func (v *View) picture(title string) picture {
+func (v *View) picture(title string, theme Theme) picture {
 	hosts := v.byImportance()
 	boxWidth := v.boxWidth()
-	columns := columnsFor(len(hosts))
+	columns := columnsFor(len(hosts), boxWidth)
 	width := max(factsWide, trunk+columns*(boxWidth+spacing)-spacing)
 
-	p := picture{Style: pictureStyle()}
+	p := picture{Style: pictureStyle(theme), Fonts: fixedWidth}
 	y := margin
 	if title != "" {
 		p.Title = "Network plan of " + title
-		g := group{Texts: []label{{margin, y + 16, "k3-title", title}}}
-		counts := joined(", ", v.counts(), problemCounts(v.Problems))
+		g := group{Texts: []label{{margin, y + 16, titleFont, title}}}
+		counts := joined(", ", v.counts(), problemCounts(slices.DeleteFunc(slices.Clone(v.Problems), OfSecrets)))
 		if x := margin + textWidth(title, 20) + spacing; x+textWidth(counts, 12) < margin+width {
-			g.Texts = append(g.Texts, label{x, y + 16, "k3-pale", counts})
+			g.Texts = append(g.Texts, label{x, y + 16, paleFont, counts})
 		}
 		p.Groups = append(p.Groups, g)
 		y += 36
@@ -152,7 +187,7 @@ func (v *View) picture(title string) picture {
 	lan := group{Class: "k3-lan", Paths: append(rails, fmt.Sprintf("M%d %dV%d", trunkX, gateway.Y+gateway.H, railY)),
 		Ports: []port{{trunkX, gateway.Y + gateway.H}}}
 	if v.Subnet != "" {
-		lan.Texts = append(lan.Texts, label{margin + trunk + pad + wireSpace, bottom + spacing + 17, "k3-word k3-pale", "LAN " + v.Subnet})
+		lan.Texts = append(lan.Texts, label{margin + trunk + pad + wireSpace, bottom + spacing + 17, noteFont, "LAN " + v.Subnet})
 	}
 	p.Groups = slices.Concat(p.Groups, panels, []group{lan}, machines)
 	p.Groups = append(p.Groups, v.legend(y+8, slices.ContainsFunc(p.Groups, group.alarmed)))
@@ -167,22 +202,19 @@ func rightOf(groups []group) (right int) {
 			right = max(right, b.X+b.W)
 		}
 		for _, t := range g.Texts {
-			size := 12
-			if t.Class == "k3-title" {
-				size = 20
-			}
-			right = max(right, t.X+textWidth(t.Text, size))
+			right = max(right, t.X+textWidth(t.Text, t.Size))
 		}
 	}
 	return right
 }
 
-// columnsFor gives the number of columns: a few hosts in one row, many in a shape like a page.
-func columnsFor(hosts int) int {
-	if hosts <= 5 {
-		return max(hosts, 1)
+// columnsFor returns the number of columns: a few hosts in one row, many in a shape like a page.
+func columnsFor(hosts, boxWidth int) int {
+	columns := max(hosts, 1)
+	if hosts > 5 {
+		columns = int(math.Ceil(math.Sqrt(1.2 * float64(hosts))))
 	}
-	return min(mostColumns, int(math.Ceil(math.Sqrt(1.2*float64(hosts)))))
+	return min(columns, (pageWide+spacing)/(boxWidth+spacing))
 }
 
 // byImportance puts the init server's host first, then those of servers, of agents, and the rest.
@@ -250,23 +282,23 @@ type writer struct {
 	texts       []label
 }
 
-func (w *writer) write(s, class string, size, step int) {
+func (w *writer) write(s string, font font, step int) {
 	if s == "" {
 		return
 	}
-	for _, l := range broken(s, size, w.width) {
+	for _, l := range broken(s, font.Size, w.width) {
 		w.y += step
-		w.texts = append(w.texts, label{w.x, w.y, class, l})
+		w.texts = append(w.texts, label{w.x, w.y, font, l})
 	}
 }
 
 // title is a name, beside which there is room for the mark of problems.
-func (w *writer) title(s, class string, size, step int, problems diag.Problems) {
+func (w *writer) title(s string, font font, step int, problems diag.Problems) {
 	width := w.width
 	if len(problems) > 0 {
 		w.width -= badge
 	}
-	w.write(s, class, size, step)
+	w.write(s, font, step)
 	w.width = width
 }
 
@@ -277,13 +309,13 @@ func hostGroup(h Host, x, y, width int) (group, int) {
 	portX := x + pad + wireSpace/2
 	g.Ports = []port{{portX, y}}
 
-	w.title(h.Name, "k3-name", 14, lineStep+2, h.Problems)
-	w.write(h.AddressText(), "", 12, lineStep)
+	w.title(h.Name, nameFont, lineStep+2, h.Problems)
+	w.write(h.AddressText(), plainFont, lineStep)
 	for _, fact := range []string{
 		prefixed("via ", h.Target), joined(", ", h.Interface, h.unusual()), prefixed("admin ", h.Admin),
 		prefixed("@", strings.Join(h.Tags, " @")),
 	} {
-		w.write(fact, "k3-word k3-pale", 11, lineStep)
+		w.write(fact, noteFont, lineStep)
 	}
 	bottom := w.y + pad
 	g.Texts = w.texts
@@ -314,22 +346,25 @@ func alarms(problems diag.Problems, right, top int) []group {
 	}
 	x, y := right-badge-8, top+8
 	return []group{{Class: "k3-problem", Hint: problemText(problems), Boxes: []box{{x, y, badge, badge, "k3-alarm"}},
-		Texts: []label{{x + 6, y + 13, "k3-on-alarm", signAlarm}}}}
+		Texts: []label{{x + 6, y + 13, alarmFont, signAlarm}}}}
 }
 
 func containerGroup(c Container, x, y, width int) (group, int) {
 	class := "k3-server"
 	switch c.Role {
 	case plan.Init:
-		class += " k3-init"
+		class = "k3-init"
 	case plan.Agent:
 		class = "k3-agent"
+	case plan.Server:
+	default:
+		class = "k3-unknown"
 	}
 	w := &writer{x: x + pad, y: y + 2, width: width - 2*pad}
-	w.title(signOf(c.Role)+" "+c.Name, "k3-bold", 12, lineStep, c.Problems)
-	w.write(c.Role.What(), "k3-word", 11, lineStep)
-	w.write(c.AddressText(), "", 12, lineStep)
-	w.write(strings.Join(slices.Concat(c.Labels, c.Taints), " "), "k3-word", 11, lineStep-2)
+	w.title(signOf(c.Role)+" "+c.Name, boldFont, lineStep, c.Problems)
+	w.write(whatOf(c.Role), smallFont, lineStep)
+	w.write(c.AddressText(), plainFont, lineStep)
+	w.write(strings.Join(slices.Concat(c.Labels, c.Taints), " "), smallFont, lineStep-2)
 	height := w.y + 9 - y
 	return group{Boxes: []box{{x, y, width, height, class}}, Texts: w.texts, Groups: alarms(c.Problems, x+width, y)}, height
 }
@@ -385,15 +420,15 @@ func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 		}
 		class := "k3-panel"
 		if i == 0 {
-			class += " k3-gateway"
+			class = "k3-gateway"
 		}
 		g := group{Class: "k3-fact", Boxes: []box{{left, y, need, height, class}}, Groups: alarms(problems, left+need, y),
-			Texts: []label{{left + pad, y + pad + 11, "k3-word k3-pale", p.headline}}}
+			Texts: []label{{left + pad, y + pad + 11, noteFont, p.headline}}}
 		at := y + pad + 13
 		for _, l := range p.lines {
 			if l != "" {
 				at += lineStep
-				g.Texts = append(g.Texts, label{left + pad, at, "", l})
+				g.Texts = append(g.Texts, label{left + pad, at, plainFont, l})
 			}
 		}
 		groups = append(groups, g)
@@ -432,24 +467,25 @@ func (v *View) legend(y int, alarmed bool) group {
 	g := group{Class: "k3-legend"}
 	x := margin + trunk
 	explain := func(meaning string) {
-		g.Texts = append(g.Texts, label{x + 26, y, "k3-word k3-pale", meaning})
+		g.Texts = append(g.Texts, label{x + 26, y, noteFont, meaning})
 		x += 26 + textWidth(meaning, 11) + 24
 	}
 	drawn := func(role plan.Role) bool {
 		return slices.ContainsFunc(v.Hosts, func(h Host) bool { return h.Has(role) })
 	}
 	for _, entry := range []struct {
-		drawn                                bool
-		sign, meaning, class, classOfTheSign string
+		drawn                bool
+		sign, meaning, class string
+		font                 font
 	}{
-		{drawn(plan.Init), signInit, "init server", "k3-server k3-init", ""},
-		{drawn(plan.Server), signServer, "server, votes in etcd", "k3-server", ""},
-		{drawn(plan.Agent), signAgent, "agent, runs pods", "k3-agent", ""},
-		{alarmed, signAlarm, "problem", "k3-alarm", "k3-on-alarm"},
+		{drawn(plan.Init), signInit, "init server", "k3-init", plainFont},
+		{drawn(plan.Server), signServer, "server, votes in etcd", "k3-server", plainFont},
+		{drawn(plan.Agent), signAgent, "agent, runs pods", "k3-agent", plainFont},
+		{alarmed, signAlarm, "problem", "k3-alarm", alarmFont},
 	} {
 		if entry.drawn {
 			g.Boxes = append(g.Boxes, box{x, y - 13, badge, badge, entry.class})
-			g.Texts = append(g.Texts, label{x + 5, y, entry.classOfTheSign, entry.sign})
+			g.Texts = append(g.Texts, label{x + 5, y, entry.font, entry.sign})
 			explain(entry.meaning)
 		}
 	}
@@ -477,7 +513,7 @@ func (h Host) searchText() string {
 }
 
 func (c Container) searchText() string {
-	words := slices.Concat([]string{c.Name, c.Role.What(), c.MAC, c.AddressText()}, c.Labels, c.Taints, ownWords(c.Own))
+	words := slices.Concat([]string{c.Name, whatOf(c.Role), c.MAC, c.AddressText()}, c.Labels, c.Taints, ownWords(c.Own))
 	words = append(words, problemWords(c.Problems)...)
 	return strings.ToLower(joined(" ", words...))
 }

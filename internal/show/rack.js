@@ -42,5 +42,19 @@
     table.append(...rows);
   }));
 
+  // What goes on beyond the right edge fades there.
+  const note = document.querySelector("#more");
+  const scrollers = [...document.querySelectorAll("figure, .wide")];
+  const showMore = () => {
+    for (const scroller of scrollers) {
+      const more = scroller.scrollWidth - scroller.clientWidth - scroller.scrollLeft > 4;
+      scroller.classList.toggle("more", more);
+      if (scroller.tagName === "FIGURE") note.hidden = !more;
+    }
+  };
+  for (const scroller of scrollers) scroller.addEventListener("scroll", showMore);
+  addEventListener("resize", showMore);
+
+  showMore();
   look();
 })();

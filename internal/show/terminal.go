@@ -197,7 +197,7 @@ func (v *View) columns() []column {
 		{header: "LABELS", of: nothing, ofContainer: func(c Container) string { return strings.Join(c.Labels, " ") }},
 		{header: "TAINTS", of: nothing, ofContainer: func(c Container) string { return strings.Join(c.Taints, " ") }},
 	}
-	for _, name := range v.ownColumns() {
+	for _, name := range v.own {
 		columns = append(columns, column{header: strings.ToUpper(name),
 			of:          func(h Host) string { return h.Own[name] },
 			ofContainer: func(c Container) string { return c.Own[name] }})
@@ -244,8 +244,8 @@ func (t Terminal) Cluster(v *View) string {
 			if i == len(h.Containers)-1 {
 				branch = "└ "
 			}
-			name, style := marked(branch+c.Name, styles[c.Role.What()], c.Problems)
-			lines = append(lines, line{[]string{name, c.AddressText(), c.Role.What()}, style})
+			name, style := marked(branch+c.Name, styles[whatOf(c.Role)], c.Problems)
+			lines = append(lines, line{[]string{name, c.AddressText(), whatOf(c.Role)}, style})
 		}
 	}
 	var left []string

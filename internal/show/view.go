@@ -15,6 +15,7 @@ import (
 	"golang.org/x/text/language"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/text"
 )
@@ -34,6 +35,8 @@ type View struct {
 	Free Free      `json:"free"`
 	// Problems are those of the whole project.
 	Problems diag.Problems `json:"problems"`
+
+	own []string // the user's columns, in the order of the tables
 }
 
 // Host is a physical machine with what runs on it.
@@ -42,6 +45,7 @@ type Host struct {
 	// Address is null with DHCP.
 	Address *netip.Addr `json:"address"`
 	unknown bool        // the address is wrong
+	missing bool        // the plan has no such host
 	// Target is where the host is deployed, if not at its own address: "192.168.1.7:2222", "local".
 	Target     string            `json:"target"`
 	Interface  string            `json:"interface"`
@@ -139,7 +143,7 @@ type Free struct {
 // New makes the view of a plan with its project's problems. name is what the plan is called if it
 // has no domain.
 func New(p *plan.Plan, problems diag.Problems, name string) *View {
-	v := &View{Title: cmp.Or(p.Network.Domain, printable(name)), Network: p.Model().Network, Problems: text.OrEmpty(problems)}
+	v := &View{Title: cmp.Or(p.Network.Domain, printable(name)), Network: p.Model().Network, Problems: text.OrEmpty(problems), own: p.OwnColumns}
 	if p.Network.Subnet.IsValid() {
 		v.Subnet = p.Network.Subnet.String()
 	}
@@ -148,6 +152,9 @@ func New(p *plan.Plan, problems diag.Problems, name string) *View {
 	v.Quorum.Needed, v.Quorum.Spare = plan.Quorum(servers)
 	for _, host := range p.Hosts {
 		v.Hosts = append(v.Hosts, newHost(host, problems))
+	}
+	for _, stray := range p.Strays {
+		v.addStray(stray, problems)
 	}
 	// node-10 comes after node-9
 	order := collate.New(language.Und, collate.Numeric)
@@ -179,13 +186,32 @@ func newHost(h *plan.Host, problems diag.Problems) Host {
 	host.unknown = h.AddressUnknown()
 	host.Problems = append(host.Problems, problemsOf(h, problems)...)
 	for _, c := range h.Containers() {
-		container := Container{
-			Name: c.Name, Role: c.Role, Address: c.Address, MAC: c.MAC, Labels: text.OrEmpty(c.Labels), Taints: text.OrEmpty(c.Taints), Own: c.Own,
-			Problems: problemsOf(c, problems),
-		}
-		host.Containers = append(host.Containers, container)
+		host.Containers = append(host.Containers, newContainer(c, problems))
 	}
 	return host
+}
+
+func newContainer(c *plan.Container, problems diag.Problems) Container {
+	return Container{
+		Name: c.Name, Role: c.Role, Address: c.Address, MAC: c.MAC, Labels: text.OrEmpty(c.Labels), Taints: text.OrEmpty(c.Taints), Own: c.Own,
+		Problems: problemsOf(c, problems),
+	}
+}
+
+// addStray adds a container to the host that its row names. A host that is not in the plan is shown
+// with the problem that says so.
+func (v *View) addStray(stray plan.Stray, problems diag.Problems) {
+	container := newContainer(stray.Container, problems)
+	i := slices.IndexFunc(v.Hosts, func(h Host) bool { return h.Name == stray.HostName })
+	if i < 0 {
+		i = len(v.Hosts)
+		v.Hosts = append(v.Hosts, Host{Name: stray.HostName, Tags: []string{}, unknown: true, missing: true})
+	}
+	host := &v.Hosts[i]
+	host.Containers = append(host.Containers, container)
+	if host.missing {
+		host.Problems = append(host.Problems, slices.DeleteFunc(slices.Clone(container.Problems), func(p diag.Problem) bool { return p.Column != "host" })...)
+	}
 }
 
 // problemsOf gives the problems of a host's or container's row.
@@ -214,6 +240,9 @@ func (h Host) AddressText() string {
 func (h Host) Has(roles ...plan.Role) bool {
 	return slices.ContainsFunc(h.Containers, func(c Container) bool { return slices.Contains(roles, c.Role) })
 }
+
+// whatOf is the role in words, "?" if the plan's word for it is unknown.
+func whatOf(role plan.Role) string { return cmp.Or(role.What(), "?") }
 
 // AllProblems are the problems of the host and of what runs on it.
 func (h Host) AllProblems() diag.Problems {
@@ -248,6 +277,11 @@ func used(p *plan.Plan) []Address {
 			if c.Address.IsValid() {
 				all = append(all, Address{c.Address, c.Name, c.Role.What(), host.Name, host.Interface, c.MAC})
 			}
+		}
+	}
+	for _, c := range p.Strays {
+		if c.Address.IsValid() {
+			all = append(all, Address{IP: c.Address, Name: c.Name, What: whatOf(c.Role), Host: c.HostName, MAC: c.MAC})
 		}
 	}
 	for _, name := range n.TLSSAN {
@@ -354,14 +388,21 @@ func (v *View) summary() []Fact {
 
 // counts says how much of everything there is.
 func (v *View) counts() string {
-	agents := 0
+	hosts, agents := 0, 0
 	for _, h := range v.Hosts {
+		if !h.missing {
+			hosts++
+		}
 		if h.Has(plan.Agent) {
 			agents++
 		}
 	}
-	return joined(", ", text.Count(len(v.Hosts), "host"), some(v.Quorum.Servers, "server"), some(agents, "agent"))
+	return joined(", ", text.Count(hosts, "host"), some(v.Quorum.Servers, "server"), some(agents, "agent"))
 }
+
+// OfSecrets reports whether a problem is one of the secrets. A clone of a project has none of them, and is
+// shown all the same.
+func OfSecrets(p diag.Problem) bool { return strings.HasPrefix(p.File, files.SecretsDir+"/") }
 
 func problemCounts(problems diag.Problems) string {
 	errors := problems.Errors()

@@ -57,7 +57,7 @@ func (t *Table) Errors() int { return t.found.Errors() }
 // Has reports whether the table has the column.
 func (t *Table) Has(column string) bool { return slices.Contains(t.Columns, column) }
 
-// Own returns the names of the user's own columns, sorted.
+// Own returns the names of the user's own columns, in the order of the table.
 func (t *Table) Own() []string {
 	var own []string
 	for _, column := range t.Columns {
@@ -65,7 +65,6 @@ func (t *Table) Own() []string {
 			own = append(own, column)
 		}
 	}
-	slices.Sort(own)
 	return own
 }
 
