@@ -38,7 +38,7 @@ func (e *editing) flags(command *cobra.Command) {
 // edited is what a change did, as --json prints it.
 type edited struct {
 	Written bool `json:"written"`
-	// Changes are what the change means; none if the plan was not valid before.
+	// Changes are what the change means; none if the plan was invalid before.
 	Changes diff.Changes `json:"changes"`
 	// Tables are unified diffs by file.
 	Tables map[string]string `json:"tables"`
@@ -46,8 +46,8 @@ type edited struct {
 	edit.Aftermath
 }
 
-// run makes a change: show it, look at the plan that it would give, ask, write. next are the user's
-// commands that go on from there.
+// run makes a change: show it, check the plan that it would give, ask, write. next returns the commands that
+// the user runs afterwards.
 func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *plan.Plan) []string) error {
 	dir, err := e.app.dir()
 	if err != nil {
@@ -69,9 +69,9 @@ func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *
 	if err != nil {
 		return e.refused(err, already)
 	}
-	result := toldOf(tables, now)
+	result := resultOf(tables, now)
 	if !e.asJSON {
-		if err := e.show(result); err != nil {
+		if err := e.show(tables.Names(), result); err != nil {
 			return err
 		}
 	}
@@ -101,24 +101,24 @@ func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *
 	return nil
 }
 
-// toldOf is what there is to tell of a change that leads to a plan.
-func toldOf(tables *edit.Edit, now *plan.Plan) edited {
-	told := edited{Changes: diff.Changes{}, Tables: tables.Diff(), Moved: append([]edit.Move{}, tables.Moves...), Aftermath: tables.Aftermath(now)}
+// resultOf returns what a change does that leads to a plan.
+func resultOf(tables *edit.Edit, now *plan.Plan) edited {
+	result := edited{Changes: diff.Changes{}, Tables: tables.Diff(), Moved: append([]edit.Move{}, tables.Moves...), Aftermath: tables.Aftermath(now)}
 	before, problems := tables.Before()
 	if problems.Errors() > 0 {
-		return told
+		return result
 	}
 	for _, c := range diff.Compare(before, now) {
 		if c.Object == diff.Host && c.Action == diff.Renamed {
-			c.Hint = "" // to rename the files, which are among the moves
+			c.Hint = "" // it is about renaming the files, which are among the moves
 		}
-		told.Changes = append(told.Changes, c)
+		result.Changes = append(result.Changes, c)
 	}
-	return told
+	return result
 }
 
-// refused prints the problems of a plan that cannot be, or gives the reason of a refusal, after the
-// problems that the plan has already and that may be behind it.
+// refused prints the problems of a plan that would be invalid, or returns the reason of a refusal after the
+// problems that the plan already has, which may be the cause.
 func (e *editing) refused(err error, already diag.Problems) error {
 	var invalid *edit.Invalid
 	var refused *edit.Refused
@@ -126,14 +126,14 @@ func (e *editing) refused(err error, already diag.Problems) error {
 	case errors.As(err, &invalid):
 		title := "nothing was written; the plan would have these problems:"
 		if invalid.Already {
-			title = "nothing was written, for the plan has these problems already:"
+			title = "nothing was written, because the plan already has these problems:"
 		}
 		e.app.say("%s", title)
 		e.app.printProblems(e.app.stderr, invalid.Problems)
 		return &exitError{code: exitInvalid, err: err, quiet: true}
 	case errors.As(err, &refused):
 		if already.Errors() > 0 {
-			e.app.say("the plan has these problems already:")
+			e.app.say("the plan already has these problems:")
 			e.app.printProblems(e.app.stderr, already)
 		}
 		return usageError(err)
@@ -142,10 +142,10 @@ func (e *editing) refused(err error, already diag.Problems) error {
 }
 
 // show prints the change.
-func (e *editing) show(result edited) error {
+func (e *editing) show(tables []string, result edited) error {
 	a := e.app
 	var shown strings.Builder
-	for _, file := range edit.Names() {
+	for _, file := range tables {
 		for line := range strings.Lines(result.Tables[file]) {
 			text := strings.TrimSuffix(line, "\n")
 			switch {
@@ -179,37 +179,38 @@ func (e *editing) confirm() error {
 	return e.app.user(e.yes).Confirm(context.Background(), "write this?")
 }
 
-// warnOpen tells that a table is open in LibreOffice, which would write its own state over ours.
+// warnOpen warns that a table is open in a spreadsheet program, which would overwrite the change.
 func (e *editing) warnOpen(dir string, tables *edit.Edit) {
 	for file := range tables.Files() {
-		lock := path.Join(path.Dir(file), ".~lock."+path.Base(file)+"#")
-		if fileExists(filepath.Join(dir, lock)) {
-			e.app.say("%s is open in LibreOffice: load it again there, or the change is lost", file)
+		for program, lock := range map[string]string{"LibreOffice": ".~lock." + path.Base(file) + "#", "Excel": "~$" + path.Base(file)} {
+			if fileExists(filepath.Join(dir, path.Dir(file), lock)) {
+				e.app.say("%s is open in %s: load it again there, or the change is lost", file, program)
+			}
 		}
 	}
 }
 
-// sayLeft tells what only the user can do about names that come and go.
+// sayLeft says what only the user can do about names that are added and removed.
 func (e *editing) sayLeft(a edit.Aftermath) {
-	for _, told := range []struct {
+	for _, part := range []struct {
 		text   string
 		places []string
 	}{
-		{"these containers keep their names, which a living cluster knows; k3splan rename gives them others", a.Kept},
-		{"this is here already, and belongs to the new name then", a.Taken},
-		{"this belongs to nothing then: delete it, unless the name comes back", a.Left},
-		{"the old name also stands here, which only you can judge", a.Mentions},
+		{"these containers keep their names, which a running cluster uses; change them with k3splan rename", a.Kept},
+		{"these already exist and will belong to the new name", a.Taken},
+		{"these will belong to nothing: delete them, unless the name comes back", a.Left},
+		{"the old name is also mentioned here; check whether it means the host", a.Mentions},
 	} {
-		if len(told.places) > 0 {
-			e.app.say("%s:\n  %s", told.text, strings.Join(told.places, "\n  "))
+		if len(part.places) > 0 {
+			e.app.say("%s:\n  %s", part.text, strings.Join(part.places, "\n  "))
 		}
 	}
 }
 
-// thenDeploy is what follows most changes.
+// thenDeploy follows most changes.
 func (e *editing) thenDeploy(string, *plan.Plan) []string { return []string{e.command("deploy")} }
 
-// thenInstall is what follows a new machine.
+// thenInstall follows a new machine.
 func (e *editing) thenInstall(name string) func(string, *plan.Plan) []string {
 	return func(dir string, now *plan.Plan) []string {
 		var steps []string
@@ -219,7 +220,7 @@ func (e *editing) thenInstall(name string) func(string, *plan.Plan) []string {
 		}
 		if host := now.Host(name); !host.Target.Local {
 			if !known.Known(name) {
-				steps = append(steps, e.command("known-hosts make "+name)+"   # its ssh key; of a machine that runs: known-hosts scan")
+				steps = append(steps, e.command("known-hosts make "+name)+"   # its ssh key; for a machine that already runs: known-hosts scan")
 			}
 			steps = append(steps, e.command("boot-stick "+name+" /dev/sdX")+"   # installs it")
 		}
@@ -227,7 +228,7 @@ func (e *editing) thenInstall(name string) func(string, *plan.Plan) []string {
 	}
 }
 
-// command is a command of k3splan for this project, to be pasted into a shell.
+// command returns a command of k3splan for this project, to be pasted into a shell.
 func (e *editing) command(text string) string {
 	return "k3splan " + text + inProject(e.app.projectDir)
 }

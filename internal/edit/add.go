@@ -10,17 +10,16 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/plan"
-	"k3splan/internal/table"
 )
 
-// AddHost adds a row to hosts.csv. What is left out is chosen: the address is the next free one,
+// AddHost adds a row to the table of hosts. What is left out is chosen: the address is the next free one,
 // interface and admin are what all hosts have in common.
 func (e *Edit) AddHost(cells map[string]string) error {
 	cells = maps.Clone(cells)
 	name := strings.ToLower(cells["name"])
 	cells["name"] = name
 	if host := e.plan.Host(name); host != nil {
-		return refuse(fmt.Sprintf("there is a host %q already (%s)", name, host.Place), "k3splan show host "+name)
+		return refuse(fmt.Sprintf("the host %q already exists (%s)", name, host.Place), "k3splan show host "+name)
 	}
 	interfaces := distinct(e.plan.Hosts, func(h *plan.Host) string { return h.Interface })
 	admins := distinct(e.plan.Hosts, func(h *plan.Host) string { return h.Admin })
@@ -43,7 +42,7 @@ func (e *Edit) AddHost(cells map[string]string) error {
 	if err := e.chooseAddress(cells, ""); err != nil {
 		return err
 	}
-	return e.add(e.hosts, e.hosts.Records[len(e.hosts.Records)-1], cells, hints)
+	return e.add(e.hosts, e.hosts.rows()-1, cells, hints)
 }
 
 func distinct(hosts []*plan.Host, of func(*plan.Host) string) []string {
@@ -64,8 +63,8 @@ func hintChoice(flag string, used []string) string {
 	return flag + "; the plan has " + strings.Join(used, ", ")
 }
 
-// AddContainer adds a row to k3s.csv for a server or an agent. The first server of a plan becomes
-// the init server. Name and address are chosen if they are left out.
+// AddContainer adds a row for a server or an agent to the table of containers. The first server of a plan
+// becomes the init server. Name and address are chosen if they are left out.
 func (e *Edit) AddContainer(role plan.Role, cells map[string]string) error {
 	cells = maps.Clone(cells)
 	name := strings.ToLower(cells["host"])
@@ -81,16 +80,16 @@ func (e *Edit) AddContainer(role plan.Role, cells map[string]string) error {
 	}
 	switch servers := e.plan.Servers(); {
 	case present != nil:
-		return refuse(fmt.Sprintf("host %q has %q already (%s)", name, present.Name, present.Place), "a host has at most one server and one agent")
+		return refuse(fmt.Sprintf("host %q already has %q (%s)", name, present.Name, present.Place), "a host has at most one server and one agent")
 	case isAgent && len(servers) == 0 && e.plan.Complete:
-		return refuse("there is no server that an agent could join", "the first one: k3splan add server HOST")
+		return refuse("the plan has no server that an agent could join", "add the first one: k3splan add server HOST")
 	case !isAgent && len(servers) == 0:
 		role = plan.Init
 	}
 	cells["type"] = string(role)
 	hints := map[string]string{}
 	if cells["name"] == "" {
-		const hint = "--name NAME gives it another one"
+		const hint = "choose another name with --name"
 		cells["name"], hints["name"] = nameFor(name, same, isAgent), hint
 		if place := e.placeOf(cells["name"]); place != "" {
 			return refuse(fmt.Sprintf("the name %q is taken (%s)", cells["name"], place), hint)
@@ -102,21 +101,21 @@ func (e *Edit) AddContainer(role plan.Role, cells map[string]string) error {
 	return e.add(e.k3s, e.neighbour(name, isAgent), cells, hints)
 }
 
-// nameFor is the name of a new container: that of its host with what most containers of the kind
-// have before or behind it.
+// nameFor returns the name of a new container: that of its host with the prefix or suffix that most
+// containers of the kind have.
 func nameFor(host string, same []*plan.Container, isAgent bool) string {
-	type affixes struct{ before, behind string }
-	best := affixes{behind: "-k3s-server"}
+	type affixes struct{ prefix, suffix string }
+	best := affixes{suffix: "-k3s-server"}
 	if isAgent {
-		best.behind = "-k3s-agent"
+		best.suffix = "-k3s-agent"
 	}
 	count := map[affixes]int{}
 	for _, c := range same {
 		var found affixes
-		if behind, ok := strings.CutPrefix(c.Name, c.Host.Name+"-"); ok {
-			found.behind = "-" + behind
-		} else if before, ok := strings.CutSuffix(c.Name, "-"+c.Host.Name); ok {
-			found.before = before + "-"
+		if suffix, ok := strings.CutPrefix(c.Name, c.Host.Name+"-"); ok {
+			found.suffix = "-" + suffix
+		} else if prefix, ok := strings.CutSuffix(c.Name, "-"+c.Host.Name); ok {
+			found.prefix = prefix + "-"
 		} else {
 			continue
 		}
@@ -124,51 +123,48 @@ func nameFor(host string, same []*plan.Container, isAgent bool) string {
 			best = found
 		}
 	}
-	return best.before + host + best.behind
+	return best.prefix + host + best.suffix
 }
 
-// neighbour is the record below which a new container stands: the last of its kind where servers
-// and agents stand apart; else the host's other one where those stand together; else the last.
-func (e *Edit) neighbour(host string, isAgent bool) table.Record {
-	rows := e.k3s.rows()
-	last := e.k3s.Records[len(e.k3s.Records)-1]
-	agent := func(r table.Record) bool { return e.k3s.cell(r, "type") == string(plan.Agent) }
+// neighbour returns the row below which a new container is added: the last of its kind where servers and
+// agents are apart; else the host's other one where those are together; else the last.
+func (e *Edit) neighbour(host string, isAgent bool) int {
+	agent := func(row int) bool { return e.k3s.cell(row, "type") == string(plan.Agent) }
 	changes, lastOfKind := 0, -1
-	for i, r := range rows {
-		if i > 0 && agent(r) != agent(rows[i-1]) {
+	for row := range e.k3s.rows() {
+		if row > 0 && agent(row) != agent(row-1) {
 			changes++
 		}
-		if agent(r) == isAgent {
-			lastOfKind = i
+		if agent(row) == isAgent {
+			lastOfKind = row
 		}
 	}
 	if changes <= 1 && lastOfKind >= 0 {
-		return rows[lastOfKind]
+		return lastOfKind
 	}
-	if of := e.k3s.find("host", host); len(of) > 0 {
+	if of := find(e.k3s, "host", host); len(of) > 0 {
 		return of[len(of)-1]
 	}
-	return last
+	return e.k3s.rows() - 1
 }
 
-// add adds the row. hints say what to do about a cell of it that is wrong, by column. A column that
-// k3splan knows is added to the table where a cell needs it; one of the user's own could be misspelt.
-func (e *Edit) add(t *csvTable, after table.Record, cells, hints map[string]string) (err error) {
-	above := slices.IndexFunc(t.Records, func(r table.Record) bool { return r.Start == after.Start })
+// add adds the row. hints are about cells of it that are wrong, by column. A column that k3splan knows is
+// added to the table where a cell needs it; one of the user's own could be misspelt.
+func (e *Edit) add(t grid, after int, cells, hints map[string]string) (err error) {
 	var missing []string
 	for _, column := range slices.Sorted(maps.Keys(cells)) {
 		value := cells[column]
 		switch {
-		case value == "" || t.has(column):
-		case t.Knows(column):
+		case value == "" || has(t, column):
+		case t.knows(column):
 			missing = append(missing, column)
 		default:
-			hint := cmp.Or(diag.DidYouMean(column, t.Columns), fmt.Sprintf("add it to the header and a separator to each row, or leave out %q", value))
-			e.found = append(e.found, diag.Problem{File: t.File, Line: t.Records[0].Line, Column: column, Severity: diag.Error,
+			hint := cmp.Or(diag.DidYouMean(column, t.columns()), fmt.Sprintf("add it to the header, or leave out %q", value))
+			e.found = append(e.found, diag.Problem{File: t.name(), Line: t.line(-1), Column: column, Severity: diag.Error,
 				Code: "column-missing", Message: "the table has no such column", Hint: hint})
 		}
 		if strings.ContainsFunc(value, unicode.IsControl) {
-			return refuse(fmt.Sprintf("there is a line break or another control character in the value of %s", column), "")
+			return refuse(fmt.Sprintf("the value of %s contains a line break or another control character", column), "")
 		}
 	}
 	for _, column := range missing {
@@ -176,13 +172,13 @@ func (e *Edit) add(t *csvTable, after table.Record, cells, hints map[string]stri
 			return err
 		}
 	}
-	e.added.file, e.added.hints = t.File, hints
-	e.added.line, err = t.insert(t.Records[above], cells)
+	e.added.table, e.added.hints = t.name(), hints
+	e.added.line, err = t.insert(after, cells)
 	return err
 }
 
-// chooseAddress fills in an address that is left out: the plan's next one for a server or agent, or
-// with no role for a host.
+// chooseAddress fills in an address that is left out: the plan's next one for a server or agent, or without
+// a role for a host.
 func (e *Edit) chooseAddress(cells map[string]string, role plan.Role) error {
 	addresses := e.plan.Network.AddressRange
 	switch next := e.plan.NextAddress(role); {

@@ -1,23 +1,19 @@
 package edit
 
 import (
-	"strings"
-
 	"github.com/aymanbagabas/go-udiff"
 
-	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 )
 
-// Diff shows the change of each of Files as a unified diff, in UTF-8 whatever the files are in.
+// Diff shows the change of each table, and of each other file that changes, as a unified diff.
 func (e *Edit) Diff() map[string]string {
 	diffs := map[string]string{}
-	for _, t := range []*csvTable{e.hosts, e.k3s} {
-		if !t.changed() {
-			continue
+	for _, t := range []grid{e.hosts, e.k3s} {
+		if t.changed() {
+			before, after := t.texts()
+			diffs[t.name()] = udiff.Unified(t.name(), t.name(), before, after)
 		}
-		lines := strings.NewReplacer("\r\n", "\n")
-		diffs[t.File] = udiff.Unified(t.File, t.File, lines.Replace(t.before.Text), lines.Replace(t.Text))
 	}
 	if e.known != nil {
 		diffs[remote.KnownHostsFile] = udiff.Unified(remote.KnownHostsFile, remote.KnownHostsFile, string(e.knownBefore), string(e.known))
@@ -25,5 +21,5 @@ func (e *Edit) Diff() map[string]string {
 	return diffs
 }
 
-// Names are the names that Files can have, in the order in which they are shown.
-func Names() []string { return []string{plan.HostsFile, plan.K3sFile, remote.KnownHostsFile} }
+// Names are the names in a Diff, in the order in which they are shown.
+func (e *Edit) Names() []string { return []string{e.hosts.name(), e.k3s.name(), remote.KnownHostsFile} }

@@ -16,13 +16,13 @@ import (
 	"k3splan/internal/text"
 )
 
-// overlay is a project in which some files have another content.
+// overlay is a project in which some files have a different content.
 type overlay struct {
 	fs.FS
 	files map[string][]byte
 }
 
-// ReadFile gives the other content.
+// ReadFile returns the different content.
 func (o overlay) ReadFile(name string) ([]byte, error) {
 	if data, ok := o.files[name]; ok {
 		return data, nil
@@ -33,7 +33,7 @@ func (o overlay) ReadFile(name string) ([]byte, error) {
 	return fs.ReadFile(o.FS, name)
 }
 
-// Stat looks without opening, which a pipe would not let it do.
+// Stat does not open the file, which would block for a pipe.
 func (o overlay) Stat(name string) (fs.FileInfo, error) {
 	if o.FS == nil {
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
@@ -44,7 +44,7 @@ func (o overlay) Stat(name string) (fs.FileInfo, error) {
 // nixFolders hold the user's Nix files, named NAME.nix.
 var nixFolders = []string{"nixConfigs", "partitioning", "hardware"}
 
-// openVault looks for the secrets that are no files of the project.
+// openVault looks for secrets that are not files of the project.
 func (e *Edit) openVault() error {
 	where := e.plan.Network.Secrets
 	if where.Kind != plan.SecretPass {
@@ -65,19 +65,19 @@ func (e *Edit) openVault() error {
 	return nil
 }
 
-// filesOf are the user's files that a plan has for a host or container of the name, or for the hosts
-// with a tag ("@storage"), sorted, and the places of secrets that are kept elsewhere.
-func (e *Edit) filesOf(p *plan.Plan, name string) []string {
+// filesOf returns the user's files that are named after a host, a container, or a tag of hosts ("@storage"),
+// sorted, and the places of secrets that are kept elsewhere. Only hosts have secrets of their own.
+func (e *Edit) filesOf(name string, isHost bool) []string {
 	var files []string
 	for _, folder := range nixFolders {
 		if file := path.Join(folder, name+".nix"); e.exists(file) {
 			files = append(files, file)
 		}
 	}
-	if p.Host(name) == nil {
-		return files // containers have no secrets of their own
+	if !isHost {
+		return files
 	}
-	hosts := p.HostNames()
+	hosts := append(e.plan.HostNames(), name)
 	_ = fs.WalkDir(e.fsys, secrets.Dir, func(file string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() && secretOf(entry.Name(), hosts) == name {
 			files = append(files, file)
@@ -99,12 +99,12 @@ func (e *Edit) exists(file string) bool {
 	return isEntry || err == nil
 }
 
-// secretEndings are what stands behind a host's name in the name of a secret: its admin's password,
-// people's keys (with a person's name before the host's, perhaps), its own ssh key.
+// secretEndings follow a host's name in the name of a secret: its admin's password, people's keys (with a
+// person's name before the host's, perhaps), its own ssh key.
 var secretEndings = []string{"passwd", "_passwd", ".pub", "_ed25519"}
 
-// secretOf gives the host after which a secret is named: the whole name, or for a key what follows
-// a separator; the longest host that fits.
+// secretOf returns the host after which a secret is named: its whole name, or for a key what follows a
+// separator; the longest host that fits.
 func secretOf(file string, hosts []string) string {
 	file = strings.TrimSuffix(strings.ToLower(file), ".age")
 	best := ""
@@ -134,12 +134,12 @@ func renamed(file, old, new string) string {
 	return file
 }
 
-// linesOf finds the beginnings of the lines of a host in the file of known hosts.
+// linesOf matches the beginnings of the lines of a host in the file of known hosts.
 func linesOf(host string) *regexp.Regexp {
 	return regexp.MustCompile(`(?im)^([ \t]*)` + regexp.QuoteMeta(host) + ` `)
 }
 
-// renameKnown has the lines of a host in the file of known hosts follow its new name.
+// renameKnown writes the new name into the lines of a host in the file of known hosts.
 func (e *Edit) renameKnown(old, new string) error {
 	data, err := fs.ReadFile(e.fsys, remote.KnownHostsFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -153,20 +153,20 @@ func (e *Edit) renameKnown(old, new string) error {
 	return nil
 }
 
-// Aftermath is what a change leaves to its user. Places are files, or "file:line".
+// Aftermath is what a change leaves to be done by its user. Places are files, or "file:line".
 type Aftermath struct {
 	// Left are places that belong to nothing after the change.
 	Left []string `json:"left"`
-	// Taken are files that were there already and belong to what the change has brought.
+	// Taken are files that already exist and will belong to what the change adds.
 	Taken []string `json:"taken"`
-	// Kept are the containers that go on to bear the name of a host that is called otherwise now.
+	// Kept are containers that keep the old name of a renamed host.
 	Kept []string `json:"kept"`
-	// Mentions are places where a name stands as a word that is gone: nobody but the user knows
-	// whether it means the host.
+	// Mentions are places that contain a removed name as a word: only the user knows whether it means
+	// the host.
 	Mentions []string `json:"mentions"`
 }
 
-// Aftermath tells what is to be done besides, if the change leads to this plan.
+// Aftermath returns what remains to be done if the change leads to this plan.
 func (e *Edit) Aftermath(now *plan.Plan) Aftermath {
 	a := Aftermath{Left: []string{}, Taken: []string{}, Kept: []string{}, Mentions: []string{}}
 	moved := map[string]string{}
@@ -176,7 +176,7 @@ func (e *Edit) Aftermath(now *plan.Plan) Aftermath {
 	was, is := namesOf(e.plan), namesOf(now)
 	gone, come := text.Without(was, is), text.Without(is, was)
 	for _, name := range gone {
-		for _, file := range e.filesOf(e.plan, name) {
+		for _, file := range e.filesOf(name, e.plan.Host(name) != nil) {
 			if moved[file] == "" {
 				a.Left = append(a.Left, file)
 			}
@@ -198,7 +198,11 @@ func (e *Edit) Aftermath(now *plan.Plan) Aftermath {
 		}
 	}
 	for _, name := range come {
-		a.Taken = append(a.Taken, e.filesOf(now, name)...)
+		for _, file := range e.filesOf(name, now.Host(name) != nil) {
+			if !slices.ContainsFunc(e.Moves, func(m Move) bool { return m.To == file }) {
+				a.Taken = append(a.Taken, file)
+			}
+		}
 	}
 	return a
 }
@@ -212,7 +216,7 @@ func namesOf(p *plan.Plan) []string {
 	return all
 }
 
-// mention is a line in which a name stands as a word.
+// mention is a line that contains a name as a word.
 type mention struct {
 	file string
 	line int // from 1
@@ -222,17 +226,18 @@ type mention struct {
 // mentionFolders hold text in which people write names of machines.
 var mentionFolders = slices.Concat(nixFolders, []string{"k3s", "manifests", plan.NetworkFile, plan.VersionsFile, remote.KnownHostsFile})
 
-// mentions finds the lines in the user's own texts, as they are after the change, where a name stands.
+// mentions returns the lines in the user's own texts, as they are after the change, that contain a name.
 func (e *Edit) mentions(name string) []mention {
 	word := regexp.MustCompile(`(?i)(?:^|[^a-z0-9-])` + regexp.QuoteMeta(name) + `(?:$|[^a-z0-9-])`)
 	changed := overlay{e.fsys, e.Files()}
 	var found []mention
-	for _, t := range []*csvTable{e.hosts, e.k3s} {
-		for i, r := range t.Records {
-			for j, f := range r.Cells {
-				// an admin is a person, who may be called like the machine
-				if i > 0 && !slices.Contains([]string{"name", "host", "admin"}, t.Columns[j]) && word.MatchString(f.Text) {
-					found = append(found, mention{t.File, r.Line, f.Text})
+	for _, t := range []grid{e.hosts, e.k3s} {
+		columns := t.columns()
+		for row := range t.rows() {
+			for i, text := range t.cells(row) {
+				// an admin is a person, who may have the name of the machine
+				if !slices.Contains([]string{"name", "host", "admin"}, columns[i]) && word.MatchString(text) {
+					found = append(found, mention{t.name(), t.line(row), text})
 				}
 			}
 		}
@@ -242,7 +247,7 @@ func (e *Edit) mentions(name string) []mention {
 			if err != nil || !entry.Type().IsRegular() || strings.HasPrefix(entry.Name(), ".") {
 				return nil
 			}
-			data, _ := changed.ReadFile(file) // in what cannot be read nothing is found
+			data, _ := changed.ReadFile(file) // nothing is found in what cannot be read
 			for i, line := range strings.Split(string(data), "\n") {
 				if word.MatchString(line) {
 					found = append(found, mention{file, i + 1, line})

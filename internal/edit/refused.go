@@ -7,30 +7,27 @@ import (
 	"k3splan/internal/diag"
 )
 
-// Invalid says that a plan has errors.
+// Invalid is a plan with errors.
 type Invalid struct {
 	Problems diag.Problems
-	// Already tells that the change makes none of the errors: they are there without it.
+	// Already means that none of the errors comes from the change: the plan had them before.
 	Already bool
 }
 
 func (e *Invalid) Error() string { return fmt.Sprintf("the plan has %d errors", e.Problems.Errors()) }
 
-// Refused says why a change is not made.
-type Refused struct{ message, hint string }
+// Refused is the reason why a change is not made.
+type Refused struct{ message string }
 
 func (e *Refused) Error() string { return e.message }
 
-// Hint says what to do instead, or is empty.
-func (e *Refused) Hint() string { return e.hint }
-
-func refuse(message, hint string) error { return &Refused{message, hint} }
+func refuse(message, hint string) error { return diag.WithHint(&Refused{message}, hint) }
 
 func (e *Edit) noHost(name string) error {
-	return noSuch(fmt.Sprintf("there is no host %q in the plan", name), name, "hosts", e.plan.HostNames())
+	return noSuch(fmt.Sprintf("no host is called %q", name), name, "hosts", e.plan.HostNames())
 }
 
-// noSuch refuses a name that is not among those that there are.
+// noSuch refuses a name that is not among the known ones.
 func noSuch(message, name, what string, names []string) error {
 	hint := diag.DidYouMean(name, names)
 	if hint == "" && len(names) > 0 {

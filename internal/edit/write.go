@@ -3,7 +3,6 @@ package edit
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -15,18 +14,18 @@ import (
 	"k3splan/internal/remote"
 )
 
-// Write brings the change to the project's folder: each table in one step, with its mode, then what
-// follows. If something fails, what was done is taken back. A table that another program has
-// written meanwhile is not overwritten, nor one that its owner has made read-only; that is refused
-// before anything is written.
+// Write makes the change in the project's folder: all contents are written aside first and then exchanged,
+// in an order in which every prefix is harmless (see [Edit.changes]). If that is interrupted, the same
+// command called again completes it. A file that another program has changed meanwhile is not overwritten,
+// nor one that its owner has made read-only; both are refused before anything is written.
 func (e *Edit) Write(dir string) (err error) {
 	unlock, err := files.Lock(dir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	// the table that stays as it is counts, too: the result was looked at with it
-	originals := map[string][]byte{plan.HostsFile: e.hosts.original(), plan.K3sFile: e.k3s.original()}
+	// the table that does not change counts, too: the result was judged with it
+	originals := maps.Clone(e.originals)
 	if e.known != nil {
 		originals[remote.KnownHostsFile] = e.knownBefore
 	}
@@ -34,67 +33,106 @@ func (e *Edit) Write(dir string) (err error) {
 		if data, err := files.Read(filepath.Join(dir, file)); err != nil {
 			return err
 		} else if !bytes.Equal(data, originals[file]) {
-			return refuse("another program has changed "+file+" meanwhile; nothing was written", "the same command again")
+			return refuse("another program has changed "+file+" meanwhile; nothing was written", "run the same command again")
 		}
 	}
+	changes, err := e.changes(dir)
+	if err != nil {
+		return err
+	}
+	exchange, err := files.Prepare(changes)
+	if err != nil {
+		return err
+	}
+	copied, err := e.copyEntries()
+	if err != nil {
+		return errors.Join(err, exchange.Discard())
+	}
+	if err := exchange.Commit(); err != nil {
+		return err
+	}
+	return e.removeEntries(copied)
+}
+
+// changes returns what is written, in this order: files with a new name have both names until the end, so
+// that no host loses its hardware configuration or password; the known hosts; the containers before the
+// hosts. In between, a renamed host is either unchanged, or its containers refer to a host that does not
+// exist, and nothing is done with a plan that has errors; a removed host is one without containers.
+func (e *Edit) changes(dir string) (changes []files.Change, err error) {
 	contents := e.Files()
-	writers := map[string]func([]byte) error{}
-	for file := range contents {
-		if writers[file], err = writer(dir, file); err != nil {
-			return err
+	for _, file := range []string{remote.KnownHostsFile, plan.K3sFile, plan.HostsFile, plan.WorkbookFile} {
+		content, ok := contents[file]
+		if !ok {
+			continue
+		}
+		name := filepath.Join(dir, file)
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, err
+		}
+		if info.Mode().Perm()&0o222 == 0 {
+			return nil, refuse(file+" is read-only; nothing was written", "chmod u+w "+file)
+		}
+		changes = append(changes, files.Change{Name: name, Content: content})
+	}
+	for _, move := range e.Moves {
+		if _, isEntry := e.entries[move.From]; !isEntry {
+			changes = append(changes, files.Change{Name: filepath.Join(dir, move.To), From: filepath.Join(dir, move.From)})
 		}
 	}
-	var undo []func() error
+	return changes, nil
+}
+
+// copyEntries stores secrets that are kept elsewhere under their new names as well. If one cannot be, those
+// before are removed again.
+func (e *Edit) copyEntries() (copied []Move, err error) {
+	var created []string
 	defer func() {
 		if err == nil {
 			return
 		}
-		for _, step := range slices.Backward(undo) {
-			err = errors.Join(err, step())
+		for _, name := range created {
+			err = errors.Join(err, e.vault.Remove(name))
 		}
 	}()
-	for _, file := range slices.Sorted(maps.Keys(contents)) {
-		if err := writers[file](contents[file]); err != nil {
-			return fmt.Errorf("write %s: %w", file, err)
-		}
-		undo = append(undo, func() error { return writers[file](originals[file]) })
-	}
 	for _, move := range e.Moves {
-		if err := e.move(dir, move); err != nil {
-			return fmt.Errorf("rename %s: %w", move.From, err)
+		from, isEntry := e.entries[move.From]
+		if !isEntry {
+			continue
 		}
-		undo = append(undo, func() error { return e.move(dir, Move{move.To, move.From}) })
+		content, err := e.vault.Read(from)
+		if err != nil {
+			return nil, err
+		}
+		to := e.vault.NameOf(move.To)
+		err = e.vault.Create(to, content)
+		switch {
+		case err == nil:
+			created = append(created, to)
+		case !errors.Is(err, fs.ErrExist) || !e.same(move):
+			return nil, err
+		}
+		copied = append(copied, move)
 	}
-	return nil
+	return copied, nil
 }
 
-// writer gives what writes a file, or refuses it. The file behind links is written.
-func writer(dir, file string) (func([]byte) error, error) {
-	target, err := filepath.EvalSymlinks(filepath.Join(dir, file))
-	if err != nil {
-		return nil, err
+func (e *Edit) removeEntries(copied []Move) (err error) {
+	for _, move := range copied {
+		err = errors.Join(err, e.vault.Remove(e.entries[move.From]))
 	}
-	info, err := os.Stat(target)
-	if err != nil {
-		return nil, err
-	}
-	mode := info.Mode().Perm()
-	if mode&0o222 == 0 {
-		return nil, refuse(file+" is read-only; nothing was written", "chmod u+w "+file)
-	}
-	return func(data []byte) error { return files.Replace(target, data, files.Public) }, nil
+	return err
 }
 
-// move renames a file or a secret, never onto another one.
-func (e *Edit) move(dir string, move Move) error {
-	_, entry := e.entries[move.From]
-	_, back := e.entries[move.To]
-	if entry || back {
-		return e.vault.Rename(e.vault.NameOf(move.From), e.vault.NameOf(move.To))
+// same reports whether what gets a new name is already there under that name: a rename that was interrupted.
+func (e *Edit) same(move Move) bool {
+	read := func(place string) ([]byte, error) {
+		if _, isEntry := e.entries[move.From]; isEntry {
+			return e.vault.Read(e.vault.NameOf(place))
+		}
+		return fs.ReadFile(e.fsys, place)
 	}
-	from, to := filepath.Join(dir, move.From), filepath.Join(dir, move.To)
-	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s exists already", move.To)
-	}
-	return os.Rename(from, to)
+	from, errFrom := read(move.From)
+	to, errTo := read(move.To)
+	return errFrom == nil && errTo == nil && bytes.Equal(from, to)
 }

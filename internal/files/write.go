@@ -165,30 +165,35 @@ type pending struct {
 // place writes a file beside its place, so that it passes through no other file system, and then lets
 // move bring it there.
 func place(name string, content []byte, p pending, move func(from, to string) error) (err error) {
-	file, err := newUnfinished(filepath.Dir(name), p.mode)
+	file, err := stage(filepath.Dir(name), content, p)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, removeIfThere(file.Name()))
-		}
-		_ = file.Close() // and with it, its lock; an error would have come with Sync
-	}()
-	if err := p.adjust(file); err != nil {
-		return err
-	}
-	if _, err := file.Write(content); err != nil {
-		return err
-	}
-	if err := file.Sync(); err != nil {
-		return err
-	}
+	defer file.Close() // and with it, its lock; an error would have come with Sync
 	if err := move(file.Name(), name); err != nil {
-		return err
+		return errors.Join(err, removeIfThere(file.Name()))
 	}
 	syncFolder(filepath.Dir(name))
 	return nil
+}
+
+// stage writes an unfinished file, which is locked until it is closed. After an error it is removed.
+func stage(folder string, content []byte, p pending) (file *os.File, err error) {
+	file, err = newUnfinished(folder, p.mode)
+	if err != nil {
+		return nil, err
+	}
+	err = p.adjust(file)
+	if err == nil {
+		_, err = file.Write(content)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err != nil {
+		return nil, errors.Join(err, removeIfThere(file.Name()), file.Close())
+	}
+	return file, nil
 }
 
 // adjust gives a file owner and mode, before there is anything in it.

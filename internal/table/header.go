@@ -49,7 +49,7 @@ func (t *Table) headerHint() string {
 
 // takeHeader checks the names of the columns; false means that the rows cannot be understood.
 func (t *Table) takeHeader(header record) bool {
-	t.header = header.line
+	t.HeaderLine = header.line
 	for _, name := range header.cells {
 		t.Columns = append(t.Columns, strings.ToLower(name))
 	}

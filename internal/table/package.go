@@ -17,9 +17,9 @@ import (
 // piece by piece, and within limits.
 
 const (
-	// maxWorkbook is how many bytes of a workbook are read, unpacked. 10,000 hosts need a few megabytes;
+	// MaxUnpacked is how many bytes of a workbook are read, unpacked. 10,000 hosts need a few megabytes;
 	// the rest is for the formats of empty cells.
-	maxWorkbook = 128 << 20
+	MaxUnpacked = 128 << 20
 	// maxElements is how many XML elements are read: cells, texts, formats.
 	maxElements = 4 << 20
 	// maxToken is how many bytes a tag or text may have. The longest text of a cell is 32,767 characters.
@@ -124,7 +124,7 @@ func (l *limited) ReadByte() (byte, error) {
 		return 0, &limitError{fmt.Sprintf("a tag or text has more than %d kB", maxToken>>10)}
 	}
 	if l.archive.bytes--; l.archive.bytes < 0 {
-		return 0, &limitError{fmt.Sprintf("unpacked, the workbook has more than %d MB", maxWorkbook>>20)}
+		return 0, &limitError{fmt.Sprintf("unpacked, the workbook has more than %d MB", MaxUnpacked>>20)}
 	}
 	return l.from.ReadByte()
 }

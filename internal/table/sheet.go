@@ -335,12 +335,9 @@ func fixedPoint(number string, integer, fraction int, percent bool) string {
 	return digits
 }
 
-// records returns the rows of a sheet that are neither empty nor comments, all of one width.
-func (w *Workbook) records(name string) (records []record, wrong *diag.Problem) {
-	sheet, wrong := w.find(name)
-	if wrong != nil {
-		return nil, wrong
-	}
+// records returns the rows of a sheet that are neither empty nor comments, all of one width. Problems use
+// name.
+func (w *Workbook) records(sheet sheetPart, name string) (records []record, wrong *diag.Problem) {
 	rows, merged, err := w.readSheet(sheet)
 	if err != nil {
 		p := w.unreadable("the sheet", err)

@@ -19,9 +19,11 @@ type Table struct {
 	Rows    []Row
 	// Complete is false if a row could not be read, so that a missing value may be in that row.
 	Complete bool
+	// HeaderLine is the line of the header, 0 without one.
+	HeaderLine int
+	// Title is the name of the sheet in its workbook, in the spelling of its owner; "" for a file.
+	Title string
 
-	// header is the line of the header
-	header int
 	// reader holds the text of a CSV file, encoding how the file stores it
 	reader   *reader
 	encoding encoding
@@ -88,7 +90,7 @@ func (t *Table) fileAt(line int, column string) string {
 	found := 0
 	for i, name := range t.Columns {
 		// a duplicate column is wrong the second time, but only in the header
-		if column != "" && name == column && (found == 0 || line == t.header) {
+		if column != "" && name == column && (found == 0 || line == t.HeaderLine) {
 			found = i
 		}
 	}

@@ -55,7 +55,7 @@ func OpenWorkbook(data []byte, file string) (*Workbook, *diag.Problem) {
 	if err != nil {
 		return wrong("not a workbook, or only a part of one: "+err.Error(), saveAsXLSX)
 	}
-	w := &Workbook{archive: archive{parts: opened.File, bytes: maxWorkbook, elements: maxElements}, file: file, merged: map[string]bool{}}
+	w := &Workbook{archive: archive{parts: opened.File, bytes: MaxUnpacked, elements: maxElements}, file: file, merged: map[string]bool{}}
 	switch isTypes := func(f *zip.File) bool { return f.Name == "[Content_Types].xml" }; {
 	case len(opened.File) > maxParts:
 		return wrong(fmt.Sprintf("the workbook has more than %d parts", maxParts), "copy the tables into a new workbook")
@@ -215,7 +215,13 @@ func (w *Workbook) Table(s Schema) *Table {
 	name := s.Sheet
 	s.File = w.file + "!" + name
 	t := &Table{Schema: s, inSheet: true, lost: map[string]bool{}}
-	records, wrong := w.records(name)
+	sheet, wrong := w.find(name)
+	if wrong != nil {
+		t.found.Add(*wrong)
+		return t
+	}
+	t.Title = sheet.name
+	records, wrong := w.records(sheet, name)
 	if wrong != nil {
 		t.found.Add(*wrong)
 		return t
@@ -268,8 +274,12 @@ type SheetRow struct {
 }
 
 // Rows returns the rows of a sheet that are neither empty nor comments.
-func (w *Workbook) Rows(sheet string) ([]SheetRow, *diag.Problem) {
-	records, wrong := w.records(sheet)
+func (w *Workbook) Rows(name string) ([]SheetRow, *diag.Problem) {
+	sheet, wrong := w.find(name)
+	if wrong != nil {
+		return nil, wrong
+	}
+	records, wrong := w.records(sheet, name)
 	if wrong != nil {
 		return nil, wrong
 	}
@@ -277,7 +287,7 @@ func (w *Workbook) Rows(sheet string) ([]SheetRow, *diag.Problem) {
 	for i, r := range records {
 		rows[i] = SheetRow{Line: r.line, Cells: r.cells, Numbers: r.numbers, Lost: map[int]diag.Problem{}}
 		for _, cell := range r.lost {
-			rows[i].Lost[cell.column] = cell.problem(w.file+"!"+sheet, r.line)
+			rows[i].Lost[cell.column] = cell.problem(w.file+"!"+name, r.line)
 		}
 	}
 	return rows, nil

@@ -11,13 +11,13 @@ import (
 	"k3splan/internal/table"
 )
 
-// csvTable is a CSV table that changes.
+// csvTable is a CSV table that is edited in place: what does not change keeps its bytes.
 type csvTable struct {
 	table.Raw
 	before table.Raw
 }
 
-// open reads a table. The error is a *Invalid if the table cannot be understood.
+// open reads a table. The error is an *Invalid if the table cannot be understood.
 func open(fsys fs.FS, file string) (*csvTable, error) {
 	raw, problems := plan.ReadRaw(fsys, file)
 	if problems.Errors() > 0 {
@@ -26,58 +26,70 @@ func open(fsys fs.FS, file string) (*csvTable, error) {
 	return &csvTable{raw, raw}, nil
 }
 
-// rows are the records below the header.
-func (t *csvTable) rows() []table.Record { return t.Records[1:] }
+func (t *csvTable) name() string             { return t.File }
+func (t *csvTable) columns() []string        { return t.Columns }
+func (t *csvTable) knows(column string) bool { return t.Knows(column) }
+func (t *csvTable) rows() int                { return len(t.Records) - 1 }
+func (t *csvTable) line(row int) int         { return t.Records[row+1].Line }
+func (t *csvTable) changed() bool            { return t.Text != t.before.Text }
 
-// has tells whether the table has the column.
-func (t *csvTable) has(column string) bool { return slices.Contains(t.Columns, column) }
+func (t *csvTable) texts() (before, after string) {
+	lines := strings.NewReplacer("\r\n", "\n")
+	return lines.Replace(t.before.Text), lines.Replace(t.Text)
+}
 
-// cell gives the normalized text of a cell, "" if there is no such column.
-func (t *csvTable) cell(r table.Record, column string) string {
+func (t *csvTable) cells(row int) []string {
+	var texts []string
+	for _, c := range t.Records[row+1].Cells {
+		texts = append(texts, c.Text)
+	}
+	return texts
+}
+
+func (t *csvTable) cell(row int, column string) string {
 	i := slices.Index(t.Columns, column)
-	if i < 0 || i >= len(r.Cells) {
-		return ""
+	if r := t.Records[row+1]; i >= 0 && i < len(r.Cells) {
+		return strings.ToLower(r.Cells[i].Text)
 	}
-	return strings.ToLower(r.Cells[i].Text)
+	return ""
 }
 
-// find gives the rows in whose column the value stands.
-func (t *csvTable) find(column, value string) []table.Record {
-	var found []table.Record
-	for _, r := range t.rows() {
-		if t.cell(r, column) == value {
-			found = append(found, r)
-		}
-	}
-	return found
-}
-
-// bytes are the file's bytes after all changes.
-func (t *csvTable) bytes() []byte { return t.Encode(t.Text) }
-
-// original are the bytes that the file has had.
+// bytes returns the file after all edits, original before them.
+func (t *csvTable) bytes() []byte    { return t.Encode(t.Text) }
 func (t *csvTable) original() []byte { return t.before.Encode(t.before.Text) }
 
-// changed tells whether the file is to be written.
-func (t *csvTable) changed() bool { return t.Text != t.before.Text }
+// splice is a part of the text that is replaced.
+type splice struct {
+	start, end int
+	text       string
+}
 
-// replace exchanges a part of the text and reads it anew. The table must have so many records then: a
-// new text can make a comment of its row.
-func (t *csvTable) replace(start, end int, text string, records int) error {
-	data := t.Encode(t.Text[:start] + text + t.Text[end:])
-	raw, problems := plan.ReadRaw(overlay{files: map[string][]byte{t.File: data}}, t.File)
+// apply makes splices, in the order of the text, and reads the text again. The table must have so many
+// rows then: a new text can turn its row into a comment.
+func (t *csvTable) apply(rows int, splices ...splice) error {
+	var text strings.Builder
+	at := 0
+	for _, s := range splices {
+		text.WriteString(t.Text[at:s.start] + s.text)
+		at = s.end
+	}
+	return t.read(rows, text.String()+t.Text[at:])
+}
+
+func (t *csvTable) read(rows int, text string) error {
+	raw, problems := table.ReadRaw(t.Encode(text), t.Schema)
 	switch {
 	case problems.Errors() > 0:
 		return &Invalid{problems, false}
-	case len(raw.Records) != records:
+	case len(raw.Records) != rows+1:
 		return refuse("the row would begin with # and be a comment in "+t.File, "another value in the column "+t.Columns[0])
 	}
 	t.Raw = raw
 	return nil
 }
 
-// insert adds a row below a record, in the style of the table, and gives the line where it stands.
-func (t *csvTable) insert(after table.Record, cells map[string]string) (line int, err error) {
+func (t *csvTable) insert(after int, cells map[string]string) (line int, err error) {
+	above := t.Records[after+1]
 	fields := make([]string, len(t.Columns))
 	for i, column := range t.Columns {
 		fields[i] = t.write(i, cells[column])
@@ -89,20 +101,20 @@ func (t *csvTable) insert(after table.Record, cells map[string]string) (line int
 		}
 	}
 	row := strings.Join(fields, string(t.Separator))
-	line = strings.Count(t.Text[:after.End], "\n") + 1
-	eol := t.endOf(after)
+	line = strings.Count(t.Text[:above.End], "\n") + 1
+	eol := t.endOf(above)
 	if eol == "" {
-		return line + 1, t.replace(after.End, after.End, t.eol()+row, len(t.Records)+1)
+		return line + 1, t.apply(t.rows()+1, splice{above.End, above.End, t.eol() + row})
 	}
-	return line, t.replace(after.End, after.End, row+eol, len(t.Records)+1)
+	return line, t.apply(t.rows()+1, splice{above.End, above.End, row + eol})
 }
 
-// endOf is how the last line of a record ends; at the end of the text it need not.
+// endOf returns the line end of a record, which may be missing at the end of the text.
 func (t *csvTable) endOf(r table.Record) string {
 	return t.Text[r.Cells[len(r.Cells)-1].End:r.End]
 }
 
-// eol is how lines of this text end.
+// eol returns the line end of this text.
 func (t *csvTable) eol() string {
 	if i := strings.IndexByte(t.Text, '\n'); i > 0 && t.Text[i-1] == '\r' {
 		return "\r\n"
@@ -110,7 +122,6 @@ func (t *csvTable) eol() string {
 	return "\n"
 }
 
-// addColumn adds a column behind the others, empty in all rows, in the style of the last one.
 func (t *csvTable) addColumn(name string) error {
 	last := len(t.Columns) - 1
 	width := 0
@@ -120,65 +131,80 @@ func (t *csvTable) addColumn(name string) error {
 			width = w.most
 		}
 	}
-	var text strings.Builder
-	at := 0
+	splices := make([]splice, len(t.Records))
 	for i, r := range t.Records {
 		f := r.Cells[last]
-		text.WriteString(t.Text[at:f.End] + blanks(width, t.Text[f.Start:f.End]))
-		text.WriteByte(t.Separator)
+		cell := ""
 		if i == 0 {
-			text.WriteString(t.write(last, name))
-		} else {
-			text.WriteString(t.write(last, ""))
+			cell = name
 		}
-		at = f.End
+		splices[i] = splice{f.End, f.End, blanks(width, t.Text[f.Start:f.End]) + string(t.Separator) + t.write(last, cell)}
 	}
-	return t.replace(0, len(t.Text), text.String()+t.Text[at:], len(t.Records))
+	return t.apply(t.rows(), splices...)
 }
 
-// remove deletes a row with its line. At the end of a text without a last line end, the one before
-// the row goes with it.
-func (t *csvTable) remove(r table.Record) error {
-	if t.endOf(r) == "" {
-		before := strings.TrimSuffix(t.Text[:r.Start], "\n")
-		r.Start = len(strings.TrimSuffix(before, "\r"))
+// remove deletes rows with their lines. At the end of a text without a last line end, the one before the
+// row is deleted instead.
+func (t *csvTable) remove(rows []int) error {
+	var splices []splice
+	noEnd := false
+	for _, row := range rows {
+		r := t.Records[row+1]
+		noEnd = t.endOf(r) == ""
+		splices = append(splices, splice{r.Start, r.End, ""})
 	}
-	return t.replace(r.Start, r.End, "", len(t.Records)-1)
+	var text strings.Builder
+	at := 0
+	for _, s := range splices {
+		text.WriteString(t.Text[at:s.start])
+		at = s.end
+	}
+	left := text.String()
+	if noEnd {
+		left = strings.TrimSuffix(strings.TrimSuffix(left, "\n"), "\r")
+	}
+	return t.read(t.rows()-len(rows), left+t.Text[at:])
 }
 
-// set writes another text into a cell.
-func (t *csvTable) set(r table.Record, column, value string) error {
+func (t *csvTable) set(rows []int, column, value string) error {
 	i := slices.Index(t.Columns, column)
-	f := r.Cells[i]
-	content := value
-	if f.Quoted || t.needsQuotes(i, value) {
-		content = quote(value)
+	width, aligned := t.aligned(i)
+	slot, inSlot := t.slotOf(i)
+	splices := make([]splice, len(rows))
+	for n, row := range rows {
+		r := t.Records[row+1]
+		f := r.Cells[i]
+		content := value
+		if f.Quoted || t.needsQuotes(i, value) {
+			content = table.Quote(value)
+		}
+		trail := t.Text[f.TextEnd:f.End]
+		if aligned {
+			trail = blanks(width, t.Text[f.Start:f.TextStart]+content)
+		}
+		splices[n] = splice{f.TextStart, f.End, content + trail}
+		if inSlot && written(r.Cells[i+1]) {
+			splices[n] = splice{f.TextStart, r.Cells[i+1].TextStart, content + trail + string(t.Separator) + slot.lead(content+trail)}
+		}
 	}
-	trail := t.Text[f.TextEnd:f.End]
-	if width, ok := t.aligned(i); ok {
-		trail = blanks(width, t.Text[f.Start:f.TextStart]+content)
-	}
-	if s, ok := t.slotOf(i); ok && written(r.Cells[i+1]) {
-		return t.replace(f.TextStart, r.Cells[i+1].TextStart, content+trail+string(t.Separator)+s.lead(content+trail), len(t.Records))
-	}
-	return t.replace(f.TextStart, f.End, content+trail, len(t.Records))
+	return t.apply(t.rows(), splices...)
 }
 
-// slot is the room in characters from where the text of a cell begins to where the next one does, in a
-// table whose owner has put blanks behind the separators so that the columns stand below each other.
+// slot is the distance in characters from the beginning of a cell's text to that of the next one, in a
+// table whose owner aligns the columns by blanks after the separators.
 type slot struct {
 	width int
 	// least is the number of blanks where the text is too long for it
 	least int
 }
 
-// lead is what stands between a cell and the text of the next one, besides the separator.
+// lead returns the blanks between a cell's separator and the text of the next one.
 func (s slot) lead(cell string) string {
 	return strings.Repeat(" ", max(s.least, s.width-1-utf8.RuneCountInString(cell)))
 }
 
-// slotOf looks at a column and the blanks that lead the next one; ok is false if those do not fill it up
-// to one width. That they do so on purpose is shown by different numbers of them, there or elsewhere.
+// slotOf looks at a column and the blanks before the next one; ok is false if those do not fill it up to one
+// width. Different numbers of blanks, there or elsewhere, show that they do so on purpose.
 func (t *csvTable) slotOf(column int) (s slot, ok bool) {
 	s, onPurpose, ok := t.filled(column)
 	for other := 0; ok && !onPurpose && other < len(t.Columns); other++ {
@@ -188,7 +214,7 @@ func (t *csvTable) slotOf(column int) (s slot, ok bool) {
 	return s, ok && onPurpose
 }
 
-// filled is slotOf for a single column; varied tells that different numbers of blanks lead the next one.
+// filled is slotOf for a single column; varied means that the numbers of blanks differ.
 func (t *csvTable) filled(column int) (s slot, varied, ok bool) {
 	type room struct{ width, blanks int }
 	var rooms []room
@@ -228,22 +254,20 @@ func (t *csvTable) filled(column int) (s slot, varied, ok bool) {
 	return s, varied, true
 }
 
-// written tells whether anything stands there, if only blanks.
+// written reports whether the cell has any characters, if only blanks.
 func written(c table.Cell) bool { return c.End > c.Start }
 
-// blanks are what a text lacks of a width in characters.
+// blanks returns what a text lacks of a width in characters.
 func blanks(width int, text string) string {
 	return strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
 }
 
-func quote(value string) string { return `"` + strings.ReplaceAll(value, `"`, `""`) + `"` }
-
 func (t *csvTable) needsQuotes(column int, value string) bool {
-	return strings.ContainsAny(value, "\"\r\n"+string(t.Separator)) || strings.TrimSpace(value) != value ||
-		column == 0 && strings.HasPrefix(value, "#") // no comment
+	return table.NeedsQuotes(value, t.Separator) ||
+		column == 0 && strings.HasPrefix(value, "#") // or it would begin a comment
 }
 
-// write gives a new cell in the style of its column.
+// write returns a new cell in the style of its column.
 func (t *csvTable) write(column int, value string) string {
 	needless, all := false, true
 	leads, trails := map[string]int{}, map[string]int{}
@@ -259,7 +283,7 @@ func (t *csvTable) write(column int, value string) string {
 	}
 	content := value
 	if all || value != "" && needless || t.needsQuotes(column, value) {
-		content = quote(value)
+		content = table.Quote(value)
 	}
 	lead, trail := "", ""
 	if content != "" {
@@ -271,7 +295,7 @@ func (t *csvTable) write(column int, value string) string {
 	return lead + content + trail
 }
 
-// mostCommon gives the text that was counted most, the first of several.
+// mostCommon returns the text with the highest count, the first of several.
 func mostCommon(count map[string]int) string {
 	best := ""
 	for _, text := range slices.Sorted(maps.Keys(count)) {
@@ -282,9 +306,8 @@ func mostCommon(count map[string]int) string {
 	return best
 }
 
-// aligned gives the width in characters to which the owner of the table fills up a column with
-// blanks, so that the columns stand below each other. Texts that are too long for it stand out. Where
-// a column needs no blanks, the others tell.
+// aligned returns the width in characters to which the owner of the table fills up a column with blanks, so
+// that the columns are aligned; longer texts exceed it. Where a column needs no blanks, the others decide.
 func (t *csvTable) aligned(column int) (width int, ok bool) {
 	w, ok := t.widthsOf(column)
 	padded := w.padded
