@@ -24,18 +24,18 @@ func (a *app) diffCommand() *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
 		Use:   "diff [REV | DIR]",
-		Short: "Show what has changed in meaning since a git revision",
-		Long: `Compares the tables with those of a git revision (default: HEAD), or of another project's DIR, and
-says what differs in meaning, with the risk that it has for a cluster that runs:
+		Short: "Show how the plan has changed since a git revision",
+		Long: `Compares the tables with those of a git revision (default: HEAD) or of another project's DIR, and
+shows what the changes mean, with their risk for a running cluster:
 
-  none     nothing that runs notices
+  none     no container is affected
   restart  k3s is restarted on the hosts concerned
   ask      may go wrong or leaves something behind: deploy asks
-  refuse   a living cluster does not stand it, or not without further steps
+  refuse   a running cluster would not survive it, or not without further steps
 
-The order of rows and columns, the case of letters, separators and comments are no change. Only the
-tables are compared: what your snippets, manifests, options of k3s and pins change is told by
-` + "`k3splan deploy --dry-run`" + `. The exit code is 0 with and without changes.`,
+The order of rows and columns, separators, comments, and the case of letters outside your own columns
+do not matter. Only the tables are compared: ` + "`k3splan deploy --dry-run`" + ` also shows what changes by
+your snippets, manifests, k3s options and pins. The exit code is 0 with and without changes.`,
 		Example: `  k3splan diff
   k3splan diff v1.0 --format markdown
   k3splan diff ../rack-of-last-year
@@ -61,7 +61,7 @@ tables are compared: what your snippets, manifests, options of k3s and pins chan
 	return command
 }
 
-// completeRevisions offers branches and tags; where none fits, the shell offers folders.
+// completeRevisions offers branches and tags; if none fits, the shell offers folders.
 func (a *app) completeRevisions(command *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	dir, err := a.dir()
 	if err != nil || len(args) > 0 {
@@ -72,7 +72,7 @@ func (a *app) completeRevisions(command *cobra.Command, args []string, _ string)
 	return strings.Split(strings.TrimSpace(names), "\n"), cobra.ShellCompDirectiveDefault
 }
 
-// changesSince compares with the revision or folder that is named, by default with HEAD.
+// changesSince compares with the revision or folder in args, by default with HEAD.
 func (a *app) changesSince(ctx context.Context, args []string) (diff.Changes, error) {
 	dir, err := a.dir()
 	if err != nil {
@@ -87,7 +87,7 @@ func (a *app) changesSince(ctx context.Context, args []string) (diff.Changes, er
 		rev = args[0]
 	}
 	if rev == "" { // an unset variable of a script
-		return nil, usageError(errors.New("an empty name is no revision and no folder"))
+		return nil, usageError(errors.New("an empty name is not a revision or folder"))
 	}
 	fsys, prefix, err := otherTables(ctx, dir, rev, len(args) > 0)
 	if err != nil {
@@ -99,8 +99,8 @@ func (a *app) changesSince(ctx context.Context, args []string) (diff.Changes, er
 			problems[i].File = prefix + problems[i].File
 		}
 		a.printProblems(a.stderr, problems)
-		return nil, &exitError{code: exitInvalid, err: fmt.Errorf("the tables of %s are not valid, so there is nothing to compare with", rev),
-			hint: "name a revision or folder whose tables are: k3splan diff REV"}
+		return nil, &exitError{code: exitInvalid, err: fmt.Errorf("the tables of %s are not valid, so they cannot be compared", rev),
+			hint: "name a revision or folder with valid tables: k3splan diff REV"}
 	}
 	changes := diff.Compare(before, now)
 	if changes == nil {
@@ -109,8 +109,8 @@ func (a *app) changesSince(ctx context.Context, args []string) (diff.Changes, er
 	return changes, nil
 }
 
-// otherTables finds what is named: a folder with plans/ in it, or a revision. prefix leads to the
-// files in it, for people.
+// otherTables returns the tables of a folder that contains plans/, or of a revision. prefix is what a
+// reader needs before the name of a file in it.
 func otherTables(ctx context.Context, dir, name string, maybeFolder bool) (fsys fs.FS, prefix string, err error) {
 	isFolder := false
 	if info, err := os.Stat(filepath.Join(name, "plans")); maybeFolder && err == nil {
@@ -123,12 +123,12 @@ func otherTables(ctx context.Context, dir, name string, maybeFolder bool) (fsys 
 	fsys, err = diff.Revision(ctx, dir, name)
 	switch {
 	case isFolder && err == nil:
-		return nil, "", &exitError{code: exitInvalid, err: fmt.Errorf("%q is a revision and a folder", name),
+		return nil, "", &exitError{code: exitInvalid, err: fmt.Errorf("%q is both a revision and a folder", name),
 			hint: fmt.Sprintf("the folder: k3splan diff ./%s\nthe revision: k3splan diff refs/heads/%s", name, name)}
 	case isFolder:
 		return files.In(name), filepath.Clean(name) + "/", nil
 	case errors.Is(err, diff.ErrNoRevision):
-		return nil, "", &exitError{code: exitInvalid, err: fmt.Errorf("%q is no revision of the project, and no folder with plans/ in it", name),
+		return nil, "", &exitError{code: exitInvalid, err: fmt.Errorf("%q is neither a revision of the project nor a folder that contains plans/", name),
 			hint: "git log --oneline -- plans shows the revisions"}
 	case err != nil:
 		return nil, "", usageError(err)
@@ -136,7 +136,7 @@ func otherTables(ctx context.Context, dir, name string, maybeFolder bool) (fsys 
 	return fsys, name + ":", nil
 }
 
-// printChanges prints a line for each change, and what is to be done besides below it.
+// printChanges prints a line for each change, with the hint below it.
 func (a *app) printChanges(changes diff.Changes) error {
 	var lines strings.Builder
 	colours := map[diff.Risk]colour{diff.Refuse: red, diff.Ask: yellow, diff.Restart: cyan}
@@ -147,7 +147,7 @@ func (a *app) printChanges(changes diff.Changes) error {
 		}
 		hint := change.Hint
 		if i+1 < len(changes) && changes[i+1].Hint == hint {
-			hint = "" // once, below the last that it is about
+			hint = "" // once, below the last change that has it
 		}
 		fmt.Fprintf(&lines, "%s  %s\n%s", label, change.Sentence, a.hints(a.stdout, "         ", hint))
 	}
@@ -156,7 +156,7 @@ func (a *app) printChanges(changes diff.Changes) error {
 	}
 	switch hosts := len(changes.Hosts()); {
 	case len(changes) == 0:
-		a.say("the tables mean the same as before")
+		a.say("the plan has not changed")
 	case hosts == 0:
 		a.say("%s, affecting no host", text.Count(len(changes), "change"))
 	default:

@@ -141,7 +141,7 @@ func TestWorkbookShownAndCompared(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 		return string(out)
 	}
-	require.Equal(t, "the tables mean the same as before\n", run("k3splan diff"))
+	require.Equal(t, "the plan has not changed\n", run("k3splan diff"))
 
 	name := filepath.Join(project, plan.WorkbookFile)
 	file, err := excelize.OpenFile(name)
@@ -153,7 +153,7 @@ func TestWorkbookShownAndCompared(t *testing.T) {
 	require.Contains(t, run("k3splan diff"), sentence)
 	require.Contains(t, run("k3splan diff --json"), `"where": "plans/cluster.xlsx!hosts!C6"`)
 	require.Contains(t, run("git add plans && git -c user.name=t -c user.email=t@example.org commit -qm workbook && k3splan diff && k3splan diff HEAD~1"),
-		"the tables mean the same as before\nask      "+sentence)
+		"the plan has not changed\nask      "+sentence)
 
 	host := run("k3splan show host ulrich")
 	require.Regexp(t, `(?m)^  ip +10\.0\.100\.36 +plans/cluster\.xlsx!hosts!C6$`, host)

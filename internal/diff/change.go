@@ -1,5 +1,5 @@
-// Package diff tells what differs between two plans in meaning: not which cells, but what will be
-// another way on which machine, in a sentence, with the risk of it.
+// Package diff compares two plans by their meaning: not which cells differ, but what changes on which
+// machine, in a sentence, with its risk.
 package diff
 
 import (
@@ -9,7 +9,7 @@ import (
 	"unicode"
 )
 
-// Object is what a change is a change of.
+// Object is the kind of thing that changes.
 type Object string
 
 const (
@@ -17,7 +17,7 @@ const (
 	Server  Object = "server"
 	Agent   Object = "agent"
 	Network Object = "network"
-	// Column is a column of the user's own, in one of the tables.
+	// Column is one of the user's own columns.
 	Column Object = "column"
 )
 
@@ -28,73 +28,72 @@ const (
 	Added   Action = "added"
 	Removed Action = "removed"
 	Renamed Action = "renamed"
-	// Moved is a container that is on another host now.
+	// Moved is a container that is now on another host.
 	Moved   Action = "moved"
 	Changed Action = "changed"
 )
 
-// Risk is what a change may do to a cluster that runs, from nothing to harm.
+// Risk is what a change may do to a running cluster.
 type Risk string
 
 const (
-	// None: nothing that runs notices.
+	// None: no running container is affected.
 	None Risk = "none"
 	// Restart: the containers in Restarts are restarted.
 	Restart Risk = "restart"
-	// Ask: it may go wrong or leave something behind, so somebody should agree to it.
+	// Ask: it may go wrong or leave something behind, so it needs a confirmation.
 	Ask Risk = "ask"
-	// Refuse: it does not work on a cluster that runs, or not without the steps in Hint.
+	// Refuse: it does not work on a running cluster, or not without the steps in Hint.
 	Refuse Risk = "refuse"
 )
 
 var risks = []Risk{None, Restart, Ask, Refuse}
 
-// Compare is negative if r is less of a risk than other, 0 if they are the same.
+// Compare returns a negative number if r is the smaller risk, 0 if they are the same.
 func (r Risk) Compare(other Risk) int { return slices.Index(risks, r) - slices.Index(risks, other) }
 
 // Change is one difference in meaning.
 type Change struct {
 	Object Object `json:"object"`
 	Action Action `json:"action"`
-	// Name is that of the host or container as it is now, or was if it is gone; of a column or of a
-	// key of network.yaml ("versions.k3s").
+	// Name is the name of the host or container in the newer plan, or in the older one if it was removed;
+	// of a column; or a key of network.yaml ("versions.k3s").
 	Name string `json:"name"`
-	// Field is the column that has changed in the object's row, or empty.
+	// Field is the column of the object's row that changed, or empty.
 	Field string `json:"field"`
-	// From and To are values, hosts or names, empty where there was or is none.
+	// From and To are values, hosts or names, empty if there was or is none.
 	From string `json:"from"`
 	To   string `json:"to"`
-	// Hosts are the names of the hosts that are configured otherwise, sorted. Entries of /etc/hosts do
-	// not count: a name or address that comes, goes or changes alters them on every host.
+	// Hosts are the names of the hosts whose configuration changes, sorted. Entries of /etc/hosts do not
+	// count: every name and address is in those of every host.
 	Hosts []string `json:"hosts"`
-	// Restarts are the names of the containers that are restarted, sorted. Only those count that are
-	// in both plans.
+	// Restarts are the names of the containers that are restarted, sorted; only of those in both plans.
 	Restarts []string `json:"restarts"`
 	Risk     Risk     `json:"risk"`
-	// Reason says what the risk is, or is empty.
+	// Reason is what the risk is, or empty.
 	Reason string `json:"reason"`
-	// Hint says what is to be done besides, or is empty.
+	// Hint is what has to be done as well, or empty.
 	Hint string `json:"hint"`
-	// Where is the place in the newer plan that says it ("plans/k3s.csv:5"), empty if nothing does.
+	// Where is the place in the newer plan ("plans/k3s.csv:5"), empty if it has none.
 	Where string `json:"where"`
-	// Sentence says all of it in one line without a full stop.
+	// Sentence is all of it in one line, without a full stop.
 	Sentence string `json:"sentence"`
 }
 
 func (c Change) String() string { return c.Sentence }
 
-// Reasons of changes that only the state of the cluster can really judge.
+// Reasons of changes whose risk depends on the state of the cluster.
 const (
-	// LosesQuorum is the Reason to ask about a restart where there are two servers.
+	// LosesQuorum is the Reason to ask about a restart of one of two servers.
 	LosesQuorum = "with 2 servers a restart loses the quorum for a moment"
-	// SecondCluster is the Reason to refuse an init server that was no server before.
+	// SecondCluster is the Reason to refuse an init server that was not a server before.
 	SecondCluster = "an empty init server starts a second cluster"
 )
 
 // Changes are in a fixed order: hosts, servers, agents, network, columns, each by name.
 type Changes []Change
 
-// Of gives the changes that concern the host.
+// Of returns the changes that concern the host.
 func (cs Changes) Of(host string) Changes {
 	var found Changes
 	for _, c := range cs {
@@ -105,7 +104,7 @@ func (cs Changes) Of(host string) Changes {
 	return found
 }
 
-// Risk is the greatest risk among the changes, None without any.
+// Risk returns the greatest risk among the changes, None without any.
 func (cs Changes) Risk() Risk {
 	greatest := None
 	for _, c := range cs {
@@ -116,12 +115,12 @@ func (cs Changes) Risk() Risk {
 	return greatest
 }
 
-// With gives the changes of one risk.
+// With returns the changes of one risk.
 func (cs Changes) With(risk Risk) Changes {
 	return slices.DeleteFunc(slices.Clone(cs), func(c Change) bool { return c.Risk != risk })
 }
 
-// Hosts are the names of all hosts that any of the changes concerns, sorted.
+// Hosts returns the names of all hosts that any of the changes concerns, sorted.
 func (cs Changes) Hosts() []string {
 	var hosts []string
 	for _, c := range cs {
@@ -131,7 +130,7 @@ func (cs Changes) Hosts() []string {
 	return slices.Compact(hosts)
 }
 
-// fromTo says how a value has changed: "ip a → b", "mac set to b", "mac a removed".
+// fromTo returns how a value changed: "ip a → b", "mac set to b", "mac a removed".
 func fromTo(field, from, to string) string {
 	switch {
 	case from == "":
@@ -143,7 +142,7 @@ func fromTo(field, from, to string) string {
 	}
 }
 
-// inOneLine quotes a value with a line break, which a cell of the user's own may have.
+// inOneLine quotes a value with a line break, which a cell of an own column may have.
 func inOneLine(value string) string {
 	if strings.ContainsFunc(value, unicode.IsControl) {
 		return strconv.Quote(value)
@@ -151,7 +150,7 @@ func inOneLine(value string) string {
 	return value
 }
 
-// inBrackets gives the notes that are not empty as " (a; b)".
+// inBrackets returns the notes that are not empty as " (a; b)".
 func inBrackets(notes ...string) string {
 	notes = slices.DeleteFunc(notes, func(note string) bool { return note == "" })
 	if len(notes) == 0 {

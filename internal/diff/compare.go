@@ -13,9 +13,9 @@ import (
 	"k3splan/internal/text"
 )
 
-// Compare tells what is another way in the newer plan than in the older one. Both must be valid.
-// The order of rows and columns, the case of cells, separators and other ways to write the same are
-// no change.
+// Compare returns what the newer plan changes. Both plans must be valid. The order of rows and columns,
+// separators, and other ways to write the same value are not changes; the case of letters is one in the
+// user's own columns only.
 func Compare(older, newer *plan.Plan) Changes {
 	c := &comparison{older: older, newer: newer, nowCalled: map[string]string{},
 		olderOwners: sync.OnceValue(func() map[netip.Addr][]owner { return ownersOf(older) }),
@@ -39,15 +39,15 @@ func Compare(older, newer *plan.Plan) Changes {
 
 type comparison struct {
 	older, newer *plan.Plan
-	// nowCalled are the names that hosts of the older plan have in the newer one; of one that is gone,
-	// and whose name another one has now, a name that no host has
+	// nowCalled are the names that hosts of the older plan have in the newer one. A removed host whose
+	// name another host has now gets a name that no host has
 	nowCalled map[string]string
-	// olderOwners and newerOwners are whose the addresses of the plans are, found out when it is asked for
+	// olderOwners and newerOwners are the owners of the addresses, determined when needed
 	olderOwners, newerOwners func() map[netip.Addr][]owner
 	changes                  Changes
 }
 
-// affects are the containers that a change restarts, out of those of some hosts.
+// affects selects the containers that a change restarts.
 type affects int
 
 const (
@@ -57,8 +57,8 @@ const (
 	serversAndAgents
 )
 
-// add completes a change with hosts, restarts and risk. notes stand in the sentence's brackets,
-// and so does the reason, if it is one to ask or refuse.
+// add completes a change with hosts, restarts and risk. The notes go into the brackets of the sentence,
+// and so does a reason to ask or refuse.
 func (c *comparison) add(change Change, sentence string, hosts []string, restarts affects, notes ...string) {
 	change.Hosts = append([]string{}, slices.Compact(slices.Sorted(slices.Values(hosts)))...)
 	change.Restarts = c.restarted(change.Hosts, restarts)
@@ -78,7 +78,7 @@ func (c *comparison) add(change Change, sentence string, hosts []string, restart
 	c.changes = append(c.changes, change)
 }
 
-// restarted gives the names of the containers on the hosts that ran before and are to run on.
+// restarted returns the names of the containers on the hosts that are in both plans.
 func (c *comparison) restarted(hosts []string, what affects) []string {
 	names := []string{}
 	was := map[string]bool{}
@@ -105,8 +105,8 @@ func (c *comparison) restartsServer(change Change) bool {
 	return slices.ContainsFunc(c.newer.Servers(), func(s *plan.Container) bool { return slices.Contains(change.Restarts, s.Name) })
 }
 
-// pairs matches what is in both plans. Same keys match first, then what is left by the next way to
-// tell a key; an empty key, or one that is there twice, matches nothing.
+// pairs matches what is in both plans: by the first way to get a key, then what is left by the next one.
+// An empty key, or one that two things have, matches nothing.
 func pairs[T comparable](older, newer []T, ways ...func(T) (ofOlder, ofNewer string)) (both map[T]T) {
 	both = map[T]T{}
 	taken := map[T]bool{}
@@ -132,7 +132,7 @@ func pairs[T comparable](older, newer []T, ways ...func(T) (ofOlder, ofNewer str
 	return both
 }
 
-// unpaired gives what is in older and has no partner, and the same for newer.
+// unpaired returns what has no partner, of either plan.
 func unpaired[T comparable](older, newer []T, both map[T]T) (gone, come []T) {
 	partners := slices.Collect(maps.Values(both))
 	gone = slices.DeleteFunc(slices.Clone(older), func(o T) bool { _, ok := both[o]; return ok })
@@ -140,14 +140,14 @@ func unpaired[T comparable](older, newer []T, both map[T]T) (gone, come []T) {
 	return gone, come
 }
 
-// same makes a way to match out of a key that both plans tell alike.
+// same makes a way to match from a key that is the same in both plans.
 func same[T any](key func(T) string) func(T) (string, string) {
 	return func(t T) (string, string) { return key(t), key(t) }
 }
 
 func (c *comparison) hosts() {
 	both := pairs(c.older.Hosts, c.newer.Hosts,
-		// also where others have its old name now
+		// also if another host has its old name now
 		same(machine),
 		same(func(h *plan.Host) string { return h.Name }),
 		// a machine under a new name
@@ -167,7 +167,7 @@ func (c *comparison) hosts() {
 			c.nowCalled[host.Name] = host.Name + " (gone)"
 		}
 		c.add(Change{Object: Host, Action: Removed, Name: host.Name, From: addressOrDHCP(host),
-			Hint: "the machine itself goes on as it is: switch it off, or install it anew"},
+			Hint: "the machine itself keeps running: switch it off or reinstall it"},
 			fmt.Sprintf("host %s removed", host.Name), []string{c.hostNow(host.Name)}, nothing)
 	}
 	for _, host := range come {
@@ -180,7 +180,7 @@ func (c *comparison) hosts() {
 	}
 }
 
-// machine is all by which the plan knows the machine of a host and where it is, empty if that is its
+// machine returns everything that identifies the machine of a host and where it is, or "" if that is its
 // address alone: cells may have been swapped as well as names.
 func machine(h *plan.Host) string {
 	if h.Serial == "" && h.MAC == "" {
@@ -189,8 +189,8 @@ func machine(h *plan.Host) string {
 	return strings.Join([]string{h.Serial, h.MAC, address(h), h.TargetText()}, " ")
 }
 
-// addressOfUnknown is the address of a host of which the plan does not tell by what to know the
-// machine; at the address of another one there may be a new machine.
+// addressOfUnknown returns the address of a host whose machine nothing else identifies. At the address of
+// any other host there may be a new machine.
 func addressOfUnknown(h *plan.Host) string {
 	if h.Serial != "" || h.MAC != "" {
 		return ""
@@ -210,13 +210,13 @@ func addressOrDHCP(h *plan.Host) string { return cmp.Or(address(h), "dhcp") }
 const (
 	cutsConnection = "may cut the connection"
 	consoleHint    = "have a console at hand"
-	installsAnew   = "takes a new installation"
+	reinstalls     = "needs a reinstallation"
 )
 
 func (c *comparison) host(before, now *plan.Host) {
 	if before.Name != now.Name {
 		c.add(Change{Object: Host, Action: Renamed, Name: now.Name, From: before.Name, To: now.Name, Where: now.Where("name"),
-			Hint: "files that are named after it go with it, in nixConfigs/, hardware/, partitioning/ and secrets/; k3splan rename does all of it"},
+			Hint: "rename the files that are named after it, too, in nixConfigs/, hardware/, partitioning/ and secrets/; k3splan rename does all of it"},
 			fmt.Sprintf("host %s renamed to %s", before.Name, now.Name), []string{now.Name}, nothing)
 	}
 	fields := []struct {
@@ -230,8 +230,8 @@ func (c *comparison) host(before, now *plan.Host) {
 		{"interface", func(h *plan.Host) string { return h.Interface }, cutsConnection, serversAndAgents},
 		{"admin", func(h *plan.Host) string { return h.Admin }, "", servers},
 		{"serial", func(h *plan.Host) string { return h.Serial }, "", nothing},
-		{"boot", func(h *plan.Host) string { return string(h.Boot) }, installsAnew, nothing},
-		{"system", func(h *plan.Host) string { return h.System }, installsAnew, nothing},
+		{"boot", func(h *plan.Host) string { return string(h.Boot) }, reinstalls, nothing},
+		{"system", func(h *plan.Host) string { return h.System }, reinstalls, nothing},
 		{"mac", func(h *plan.Host) string { return h.MAC }, "", nothing},
 	}
 	for _, field := range fields {
@@ -257,7 +257,7 @@ func (c *comparison) host(before, now *plan.Host) {
 	c.own(Change{Object: Host, Name: now.Name}, before.Own, now.Own, now.Where, []string{now.Name})
 }
 
-// addressHint says how a host gets another address, behind the first part of the hint.
+// addressHint returns how a host gets another address; it continues a hint.
 func (c *comparison) addressHint(before, now *plan.Host) string {
 	if now.DHCP() {
 		return ""
@@ -269,11 +269,11 @@ func (c *comparison) addressHint(before, now *plan.Host) string {
 	if before.DHCP() || now.Target.Host != now.Address.String() || taken {
 		return ""
 	}
-	return fmt.Sprintf("; with %s@%s as its ip the host is still reached by the old address", now.Address, before.Address)
+	return fmt.Sprintf("; with %s@%s as its ip k3splan still reaches the host at the old address", now.Address, before.Address)
 }
 
-// leaveFirst says what is to be done about an address that somebody other than self has until the change is
-// deployed, which happens to one after the other; "" if nobody has.
+// leaveFirst returns what to do about an address that something other than self has until the change is
+// deployed, which happens host by host; "" if nothing has it.
 func (c *comparison) leaveFirst(address netip.Addr, self string) string {
 	owner, found := other(c.olderOwners()[address], self)
 	switch {
@@ -283,9 +283,9 @@ func (c *comparison) leaveFirst(address netip.Addr, self string) string {
 		if owner.name != owner.host.Name {
 			owner.words += " on " + owner.host.Name
 		}
-		return fmt.Sprintf("%s is that of %s until now, which is no longer in the plan: switch it off before", address, owner.words)
+		return fmt.Sprintf("%s is still the address of %s, which is no longer in the plan: switch it off first", address, owner.words)
 	}
-	return fmt.Sprintf("%s is that of %s until now, which has to leave it first, in a deployment of its own", address, owner.words)
+	return fmt.Sprintf("%s is still the address of %s, which has to leave it first, in a deployment of its own", address, owner.words)
 }
 
 // owner is a host or container that has a static address.
@@ -307,7 +307,7 @@ func ownersOf(p *plan.Plan) map[netip.Addr][]owner {
 	return owners
 }
 
-// other is the first owner but self.
+// other returns the first owner but self.
 func other(owners []owner, self string) (owner, bool) {
 	for _, o := range owners {
 		if o.name != self {
@@ -317,14 +317,14 @@ func other(owners []owner, self string) (owner, bool) {
 	return owner{}, false
 }
 
-// field adds a change of a single value, if it is one.
+// field adds the change of a single value, if it changed.
 func (c *comparison) field(change Change, hosts []string, restarts affects) {
 	if change.From != change.To {
 		c.add(change, fmt.Sprintf("%s %s: %s", change.Object, change.Name, fromTo(change.Field, change.From, change.To)), hosts, restarts)
 	}
 }
 
-// list adds a change for each item that came or went.
+// list adds a change for each item that was added or removed.
 func (c *comparison) list(change Change, item string, before, now []string, hosts []string, restarts affects) {
 	change.Action = Changed
 	for _, gone := range text.Without(before, now) {
@@ -337,19 +337,23 @@ func (c *comparison) list(change Change, item string, before, now []string, host
 	}
 }
 
-// own adds the changes of cells in the user's columns; columns that came or went are told once, by
-// columns.
+// own adds the changes of cells in the user's own columns. Columns that were added or removed are one
+// change each, see columns.
 func (c *comparison) own(change Change, before, now map[string]string, where func(string) string, hosts []string) {
 	change.Action = Changed
 	for _, column := range slices.Sorted(maps.Keys(now)) {
 		if _, had := before[column]; had {
 			change.Field, change.From, change.To, change.Where = column, before[column], now[column], where(column)
+			change.Hint = ""
+			if strings.EqualFold(change.From, change.To) {
+				change.Hint = "own columns keep the case of letters; k3splan used to read them in lower case: check Nix code that compares this value"
+			}
 			c.field(change, hosts, nothing)
 		}
 	}
 }
 
-// columns tells of the user's own columns that came or went.
+// columns adds the user's own columns that were added or removed.
 func (c *comparison) columns() {
 	hostRows := func(p *plan.Plan) (rows []ownRow) {
 		for _, host := range p.Hosts {
@@ -374,7 +378,7 @@ type ownRow struct {
 
 func (c *comparison) ownColumns(of string, before, now []ownRow) {
 	if len(before) == 0 || len(now) == 0 {
-		return // the column came or went with all its rows
+		return // the column was added or removed with all its rows
 	}
 	names := func(rows []ownRow) []string { return slices.Sorted(maps.Keys(rows[0].cells)) }
 	hosts := func(rows []ownRow) (hosts []string) {

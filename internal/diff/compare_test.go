@@ -152,8 +152,7 @@ func TestCompare(t *testing.T) {
 		{"agent's ip", []string{"k3s", "10.0.100.25", "10.0.100.35"},
 			[]string{"restart | karl | karl-k3s-agent | agent karl-k3s-agent: ip 10.0.100.25 → 10.0.100.35"}},
 		{"label and taint", []string{"k3s", "disk=large,storage=only:PreferNoSchedule", "disk=small,"},
-			[]string{"restart | karl | karl-k3s-agent | agent karl-k3s-agent: label disk=large removed",
-				"restart | karl | karl-k3s-agent | agent karl-k3s-agent: label disk=small added",
+			[]string{"restart | karl | karl-k3s-agent | agent karl-k3s-agent: label disk=large → disk=small",
 				"restart | karl | karl-k3s-agent | agent karl-k3s-agent: taint storage=only:PreferNoSchedule removed"}},
 		{"server removed", []string{"k3s", ulfServer, ""},
 			[]string{"refuse | ulf | | server ulf-k3s-server removed: 2 of 2 left, no loss tolerated any more"}},
@@ -174,10 +173,10 @@ func TestCompare(t *testing.T) {
 		{"init server's ip concerns all that join it", []string{"k3s", "10.0.100.12", "10.0.100.42"},
 			[]string{"refuse | karl olaf rolf ulf | karl-k3s-agent olaf-k3s-agent olaf-k3s-server rolf-k3s-server ulf-k3s-agent ulf-k3s-server | server olaf-k3s-server: ip 10.0.100.12 → 10.0.100.42 (etcd keeps the old member)"}},
 		{"another init server", []string{"k3s", "server,init", "server,server", "k3s", "ulf-k3s-server,server", "ulf-k3s-server,init"},
-			[]string{"restart | karl olaf rolf ulf | karl-k3s-agent olaf-k3s-agent olaf-k3s-server rolf-k3s-server ulf-k3s-agent ulf-k3s-server | init server olaf-k3s-server → ulf-k3s-server (all servers and agents look for the cluster there)"}},
+			[]string{"restart | karl olaf rolf ulf | karl-k3s-agent olaf-k3s-agent olaf-k3s-server rolf-k3s-server ulf-k3s-agent ulf-k3s-server | init server olaf-k3s-server → ulf-k3s-server (all servers and agents reach the cluster there)"}},
 		{"a new init server", []string{"k3s", "server,init", "server,server", "k3s", "", "karl,karl-k3s-server,init,10.0.100.15,,\n"},
 			[]string{"none | karl | | init server added on karl: karl-k3s-server, 10.0.100.15; 4 servers, the loss of 1 tolerated, as with 3",
-				"refuse | karl olaf rolf ulf | karl-k3s-agent olaf-k3s-agent olaf-k3s-server rolf-k3s-server ulf-k3s-agent ulf-k3s-server | init server olaf-k3s-server → karl-k3s-server (all servers and agents look for the cluster there; an empty init server starts a second cluster)"}},
+				"refuse | karl olaf rolf ulf | karl-k3s-agent olaf-k3s-agent olaf-k3s-server rolf-k3s-server ulf-k3s-agent ulf-k3s-server | init server olaf-k3s-server → karl-k3s-server (all servers and agents reach the cluster there; an empty init server starts a second cluster)"}},
 		{"netmask", []string{"network", "255.255.255.0", "/23"},
 			[]string{"ask | " + allHosts + " | " + allContainers + " | netmask 24 → 23 (all hosts; may cut the connection)"}},
 		{"gateway", []string{"network", "gateway: 10.0.100.1", "gateway: 10.0.100.254"},
@@ -196,9 +195,9 @@ func TestCompare(t *testing.T) {
 			[]string{"restart | olaf rolf ulf | " + allServers + " | name of the API removed (all servers): k3s.rack.home.arpa",
 				"restart | olaf rolf ulf | " + allServers + " | name of the API added (all servers): api.rack.home.arpa"}},
 		{"pod_cidr", []string{"network", "", "pod_cidr: 10.44.0.0/16\n"},
-			[]string{"refuse | olaf rolf ulf | " + allServers + " | pod_cidr 10.42.0.0/16 → 10.44.0.0/16 (all servers; a living cluster cannot change it)"}},
+			[]string{"refuse | olaf rolf ulf | " + allServers + " | pod_cidr 10.42.0.0/16 → 10.44.0.0/16 (all servers; a running cluster cannot change it)"}},
 		{"service_cidr", []string{"network", "", "service_cidr: 10.44.0.0/16\n"},
-			[]string{"refuse | olaf rolf ulf | " + allServers + " | service_cidr 10.43.0.0/16 → 10.44.0.0/16 (all servers; a living cluster cannot change it)"}},
+			[]string{"refuse | olaf rolf ulf | " + allServers + " | service_cidr 10.43.0.0/16 → 10.44.0.0/16 (all servers; a running cluster cannot change it)"}},
 		{"nixos", []string{"network", "nixos-24.11", "nixos-25.05"},
 			[]string{"restart | " + allHosts + " | " + allContainers + " | nixos 24.11 → 25.05 (all hosts)"}},
 		{"next minor of k3s", []string{"network", `"1.31"`, "v1.32.3+k3s1"},
@@ -417,22 +416,22 @@ func TestHintsOfAddresses(t *testing.T) {
 		}
 		return hints
 	}
-	require.Equal(t, []string{"karl: have a console at hand; with 10.0.100.35@10.0.100.5 as its ip the host is still reached by the old address"},
+	require.Equal(t, []string{"karl: have a console at hand; with 10.0.100.35@10.0.100.5 as its ip k3splan still reaches the host at the old address"},
 		hints("hosts", "10.0.100.5", "10.0.100.35"))
-	const leave = " until now, which has to leave it first, in a deployment of its own"
-	require.Equal(t, []string{"karl: have a console at hand; 10.0.100.6 is that of host ulrich" + leave, "ulrich: have a console at hand; 10.0.100.5 is that of host karl" + leave},
+	const leave = ", which has to leave it first, in a deployment of its own"
+	require.Equal(t, []string{"karl: have a console at hand; 10.0.100.6 is still the address of host ulrich" + leave, "ulrich: have a console at hand; 10.0.100.5 is still the address of host karl" + leave},
 		hints("hosts", "10.0.100.5", "x", "hosts", "10.0.100.6", "10.0.100.5", "hosts", "x,", "10.0.100.6,"))
-	require.Equal(t, []string{"karl: have a console at hand", "ulrich: have a console at hand; 10.0.100.5 is that of host karl" + leave},
+	require.Equal(t, []string{"karl: have a console at hand", "ulrich: have a console at hand; 10.0.100.5 is still the address of host karl" + leave},
 		hints("hosts", "10.0.100.5", "10.0.100.35", "hosts", "10.0.100.6", "10.0.100.5"))
-	require.Equal(t, []string{"karl-k3s-agent: 10.0.100.23 is that of agent ulf-k3s-agent" + leave, "ulf-k3s-agent: "},
+	require.Equal(t, []string{"karl-k3s-agent: 10.0.100.23 is still the address of agent ulf-k3s-agent" + leave, "ulf-k3s-agent: "},
 		hints("k3s", "10.0.100.23", "10.0.100.43", "k3s", "10.0.100.25", "10.0.100.23"))
 	// a host that is given up is never deployed again
-	require.Equal(t, "karl: have a console at hand; 10.0.100.6 is that of host ulrich until now, which is no longer in the plan: switch it off before",
+	require.Equal(t, "karl: have a console at hand; 10.0.100.6 is still the address of host ulrich, which is no longer in the plan: switch it off first",
 		hints("hosts", "ulrich,eth0,10.0.100.6,ulrich,,storage,5\n", "", "hosts", "10.0.100.5", "10.0.100.6")[0])
 	require.Contains(t, hints("hosts", "karl,enP4p65s0,10.0.100.5,karl,,storage,4\n", "", "k3s", "karl,karl-k3s-agent,agent,10.0.100.25,disk=large,storage=only:PreferNoSchedule\n", "", "k3s", "10.0.100.23", "10.0.100.25"),
-		"ulf-k3s-agent: 10.0.100.25 is that of agent karl-k3s-agent on karl until now, which is no longer in the plan: switch it off before")
+		"ulf-k3s-agent: 10.0.100.25 is still the address of agent karl-k3s-agent on karl, which is no longer in the plan: switch it off first")
 	servers := hints("k3s", "10.0.100.13", "x", "k3s", "10.0.100.14", "10.0.100.13", "k3s", "x,", "10.0.100.14,")
-	require.Regexp(t, `^rolf-k3s-server: 10\.0\.100\.13 is that of server ulf-k3s-server`+leave+"\non olaf: ", servers[0])
+	require.Regexp(t, `^rolf-k3s-server: 10\.0\.100\.13 is still the address of server ulf-k3s-server`+leave+"\non olaf: ", servers[0])
 }
 
 // The way out of what is refused must work: by a server that is there and stays as it is, and not by
@@ -451,7 +450,7 @@ func TestHintsOfServers(t *testing.T) {
 	}
 	const helpers = "on ulf: nixos-container run ulf-k3s-server -- etcdctl member list"
 	moreInit := rack.edited(t, "k3s", "10.0.100.12", "10.0.100.42")
-	require.Regexp(t, `^before, make another server the init server \(plans/k3s.csv:[0-9]+\) and deploy that: this one comes back empty, and would start a second cluster\n`+
+	require.Regexp(t, `^first make another server the init server \(plans/k3s.csv:[0-9]+\) and deploy: this one comes back empty and would start a second cluster\n`+
 		`on rolf: nixos-container run rolf-k3s-server -- etcdctl member list\n`, hint(rack, moreInit, "olaf-k3s-server"))
 	// as a server it joins what the new init server has
 	now := moreInit.edited(t, "k3s", "server,init", "server,server", "k3s", "ulf-k3s-server,server", "ulf-k3s-server,init")
@@ -472,4 +471,46 @@ func TestK3sVersionsOfOtherKinds(t *testing.T) {
 	}
 	require.Equal(t, "k3s 1.31 → 2.0 (all servers and agents; another major version)", with("2.0").With(Refuse)[0].Sentence)
 	require.NotPanics(t, func() { with("1.99999999999999999999") })
+}
+
+// What a Node takes over of a changed label or taint, and what needs kubectl.
+func TestLabelsAndTaints(t *testing.T) {
+	rack := example(t, "rack")
+	hints := func(edits ...string) map[string]string {
+		found := map[string]string{}
+		for _, change := range Compare(rack.plan(t), rack.edited(t, edits...).plan(t)) {
+			found[change.Sentence] = change.Hint
+		}
+		return found
+	}
+	const agent = "agent karl-k3s-agent: "
+	const row = "disk=large,storage=only:PreferNoSchedule"
+	const onNode = "the Node does not notice: kubectl taint node karl-k3s-agent "
+	for name, test := range map[string]struct {
+		cells string
+		want  map[string]string
+	}{
+		"label added":         {"disk=large zone=a,storage=only:PreferNoSchedule", map[string]string{agent + "label zone=a added": ""}},
+		"label changed":       {"disk=small,storage=only:PreferNoSchedule", map[string]string{agent + "label disk=large → disk=small": ""}},
+		"label removed":       {",storage=only:PreferNoSchedule", map[string]string{agent + "label disk=large removed": "the Node keeps it: kubectl label node karl-k3s-agent disk-"}},
+		"taint added":         {row + " gpu=yes:NoExecute", map[string]string{agent + "taint gpu=yes:NoExecute added": onNode + "gpu=yes:NoExecute"}},
+		"taint changed":       {"disk=large,storage=no:PreferNoSchedule", map[string]string{agent + "taint storage=only:PreferNoSchedule → storage=no:PreferNoSchedule": onNode + "storage=no:PreferNoSchedule --overwrite"}},
+		"taint removed":       {"disk=large,", map[string]string{agent + "taint storage=only:PreferNoSchedule removed": onNode + "storage:PreferNoSchedule-"}},
+		"taint without value": {row + " gpu:NoExecute", map[string]string{agent + "taint gpu:NoExecute added": onNode + "gpu:NoExecute"}},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, hints("k3s", row, test.cells)) })
+	}
+}
+
+// A cell of an own column that differs by case alone is a change, which says why it may matter.
+func TestOwnCellsOfAnotherCase(t *testing.T) {
+	rack := example(t, "rack")
+	before := rack.edited(t, "hosts", "storage,5", "storage,abc").plan(t)
+	now := rack.edited(t, "hosts", "storage,5", "storage,abc").plan(t)
+	require.Empty(t, Compare(before, now))
+	now.Host("ulrich").Own["slot"] = "ABC"
+	changes := Compare(before, now)
+	require.Len(t, changes, 1)
+	require.Equal(t, "host ulrich: slot abc → ABC", changes[0].Sentence)
+	require.Contains(t, changes[0].Hint, "keep the case of letters")
 }

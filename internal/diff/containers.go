@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"k3splan/internal/plan"
+	"k3splan/internal/text"
 )
 
 const (
@@ -36,7 +37,7 @@ func (c *comparison) containers(object Object, older, newer []*plan.Container) {
 	}
 }
 
-// losing says what a change of the number of servers does to the quorum.
+// losing returns what a change of the number of servers does to the quorum.
 func losing(before, now int) string {
 	_, spareBefore := plan.Quorum(before)
 	_, spare := plan.Quorum(now)
@@ -80,15 +81,15 @@ func (c *comparison) removed(object Object, container *plan.Container, before, n
 	c.changes[len(c.changes)-1].Reason = reason
 }
 
-// rejoin says how a server of the older plan leaves etcd, and how it comes back unless it is removed.
+// rejoin returns how a server of the older plan leaves etcd, and how it joins again unless it is removed.
 func (c *comparison) rejoin(server *plan.Container, change Change) string {
 	host := c.hostNow(server.Host.Name)
 	helper := c.stays(server)
 	switch {
 	case len(c.newer.Servers()) == 0:
-		return "this gives up the cluster with all that is in it: k3splan deploy --force; the servers' state stays on their hosts, in /var/lib/nixos-containers"
+		return "this gives up the cluster and everything in it: k3splan deploy --force; the servers' state stays on their hosts, in /var/lib/nixos-containers"
 	case helper == nil && len(c.older.Servers()) > 1:
-		return "change one server after the other: one that stays as it is has to let the others leave etcd"
+		return "change one server after the other: one that stays unchanged has to remove the others from etcd"
 	case helper == nil && change.Field == "ip":
 		// https://github.com/k3s-io/k3s/issues/4296
 		return "it is the only server: k3splan deploy --force; then, in its container, stop k3s and run its command once with --cluster-reset, so that etcd takes the new address; then k3splan deploy --force once more"
@@ -102,12 +103,12 @@ func (c *comparison) rejoin(server *plan.Container, change Change) string {
 		hint += ": it joins again"
 	}
 	if init := c.newer.InitServer(); change.Action != Removed && init != nil && change.Name == init.Name {
-		hint = fmt.Sprintf("before, make another server the init server (%s) and deploy that: this one comes back empty, and would start a second cluster\n", init.Where("type")) + hint
+		hint = fmt.Sprintf("first make another server the init server (%s) and deploy: this one comes back empty and would start a second cluster\n", init.Where("type")) + hint
 	}
 	return hint
 }
 
-// stays gives a server beside this one that is in both plans as it is; nil without one.
+// stays returns another server that is the same in both plans, or nil.
 func (c *comparison) stays(server *plan.Container) *plan.Container {
 	for _, now := range c.newer.Servers() {
 		if now.Name != server.Name && slices.ContainsFunc(c.older.Servers(), func(before *plan.Container) bool {
@@ -119,14 +120,14 @@ func (c *comparison) stays(server *plan.Container) *plan.Container {
 	return nil
 }
 
-// RemoveMember says how a member leaves etcd, in lines. helper is another server. k3s itself has no
-// command for it if the server is no Node; container.nix brings etcdctl.
+// RemoveMember returns the commands by which a member leaves etcd, one a line. helper is another server.
+// k3s itself has no command for a server that is not a Node; container.nix brings etcdctl.
 func RemoveMember(helper *plan.Container, member string) string {
 	return fmt.Sprintf("on %s: nixos-container run %s -- etcdctl member list\n"+
 		"on %[1]s: nixos-container run %[2]s -- etcdctl member remove ID of %[3]s", helper.Host.Name, helper.Name, member)
 }
 
-// hostNow is the name that a host of the older plan has now.
+// hostNow returns the name that a host of the older plan has in the newer one.
 func (c *comparison) hostNow(name string) string {
 	if now, ok := c.nowCalled[name]; ok {
 		return now
@@ -148,7 +149,7 @@ func (c *comparison) added(object Object, container *plan.Container, before, now
 	c.add(change, sentence, hosts, nothing)
 }
 
-// container compares what one container is in both plans.
+// container compares a container that is in both plans.
 func (c *comparison) container(object Object, before, now *plan.Container) {
 	hosts := []string{now.Host.Name}
 	restarts := servers
@@ -167,7 +168,7 @@ func (c *comparison) container(object Object, before, now *plan.Container) {
 	if was := c.hostNow(before.Host.Name); was != now.Host.Name {
 		change := risky(Change{Action: Moved, From: was, To: now.Host.Name, Where: now.Where("host")})
 		if object == Agent {
-			change.Reason, change.Hint = "its Node will be refused", "its password stays on the old host: "+fmt.Sprintf(nodeHint, now.Name)
+			change.Reason, change.Hint = "its Node will be refused", "its node password stays on the old host: "+fmt.Sprintf(nodeHint, now.Name)
 		}
 		c.add(change, fmt.Sprintf("%s %s moved: %s → %s", object, now.Name, was, now.Host.Name), []string{was, now.Host.Name}, nothing)
 	}
@@ -181,21 +182,68 @@ func (c *comparison) container(object Object, before, now *plan.Container) {
 		ip.Hint = strings.Trim(c.leaveFirst(now.Address, before.Name)+"\n"+ip.Hint, "\n")
 	}
 	if now.Role == plan.Init && before.Role == plan.Init {
-		// all others look for the cluster there
+		// all others reach the cluster there
 		c.field(ip, c.k3sHosts(), serversAndAgents)
 	} else {
 		c.field(ip, hosts, restarts)
 	}
 	c.field(Change{Object: object, Action: Changed, Name: now.Name, Field: "mac", From: before.MAC, To: now.MAC, Where: now.Where("mac")}, hosts, restarts)
-	labels := Change{Object: object, Name: now.Name, Field: "labels", Where: now.Where("labels"),
-		Hint: "k3s gives labels and taints to new Nodes only: set them with kubectl on one that is there"}
-	if object == Server {
-		labels.Hint, restarts = "a server is no Node: labels and taints have no effect on it", nothing
-	}
-	c.list(labels, "label", before.Labels, now.Labels, hosts, restarts)
-	labels.Field, labels.Where = "taints", now.Where("taints")
-	c.list(labels, "taint", before.Taints, now.Taints, hosts, restarts)
+	c.marks(Change{Object: object, Name: now.Name, Field: "labels", Where: now.Where("labels")}, before.Labels, now.Labels, hosts)
+	c.marks(Change{Object: object, Name: now.Name, Field: "taints", Where: now.Where("taints")}, before.Taints, now.Taints, hosts)
 	c.own(Change{Object: object, Name: now.Name}, before.Own, now.Own, now.Where, hosts)
+}
+
+// marks adds the changes of a container's labels or taints. An agent sets its labels on its Node whenever
+// it starts (k3s, pkg/agent/run.go, updateMutableLabels), but never removes one; it gives taints to a new
+// Node only, when the kubelet registers it.
+func (c *comparison) marks(change Change, before, now []string, hosts []string) {
+	change.Action = Changed
+	kind, restarts := strings.TrimSuffix(change.Field, "s"), agents
+	gone, come := text.Without(before, now), text.Without(now, before)
+	add := func(what, from, to, hint string) {
+		change.From, change.To, change.Hint = from, to, hint
+		if change.Object == Server {
+			change.Hint, restarts = "a server is not a Node: labels and taints have no effect on it", nothing
+		}
+		c.add(change, fmt.Sprintf("%s %s: %s %s", change.Object, change.Name, kind, what), hosts, restarts)
+	}
+	onNode := func(mark string) string {
+		return fmt.Sprintf("the Node does not notice: kubectl taint node %s %s", change.Name, mark)
+	}
+	for _, old := range gone {
+		key := markKey(old)
+		i := slices.IndexFunc(come, func(mark string) bool { return markKey(mark) == key })
+		hint := ""
+		switch {
+		case i >= 0:
+			if kind == "taint" {
+				hint = onNode(come[i]) + " --overwrite"
+			}
+			add(old+" → "+come[i], old, come[i], hint)
+			come = slices.Delete(come, i, i+1)
+		case kind == "label":
+			add(old+" removed", old, "", fmt.Sprintf("the Node keeps it: kubectl label node %s %s-", change.Name, key))
+		default:
+			add(old+" removed", old, "", onNode(key+"-"))
+		}
+	}
+	for _, mark := range come {
+		hint := ""
+		if kind == "taint" {
+			hint = onNode(mark)
+		}
+		add(mark+" added", "", mark, hint)
+	}
+}
+
+// markKey returns what of a label or taint its Node can have once: "disk" of "disk=large",
+// "storage:NoSchedule" of "storage=only:NoSchedule".
+func markKey(mark string) string {
+	key, value, _ := strings.Cut(mark, "=")
+	if i := strings.LastIndex(value, ":"); i >= 0 {
+		return key + value[i:]
+	}
+	return key
 }
 
 // k3sHosts are the names of the hosts with a container.
@@ -203,7 +251,7 @@ func (c *comparison) k3sHosts() []string {
 	return hostsOf(slices.Concat(c.newer.Servers(), c.newer.Agents()))
 }
 
-// initServer tells that another server is the one that all others join.
+// initServer adds the change if all others join another server now.
 func (c *comparison) initServer() {
 	before, now := c.older.InitServer(), c.newer.InitServer()
 	if before == nil || now == nil || before.Name == now.Name || c.hostNow(before.Host.Name) == now.Host.Name {
@@ -215,5 +263,5 @@ func (c *comparison) initServer() {
 		change.Risk, change.Reason = Refuse, SecondCluster
 		change.Hint = `let it join as "server" first; once it is a member of etcd, its type may become "init"`
 	}
-	c.add(change, fmt.Sprintf("init server %s → %s", before.Name, now.Name), c.k3sHosts(), serversAndAgents, "all servers and agents look for the cluster there")
+	c.add(change, fmt.Sprintf("init server %s → %s", before.Name, now.Name), c.k3sHosts(), serversAndAgents, "all servers and agents reach the cluster there")
 }

@@ -4,19 +4,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"k3splan/internal/text"
 )
 
-// Markdown gives the changes as a section for a pull request, the greatest risk first.
+// Markdown returns the changes as a section of a pull request, the greatest risk first.
 func (cs Changes) Markdown() string {
 	if len(cs) == 0 {
-		return "### The tables mean the same as before\n"
+		return "### The plan has not changed\n"
 	}
 	var b strings.Builder
-	number := fmt.Sprintf("%d changes", len(cs))
-	if len(cs) == 1 {
-		number = "1 change"
-	}
-	fmt.Fprintf(&b, "### %s of the plan\n\n| Risk | Change | Hosts |\n|---|---|---|\n", number)
+	fmt.Fprintf(&b, "### %s of the plan\n\n| Risk | Change | Hosts |\n|---|---|---|\n", text.Count(len(cs), "change"))
 	var hints []string
 	for i := len(risks) - 1; i >= 0; i-- {
 		for _, change := range cs.With(risks[i]) {
@@ -34,15 +32,15 @@ func (cs Changes) Markdown() string {
 		}
 	}
 	if len(hints) > 0 {
-		b.WriteString("\nTo be done besides:\n\n" + strings.Join(hints, ""))
+		b.WriteString("\nAlso needed:\n\n" + strings.Join(hints, ""))
 	}
 	return b.String()
 }
 
-// escapeMarkdown keeps a text from being taken for anything but text.
-func escapeMarkdown(text string) string {
+// escapeMarkdown returns a text that Markdown shows as it is.
+func escapeMarkdown(plain string) string {
 	var b strings.Builder
-	for _, r := range text {
+	for _, r := range plain {
 		if strings.ContainsRune("\\`*_[]<>|~#&@!", r) {
 			b.WriteByte('\\')
 		}

@@ -23,7 +23,7 @@ func (c *comparison) network() {
 	c.key("timezone", before.Timezone, now.Timezone, Change{})
 	c.versions(before.Versions, now.Versions)
 	if len(c.older.Servers()) > 0 {
-		fixed := Change{Risk: Refuse, Reason: "a living cluster cannot change it", Hint: "it takes a new cluster"}
+		fixed := Change{Risk: Refuse, Reason: "a running cluster cannot change it", Hint: "it needs a new cluster"}
 		c.key("pod_cidr", before.PodCIDR.String(), now.PodCIDR.String(), fixed)
 		c.key("service_cidr", before.ServiceCIDR.String(), now.ServiceCIDR.String(), fixed)
 	} else {
@@ -36,7 +36,7 @@ func (c *comparison) network() {
 	c.key("pass_prefix", before.Secrets.Prefix, now.Secrets.Prefix, Change{})
 }
 
-// addressRange is the range that network.yaml sets, "" if it leaves it to the subnet.
+// addressRange returns the range in network.yaml, or "" if it is the subnet.
 func addressRange(n plan.Network) string {
 	if n.Where("address_range") == "" {
 		return ""
@@ -44,11 +44,11 @@ func addressRange(n plan.Network) string {
 	return n.AddressRange.String()
 }
 
-// keptAs is how the secrets are kept; a plan that was kept as its model does not tell.
+// keptAs returns how the secrets are kept. A plan that was restored from its model does not say.
 func keptAs(n plan.Network) string { return string(cmp.Or(n.Secrets.Kind, plan.SecretFiles)) }
 
 // scope is the hosts that a key concerns, in words, and the containers that it restarts. A key that no
-// machine knows of concerns none, and deploy never tells of it.
+// machine reads concerns none, and deploy never reports it.
 type scope struct {
 	words    string
 	hosts    []string
@@ -93,7 +93,7 @@ func hostsOf(containers []*plan.Container) []string {
 	return hosts
 }
 
-// key adds the change of a key with a single value, if it is one.
+// key adds the change of a key with a single value, if it changed.
 func (c *comparison) key(key, from, to string, change Change) {
 	if from == to {
 		return
@@ -112,7 +112,7 @@ func texts(addresses []netip.Addr) []string {
 	return texts
 }
 
-// nameservers are asked in their order, so that it means something.
+// nameservers compares the nameservers, whose order matters.
 func (c *comparison) nameservers(before, now []string) {
 	if slices.Equal(before, now) {
 		return
@@ -128,7 +128,7 @@ func (c *comparison) names(before, now []string) {
 	c.items("tls_san", "name of the API", text.Without(before, now), text.Without(now, before))
 }
 
-// items adds a change for each item of a list that came or went.
+// items adds a change for each item of a list that was added or removed.
 func (c *comparison) items(key, item string, gone, come []string) {
 	scope := c.scope(key)
 	add := func(action Action, from, to string) {
@@ -163,7 +163,7 @@ var (
 	number  = regexp.MustCompile(`[0-9]+`)
 )
 
-// releaseOf gives the release of NixOS that a branch or tag is named after; nil if it is not.
+// releaseOf returns the NixOS release that a branch or tag is named after, or nil.
 func releaseOf(source plan.Source) []int {
 	if m := release.FindString(source.Ref); m != "" {
 		return numbers(m)
@@ -183,8 +183,8 @@ func numbers(text string) []int {
 	return found
 }
 
-// K3sStep tells the risk of going from one version to another, with the reason and a hint: k3s goes up
-// only, one minor version after the other (Kubernetes' version skew policy).
+// K3sStep returns the risk, the reason and the hint of going from one version to another: k3s goes up
+// only, one minor version at a time (Kubernetes' version skew policy).
 func K3sStep(before, now plan.K3sVersion) Change {
 	if before.Minor == "" || now.Minor == "" {
 		return Change{}
@@ -196,11 +196,11 @@ func K3sStep(before, now plan.K3sVersion) Change {
 		return Change{}
 	case slices.Compare(new[:common], old[:common]) < 0:
 		return Change{Risk: Refuse, Reason: "k3s cannot go back to an older version",
-			Hint: "restore a snapshot of etcd that was taken with the older version"}
+			Hint: "restore an etcd snapshot that was taken with the older version"}
 	case new[0] != old[0]:
-		return Change{Risk: Refuse, Reason: "another major version", Hint: "k3s says nothing about such an upgrade: read its release notes"}
+		return Change{Risk: Refuse, Reason: "another major version", Hint: "k3s does not document such an upgrade: read its release notes"}
 	case new[1] > old[1]+1:
-		return Change{Risk: Refuse, Reason: fmt.Sprintf("skips %d.%d", old[0], old[1]+1), Hint: "deploy one minor version after the other"}
+		return Change{Risk: Refuse, Reason: fmt.Sprintf("skips %d.%d", old[0], old[1]+1), Hint: "deploy one minor version at a time"}
 	}
 	return Change{}
 }

@@ -208,7 +208,7 @@ func TestJudge(t *testing.T) {
 		"agent removed":                         {after(with(replaced("karl", ""), ""), "karl"), []string{"asked agent karl-a removed from karl (its Node stays behind)"}},
 		"host with an agent removed":            {after(with(without("karl"), ""), "ulf"), []string{"asked agent karl-a removed from karl (its Node stays behind)"}},
 		"pod_cidr": {after(with(roles, "pod_cidr: 10.50.0.0/16\nversions: {nixos: nixos-24.11, k3s: 1.31}\n"), "ulf"),
-			[]string{"refused pod_cidr 10.42.0.0/16 → 10.50.0.0/16 (all servers; a living cluster cannot change it)"}},
+			[]string{"refused pod_cidr 10.42.0.0/16 → 10.50.0.0/16 (all servers; a running cluster cannot change it)"}},
 		"pod_cidr, no server touched": {after(with(roles, "pod_cidr: 10.50.0.0/16\nversions: {nixos: nixos-24.11, k3s: 1.31}\n"), "ulrich"), nil},
 		"k3s up":                      {after(with(roles, "versions: {nixos: nixos-24.11, k3s: 1.32}\n"), "ulf"), nil},
 		"k3s skips":                   {after(with(roles, "versions: {nixos: nixos-24.11, k3s: 1.33}\n"), "ulf"), []string{"refused k3s 1.31 → 1.33 (all servers and agents; skips 1.32)"}},
