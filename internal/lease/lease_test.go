@@ -272,7 +272,7 @@ func TestTwoOperators(t *testing.T) {
 		for range rapid.IntRange(1, 9).Draw(rt, "steps") {
 			who := rapid.IntRange(0, 1).Draw(rt, "who")
 			for i, m := range r {
-				m.away.Store(rapid.IntRange(0, 3).Draw(rt, fmt.Sprintf("away %d", i)) == 0)
+				m.away.Store(rapid.Bool().Draw(rt, fmt.Sprintf("away %d", i)))
 			}
 			var err error
 			switch action := rapid.SampledFrom([]string{"take", "renew", "renew", "release", "time"}).Draw(rt, "action"); {
