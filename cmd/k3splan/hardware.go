@@ -13,6 +13,7 @@ import (
 	"github.com/aymanbagabas/go-udiff"
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -79,7 +80,7 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 	defer ssh.Close()
 	text, err := ssh.Machine(host, as).Script(ctx, generate, words...)
 	if failed := (*remote.Error)(nil); errors.As(err, &failed) { // without the host's name, which stands before it
-		return &exitError{code: exitFailed, err: fmt.Errorf("asking the machine: %w", failed.Err), hint: failed.Hint()}
+		return &exitError{code: exitFailed, err: fmt.Errorf("asking the machine: %w", failed.Err), hint: diag.HintOf(err)}
 	} else if err != nil {
 		return err
 	}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/run"
@@ -56,12 +56,12 @@ func (a *app) ssh(name, user string, terminal bool, words []string) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, conf.Close()) }()
-	err = run.Run(context.Background(), run.Command{
-		Program: "ssh", Args: conf.Machine(host, user).Login(terminal, words), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
-	})
+	session := remote.Session{Terminal: terminal, Command: words, Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr}
+	err = session.Run(context.Background(), conf.Machine(host, user))
 	var exit *run.ExitError
-	if errors.As(err, &exit) && exit.Code > 0 {
-		return &exitError{code: exit.Code, err: err, quiet: true} // ssh has said why
+	if errors.As(err, &exit) && exit.Code > 0 { // ssh has said why
+		fmt.Fprint(a.stderr, a.hints(a.stderr, "", diag.HintOf(err)))
+		return &exitError{code: exit.Code, err: err, quiet: true}
 	}
 	return err
 }
@@ -81,15 +81,15 @@ again when hosts or keys have changed.`,
 			if err != nil {
 				return err
 			}
-			known := filepath.Join(m.dir, remote.Folder, "known_hosts")
-			text, err := remote.ForInclusion(m.plan, m.keys, known)
-			if err != nil {
-				return err
-			}
 			if _, err := m.hosts(nil); err != nil {
 				return err
 			}
-			if err := remote.WriteKnownHosts(known, m.plan, m.keys); err != nil {
+			known, err := remote.WriteKnownHosts(m.dir, m.plan, m.keys)
+			if err != nil {
+				return err
+			}
+			text, err := remote.ForInclusion(m.plan, m.keys, known)
+			if err != nil {
 				return err
 			}
 			for _, host := range m.plan.Hosts {

@@ -67,7 +67,7 @@ var script string
 type Host struct {
 	Name string
 	// Script runs a POSIX shell's script as root on the host, with arguments, and returns what it
-	// prints, as [k3splan/internal/remote.Machine.Script] does.
+	// prints, as remote.Machine.Script does.
 	Script func(ctx context.Context, script string, words ...string) (string, error)
 }
 

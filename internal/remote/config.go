@@ -1,6 +1,6 @@
 // Package remote reaches the machines of a plan by ssh. [Prepare] writes an ssh_config and known_hosts
-// from the plan and from the keys in plans/known_hosts, and a [Machine] runs commands and scripts on one
-// host through them; Colmena and editors use the same files.
+// from the plan and from the keys in plans/known_hosts; a [Machine] runs commands and scripts on one host
+// through them. Colmena, nix-copy-closure and editors use the same files, so there is one way to a host.
 package remote
 
 import (
@@ -13,14 +13,14 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 )
 
-// Dir is where the files are written, relative to the project; it is not in git.
+// Folder is where the files are written, relative to the project; it is not in git.
 const Folder = files.StateDir
 
 const (
@@ -30,42 +30,38 @@ const (
 
 // Config is an ssh_config on disk.
 type Config struct {
-	// File is to be given to `ssh -F`. Its path holds no character that a shell, ssh or Colmena
-	// would treat: Colmena joins ssh's options with blanks for nix-copy-closure.
+	// File is for `ssh -F`. Its path contains no character that a shell, ssh or Colmena treats
+	// specially: Colmena joins ssh's options with blanks for nix-copy-closure.
 	File string
 
 	folder string // a temporary one, or ""
 }
 
-// Prepare writes known_hosts and ssh_config of a project, found in dir, from what is known of its
-// machines. With that file, ssh connects to a machine of the plan only if it has the key by which it
-// is known, and asks nothing; for all else the user's own configuration holds. Close removes what
-// must not stay.
+// Prepare writes known_hosts and ssh_config of the project in dir. With that file, ssh connects to a host
+// of the plan only if it shows one of its known keys, and asks nothing. For everything else the user's own
+// configuration applies, including its Host blocks for a host's name. Close removes temporary files.
 func Prepare(dir string, p *plan.Plan, keys HostKeys) (*Config, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("find the project: %w", err)
 	}
 	c := &Config{}
-	folder := filepath.Join(dir, Folder)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	folder, err := files.OwnFolder(dir, files.StateDir)
+	if err != nil {
 		return nil, fmt.Errorf("make a folder for ssh's files: %w", err)
 	}
 	if !plainPath.MatchString(folder) {
-		temp, err := files.TempDir(plainPath.MatchString)
-		if err != nil {
+		if c.folder, err = files.TempFolder("k3splan-ssh-", plainPath.MatchString); err != nil {
 			return nil, err
-		}
-		if c.folder, err = os.MkdirTemp(temp, "k3splan-ssh-"); err != nil {
-			return nil, fmt.Errorf("make a folder for ssh's files: %w", err)
 		}
 		folder = c.folder
 	}
 	c.File = filepath.Join(folder, configName)
 	known := filepath.Join(folder, knownName)
+	own := usersConfig(c.File)
 	err = errors.Join(
 		write(known, KnownHosts(p, keys)),
-		write(c.File, config(p, keys, known, ownConfig(c.File))),
+		write(c.File, config(p, keys, known, own, own.settings(p.Hosts, p.Network.Domain))),
 	)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("write ssh's files: %w", err), c.Close())
@@ -90,16 +86,16 @@ func (c *Config) Env() []string { return []string{"SSH_CONFIG_FILE=" + c.File} }
 // plainPath needs no quoting anywhere.
 var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9._+-]+)+$`)
 
-// write replaces a file in one step, if it has another content.
+// write replaces a file in one step, if its content differs.
 func write(name, content string) error {
 	if present, err := files.Read(name); err == nil && string(present) == content {
 		return nil
 	}
-	return renameio.WriteFile(name, []byte(content), 0o600)
+	return files.Replace(name, []byte(content), files.Private)
 }
 
-// KnownHosts is the content of a known_hosts file for ssh: each machine by its name in the plan and
-// by its target.
+// KnownHosts returns the content of a known_hosts file for ssh: each host by its name in the plan and by
+// its target.
 func KnownHosts(p *plan.Plan, keys HostKeys) string {
 	var b strings.Builder
 	b.WriteString("# Written by k3splan from " + KnownHostsFile + ": change that, not this.\n")
@@ -118,15 +114,18 @@ func KnownHosts(p *plan.Plan, keys HostKeys) string {
 	return b.String()
 }
 
-// WriteKnownHosts writes KnownHosts to a file, for ForInclusion.
-func WriteKnownHosts(file string, p *plan.Plan, keys HostKeys) error {
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return fmt.Errorf("make a folder for ssh's files: %w", err)
+// WriteKnownHosts writes [KnownHosts] into k3splan's own folder of a project and returns the path, for
+// [ForInclusion].
+func WriteKnownHosts(dir string, p *plan.Plan, keys HostKeys) (string, error) {
+	folder, err := files.OwnFolder(dir, files.StateDir)
+	if err != nil {
+		return "", fmt.Errorf("make a folder for ssh's files: %w", err)
 	}
+	file := filepath.Join(folder, knownName)
 	if err := write(file, KnownHosts(p, keys)); err != nil {
-		return fmt.Errorf("write ssh's files: %w", err)
+		return "", fmt.Errorf("write ssh's files: %w", err)
 	}
-	return nil
+	return file, nil
 }
 
 // address is how known_hosts writes a target.
@@ -137,68 +136,72 @@ func address(t plan.Target) string {
 	return fmt.Sprintf("[%s]:%d", t.Host, t.Port)
 }
 
-// ownConfig gives the files of the user's own configuration: those that ssh reads by itself, or the one
-// that the user has named for Colmena.
-func ownConfig(file string) []string {
-	named := os.Getenv("SSH_CONFIG_FILE")
-	if absolute, err := filepath.Abs(named); named != "" && err == nil && absolute != file && !strings.ContainsAny(absolute, "\"\n\r") {
-		return []string{`"` + absolute + `"`}
-	}
-	return []string{"~/.ssh/config", "/etc/ssh/ssh_config"}
-}
-
-// config is the ssh_config for `ssh -F`, which replaces the user's own: hence it includes that.
-func config(p *plan.Plan, keys HostKeys, known string, own []string) string {
+// config returns the ssh_config for `ssh -F`, which replaces the user's own and therefore includes it.
+// settings are those of the user's configuration for a host's name.
+func config(p *plan.Plan, keys HostKeys, known string, own ownConfig, settings map[string][]string) string {
 	var b strings.Builder
 	b.WriteString("# Written by k3splan from the plan's tables: change those, not this.\n")
-	byName(&b, p, keys, known)
-	byTarget(&b, p, keys, known)
+	byName(&b, p, keys, known, alive)
+	byTarget(&b, p, keys, known, settings)
 	b.WriteString("\nMatch all\n")
-	for _, file := range own {
+	for _, file := range own.includes {
 		fmt.Fprintf(&b, "    Include %s\n", file)
 	}
 	return b.String()
 }
 
-// ForInclusion is an ssh_config to be included in the user's own: the machines by their names only.
-// An address of the plan may be another machine in another network. known is the path of the file
-// with KnownHosts.
+// inclusionHeader begins what ForInclusion returns; see ownConfig.read.
+const inclusionHeader = "# The machines of a k3splan project, for ssh and editors."
+
+// ForInclusion returns an ssh_config to be included in the user's own: the hosts by their names only, as
+// an address of the plan may be another machine in another network. known is the path of the file with
+// KnownHosts.
 func ForInclusion(p *plan.Plan, keys HostKeys, known string) (string, error) {
 	known, err := filepath.Abs(known)
 	if err != nil {
 		return "", err
 	}
-	// ssh expands variables in this path, and has no way to write these characters as they are
+	// ssh expands variables in this path, and there is no way to write these characters literally
 	if strings.Contains(known, "${") || strings.ContainsAny(known, "\"\\\n\r") {
 		return "", fmt.Errorf("ssh cannot read a file of known hosts at %q", known)
 	}
 	var b strings.Builder
-	b.WriteString("# The machines of a k3splan project, for ssh and editors.\n")
-	byName(&b, p, keys, `"`+strings.ReplaceAll(known, "%", "%%")+`"`)
+	b.WriteString(inclusionHeader + "\n")
+	byName(&b, p, keys, `"`+strings.ReplaceAll(known, "%", "%%")+`"`, "")
 	return strings.TrimSuffix(b.String(), "\n") + "\n", nil
 }
 
-// byName lets the machines be called as in the plan.
-func byName(b *strings.Builder, p *plan.Plan, keys HostKeys, known string) {
+// alive ends a connection within about a minute when the network or the host's address has changed under
+// it. Otherwise a command on such a host, or Colmena's activation of it, would wait for hours.
+const alive = "    ServerAliveInterval 15\n    ServerAliveCountMax 4\n"
+
+// byName makes ssh accept the hosts' names in the plan. CanonicalizeHostname has ssh read the
+// configuration again with the address in place of the name, so that the user's blocks for it apply.
+func byName(b *strings.Builder, p *plan.Plan, keys HostKeys, known, options string) {
 	for _, host := range p.Hosts {
 		if host.Target.Local {
 			continue
 		}
-		names := host.Name
-		if p.Network.Domain != "" {
-			names += " " + host.Name + "." + p.Network.Domain
-		}
-		fmt.Fprintf(b, "\nHost %s\n    HostName %s\n", names, host.Target.Host)
+		fmt.Fprintf(b, "\nHost %s\n    HostName %s\n    CanonicalizeHostname yes\n", strings.Join(namesOf(host, p.Network.Domain), " "), host.Target.Host)
 		if host.Target.Port != 0 {
 			fmt.Fprintf(b, "    Port %d\n", host.Target.Port)
 		}
-		fmt.Fprintf(b, "    User %s\n    HostKeyAlias %s\n", host.Admin, host.Name)
+		fmt.Fprintf(b, "    User %s\n    HostKeyAlias %s\n%s", host.Admin, host.Name, options)
 		verify(b, known, keys.Of(host.Name))
 	}
 }
 
-// byTarget is for programs that call a machine by its address, as Colmena does.
-func byTarget(b *strings.Builder, p *plan.Plan, keys HostKeys, known string) {
+// namesOf returns by which names people call a host.
+func namesOf(host *plan.Host, domain string) []string {
+	if domain == "" {
+		return []string{host.Name}
+	}
+	return []string{host.Name, host.Name + "." + domain}
+}
+
+// byTarget is for programs that call a host by its address, as Colmena and k3splan itself do. settings
+// are those that the user's configuration has for the host's name.
+func byTarget(b *strings.Builder, p *plan.Plan, keys HostKeys, known string, settings map[string][]string) {
 	targets := map[string][]*plan.Host{}
 	for _, host := range p.Hosts {
 		if !host.Target.Local {
@@ -206,39 +209,63 @@ func byTarget(b *strings.Builder, p *plan.Plan, keys HostKeys, known string) {
 		}
 	}
 	for _, target := range slices.Sorted(maps.Keys(targets)) {
-		fmt.Fprintf(b, "\nHost %s\n", target)
 		var all []HostKey
 		for _, host := range targets[target] {
 			all = append(all, keys.Of(host.Name)...)
 		}
-		// whatever port the user's own configuration says. Several machines behind one address are
-		// told apart by their ports, which stand in known_hosts.
-		if hosts := targets[target]; len(hosts) == 1 {
-			fmt.Fprintf(b, "    HostKeyAlias %s\n", hosts[0].Name)
+		hosts := targets[target]
+		if len(hosts) > 1 { // told apart by their ports only
+			for _, host := range hosts {
+				port := host.Target.Port
+				if port == 0 {
+					port = 22
+				}
+				if len(settings[host.Name]) > 0 {
+					fmt.Fprintf(b, "\nMatch originalhost %s exec \"test %%p = %d\"\n%s", target, port, indented(settings[host.Name]))
+				}
+			}
 		}
+		fmt.Fprintf(b, "\nHost %s\n", target)
+		// Whatever port the user's own configuration has. known_hosts has the ports of several hosts
+		// behind one address.
+		if len(hosts) == 1 {
+			fmt.Fprintf(b, "    HostKeyAlias %s\n%s", hosts[0].Name, indented(settings[hosts[0].Name]))
+		}
+		b.WriteString(alive)
 		verify(b, known, all)
 	}
 }
 
-// verify lets ssh take the known keys and no others, whatever the user's configuration says and
-// from wherever other keys might come.
+func indented(lines []string) string {
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString("    " + line + "\n")
+	}
+	return b.String()
+}
+
+// verify makes ssh accept the known keys and no others, whatever the user's configuration has and
+// wherever other keys might come from.
 func verify(b *strings.Builder, known string, keys []HostKey) {
 	fmt.Fprintf(b, `    UserKnownHostsFile %s
     GlobalKnownHostsFile /dev/null
     StrictHostKeyChecking yes
     VerifyHostKeyDNS no
     UpdateHostKeys no
-    IgnoreUnknown KnownHostsCommand
-    KnownHostsCommand none
 `, known)
-	// Colmena takes unknown keys. A key of a type of which none is known must not count as such, nor
-	// a certificate.
+	// With IgnoreUnknown instead of asking ssh for its version, ssh would ignore an IgnoreUnknown of the
+	// user's and then refuse what that one is for.
+	if hasKnownHostsCommand() {
+		b.WriteString("    KnownHostsCommand none\n")
+	}
+	// Colmena accepts unknown keys. A key of a type of which none is known must not count as unknown, nor
+	// must a certificate.
 	if algorithms := algorithms(keys); len(algorithms) > 0 {
 		fmt.Fprintf(b, "    HostKeyAlgorithms %s\n", strings.Join(algorithms, ","))
 	}
 }
 
-// algorithms are the signatures that the keys' types can make.
+// algorithms are the signatures that keys of these types can make.
 func algorithms(keys []HostKey) []string {
 	var all []string
 	for _, key := range keys {
@@ -252,25 +279,18 @@ func algorithms(keys []HostKey) []string {
 	return slices.Compact(all)
 }
 
-// UnknownKeyError is one or several machines that could not be verified.
+// UnknownKeyError is one or several hosts that cannot be verified.
 type UnknownKeyError struct{ Hosts []string }
 
 func (e *UnknownKeyError) Error() string {
 	if len(e.Hosts) == 1 {
-		return fmt.Sprintf("the ssh key of %s is unknown: nobody could tell it from an impostor", e.Hosts[0])
+		return fmt.Sprintf("the ssh key of %s is unknown, so another machine could pass for it", e.Hosts[0])
 	}
-	return fmt.Sprintf("the ssh keys of %s are unknown: nobody could tell them from impostors", strings.Join(e.Hosts, ", "))
+	return fmt.Sprintf("the ssh keys of %s are unknown, so other machines could pass for them", strings.Join(e.Hosts, ", "))
 }
 
-// Hint names the two ways to know a machine.
-func (e *UnknownKeyError) Hint() string {
-	hosts := strings.Join(e.Hosts, " ")
-	return "a machine that runs already: k3splan known-hosts scan " + hosts +
-		"\na machine that is still to be installed: k3splan known-hosts make " + hosts
-}
-
-// CheckKnown refuses hosts whose key is unknown, with an [UnknownKeyError] that names all of them.
-// The deploying machine itself needs no key.
+// CheckKnown refuses hosts whose key is unknown, with an [*UnknownKeyError] that names all of them and a
+// hint. The machine on which k3splan runs needs no key.
 func CheckKnown(hosts []*plan.Host, keys HostKeys) error {
 	var unknown []string
 	for _, host := range hosts {
@@ -281,5 +301,7 @@ func CheckKnown(hosts []*plan.Host, keys HostKeys) error {
 	if len(unknown) == 0 {
 		return nil
 	}
-	return &UnknownKeyError{Hosts: unknown}
+	names := strings.Join(unknown, " ")
+	return diag.WithHint(&UnknownKeyError{Hosts: unknown}, "a machine that is running already: k3splan known-hosts scan "+names+
+		"\na machine that is still to be installed: k3splan known-hosts make "+names)
 }

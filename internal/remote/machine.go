@@ -5,28 +5,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 	"k3splan/internal/run"
 )
 
-// DeployUser is who Colmena logs in as; users.nix makes it.
+// DeployUser is the account that Colmena logs in to; users.nix makes it.
 const DeployUser = "deploy"
 
 // Machine is a host to which a user logs in by ssh, or the one on which k3splan runs. What it runs has
 // no terminal, and nothing is asked.
 type Machine struct {
 	Host *plan.Host
-	// User logs in; commands run as root, by sudo if the user is another.
-	User   string
+	// User logs in; commands run as root, by sudo if this is another user.
+	User string
+	// Limit is how many bytes an answer may have, and Timeout how long a command may take; 0 stands for
+	// DefaultLimit and DefaultTimeout.
+	Limit   int64
+	Timeout time.Duration
+
 	config string
 }
 
-// Machine gives a host for a user; an empty one is the host's admin.
+const (
+	// DefaultLimit is in bytes. What k3splan asks a host has some kilobytes.
+	DefaultLimit = 4 << 20
+	// DefaultTimeout is longer than whatever is asked of a host in working order takes.
+	DefaultTimeout = 5 * time.Minute
+)
+
+// Machine returns a host for a user; an empty one is the host's admin.
 func (c *Config) Machine(host *plan.Host, user string) Machine {
 	return Machine{Host: host, User: cmp.Or(user, host.Admin), config: c.File}
 }
@@ -39,7 +54,7 @@ func (c *Config) Machines(user string) func(*plan.Host) Machine {
 // Target is what ssh and nix-copy-closure take as the destination.
 func (m Machine) Target() string { return m.User + "@" + m.Host.Target.Host }
 
-// LogIn finds out whether the user can log in. The error is an [Error].
+// LogIn checks that the user can log in. The error is an [*Error].
 func (m Machine) LogIn(ctx context.Context) error {
 	if m.Host.Target.Local {
 		return nil
@@ -48,16 +63,16 @@ func (m Machine) LogIn(ctx context.Context) error {
 	return err
 }
 
-// Run runs a command as root and gives what it prints. The words arrive as they are; none of them may
-// be a secret, as others could see it there. The error is an [Error].
+// Run runs a command as root and returns what it prints. The words arrive as they are; none of them may
+// be a secret, as other users could see it there. The error is an [*Error].
 func (m Machine) Run(ctx context.Context, stdin string, command ...string) (string, error) {
 	program, args := m.root(command)
 	return m.output(ctx, stdin, program, args)
 }
 
-// Script runs a POSIX shell's script as root and gives what it prints. The words are its arguments. The
+// Script runs a POSIX shell's script as root and returns what it prints. The words are its arguments. The
 // programs that it starts have no standard input: they would read the rest of the script from it. The
-// error is an [Error].
+// error is an [*Error].
 func (m Machine) Script(ctx context.Context, script string, words ...string) (string, error) {
 	return m.Run(ctx, "{\n"+script+"\n} < /dev/null\n", append([]string{"sh", "-s", "--"}, words...)...)
 }
@@ -74,14 +89,15 @@ func (m Machine) root(command []string) (program string, args []string) {
 	return "sudo", append([]string{"-H", "--"}, command...)
 }
 
-// Racks are asked as a whole, so a machine that is down must not hold that up for long. A connection
-// that stands is another matter: a command may be half done, and networks come back.
-var times = []string{"-o", "ConnectTimeout=8", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"}
+// connection are the options of a program's connection: the time for making it, as a host that is down
+// must not hold up the others, and nothing of the user's that is for a person (messages before the login,
+// a command or forwarding of theirs).
+var connection = []string{"-o", "BatchMode=yes", "-o", "ConnectTimeout=8", "-o", "LogLevel=ERROR", "-o", "RemoteCommand=none", "-o", "PermitLocalCommand=no", "-o", "ClearAllForwardings=yes"}
 
-// ssh gives the arguments of a program's connection. It calls the machine by its address, as Colmena
-// does: what the user's own configuration says about that holds for both.
+// ssh returns the arguments of a program's connection. It calls the host by its address, as Colmena does,
+// so that the same configuration applies to both.
 func (m Machine) ssh(options []string, command ...string) []string {
-	args := slices.Concat([]string{"-F", m.config, "-T", "-o", "BatchMode=yes"}, times, options)
+	args := slices.Concat([]string{"-F", m.config, "-T"}, connection, options)
 	if port := m.Host.Target.Port; port != 0 {
 		args = append(args, "-p", strconv.Itoa(port))
 	}
@@ -92,10 +108,33 @@ func (m Machine) ssh(options []string, command ...string) []string {
 	return args
 }
 
-// Login gives ssh's arguments for a person, who calls the machine by its name: a terminal, or a command,
-// which is joined by blanks and read by the shell on the other side, as ssh does it. With terminal a
-// command gets one, too.
-func (m Machine) Login(terminal bool, command []string) []string {
+// Session is ssh for a person: with a terminal, or with a command, which is joined by blanks and read by
+// the shell on the other side, as ssh does it. With Terminal a command gets one, too.
+type Session struct {
+	Terminal       bool
+	Command        []string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// Run connects a person to a machine. ssh prints its own messages. The error is a [*run.ExitError] with
+// ssh's exit code: that of the command, or 255 with advice if there was no connection.
+func (s Session) Run(ctx context.Context, m Machine) error {
+	var said run.Excerpt
+	err := run.Run(ctx, run.Command{
+		Program: "ssh", Args: m.login(s.Terminal, s.Command), Stdin: s.Stdin, Stdout: s.Stdout, Stderr: io.MultiWriter(s.Stderr, &said),
+	})
+	var exit *run.ExitError
+	if errors.As(err, &exit) && exit.Code == unreached {
+		_, advice := m.explain(said.String())
+		return diag.WithHint(err, advice)
+	}
+	return err
+}
+
+// login returns ssh's arguments for a person. They call the host by its name; ssh_config leads from there
+// to the address and to what applies to it.
+func (m Machine) login(terminal bool, command []string) []string {
 	args := []string{"-F", m.config}
 	if terminal {
 		args = append(args, "-t")
@@ -108,52 +147,87 @@ func (m Machine) Login(terminal bool, command []string) []string {
 }
 
 func (m Machine) output(ctx context.Context, stdin, program string, args []string) (string, error) {
-	out, err := run.Output(ctx, run.Command{Program: program, Args: args, Stdin: strings.NewReader(stdin)})
+	out, err := run.Output(ctx, run.Command{
+		Program: program, Args: args, Stdin: strings.NewReader(stdin),
+		Limit: cmp.Or(m.Limit, DefaultLimit), Timeout: cmp.Or(m.Timeout, DefaultTimeout),
+	})
 	if err != nil {
-		err = &Error{Machine: m, Err: err}
+		err = m.failure(err)
 	}
 	return out, err
 }
 
 // Error is a command that failed on a machine, or did not get there.
 type Error struct {
-	Machine Machine
-	// Err says how, without naming the machine.
+	Host string
+	// Unreached means that there was no connection.
+	Unreached bool
+	// Err is the cause, without the host's name. It wraps what [run.Output] returned.
 	Err error
 }
 
 func (e *Error) Error() string {
-	if e.unreached() != nil {
-		return fmt.Sprintf("no connection to %s: %v", e.Machine.Host.Name, e.Err)
+	if e.Unreached {
+		return fmt.Sprintf("no connection to %s: %v", e.Host, e.Err)
 	}
-	return fmt.Sprintf("on %s: %v", e.Machine.Host.Name, e.Err)
+	return fmt.Sprintf("on %s: %v", e.Host, e.Err)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// unreached is what ssh says if there was no connection.
-func (e *Error) unreached() *run.ExitError {
-	var exit *run.ExitError
-	if errors.As(e.Err, &exit) && exit.Program == "ssh" && exit.Code == 255 {
-		return exit
+// Reason returns why a machine did not do what it should, without its name, in one line that is fit for a
+// terminal.
+func Reason(err error) string {
+	var failed *Error
+	if errors.As(err, &failed) {
+		err = failed.Err
 	}
-	return nil
+	text := err.Error()
+	var exit *run.ExitError
+	switch {
+	case errors.As(err, &exit) && !(failed != nil && failed.Unreached) && exit.Interrupted == nil && exit.Stderr != "":
+		lines := strings.Split(strings.TrimSpace(exit.Stderr), "\n")
+		text = strings.TrimSpace(lines[len(lines)-1]) // the last thing that the command said
+	case errors.Is(err, context.DeadlineExceeded):
+		text = "no answer in time"
+	}
+	return diag.Printable(text)
 }
 
-// Hint explains ssh's words.
-func (e *Error) Hint() string {
-	exit, name := e.unreached(), e.Machine.Host.Name
-	says := func(words string) bool { return strings.Contains(exit.Stderr, words) }
+// failure turns the error of a command into an [*Error] with the cause that ssh has told, and advice.
+func (m Machine) failure(err error) error {
+	var (
+		exit    *run.ExitError
+		tooMuch *run.TooMuchError
+	)
 	switch {
-	case exit == nil:
-		if hinted := (interface{ Hint() string })(nil); errors.As(e.Err, &hinted) {
-			return hinted.Hint()
+	case errors.As(err, &tooMuch):
+		return &Error{Host: m.Host.Name, Err: &cause{fmt.Sprintf("the host answers too much (more than %d MiB)", tooMuch.Limit>>20), err}}
+	case !errors.As(err, &exit) || exit.Interrupted != nil:
+		return &Error{Host: m.Host.Name, Err: err}
+	case exit.Program == "ssh" && exit.Code == unreached:
+		line, advice := m.explain(exit.Stderr)
+		if line == "" {
+			line = "ssh says nothing about the reason"
 		}
-	case says("REMOTE HOST IDENTIFICATION HAS CHANGED"), says("no matching host key type"), says("Host key verification failed"):
-		return "the machine there does not have the key by which " + name + " is known: it is another one, or it was installed anew\n" +
-			"if you know why, look at its key and adopt it: k3splan known-hosts scan " + name
-	case says("Permission denied") && e.Machine.User == DeployUser:
-		return "the user `deploy` takes the keys in secrets/deploy.pub, or else the admins': is yours among them, and was it deployed?"
+		return diag.WithHint(&Error{Host: m.Host.Name, Unreached: true, Err: &cause{line, err}}, advice)
 	}
-	return ""
+	for _, c := range commandCauses {
+		if match := c.pattern.FindStringSubmatch(exit.Stderr); match != nil {
+			return diag.WithHint(&Error{Host: m.Host.Name, Err: err}, c.advice(m, match))
+		}
+	}
+	return &Error{Host: m.Host.Name, Err: err}
 }
+
+// unreached is the exit code that ssh has for itself.
+const unreached = 255
+
+// cause is an error whose words are others.
+type cause struct {
+	text string
+	err  error
+}
+
+func (c *cause) Error() string { return c.text }
+func (c *cause) Unwrap() error { return c.err }

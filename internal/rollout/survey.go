@@ -15,7 +15,6 @@ import (
 
 	"k3splan/internal/receipt"
 	"k3splan/internal/remote"
-	"k3splan/internal/run"
 )
 
 // Observed is what a host says about itself.
@@ -81,21 +80,8 @@ func observe(ctx context.Context, limit time.Duration, machine remote.Machine) O
 	return observed
 }
 
-// reason is the last line of what a program said, or else its error. Whoever shows it names the host.
-func reason(err error) string {
-	if failed := (*remote.Error)(nil); errors.As(err, &failed) {
-		err = failed.Err
-	}
-	var exit *run.ExitError
-	if errors.As(err, &exit) && exit.Interrupted == nil && exit.Stderr != "" {
-		lines := strings.Split(strings.TrimSpace(exit.Stderr), "\n")
-		return strings.TrimSpace(lines[len(lines)-1])
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return "no answer in time"
-	}
-	return err.Error()
-}
+// reason is why a host did not do what it should, in one line. Whoever shows it names the host.
+func reason(err error) string { return remote.Reason(err) }
 
 func parseObserved(out string) (Observed, error) {
 	head, kept, whole := strings.Cut(out, "\nreceipt\n")

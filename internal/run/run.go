@@ -79,7 +79,7 @@ func Run(ctx context.Context, command Command) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = command.Stdin, command.Stdout, command.Stderr
 	// a process that the program leaves behind may keep its output open for ever
 	cmd.WaitDelay = grace
-	var said excerpt
+	var said Excerpt
 	if command.Stderr == nil {
 		cmd.Stderr = &said
 	}
@@ -304,9 +304,9 @@ func Missing(program string) error {
 // debianPackages are those with another name than the program in them.
 var debianPackages = map[string]string{"ssh": "openssh-client", "ssh-keygen": "openssh-client", "lsblk": "util-linux"}
 
-// excerpt keeps the beginning and the end of what is written to it: programs name the cause first, and
-// what came of it last.
-type excerpt struct {
+// Excerpt is a writer that keeps the beginning and the end of what is written to it: programs name the
+// cause first, and the consequences last.
+type Excerpt struct {
 	head, tail []byte
 	cut        bool
 }
@@ -314,7 +314,7 @@ type excerpt struct {
 // excerptSize is how many bytes of either are kept.
 const excerptSize = 4096
 
-func (e *excerpt) Write(p []byte) (int, error) {
+func (e *Excerpt) Write(p []byte) (int, error) {
 	n := min(len(p), excerptSize-len(e.head))
 	e.head = append(e.head, p[:n]...)
 	e.tail = append(e.tail, p[n:]...)
@@ -324,7 +324,7 @@ func (e *excerpt) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (e *excerpt) String() string {
+func (e *Excerpt) String() string {
 	text := string(e.head) + string(e.tail)
 	if e.cut {
 		text = string(e.head) + "\n…\n" + string(e.tail)
