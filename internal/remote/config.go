@@ -168,7 +168,8 @@ func ForInclusion(p *plan.Plan, keys HostKeys, known string) (string, error) {
 	var b strings.Builder
 	b.WriteString(inclusionHeader + "\n")
 	byName(&b, p, keys, `"`+strings.ReplaceAll(known, "%", "%%")+`"`, "")
-	return strings.TrimSuffix(b.String(), "\n") + "\n", nil
+	b.WriteString("\nHost *\n") // for what somebody writes below it
+	return b.String(), nil
 }
 
 // alive ends a connection within about a minute when the network or the host's address has changed under

@@ -11,7 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/colmena/nixtest"
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
+	"k3splan/internal/run/runtest"
 )
 
 const hostsTable = `name,interface,ip,admin
@@ -72,7 +74,7 @@ func TestCheckKnown(t *testing.T) {
 	var unknown *UnknownKeyError
 	require.ErrorAs(t, err, &unknown)
 	require.Equal(t, []string{"karl"}, unknown.Hosts)
-	require.Contains(t, unknown.Hint(), "k3splan known-hosts scan karl")
+	require.Contains(t, diag.HintOf(err), "k3splan known-hosts scan karl")
 	require.Error(t, CheckKnown(p.Hosts, HostKeys{}), "nobody is known without the file")
 }
 
@@ -107,7 +109,7 @@ func TestSSHReadsIt(t *testing.T) {
 				require.NoError(t, err, "%s", out)
 				settings := strings.Split(string(out), "\n")
 				for _, setting := range append(want, "stricthostkeychecking true", "userknownhostsfile "+known, "globalknownhostsfile /dev/null",
-					"updatehostkeys false", "verifyhostkeydns false") {
+					"updatehostkeys false", "verifyhostkeydns false", "serveraliveinterval 15", "serveralivecountmax 4") {
 					require.Contains(t, settings, setting, destination)
 				}
 			}
@@ -142,8 +144,9 @@ func TestSSHReadsIt(t *testing.T) {
 func TestForInclusion(t *testing.T) {
 	p, keys := loadPlan(t), knownTo(t)
 	folder := filepath.Join(t.TempDir(), "a b %h 'c'")
-	known := filepath.Join(folder, "known_hosts")
-	require.NoError(t, WriteKnownHosts(known, p, keys))
+	require.NoError(t, os.Mkdir(folder, 0o755))
+	known, err := WriteKnownHosts(folder, p, keys)
+	require.NoError(t, err)
 	text, err := ForInclusion(p, keys, known)
 	require.NoError(t, err)
 	require.NotContains(t, text, "Include", "it would include itself")
@@ -183,4 +186,117 @@ func TestTheUsersOwnConfiguration(t *testing.T) {
 	_, err = Prepare(dir, loadPlan(t), knownTo(t))
 	require.NoError(t, err)
 	require.NoError(t, exec.Command("ssh", "-G", "-F", conf.File, "olaf").Run())
+}
+
+// ssh keeps the first value of an option. What the user's own configuration needs to be read by other
+// programs too must therefore not be taken by ours.
+func TestWhatSSHAcceptsOfTheUser(t *testing.T) {
+	if _, err := exec.LookPath("ssh"); err != nil {
+		t.Skip("SKIP: ssh is not on PATH (Debian: openssh-client)")
+	}
+	dir := t.TempDir()
+	more := filepath.Join(dir, "more")
+	require.NoError(t, os.Mkdir(more, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(more, "a.conf"), []byte("Host olaf\n    IdentityFile /from/include\n"), 0o600))
+	own := filepath.Join(dir, "[my] config *")
+	require.NoError(t, os.WriteFile(own, []byte(`IgnoreUnknown UseKeychain,AddKeysToNowhere
+UseKeychain yes
+Include "`+more+`/*.conf"
+Match originalhost olaf exec "test %h = 10.0.100.2 -o %h = olaf"
+    IdentityFile %d/.ssh/%u-from-exec
+Host ulf.rack.example
+    ProxyCommand nc -X 5 -x "a b" %h %p
+    IdentityFile "/with blank/key"
+Host 10.0.100.*
+    ProxyJump jump
+Host rolf
+    ProxyJump gate-of-rolf
+Host karl
+    HostName wrong.example
+    Port 99
+    User wrong
+    StrictHostKeyChecking no
+    UserKnownHostsFile /dev/null
+    IdentitiesOnly yes
+Host *
+    AddKeysToNowhere yes
+    RemoteCommand tmux
+    ServerAliveInterval 0
+`), 0o600))
+	t.Setenv("SSH_CONFIG_FILE", own)
+	p, keys := loadPlan(t), knownTo(t)
+	conf, err := Prepare(t.TempDir(), p, keys)
+	require.NoError(t, err)
+	known, err := WriteKnownHosts(t.TempDir(), p, keys)
+	require.NoError(t, err)
+	text, err := ForInclusion(p, keys, known)
+	require.NoError(t, err)
+	included := filepath.Join(dir, "included")
+	content, err := os.ReadFile(own)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(included, append([]byte(text), content...), 0o600))
+
+	ask := func(t *testing.T, file string, args ...string) []string {
+		out, err := exec.Command("ssh", append([]string{"-G", "-F", file}, args...)...).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return strings.Split(string(out), "\n")
+	}
+	for name, test := range map[string]struct {
+		byName, byAddress []string
+		want              []string
+		not               string
+	}{
+		"a name's include, a condition, an address's jump host": {[]string{"olaf"}, []string{"deploy@10.0.100.2"},
+			[]string{"identityfile /from/include", "identityfile %d/.ssh/%u-from-exec", "proxyjump jump", "hostname 10.0.100.2"}, ""},
+		"an alias": {[]string{"ulf.rack.example"}, []string{"-p", "2222", "deploy@ulf.example"},
+			[]string{`proxycommand nc -X 5 -x "a b" %h %p`, "identityfile /with blank/key", "hostname ulf.example"}, ""},
+		"one of two behind an address": {[]string{"rolf"}, []string{"-p", "2201", "deploy@gate.example"},
+			[]string{"proxyjump gate-of-rolf", "port 2201"}, ""},
+		"the other": {[]string{"karl"}, []string{"-p", "2202", "deploy@gate.example"},
+			[]string{"identitiesonly yes", "port 2202", "hostname gate.example", "stricthostkeychecking true"}, "proxyjump"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, settings := range [][]string{ask(t, conf.File, test.byName...), ask(t, conf.File, test.byAddress...), ask(t, included, test.byName...)} {
+				for _, setting := range test.want {
+					require.Contains(t, settings, setting)
+				}
+				if test.not != "" {
+					require.NotContains(t, strings.Join(settings, "\n"), test.not)
+				}
+			}
+			require.Contains(t, ask(t, conf.File, test.byAddress...), "serveraliveinterval 15")
+			require.NotContains(t, ask(t, conf.File, append(connection, test.byAddress...)...), "remotecommand tmux")
+		})
+	}
+}
+
+// ssh is not asked about hosts for which the user has no blocks: a rack may have thousands.
+func TestSSHIsAskedLittle(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	runtest.Fake(t, "ssh", `case "$*" in *-G*) echo "$*" >> '`+log+`';; esac`)
+	own := filepath.Join(t.TempDir(), "config")
+	t.Setenv("SSH_CONFIG_FILE", own)
+	count := func(config string) int {
+		require.NoError(t, os.WriteFile(own, []byte(config), 0o600))
+		require.NoError(t, os.WriteFile(log, nil, 0o600))
+		_, err := Prepare(t.TempDir(), loadPlan(t), knownTo(t))
+		require.NoError(t, err)
+		content, err := os.ReadFile(log)
+		require.NoError(t, err)
+		return strings.Count(string(content), "\n")
+	}
+	require.Zero(t, count("Host *\n  User x\nHost github.com\n  User git\nMatch all\n  Compression yes\n"))
+	require.Equal(t, 1, count("Host OLAF\n  User x\n"), "the defaults, which this ssh does not give")
+	printed, err := ForInclusion(loadPlan(t), knownTo(t), "/x/known_hosts")
+	require.NoError(t, err)
+	require.Zero(t, count(printed))
+}
+
+func TestVersionsOfSSH(t *testing.T) {
+	for version, want := range map[string]bool{
+		"OpenSSH_8.4p1 Debian-5+deb11u3, OpenSSL 1.1.1n": false, "OpenSSH_8.5p1": true, "OpenSSH_9.2p1 Debian-2": true,
+		"OpenSSH_10.0p2": true, "OpenSSH_7.9p1": false, "OpenSSH_for_Windows_8.1p1, LibreSSL 3.0.2": true, "": true,
+	} {
+		require.Equal(t, want, knowsKnownHostsCommand(version), version)
+	}
 }
