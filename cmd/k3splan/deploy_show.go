@@ -20,9 +20,7 @@ func (d *deployment) showPlan(out *os.File) {
 		switch o := d.Observed[host.Name]; {
 		case o.Unreachable != "":
 			fmt.Fprintf(out, "%s does not answer: %s\n", host.Name, o.Unreachable)
-			if strings.Contains(o.Unreachable, "Permission denied") && d.as == "" {
-				fmt.Fprint(out, d.hints(out, "  ", "a NixOS that k3splan has not met yet: k3splan deploy --as root "+host.Name))
-			}
+			fmt.Fprint(out, d.hints(out, "  ", o.Hint))
 		case d.Work[host.Name].None():
 			idle = append(idle, host.Name)
 		}

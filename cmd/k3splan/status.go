@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/remote"
 	"k3splan/internal/rollout"
 )
@@ -78,7 +79,11 @@ func (a *app) status(patterns []string) ([]rollout.HostStatus, error) {
 	return rack.Status(ctx)
 }
 
-func (a *app) showStatus(rows []rollout.HostStatus) error {
+func (a *app) showStatus(answers []rollout.HostStatus) error {
+	rows := make([]rollout.HostStatus, len(answers))
+	for i, row := range answers {
+		rows[i] = printableStatus(row)
+	}
 	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "HOST\tSTATE\tNIXOS\tGENERATION\tSERVER\tNODE\tREBOOT\tDEPLOYED")
 	for _, row := range rows {
@@ -98,19 +103,21 @@ func (a *app) showStatus(rows []rollout.HostStatus) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	// what holds for several hosts is told once
-	var reasons []string
-	hosts := map[string][]string{}
+	// a reason that several hosts have in common is printed once
+	type cause struct{ reason, hint string }
+	var causes []cause
+	hosts := map[cause][]string{}
 	for _, row := range rows {
 		for _, reason := range row.Reasons {
-			if hosts[reason] == nil {
-				reasons = append(reasons, reason)
+			c := cause{reason, row.Hint}
+			if hosts[c] == nil {
+				causes = append(causes, c)
 			}
-			hosts[reason] = append(hosts[reason], row.Host)
+			hosts[c] = append(hosts[c], row.Host)
 		}
 	}
-	for _, reason := range reasons {
-		fmt.Fprintf(a.stdout, "%s: %s\n", strings.Join(hosts[reason], " "), reason)
+	for _, c := range causes {
+		fmt.Fprintf(a.stdout, "%s: %s\n%s", strings.Join(hosts[c], " "), c.reason, a.hints(a.stdout, "  ", c.hint))
 	}
 	for _, row := range rows {
 		if len(row.FailedUnits) > 0 {
@@ -123,6 +130,23 @@ func (a *app) showStatus(rows []rollout.HostStatus) error {
 		}
 	}
 	return nil
+}
+
+// printableStatus returns what a host answered fit for a terminal.
+func printableStatus(row rollout.HostStatus) rollout.HostStatus {
+	for _, text := range []*string{&row.NixOS, &row.Server, &row.ServerK3s, &row.Node, &row.NodeK3s} {
+		*text = diag.Printable(*text)
+	}
+	row.Reasons, row.FailedUnits = printableAll(row.Reasons), printableAll(row.FailedUnits)
+	return row
+}
+
+func printableAll(texts []string) []string {
+	printable := make([]string, len(texts))
+	for i, text := range texts {
+		printable[i] = diag.Printable(text)
+	}
+	return printable
 }
 
 // cell keeps the table narrow: what is missing stands below it.

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -63,8 +64,6 @@ var sshCauses = []knownCause{
 	{regexp.MustCompile(`: (command )?not found`), fixed("is this the ProxyCommand in your ssh configuration?")},
 	{regexp.MustCompile(`Host key verification failed`), Machine.otherKey},
 	{regexp.MustCompile(`^(?:(\S+): )?Permission denied|No supported authentication methods`), Machine.denied},
-	{regexp.MustCompile(`Connection reset|Connection closed|Broken pipe|Connection to .* closed`),
-		fixed("the other side ended the connection: see its journal (journalctl -u sshd)")},
 }
 
 // commandCauses are what goes wrong on the other side, once there is a connection.
@@ -85,7 +84,8 @@ var commandCauses = []knownCause{
 		func(m Machine, _ []string) string { return "the account " + m.User + " has no shell there" }},
 }
 
-// explain returns the line of ssh's words that names the cause, fit for a terminal, and advice.
+// explain returns the line of ssh's words that names the cause, fit for a terminal, and advice. In words
+// that are not known it is the last one, or the one before ssh says that the connection was closed.
 func (m Machine) explain(said string) (line, advice string) {
 	for text := range strings.Lines(said) {
 		text = strings.TrimSpace(text)
@@ -97,12 +97,17 @@ func (m Machine) explain(said string) (line, advice string) {
 				return diag.Printable(text), c.advice(m, match)
 			}
 		}
-		if line == "" {
-			line = diag.Printable(text)
+		if ended.MatchString(text) {
+			advice = "the other side ended the connection: see its journal (journalctl -u sshd)"
+			return cmp.Or(line, diag.Printable(text)), advice
 		}
+		line = diag.Printable(text)
 	}
 	return line, ""
 }
+
+// ended is a consequence of anything.
+var ended = regexp.MustCompile(`Connection reset|Connection closed|Broken pipe|Connection to .* closed`)
 
 // isNoise reports whether a line says nothing about a cause: frames, and warnings about something else.
 func isNoise(line string) bool {

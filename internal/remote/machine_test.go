@@ -103,6 +103,8 @@ func TestCauses(t *testing.T) {
 		"no jump host":   {"ulf", DeployUser, "ssh: Could not resolve hostname jump: Name or service not known\nConnection closed by UNKNOWN port 65535\n", "Could not resolve hostname jump", "your own ssh configuration"},
 		"configuration":  {"olaf", DeployUser, "/home/me/.ssh/config: line 3: Bad configuration option: usekeychain\n/home/me/.ssh/config: terminating, 1 bad configuration options\n", "line 3: Bad configuration option", "your own ssh configuration"},
 		"proxy command":  {"olaf", DeployUser, "/bin/sh: 1: exec: nc: not found\nConnection closed by UNKNOWN port 65535\n", "nc: not found", "ProxyCommand"},
+		"unknown words":  {"olaf", DeployUser, "Bad packet length 1349676916.\nConnection to 10.0.100.2 closed by remote host.\n", "no connection to olaf: Bad packet length", "see its journal"},
+		"closed":         {"olaf", DeployUser, "Connection closed by 10.0.100.2 port 22\n", "no connection to olaf: Connection closed by 10.0.100.2 port 22", "see its journal"},
 		"escapes":        {"olaf", DeployUser, "\x1b]0;x\x07\u202ewelcome\n", `no connection to olaf: \x1b]0;x\a\u202ewelcome`, ""},
 		"nothing":        {"olaf", DeployUser, "", "no connection to olaf: ssh says nothing about the reason", ""},
 		"sudo asks":      {"olaf", DeployUser, "exit 1\nsudo: a password is required\n", "on olaf: ssh failed with exit code 1: sudo: a password is required", "k3splan deploy --as root olaf"},

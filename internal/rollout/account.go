@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/remote"
 )
 
@@ -28,8 +29,7 @@ done
 // become root without a password, and hand systems to Nix. The error is an *AccountError.
 func CheckAccount(ctx context.Context, machine remote.Machine) error {
 	if err := machine.LogIn(ctx); err != nil {
-		return &AccountError{fmt.Sprintf("%s cannot log in: %s", machine.Target(), reason(err)),
-			"ssh must work without a password: ssh-copy-id " + machine.Target()}
+		return &AccountError{fmt.Sprintf("%s cannot log in: %s", machine.Target(), reason(err)), diag.HintOf(err)}
 	}
 	if machine.Host.Target.Local || machine.User == "root" {
 		return nil

@@ -25,7 +25,9 @@ type HostStatus struct {
 	State HostState `json:"state"`
 	// Reasons say why the state is not "up to date"; never nil.
 	Reasons []string `json:"reasons"`
-	NixOS   string   `json:"nixos"`
+	// Hint says what to do if the host is unreachable, or is empty.
+	Hint  string `json:"hint"`
+	NixOS string `json:"nixos"`
 	// Generation is that of the system profile; 0 is unknown.
 	Generation   int  `json:"generation"`
 	RebootNeeded bool `json:"rebootNeeded"`
@@ -63,7 +65,7 @@ func (r *Rack) status(host *plan.Host, nodes map[string]Node, nodesMissing strin
 	}
 	switch {
 	case o.Unreachable != "":
-		s.State, s.Reasons = StateUnreachable, []string{o.Unreachable}
+		s.State, s.Reasons, s.Hint = StateUnreachable, []string{o.Unreachable}, o.Hint
 	case o.Receipt == nil:
 		s.State = StateNew
 	case o.Receipt.System != o.System:

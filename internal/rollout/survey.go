@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/receipt"
 	"k3splan/internal/remote"
 )
@@ -21,6 +22,8 @@ import (
 type Observed struct {
 	// Unreachable says why the host did not answer, or is empty.
 	Unreachable string
+	// Hint says what to do about Unreachable, or is empty.
+	Hint string
 	// System, Profile and Booted are store paths: what runs, what is to run after the next boot, and
 	// what was booted. They are empty where there is no NixOS.
 	System, Profile, Booted string
@@ -71,7 +74,7 @@ func observe(ctx context.Context, limit time.Duration, machine remote.Machine) O
 	case err != nil && limited.Err() != nil && ctx.Err() == nil:
 		return Observed{Unreachable: fmt.Sprintf("no answer in %s", limit)}
 	case err != nil:
-		return Observed{Unreachable: reason(err)}
+		return Observed{Unreachable: reason(err), Hint: diag.HintOf(err)}
 	}
 	observed, err := parseObserved(out)
 	if err != nil {
