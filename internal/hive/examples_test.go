@@ -3,6 +3,7 @@ package hive_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -188,7 +189,7 @@ func TestRackIsWhatThePlanSays(t *testing.T) {
 	server := []string{"olaf", "containers", "olaf-k3s-server"}
 	in := func(path ...string) any { return d.at(t, append(append([]string{}, server...), path...)...) }
 	require.Equal(t, `["eno1"]`, texts(in("macvlans")))
-	require.Equal(t, `{"10-k3splan":{"address":["10.0.100.12/24"],"dns":[],"gateway":["10.0.100.1"],"linkConfig":{},"matchConfig":{"Name":"mv-*"},"networkConfig":{"DHCP":"no"}}}`,
+	require.Equal(t, `{"10-k3splan":{"address":["10.0.100.12/24"],"dns":[],"gateway":["10.0.100.1"],"linkConfig":{},"matchConfig":{"Name":"mv-eno1"},"networkConfig":{"DHCP":"no","IPv6AcceptRA":false}}}`,
 		texts(in("networkd")))
 	require.Equal(t, `[2379,2380,6443]`, texts(in("networking", "firewall", "allowedTCPPorts")))
 	require.Equal(t, true, in("k3s", "clusterInit"))
@@ -230,7 +231,8 @@ func TestRackIsWhatThePlanSays(t *testing.T) {
 	agent := d.at(t, "karl", "ociContainers", "containers", "karl-k3s-agent").(map[string]any)
 	require.Equal(t, "docker.io/rancher/k3s:v1.31.14-k3s1", agent["image"], "the very version of the servers")
 	options, volumes, command := texts(agent["extraOptions"]), texts(agent["volumes"]), texts(agent["cmd"])
-	for _, option := range []string{"--ip=10.0.100.25", "--tmpfs=/run", "--tmpfs=/var/run", "--pids-limit=-1", "--privileged"} {
+	require.Regexp(t, `^\["k3splan:ip=10\.0\.100\.25,mac=02(:[0-9a-f]{2}){5}"\]$`, texts(agent["networks"]))
+	for _, option := range []string{"--tmpfs=/run", "--tmpfs=/var/run", "--pids-limit=-1", "--privileged"} {
 		require.Contains(t, options, option)
 	}
 	for _, target := range []string{":/var/lib/rancher/k3s", ":/var/lib/kubelet", ":/var/lib/cni", ":/var/log", ":/etc/rancher/node", ":/lib/modules:ro"} {
@@ -247,7 +249,17 @@ func TestRackIsWhatThePlanSays(t *testing.T) {
 	require.Contains(t, network, "--subnet=10.0.100.0/24")
 	require.Regexp(t, `--label=k3splan.hash=[0-9a-f]{64}`, network)
 	unit := d.at(t, "karl", "services", "podman-karl-k3s-agent").(map[string]any)
-	require.Contains(t, unit["requires"], "k3splan-agent-network.service")
+	// systemd does not retry what a dependency keeps from starting, nor may anything start the agent
+	// while its unit is being replaced
+	require.Contains(t, unit["wants"], "k3splan-agent-network.service")
+	require.Contains(t, unit["after"], "k3splan-agent-network.service")
+	require.NotContains(t, texts(unit["requires"]), "k3splan")
+	require.Equal(t, "always", unit["serviceConfig"].(map[string]any)["Restart"])
+	for name, unit := range d.at(t, "olaf", "services").(map[string]any) {
+		for _, relation := range []string{"Upholds", "BindsTo", "PartOf"} {
+			require.NotContains(t, fmt.Sprint(unit.(map[string]any)["unitConfig"].(map[string]any)[relation]), "-k3s-", name)
+		}
+	}
 	require.NotContains(t, texts(unit["unitConfig"]), "Condition")
 	require.NotContains(t, command, "--node-external-ip")
 
@@ -324,7 +336,7 @@ func TestOtherShapesEvaluate(t *testing.T) {
 	require.Equal(t, float64(2222), d.at(t, "olaf", "deployment", "targetPort"))
 	require.Equal(t, []any{float64(2222)}, d.at(t, "olaf", "openssh", "ports"))
 	require.NotContains(t, d.at(t, "olaf", "fileSystems"), "/boot")
-	require.Contains(t, string(marshal(t, d.at(t, "olaf", "ociContainers", "containers", "a", "extraOptions"))), "--mac-address=52:54:00:00:00:02")
+	require.Contains(t, string(marshal(t, d.at(t, "olaf", "ociContainers", "containers", "a", "networks"))), "mac=52:54:00:00:00:02")
 	require.Contains(t, string(marshal(t, d.at(t, "olaf", "containers", "s", "networkd"))), "52:54:00:00:00:01")
 	require.Equal(t, true, d.at(t, "ulf", "networking", "interfaces", "enp1s0", "useDHCP"))
 	require.Equal(t, "ulf.example", d.at(t, "ulf", "deployment", "targetHost"))

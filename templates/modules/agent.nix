@@ -46,9 +46,9 @@ let
     "--gateway=${network.gateway}"
     "--disable-dns"
   ];
-  # podman keeps a network as it was made: this tells one that was made otherwise
+  # podman never changes a network: this label shows whether it was made with these options
   networkHash = builtins.hashString "sha256" (toString networkOptions);
-
+  networkHashOf = "podman network inspect --format '{{ index .Labels \"k3splan.hash\" }}' ${networkName}";
   # Without one, podman would invent another at each start, and neighbours would not find the address
   # until they forget the old one. The first byte means: one machine, address given locally.
   mac =
@@ -67,7 +67,9 @@ in
       containers.${agent.name} = {
         inherit (config.k3splan.k3s) image;
         hostname = agent.name;
-        networks = [ networkName ];
+        # The address belongs to this network, not to the container as a whole: with a second network,
+        # which a snippet may add, podman refuses --ip and --mac-address.
+        networks = [ "${networkName}:ip=${agent.ip},mac=${mac}" ];
         cmd = [ "agent" ] ++ k3s.flags;
 
         volumes = [
@@ -89,9 +91,7 @@ in
           "--tmpfs=/var/run"
           "--pids-limit=-1"
           "--ulimit=nofile=1048576:1048576"
-          "--ip=${agent.ip}"
         ]
-        ++ [ "--mac-address=${mac}" ]
         ++ map (server: "--dns=${server}") config.networking.nameservers;
       };
     };
@@ -100,38 +100,44 @@ in
 
     systemd.services = {
       ${unit} = {
-        requires = [ "${networkUnit}.service" ];
+        # Not "requires": systemd does not retry a unit whose dependency failed. It does retry one that
+        # fails itself, and each attempt starts the network's unit again. Nothing else may start this
+        # unit: between stopping it and reading its new definition, switch-to-configuration would find
+        # the old one running, and leave it.
+        wants = [ "${networkUnit}.service" ];
         after = [ "${networkUnit}.service" ];
-        # a network that is made anew takes the container with it
-        restartTriggers = [ networkHash ];
-        # neither a registry nor a network that is away for a while is a reason to give up
         startLimitIntervalSec = 0;
+        # never on a network with the options of an earlier plan
+        preStart = ''
+          made=$(${networkHashOf} || true)
+          if [ "$made" != ${networkHash} ]; then
+            echo "podman's network ${networkName} is missing or outdated: see ${networkUnit}.service" >&2
+            exit 1
+          fi
+        '';
         serviceConfig = {
+          # a registry or a network that is away for a while is not a reason to give up
+          Restart = lib.mkForce "always";
           RestartSec = "10s";
           StateDirectory = map (folder: "${lib.removePrefix "/var/lib/" state}/${folder}") [ "node" "k3s" "kubelet" "cni" "log" ];
           StateDirectoryMode = "0700";
         };
       };
 
+      # Runs before each start of the agent.
       ${networkUnit} = {
         description = "Network of the k3s agent";
-        # podman refuses a parent that is not there: tried until it is
+        # podman refuses a parent interface that does not exist
         wants = [ device ];
         after = [ device ];
         startLimitIntervalSec = 0;
-        # a container that could not start for want of its network is started when that is there
-        unitConfig.Upholds = "${unit}.service";
         path = [ config.virtualisation.podman.package ];
-        serviceConfig = {
-          Type = "oneshot";
-          RemainAfterExit = true;
-          Restart = "on-failure";
-          RestartSec = "10s";
-        };
+        serviceConfig.Type = "oneshot";
         script = ''
-          made=$(podman network inspect --format '{{ index .Labels "k3splan.hash" }}' ${networkName} 2> /dev/null || true)
+          made=$(${networkHashOf} 2> /dev/null || true)
           if [ "$made" != ${networkHash} ]; then
             if podman network exists ${networkName}; then
+              # with the container that is attached to it
               podman network rm --force ${networkName}
             fi
             podman network create ${lib.escapeShellArgs networkOptions} --label=k3splan.hash=${networkHash} ${networkName}
