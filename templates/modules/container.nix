@@ -8,6 +8,10 @@ let
   initServer = config.cluster.${network.init_server}.k3s.server;
   isInit = server.type == "init";
   places = import ./places.nix;
+  # systemd-nspawn names it so; it replaces the last four of more than 15 characters by a hash.
+  longName = "mv-${host.interface}";
+  link = if lib.stringLength longName > 15 then "${lib.substring 0 11 longName}????" else longName;
+
   etcdCertificates = "/var/lib/rancher/k3s/server/tls/etcd";
 
   k3s = import ./k3s-flags.nix { inherit lib; } {
@@ -45,15 +49,6 @@ in
     firewall.allowedTCPPorts = [ 6443 2379 2380 ];
   };
 
-  systemd.network.networks."10-k3splan" = {
-    # systemd-nspawn calls it after the host's interface, shortened if need be
-    matchConfig.Name = "mv-*";
-    address = [ "${server.ip}/${toString network.netmask}" ];
-    gateway = [ network.gateway ];
-    networkConfig.DHCP = "no";
-    linkConfig = mkIf (server.mac != null) { MACAddress = server.mac; };
-  };
-
   # For `nixos-container root-login` and `machinectl login`. No ssh keys: a changed key would
   # restart the server.
   users.users.${host.admin.name} = {
@@ -88,6 +83,50 @@ in
   };
 
   systemd = {
+    network.networks."10-k3splan" = {
+      # only its own interface: a snippet may add others, with networks of their own
+      matchConfig.Name = link;
+      address = [ "${server.ip}/${toString network.netmask}" ];
+      gateway = [ network.gateway ];
+      networkConfig = {
+        DHCP = "no";
+        # the address is IPv4; waiting for a router that advertises IPv6 takes 13 s of each start
+        IPv6AcceptRA = false;
+      };
+      linkConfig = mkIf (server.mac != null) { MACAddress = server.mac; };
+    };
+
+    # Connections that were not closed in order keep the network namespace of a stopped container for up
+    # to two minutes, and in it a macvlan with the MAC address that its successor gets. The kernel brings up
+    # only one of the two, and networkd tries once. So the interface goes down when all that used it
+    # has stopped; where that could not happen (the container was killed), its successor waits for it.
+    services.k3splan-lan = {
+      description = "Interface of the k3s server";
+      wantedBy = [ "multi-user.target" ];
+      wants = [ "network-pre.target" ];
+      before = [ "network-pre.target" "systemd-networkd.service" "k3s.service" "shutdown.target" ];
+      conflicts = [ "shutdown.target" ];
+      path = [ pkgs.iproute2 ];
+      unitConfig.DefaultDependencies = false;
+      serviceConfig = {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        TimeoutStartSec = "4min";
+      };
+      script = ''
+        cd /sys/class/net
+        link=$(echo ${link})
+        ${lib.optionalString (server.mac != null) ''ip link set dev "$link" address ${server.mac}''}
+        until ip link set dev "$link" up; do
+          sleep 1
+        done
+      '';
+      preStop = ''
+        cd /sys/class/net
+        ip link set dev ${link} down
+      '';
+    };
+
     # Counted as started when it runs, not when it is ready. A joining server is ready only after
     # the init server is, and a server of a broken quorum never; the container would not be
     # "started" until then, would be killed when its time is up, and the host's activation with it.
