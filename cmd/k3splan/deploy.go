@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"k3splan/internal/ask"
 	"k3splan/internal/colmena"
+	"k3splan/internal/files"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -247,8 +247,8 @@ func (d *deployment) roll(ctx context.Context) ([]rollout.Result, error) {
 		return nil, err
 	}
 	defer private.Close()
-	logs := filepath.Join(d.project.Dir, ownDir, "logs", d.started.Format("20060102-150405"))
-	if err := os.MkdirAll(logs, 0o700); err != nil {
+	logs, err := files.OwnFolder(d.project.Dir, files.StateDir, "logs", d.started.Format("20060102-150405"))
+	if err != nil {
 		return nil, err
 	}
 	driver := &rollout.Driver{

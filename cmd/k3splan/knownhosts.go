@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/remote"
@@ -123,7 +122,7 @@ A machine that runs already has a key of its own: adopt that with k3splan known-
 				a.say("made %s", vault.At(secrets.HostKeyName(host)))
 			}
 			if err != nil {
-				return noFile(err)
+				return err
 			}
 			if len(made) == 0 {
 				a.say("nothing to make: the hosts are known")
@@ -183,14 +182,6 @@ keeps its own.`,
 	return command
 }
 
-// noFile tells from other failures that something else is in the place of a file: then nothing was done.
-func noFile(err error) error {
-	if wrong := (*files.Error)(nil); errors.As(err, &wrong) {
-		return &exitError{code: exitInvalid, err: err}
-	}
-	return err
-}
-
 // scan looks at a machine's key and adopts it.
 func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 	key, err := m.look(host)
@@ -227,7 +218,7 @@ func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 	}
 	kept, err := project.AdoptHostKey(m.dir, vault, host.Name, key)
 	if err != nil {
-		return noFile(err)
+		return err
 	}
 	if kept != "" {
 		a.say("the key that k3splan had made is in %s now", vault.At(kept))
@@ -329,7 +320,7 @@ func (m *machines) forget(host *plan.Host, fingerprints []string) error {
 		return map[string][]remote.HostKey{host.Name: keys}, nil
 	})
 	if err != nil {
-		return noFile(err)
+		return err
 	}
 	m.app.say("%s is known by %s now", host.Name, text.Count(left, "key"))
 	return nil

@@ -24,6 +24,7 @@ import (
 
 	"k3splan/internal/ask"
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/text"
 
 	"github.com/spf13/cobra"
@@ -63,8 +64,9 @@ func invalid() error {
 func (a *app) fail(command *cobra.Command, err error) int {
 	code, hint := exitFailed, diag.HintOf(err)
 	var exit *exitError
+	var wrongFile *files.Error // in the place of a file of the project: nothing was done
 	switch {
-	case errors.Is(err, ask.ErrNoTerminal):
+	case errors.Is(err, ask.ErrNoTerminal), errors.As(err, &wrongFile):
 		code = exitInvalid
 	case errors.As(err, &exit):
 		if exit.quiet {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -49,12 +47,8 @@ func interruptible() (ctx context.Context, stop func()) {
 
 // lockProject lets one command at a time change the hosts.
 func lockProject(dir string) (unlock func(), err error) {
-	own := filepath.Join(dir, ownDir)
-	if err := os.MkdirAll(own, 0o700); err != nil {
-		return nil, err
-	}
-	file := filepath.Join(own, "lock")
-	if _, err := files.Read(file); err != nil && !errors.Is(err, fs.ErrNotExist) { // a pipe would be waited for
+	file, err := files.OwnFile(dir, "lock")
+	if err != nil {
 		return nil, fmt.Errorf("locking the project: %w", err)
 	}
 	lock := flock.New(file, flock.SetPermissions(0o600))
@@ -72,7 +66,7 @@ func lockProject(dir string) (unlock func(), err error) {
 	}
 	host, _ := os.Hostname()
 	who := fmt.Sprintf("process %d of %s on %s, since %s\n", os.Getpid(), userName(), host, time.Now().Format("15:04:05"))
-	if err := os.WriteFile(file, []byte(who), 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(file, []byte(who), 0o600), files.Inherit(file)); err != nil {
 		return nil, errors.Join(fmt.Errorf("locking the project: %w", err), lock.Unlock())
 	}
 	return func() { _ = lock.Unlock() }, nil

@@ -126,9 +126,6 @@ func (a *audit) known() {
 // modes looks who else can get at the secrets' files.
 func (a *audit) modes(context.Context) error {
 	root := filepath.Join(a.Dir, secrets.Dir)
-	if real, err := filepath.EvalSymlinks(root); err == nil {
-		root = real
-	}
 	looked := 0
 	check := func(file, shown string, public bool) error {
 		info, err := os.Stat(file)
@@ -272,7 +269,7 @@ func (a *audit) git(ctx context.Context) error {
 	}
 	seen := map[string]bool{}
 	for file := range strings.SplitSeq(strings.TrimSuffix(tracked, "\x00"), "\x00") {
-		if file != "" && file != secrets.Dir && !isPublic(file) { // secrets/ itself may be a link
+		if file != "" && !isPublic(file) {
 			seen[file] = true
 			a.find(file, codeTracked, "is tracked by git", "git rm --cached "+run.Word(file)+", then rotate the secret if the repository is anywhere else")
 		}

@@ -62,6 +62,16 @@ func OwnFile(project string, names ...string) (string, error) {
 	return path, checkOwn(path, strings.Join(append([]string{StateDir}, names...), "/"), owner, false)
 }
 
+// CheckOwnFolder returns what is wrong with a folder that must be one's own, an [Error]; nil if nothing
+// is, or if it is missing.
+func CheckOwnFolder(project, name string) error {
+	owner, err := folderOwner(project)
+	if err != nil {
+		return nil // reported by whoever reads the project
+	}
+	return checkOwn(filepath.Join(project, filepath.FromSlash(name)), name, owner, true)
+}
+
 // CheckOwn reports the folders and files of a project that must be one's own and are not: somebody who
 // can put a link or a file there can have k3splan write or read anywhere.
 func CheckOwn(project string) (problems diag.Problems) {
@@ -268,31 +278,9 @@ func inherit(file *os.File, like fs.FileInfo) error {
 	return file.Chown(int(stat.Uid), int(stat.Gid))
 }
 
-// TempFolder makes a folder for this user alone, in one where no other user can put another folder in
-// its place. The caller removes it. suitable may refuse a parent.
-func TempFolder(pattern string, suitable func(parent string) bool) (string, error) {
-	var refused error
-	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
-		if suitable != nil && !suitable(parent) {
-			refused = errors.Join(refused, fmt.Errorf("%s is not suitable", parent))
-			continue
-		}
-		if err := safeParent(parent); err != nil {
-			refused = errors.Join(refused, err)
-			continue
-		}
-		folder, err := os.MkdirTemp(parent, pattern) // of mode 0700
-		if err == nil {
-			return folder, nil
-		}
-		refused = errors.Join(refused, err)
-	}
-	return "", diag.WithHint(fmt.Errorf("no folder for temporary files: %w", refused), "let TMPDIR name a folder of your own, of mode 0700")
-}
-
-// safeParent refuses a folder in which another user could exchange what we make, as sshd looks at the
-// folders above a file of authorized keys.
-func safeParent(folder string) error {
+// SafeParent refuses a folder in which another user could exchange what this process makes there, as
+// sshd does with the folders above a file of authorized keys.
+func SafeParent(folder string) error {
 	absolute, err := filepath.Abs(folder)
 	if err != nil {
 		return err

@@ -98,6 +98,9 @@ func (t Tree) Write(project string) (changed bool, err error) {
 	if err := t.writeTo(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
+	if err := files.Inherit(fresh); err != nil {
+		return false, err
+	}
 	written(fresh)
 	// folders are made where they are missing, so that a tree of which a part was removed while it was
 	// written would seem to be in order

@@ -63,6 +63,7 @@ func (w *Workspace) load() (*Project, diag.Problems) {
 	p := &Project{Dir: w.Dir, fsys: w.fsys}
 	var problems, found diag.Problems
 	collect := func(found diag.Problems) { problems = append(problems, found...) }
+	collect(files.CheckOwn(w.Dir))
 	p.Plan, found = w.Plan()
 	collect(found)
 	p.Secrets, found = secrets.Open(w.Dir, needsOf(p.Plan))

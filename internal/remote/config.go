@@ -46,9 +46,10 @@ func Prepare(dir string, p *plan.Plan, keys HostKeys) (*Config, error) {
 		return nil, fmt.Errorf("find the project: %w", err)
 	}
 	c := &Config{}
+	// ssh must not read a configuration that somebody else can have put there
 	folder, err := files.OwnFolder(dir, files.StateDir)
 	if err != nil {
-		return nil, fmt.Errorf("make a folder for ssh's files: %w", err)
+		return nil, err
 	}
 	if !plainPath.MatchString(folder) {
 		if c.folder, err = files.TempFolder("k3splan-ssh-", plainPath.MatchString); err != nil {
@@ -59,6 +60,11 @@ func Prepare(dir string, p *plan.Plan, keys HostKeys) (*Config, error) {
 	c.File = filepath.Join(folder, configName)
 	known := filepath.Join(folder, knownName)
 	own := usersConfig(c.File)
+	for _, name := range []string{configName, knownName} {
+		if _, err := files.OwnFile(dir, name); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
 	err = errors.Join(
 		write(known, KnownHosts(p, keys)),
 		write(c.File, config(p, keys, known, own, own.settings(p.Hosts, p.Network.Domain))),
@@ -114,14 +120,12 @@ func KnownHosts(p *plan.Plan, keys HostKeys) string {
 	return b.String()
 }
 
-// WriteKnownHosts writes [KnownHosts] into k3splan's own folder of a project and returns the path, for
-// [ForInclusion].
-func WriteKnownHosts(dir string, p *plan.Plan, keys HostKeys) (string, error) {
-	folder, err := files.OwnFolder(dir, files.StateDir)
-	if err != nil {
-		return "", fmt.Errorf("make a folder for ssh's files: %w", err)
+// WriteKnownHosts writes KnownHosts to a file of the project in dir, for ForInclusion, and returns its
+// path.
+func WriteKnownHosts(dir string, p *plan.Plan, keys HostKeys) (file string, err error) {
+	if file, err = files.OwnFile(dir, knownName); err != nil {
+		return "", err
 	}
-	file := filepath.Join(folder, knownName)
 	if err := write(file, KnownHosts(p, keys)); err != nil {
 		return "", fmt.Errorf("write ssh's files: %w", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"k3splan/internal/colmena"
+	"k3splan/internal/files"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
 	"k3splan/internal/receipt"
@@ -172,7 +172,7 @@ func applySecrets(h *plan.Host, kinds []string, onHost bool) string {
 
 // colmena runs Colmena with its output in a log.
 func (d *Driver) colmena(log string, args []string, say func(line string)) error {
-	file, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	file, err := files.Append(log)
 	if err != nil {
 		return fmt.Errorf("writing the log: %w", err)
 	}
@@ -194,7 +194,7 @@ func (d *Driver) colmena(log string, args []string, say func(line string)) error
 }
 
 func (d *Driver) log(host, text string) {
-	if file, err := os.OpenFile(d.LogFile(host), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err == nil {
+	if file, err := files.Append(d.LogFile(host)); err == nil {
 		_, _ = io.WriteString(file, text)
 		_ = file.Close()
 	}

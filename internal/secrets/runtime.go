@@ -75,7 +75,7 @@ func newRuntime(parent string) (*Runtime, error) {
 	if err := os.Mkdir(parent, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	if err := mustBeOwn(parent); err != nil {
+	if err := errors.Join(files.SafeParent(filepath.Dir(parent)), mustBeOwn(parent)); err != nil {
 		return nil, err
 	}
 	guard, err := lockFile(filepath.Join(parent, guardName), 0)

@@ -415,13 +415,6 @@ func TestSymbolicLinks(t *testing.T) {
 	require.Contains(t, problems[1].Message, "cannot be read")
 }
 
-func TestTheFolderMayBeALink(t *testing.T) {
-	dir, elsewhere := t.TempDir(), project(t, complete(t, nil))
-	require.NoError(t, os.Symlink(filepath.Join(elsewhere, Dir), filepath.Join(dir, Dir)))
-	_, problems := Open(dir, fiveHosts)
-	require.Empty(t, problems)
-}
-
 func TestWhatIsNoFile(t *testing.T) {
 	files := complete(t, map[string]string{"ulfpasswd": strings.Repeat("x", maxSecret+1), "ulf.pub": strings.Repeat("#", maxKeyFile+1)})
 	delete(files, "passwd")

@@ -97,14 +97,21 @@ const maxAny = 64 << 10
 var ErrUnknownStore = errors.New("the plan does not say clearly where the secrets are kept: see `k3splan validate`")
 
 // OpenVault opens the secrets of a project, without looking at any. Without a project ("") only those
-// of pass can be reached, and nothing is locked. The error is [ErrUnknownStore].
+// of pass can be reached, and nothing is locked. The error is [ErrUnknownStore], or a [files.Error] if the
+// folder of the secrets is not this user's own.
 func OpenVault(project string, where plan.SecretStore, ask Ask) (*Vault, error) {
 	if where.Kind == plan.SecretUnknown {
 		return nil, ErrUnknownStore
 	}
 	v := &Vault{project: project, where: where, keeper: newKeeper(folderOf(project), where, ask), ask: ask}
-	if project != "" {
-		v.chosen = stampOf(project)
+	if project == "" {
+		return v, nil
+	}
+	v.chosen = stampOf(project)
+	for _, folder := range []string{Dir, inSecrets(HostKeys), inSecrets(Retired)} {
+		if err := files.CheckOwnFolder(project, folder); err != nil {
+			return nil, err
+		}
 	}
 	return v, nil
 }
