@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/project"
 	"k3splan/internal/stick"
 )
@@ -25,7 +26,8 @@ the machine off when it is done.
 
 On the machine, the stick uses the disk of partitioning/HOST.nix (disko), else the one with the serial
 in hosts.csv, else the file systems labelled "nixos" and "boot". It refuses, changing nothing, if the
-disk is missing or not blank; --wipe allows it to erase one that is not blank, once.
+disk is missing or not blank; --wipe allows it to erase one that is not blank, once. Before the image is
+built, the host is evaluated: what would end the installation halfway is refused here.
 
 On this machine, only removable USB devices are written to, and none that is in use. The device is
 shown, and you type the host's name, before anything on it is erased. What was written is read back and
@@ -116,6 +118,8 @@ type stickProject struct{ app *app }
 func (p stickProject) Load() (*project.Project, error) { return p.app.validProject() }
 
 func (p stickProject) Render(project *project.Project) (string, error) { return p.app.render(project) }
+
+func (p stickProject) Report(problems diag.Problems) { p.app.printProblems(p.app.stderr, problems) }
 
 func (p stickProject) SecretReader(project *project.Project) func(entry string) ([]byte, error) {
 	return p.app.secretReader(project)

@@ -2,12 +2,14 @@ package stick
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/run"
 )
 
@@ -20,23 +22,50 @@ type Build struct {
 	Netinstall, Legacy bool
 }
 
-// installerOf passes everything as data: neither a path nor a name becomes code.
-const installerOf = `{ file, host, netinstall, legacyBoot }: (import (/. + file) { inherit netinstall legacyBoot; }).${host}`
+// These pass everything as data: neither a path nor a name becomes code.
+const (
+	imageOf    = `{ file, host, netinstall, legacyBoot }: (import (/. + file) { inherit netinstall legacyBoot; }).${host}`
+	problemsOf = `{ file, host, netinstall, legacyBoot }: (import (/. + file) { inherit netinstall legacyBoot; problems = true; }).${host}`
+)
 
-// arguments are what nix-build and nix-instantiate need to find the image.
-func (b Build) arguments() []string {
+// arguments are what Nix needs to evaluate one of the expressions.
+func (b Build) arguments(expression string) []string {
 	nixBool := map[bool]string{true: "true", false: "false"}
 	return []string{
 		"--argstr", "file", b.File, "--argstr", "host", b.Host,
 		"--arg", "netinstall", nixBool[b.Netinstall], "--arg", "legacyBoot", nixBool[b.Legacy],
-		"-E", installerOf,
+		"-E", expression,
 	}
+}
+
+// problems evaluates the host and returns what would prevent its installation; see
+// templates/modules/installation.nix. An evaluation that fails has none: the build fails in the same way
+// and shows why.
+func (b Build) problems(ctx context.Context) (diag.Problems, error) {
+	out, err := run.Output(ctx, run.Command{Program: "nix-instantiate", Args: append([]string{"--eval", "--strict", "--json"}, b.arguments(problemsOf)...)})
+	var failed *run.ExitError
+	var missing *run.MissingError
+	switch {
+	case errors.As(err, &failed) && failed.Interrupted == nil, errors.As(err, &missing):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("check the installation of %s: %w", b.Host, err)
+	}
+	var problems diag.Problems
+	if err := json.Unmarshal([]byte(out), &problems); err != nil {
+		return nil, fmt.Errorf("check the installation of %s: read the output of nix-instantiate: %w", b.Host, err)
+	}
+	for i := range problems {
+		problems[i].Severity = diag.Error
+	}
+	problems.Sort()
+	return problems, nil
 }
 
 // command returns the program and arguments that build the image. The image is a file in the folder iso
 // of what link, a path that must not exist yet, then points to; as long as link exists, Nix keeps it.
 func (b Build) command(link string) (program string, args []string) {
-	return "nix-build", append([]string{"--out-link", link}, b.arguments()...)
+	return "nix-build", append([]string{"--out-link", link}, b.arguments(imageOf)...)
 }
 
 // build builds the image and returns its path in the Nix store; discard lets Nix collect it again.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"k3splan/internal/diag"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -14,7 +16,7 @@ func TestBuildCommand(t *testing.T) {
 	require.Equal(t, "nix-build", program)
 	require.Equal(t, []string{
 		"--out-link", "/tmp/x/result", "--argstr", "file", "/a b/generated/installer.nix", "--argstr", "host", "olaf",
-		"--arg", "netinstall", "true", "--arg", "legacyBoot", "false", "-E", installerOf,
+		"--arg", "netinstall", "true", "--arg", "legacyBoot", "false", "-E", imageOf,
 	}, args)
 }
 
@@ -26,9 +28,35 @@ func TestBuildEvaluates(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), `a "b" ${c}`, "installer.nix")
 	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
-	require.NoError(t, os.WriteFile(file, []byte(`{ netinstall, legacyBoot }: { "123" = [ netinstall legacyBoot ]; }`), 0o600))
-	args := Build{File: file, Host: "123", Legacy: true}.arguments()
-	out, err := exec.Command(nix, append([]string{"--eval", "--strict"}, args...)...).Output()
+	build := Build{File: file, Host: "123", Legacy: true}
+	write := func(content string) { require.NoError(t, os.WriteFile(file, []byte(content), 0o600)) }
+	write(`{ netinstall, legacyBoot }: { "123" = [ netinstall legacyBoot ]; }`)
+	out, err := exec.Command(nix, append([]string{"--eval", "--strict"}, build.arguments(imageOf)...)...).Output()
 	require.NoError(t, err)
 	require.Equal(t, "[ false true ]\n", string(out))
+
+	write(`{ netinstall, legacyBoot, problems }: { "123" = [
+		{ code = "b"; file = "y"; message = "two"; hint = "h"; } { code = "a"; file = "x"; message = "one"; hint = ""; } ]; }`)
+	problems, err := build.problems(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, diag.Problems{
+		{File: "x", Severity: diag.Error, Code: "a", Message: "one"},
+		{File: "y", Severity: diag.Error, Code: "b", Message: "two", Hint: "h"},
+	}, problems)
+
+	write(`{ netinstall, legacyBoot, problems }: throw "later"`)
+	problems, err = build.problems(t.Context())
+	require.NoError(t, err, "the build says so")
+	require.Empty(t, problems)
+}
+
+func TestProblemsWithABadNix(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "nix-instantiate"), []byte("#!/bin/sh\necho rubbish\n"), 0o700))
+	t.Setenv("PATH", dir)
+	_, err := Build{File: "/x", Host: "olaf"}.problems(t.Context())
+	require.ErrorContains(t, err, "read the output of nix-instantiate")
+	t.Setenv("PATH", t.TempDir())
+	_, err = Build{File: "/x", Host: "olaf"}.problems(t.Context())
+	require.NoError(t, err, "nix-build is missing too, and that is said")
 }

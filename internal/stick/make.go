@@ -48,6 +48,8 @@ type Project interface {
 	Load() (*project.Project, error)
 	// Render writes the hive and returns its file.
 	Render(*project.Project) (hiveFile string, err error)
+	// Report shows problems of the project to the user.
+	Report(diag.Problems)
 	// SecretReader returns how entries of the project's encrypted secrets are read.
 	SecretReader(*project.Project) func(entry string) ([]byte, error)
 }
@@ -225,8 +227,24 @@ func (m *maker) image(ctx context.Context) (file string, discard func(), err err
 		m.user.Say("would build: %s", run.Words(append([]string{program}, args...)...))
 		return "", none, nil
 	}
+	problems, err := build.problems(ctx)
+	if err != nil {
+		return "", none, err
+	}
+	if len(problems) > 0 {
+		m.source.Report(problems)
+		return "", none, refuse("fix the problems above; k3splan.installation.accept = [ \"CODE\" ] in a snippet accepts one that is known not to be any ("+
+			list(codes(problems))+")", "a boot stick could not install %s", m.host.Name)
+	}
 	m.user.Say("building the image of %s", m.host.Name)
 	return build.build(ctx, m.streams)
+}
+
+func codes(problems diag.Problems) (codes []string) {
+	for _, problem := range problems {
+		codes = append(codes, problem.Code)
+	}
+	return codes
 }
 
 // sayPlanned ends a dry run.
@@ -247,7 +265,7 @@ func (m *maker) sayPlanned(ctx context.Context, data Data) error {
 		m.user.Say("secrets on the stick: %s", data.kinds())
 		m.user.Say("erasing a disk that is not blank: %s", map[bool]string{true: "allowed, once", false: "not allowed"}[data.Wipe])
 	}
-	m.user.Say("nothing was built and nothing was written")
+	m.user.Say("nothing was evaluated, built or written")
 	return nil
 }
 

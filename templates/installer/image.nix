@@ -1,5 +1,5 @@
-# The system on the stick: the host's address and people, the tools that people expect, and the
-# service that installs the host. No secret is in it: those lie beside it, on the stick's own partition.
+# The system on the stick: the host's network and people, the tools that people expect, and the service that
+# installs the host. It contains no secret: those are in the stick's own partition, beside the image.
 { config, lib, pkgs, modulesPath, ... }:
 let
   inherit (lib) mkForce mkOption types;
@@ -11,8 +11,8 @@ in
   imports = [
     (modulesPath + "/installer/cd-dvd/installation-cd-minimal.nix")
     ../modules/cluster.nix
-    ../modules/network.nix
     ../modules/ssh.nix
+    ./network.nix
     ./service.nix
   ];
 
@@ -22,39 +22,39 @@ in
       type = types.raw;
     };
     joining = mkOption {
-      description = "The same as a host that joins the cluster of another host, which is named.";
+      description = "The same as a host that joins the cluster of another host, whose name is the argument.";
       type = types.raw;
     };
     netinstall = mkOption {
-      description = "Whether the image carries how the system is made instead of the system itself.";
+      description = "Whether the image contains how the system is made instead of the system itself.";
       type = types.bool;
     };
   };
 
   config = {
-    networking = {
-      inherit (cfg.network) domain nameservers;
-    };
     time.timeZone = cfg.network.timezone;
 
-    # whoever may administer the host may look what happens on it meanwhile
+    # whoever administers the host may watch its installation
     users.users.${host.admin.name} = {
       isNormalUser = true;
       extraGroups = [ "wheel" ];
       openssh.authorizedKeys.keys = installed.config.k3splan.adminKeys;
     };
-    # images of some releases start it by hand only
+    # images of some releases do not start it by themselves
     systemd.services.sshd.wantedBy = mkForce [ "multi-user.target" ];
 
     environment.systemPackages = with pkgs; [ curl diffutils dnsutils dosfstools e2fsprogs gawk git gptfdisk jq parted util-linux vim ]
-      # older releases have none; a host with a layout brings disko's scripts of its own
+      # older releases have none; a host with a layout brings its own scripts of disko
       ++ lib.optional (pkgs ? disko) pkgs.disko;
 
-    # or all of nixpkgs is copied to it
+    # else all of nixpkgs is copied to the image
     system.installer.channel.enable = false;
     system.stateVersion = mkForce installed.config.system.stateVersion;
 
-    # at most 32 characters; k3splan tells by it whose image a file is
+    # what the host's file systems need of the kernel
+    boot.supportedFilesystems = lib.mkMerge installed.options.boot.supportedFilesystems.definitions;
+
+    # at most 32 characters; k3splan recognizes by it whose image a file is
     isoImage.volumeID = mkForce "k3splan-${lib.substring 0 24 cfg.host}";
   };
 }

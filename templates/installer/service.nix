@@ -1,5 +1,5 @@
-# The installer: setup.sh as the command `setup` and as a service that starts by itself, and what it
-# has to know about the host.
+# The installer: setup.sh as the command `setup` and as a service that starts by itself, with what it has to
+# know about the host.
 { config, lib, pkgs, ... }:
 let
   cfg = config.k3splan;
@@ -8,28 +8,24 @@ let
   inherit (host.k3s) agent server;
   places = import ../modules/places.nix;
   target = installed.config;
+  inherit (target.k3splan.installation) facts;
 
   # the other servers' addresses, if this is the host that founds the cluster
   others = lib.optionals (server != null && server.type == "init")
     (lib.filter (other: other.name != host.name && other.k3s.server != null) (lib.attrValues config.cluster));
 
-  # A system is on the image, or its recipe is: all that it takes to fetch or build it, but nothing of
-  # what comes out.
+  # A system is on the image, or its recipe is: all that it takes to fetch or build it, but no result.
   what = system: let inherit (system.config.system.build) toplevel; in {
     path = if netinstall then null else toplevel;
     recipe = if netinstall then builtins.unsafeDiscardOutputDependency toplevel.drvPath else null;
   };
 
   disko = target.disko.devices.disk or { };
-  # Newer releases of disko ask unless told not to. By then setup has looked at the disks.
+  # Newer releases of disko ask unless told not to. By then setup has checked the disks.
   diskoCommand = let inherit (target.system) build; in
     if build ? destroyFormatMount
     then [ (lib.getExe' build.destroyFormatMount "disko-destroy-format-mount") "--yes-wipe-all-disks" ]
     else [ "${build.diskoScript}" ];
-
-  onDisk = lib.filter
-    (fs: fs.device != null && lib.hasPrefix "/dev/" fs.device && lib.mutuallyExclusive [ "nofail" "noauto" ] fs.options)
-    (lib.attrValues target.fileSystems);
 
   bootDevices = lib.filter (device: device != "nodev") target.boot.loader.grub.devices;
 
@@ -43,12 +39,11 @@ let
     disko = if disko == { } then null else {
       disks = lib.mapAttrsToList (_: disk: disk.device) disko;
       command = diskoCommand;
+      inherit (facts) keyFiles;
     };
     labelled = target.k3splan.labelledFileSystems;
-    # in the order in which they can be mounted
-    fileSystems = map (fs: { inherit (fs) mountPoint device; })
-      (lib.sort (a: b: a.mountPoint < b.mountPoint) onDisk);
-    # Where the host's own files name the disk, NixOS puts GRUB there.
+    inherit (facts) bootLoader espMounts espSize fileSystems;
+    # Where the host's own configuration names the disk, NixOS installs GRUB there.
     grub = if target.boot.loader.grub.enable && bootDevices == [ ] && settings.boot == "legacy"
       then "${target.boot.loader.grub.package or pkgs.grub2}/bin/grub-install" else null;
 
@@ -62,7 +57,7 @@ let
         (lib.optional (server != null) places.server.agentToken ++ lib.optional (agent != null) places.agent.token);
     };
 
-    # in seconds, for a person to prevent the worst
+    # in seconds, for a person to intervene
     pause = 10;
   };
   hasAgentToken = target.k3splan.secrets ? agent-token;
@@ -72,7 +67,7 @@ in
 {
   environment = {
     systemPackages = [ setup ];
-    # what it names comes onto the image with it
+    # what it refers to comes onto the image with it
     etc."k3splan/installer.json".text = builtins.toJSON settings;
   };
 

@@ -8,6 +8,7 @@
     ./common.nix
     ./file-systems.nix
     ./hosts-file.nix
+    ./installation.nix
     ./k3s.nix
     ./manifests.nix
     ./network.nix
