@@ -20,7 +20,7 @@ func TestImagesEvaluate(t *testing.T) {
 	}{
 		"rack":            {"rack", "", []string{"karl", "olaf", "rolf", "ulf", "ulrich"}},
 		"single":          {"single", "", []string{"olaf"}},
-		"rack, legacy":    {"rack", "legacyBoot = true;", []string{"karl", "ulrich"}},
+		"rack, legacy":    {"rack", "legacyBoot = true;", []string{"karl"}},
 		"single, legacy":  {"single", "legacyBoot = true;", []string{"olaf"}},
 		"single, network": {"single", "netinstall = true;", []string{"olaf"}},
 	} {
@@ -119,7 +119,7 @@ func TestImagesOfOtherShapes(t *testing.T) {
 			"olaf,eno1,192.168.1.10,olaf,legacy,ABC,52:54:00:00:00:01\n" +
 			"ulf,enp1s0,dhcp@ulf.example,ulf,,,\n",
 		"plans/k3s.csv":        "host,name,type,ip\n",
-		"hardware/ulf.nix":     "{ fileSystems.\"/\" = { device = \"/dev/disk/by-uuid/abc\"; fsType = \"ext4\"; }; fileSystems.\"/srv\" = { device = \"/dev/sdb\"; options = [ \"nofail\" ]; }; }",
+		"hardware/ulf.nix":     "{ fileSystems.\"/\" = { device = \"UUID=abc\"; fsType = \"btrfs\"; options = [ \"subvol=@\" \"noatime\" ]; }; fileSystems.\"/boot\" = { device = \"/dev/disk/by-uuid/DEF\"; fsType = \"vfat\"; }; fileSystems.\"/srv\" = { device = \"/dev/sdb\"; options = [ \"nofail\" ]; }; }",
 		"nixConfigs/olaf.nix":  "{ }",
 		"manifests/hello.yaml": "-",
 	})
@@ -142,7 +142,7 @@ func TestImagesOfOtherShapes(t *testing.T) {
 	require.Equal(t, true, d.at(t, "dhcp"))
 	require.Nil(t, d.at(t, "settings", "ulf", "gateway"))
 	require.Equal(t, false, d.at(t, "settings", "ulf", "labelled"))
-	require.Equal(t, `[{"device":"/dev/disk/by-uuid/abc","mountPoint":"/"}]`, strings.TrimSpace(string(marshal(t, d.at(t, "settings", "ulf", "fileSystems")))))
+	require.Equal(t, `[{"device":"/dev/disk/by-uuid/abc","mountPoint":"/","options":["subvol=@"]},{"device":"/dev/disk/by-uuid/DEF","mountPoint":"/boot","options":[]}]`, strings.TrimSpace(string(marshal(t, d.at(t, "settings", "ulf", "fileSystems")))))
 }
 
 // The search of TestNoSecretLeaks covers the images; the control: it finds what is in them alone.

@@ -24,8 +24,8 @@ type Build struct {
 
 // These pass everything as data: neither a path nor a name becomes code.
 const (
-	imageOf    = `{ file, host, netinstall, legacyBoot }: (import (/. + file) { inherit netinstall legacyBoot; }).${host}`
-	problemsOf = `{ file, host, netinstall, legacyBoot }: (import (/. + file) { inherit netinstall legacyBoot; problems = true; }).${host}`
+	imageExpression    = `{ file, host, netinstall, legacyBoot }: (import (/. + file) { inherit netinstall legacyBoot; }).${host}`
+	problemsExpression = `{ file, host, netinstall, legacyBoot }: (import (/. + file) { inherit netinstall legacyBoot; problems = true; }).${host}`
 )
 
 // arguments are what Nix needs to evaluate one of the expressions.
@@ -42,7 +42,7 @@ func (b Build) arguments(expression string) []string {
 // templates/modules/installation.nix. An evaluation that fails has none: the build fails in the same way
 // and shows why.
 func (b Build) problems(ctx context.Context) (diag.Problems, error) {
-	out, err := run.Output(ctx, run.Command{Program: "nix-instantiate", Args: append([]string{"--eval", "--strict", "--json"}, b.arguments(problemsOf)...)})
+	out, err := run.Output(ctx, run.Command{Program: "nix-instantiate", Args: append([]string{"--eval", "--strict", "--json"}, b.arguments(problemsExpression)...)})
 	var failed *run.ExitError
 	var missing *run.MissingError
 	switch {
@@ -65,7 +65,7 @@ func (b Build) problems(ctx context.Context) (diag.Problems, error) {
 // command returns the program and arguments that build the image. The image is a file in the folder iso
 // of what link, a path that must not exist yet, then points to; as long as link exists, Nix keeps it.
 func (b Build) command(link string) (program string, args []string) {
-	return "nix-build", append([]string{"--out-link", link}, b.arguments(imageOf)...)
+	return "nix-build", append([]string{"--out-link", link}, b.arguments(imageExpression)...)
 }
 
 // build builds the image and returns its path in the Nix store; discard lets Nix collect it again.

@@ -16,7 +16,7 @@ func TestBuildCommand(t *testing.T) {
 	require.Equal(t, "nix-build", program)
 	require.Equal(t, []string{
 		"--out-link", "/tmp/x/result", "--argstr", "file", "/a b/generated/installer.nix", "--argstr", "host", "olaf",
-		"--arg", "netinstall", "true", "--arg", "legacyBoot", "false", "-E", imageOf,
+		"--arg", "netinstall", "true", "--arg", "legacyBoot", "false", "-E", imageExpression,
 	}, args)
 }
 
@@ -31,7 +31,7 @@ func TestBuildEvaluates(t *testing.T) {
 	build := Build{File: file, Host: "123", Legacy: true}
 	write := func(content string) { require.NoError(t, os.WriteFile(file, []byte(content), 0o600)) }
 	write(`{ netinstall, legacyBoot }: { "123" = [ netinstall legacyBoot ]; }`)
-	out, err := exec.Command(nix, append([]string{"--eval", "--strict"}, build.arguments(imageOf)...)...).Output()
+	out, err := exec.Command(nix, append([]string{"--eval", "--strict"}, build.arguments(imageExpression)...)...).Output()
 	require.NoError(t, err)
 	require.Equal(t, "[ false true ]\n", string(out))
 

@@ -49,7 +49,7 @@ let
   mounted = filter isMounted (attrValues config.fileSystems);
   onDisk = filter (fs: hasPrefix "/dev/" (deviceOf fs)) mounted;
 
-  # What the installer makes where it partitions the disk itself: see `partition` in installer/setup.sh.
+  # What the installer makes where it partitions the disk itself: see `partition` in its setup.sh.
   # Names of partitions exist in GPT only.
   made = label: [ "/dev/disk/by-label/${label}" ] ++ optional isEFI "/dev/disk/by-partlabel/${label}";
   isMade = fs:
