@@ -19,6 +19,7 @@ import (
 	"syscall"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/run"
 	"k3splan/internal/secrets"
@@ -154,7 +155,7 @@ func (a *audit) modes(context.Context) error {
 	err := a.walk(root, func(file string, entry fs.DirEntry) error {
 		relative, _ := filepath.Rel(root, file)
 		shown := path.Join(secrets.Dir, filepath.ToSlash(relative))
-		return check(file, shown, isPublic(shown) || entry.IsDir() && !plain)
+		return check(file, shown, !entry.IsDir() && !isGuarded(shown) || entry.IsDir() && !plain)
 	})
 	if err != nil {
 		return fmt.Errorf("look at the modes: %w", err)
@@ -193,15 +194,14 @@ func (a *audit) walk(root string, visit func(file string, entry fs.DirEntry) err
 	})
 }
 
-// isPublic tells whether a file in the folder of the secrets may be seen by everyone.
-func isPublic(file string) bool {
-	switch base := strings.ToLower(path.Base(file)); {
-	case path.Ext(base) == ".pub", path.Ext(base) == ".age", path.Ext(base) == ".md":
-		return true
-	case base == "recipients", base == "known_hosts", base == "ssh_config", base == ".gitignore":
-		return true
+// isGuarded reports whether a file of the project is a secret by its name, or may hold one.
+func isGuarded(file string) bool {
+	name, among := strings.CutPrefix(file, secrets.Dir+"/")
+	if !among {
+		return false
 	}
-	return false
+	class := secrets.ClassOf(name)
+	return class == secrets.Secret || class == secrets.Leftover
 }
 
 // project looks for the secrets in all other files of the project: rendered ones, logs, snippets.
@@ -269,9 +269,13 @@ func (a *audit) git(ctx context.Context) error {
 	}
 	seen := map[string]bool{}
 	for file := range strings.SplitSeq(strings.TrimSuffix(tracked, "\x00"), "\x00") {
-		if file != "" && !isPublic(file) {
+		switch {
+		case isGuarded(file):
 			seen[file] = true
 			a.find(file, codeTracked, "is tracked by git", "git rm --cached "+run.Word(file)+", then rotate the secret if the repository is anywhere else")
+		case strings.HasPrefix(file, files.GeneratedDir+"/"):
+			seen[file] = true
+			a.find(file, codeTracked, "is rendered, and tracked by git", "git rm -r --cached "+files.GeneratedDir)
 		}
 	}
 	if err := a.gitHistory(ctx, prefix, seen); err != nil {
@@ -357,7 +361,7 @@ func (a *audit) searchObjects(in *bufio.Reader, paths map[string]string, prefix 
 				}
 			}
 			// an older secret, which is no longer known
-			if ours && len(names) == 0 && !seen[shown] && strings.HasPrefix(shown, secrets.Dir+"/") && !isPublic(shown) {
+			if ours && len(names) == 0 && !seen[shown] && isGuarded(shown) {
 				seen[shown] = true
 				a.find(shown, codeTracked, "is in git's history", mendHistory)
 			}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -324,4 +325,33 @@ func TestARealStore(t *testing.T) {
 	system := strings.TrimSpace(secretstest.Run(t, "", "nix-instantiate", "-E", expression))
 	require.Contains(t, system, "nixos-system-olaf-24.11.drv")
 	require.Equal(t, []string{"secret-in-store " + leak}, found(run(t, dir)))
+}
+
+// The audit called a file a secret that `secrets list` calls none: a README, an encrypted entry, a .gitkeep.
+func TestTheAuditGuardsWhatIsListed(t *testing.T) {
+	dir, _ := newProject(t)
+	for _, name := range []string{"README", "readme.md", ".gitkeep", ".DS_Store", "._all.pub", "known_hosts", "entry.gpg", "x.age", "all.pub", "mine", "vpn/key", "agent-token"} {
+		write(t, dir, "secrets/"+name, "of no interest: "+name+"\n")
+	}
+	vault, err := secrets.OpenVault(dir, plan.SecretStore{}, nil)
+	require.NoError(t, err)
+	want, err := vault.List()
+	require.NoError(t, err)
+	require.Subset(t, want, []string{"agent-token", "mine", "vpn/key"})
+	git(t, dir, "add", "--force", "secrets")
+	for _, state := range []string{"in the index", "removed from the index"} {
+		if state != "in the index" {
+			commit(t, dir)
+			git(t, dir, "rm", "-q", "-r", "--cached", "secrets")
+			commit(t, dir)
+		}
+		var tracked []string
+		for _, p := range run(t, dir).Findings {
+			if p.Code == "secret-in-git" {
+				tracked = append(tracked, strings.TrimPrefix(p.File, "secrets/"))
+			}
+		}
+		slices.Sort(tracked)
+		require.Equal(t, want, slices.Compact(tracked), state)
+	}
 }

@@ -77,15 +77,15 @@ func (e *Edit) filesOf(name string, isHost bool) []string {
 	if !isHost {
 		return files
 	}
-	hosts := append(e.plan.HostNames(), name)
+	owners := secrets.NewOwners(append(e.plan.HostNames(), name))
 	_ = fs.WalkDir(e.fsys, secrets.Dir, func(file string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() && secretOf(entry.Name(), hosts) == name {
+		if err == nil && !entry.IsDir() && owners.Host(strings.TrimPrefix(file, secrets.Dir+"/")) == name {
 			files = append(files, file)
 		}
 		return nil // what cannot be read keeps its name
 	})
 	for place, entry := range e.entries {
-		if secretOf(path.Base(entry), hosts) == name {
+		if owners.Host(entry) == name {
 			files = append(files, place)
 		}
 	}
@@ -102,23 +102,6 @@ func (e *Edit) exists(file string) bool {
 // secretEndings follow a host's name in the name of a secret: its admin's password, people's keys (with a
 // person's name before the host's, perhaps), its own ssh key.
 var secretEndings = []string{"passwd", "_passwd", ".pub", "_ed25519"}
-
-// secretOf returns the host after which a secret is named: its whole name, or for a key what follows a
-// separator; the longest host that fits.
-func secretOf(file string, hosts []string) string {
-	file = strings.TrimSuffix(strings.ToLower(file), ".age")
-	best := ""
-	for _, host := range hosts {
-		for _, ending := range secretEndings {
-			person, found := strings.CutSuffix(file, host+ending)
-			fits := person == "" || ending == ".pub" && strings.ContainsAny(person[len(person)-1:], "-_.")
-			if found && fits && len(host) > len(best) {
-				best = host
-			}
-		}
-	}
-	return best
-}
 
 // renamed gives the name of one of filesOf an old name as it is with the new one.
 func renamed(file, old, new string) string {

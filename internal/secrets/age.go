@@ -41,7 +41,7 @@ type ageKeeper struct {
 func (k *ageKeeper) list() ([]string, error) {
 	names, err := k.folder.walk(func(file string) bool {
 		name, sealed := strings.CutSuffix(file, ageExtension)
-		return sealed && isSecretName(name)
+		return sealed && ClassOf(name) == Secret
 	})
 	for i, name := range names {
 		names[i] = strings.TrimSuffix(name, ageExtension)

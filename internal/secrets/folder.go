@@ -46,7 +46,9 @@ func (f folder) walk(wanted func(name string) bool) (names []string, err error) 
 	return names, err
 }
 
-func (f folder) list() ([]string, error) { return f.walk(isSecretName) }
+func (f folder) list() ([]string, error) {
+	return f.walk(func(file string) bool { return ClassOf(file) == Secret })
+}
 
 func (f folder) create(name string, content []byte) error {
 	return files.Create(f.path(name), content, files.Private)

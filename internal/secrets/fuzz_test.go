@@ -126,9 +126,9 @@ func FuzzKeyOwner(f *testing.F) {
 	for _, seed := range []string{"all.pub", "x-ALL.pub", "firewall.pub", "alice-ulf-2.pub", "ulf.pub", "deploy.pub", "._all.pub"} {
 		f.Add(seed)
 	}
-	hosts := hostSet{"ulf": true, "ulf-2": true, "2": true, "wall": true}
+	hosts := Owners{"ulf": true, "ulf-2": true, "2": true, "wall": true}
 	f.Fuzz(func(t *testing.T, name string) {
-		owner, isKey, known := hosts.keyOwner(name)
+		owner, isKey, known := hosts.key(name)
 		if known != (owner != "") || known && !isKey {
 			t.Fatalf("%q: %q %v %v", name, owner, isKey, known)
 		}

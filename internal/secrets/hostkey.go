@@ -14,10 +14,7 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/plan"
-	"k3splan/internal/run"
 )
-
-const hostKeyEnding = "_ed25519"
 
 // HostKeyName is the name of the private ssh key of a host, for a [Vault].
 func HostKeyName(host string) string { return path.Join(HostKeys, host+hostKeyEnding) }
@@ -97,11 +94,10 @@ func (o *opening) readHostKeyFiles() {
 	}
 	var names []string
 	for _, file := range files {
-		switch name := path.Join(HostKeys, file); {
-		case leftover.MatchString(file):
-			o.report(inSecrets(name), 0, finding{diag.Warning, codeOrphan,
-				"is what an editor or an interrupted command left behind; it may hold a secret", "rm " + run.Word(inSecrets(name))})
-		case isSecretName(name):
+		switch name := path.Join(HostKeys, file); ClassOf(name) {
+		case Leftover:
+			o.report(inSecrets(name), 0, leftBehind(name))
+		case Secret:
 			names = append(names, name)
 		}
 	}

@@ -29,12 +29,11 @@ func (o *opening) findOrphans(names []string) {
 	nearest := nearestOfFew()
 	for _, name := range names {
 		orphan := finding{severity: diag.Warning, code: codeOrphan}
-		_, isPassword, passwordKnown := o.hosts.passwordOwner(name)
-		_, isKey, keyKnown := o.hosts.keyOwner(name)
+		_, isPassword, passwordKnown := o.hosts.password(name)
+		_, isKey, keyKnown := o.hosts.key(name)
 		switch {
-		case leftover.MatchString(name):
-			orphan.message = "is what an editor or an interrupted command left behind; it may hold a secret"
-			orphan.hint = "rm " + run.Word(inSecrets(name))
+		case ClassOf(name) == Leftover:
+			orphan = leftBehind(name)
 		case textCopy.MatchString(name):
 			orphan.message = "is read by nothing because of its ending .txt"
 			orphan.hint = "rename it to " + strings.TrimSuffix(lower(name), ".txt")
@@ -61,7 +60,7 @@ func (o *opening) findOrphans(names []string) {
 func (o *opening) findLostPasswords(names []string) {
 	nearest := nearestOfFew()
 	for _, name := range names {
-		if _, isPassword, known := o.hosts.passwordOwner(name); isPassword && !known && !o.needs.Partial {
+		if _, isPassword, known := o.hosts.password(name); isPassword && !known && !o.needs.Partial {
 			o.report(o.At(name), 0, finding{diag.Warning, codeOrphan, "belongs to no host of the plan", o.passwordHint(name, nearest)})
 		}
 	}
@@ -112,6 +111,10 @@ func (o *opening) keyHint(name string, nearest func(string, []string) string) st
 		}
 	}
 	return ""
+}
+
+func leftBehind(name string) finding {
+	return finding{diag.Warning, codeOrphan, "was left behind by an editor or an interrupted command; it may hold a secret", "rm " + run.Word(inSecrets(name))}
 }
 
 func didYouMean(name string) string { return `did you mean "` + name + `"?` }

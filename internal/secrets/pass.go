@@ -51,7 +51,7 @@ func (k passKeeper) list() ([]string, error) {
 	}
 	names, err := dir.walk(func(file string) bool {
 		name, sealed := strings.CutSuffix(file, passExtension)
-		return sealed && isSecretName(name)
+		return sealed && ClassOf(name) == Secret
 	})
 	for i, name := range names {
 		names[i] = strings.TrimSuffix(name, passExtension)

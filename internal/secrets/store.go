@@ -46,10 +46,7 @@ type Store struct {
 func Open(project string, needs Needs) (*Store, diag.Problems) {
 	s := &Store{where: needs.Where, tokens: map[TokenKind]string{}, passwords: map[string]string{}, keys: map[string][]key{}, hostKeys: map[string]ssh.PublicKey{}}
 	dir := folderOf(project)
-	o := opening{Store: s, needs: needs, hosts: make(hostSet, len(needs.Hosts)), folder: dir, keeper: newKeeper(dir, needs.Where, nil)}
-	for _, host := range needs.Hosts {
-		o.hosts[host] = true
-	}
+	o := opening{Store: s, needs: needs, hosts: NewOwners(needs.Hosts), folder: dir, keeper: newKeeper(dir, needs.Where, nil)}
 	names, shared, err := o.folder.names()
 	if err != nil {
 		// what is in it is unknown, so nothing can be said to be missing
@@ -183,7 +180,7 @@ type opening struct {
 	folder   folder
 	keeper   keeper
 	needs    Needs
-	hosts    hostSet
+	hosts    Owners
 	problems diag.Problems
 	// locked are the places of secrets that cannot be decrypted, lockedHint what to do
 	locked     []string
@@ -247,7 +244,7 @@ func (o *opening) readTokens(names []string) {
 func (o *opening) readPasswords(names []string) {
 	contents := map[string][]byte{} // by host, of valid files
 	for _, name := range names {
-		host, _, known := o.hosts.passwordOwner(name)
+		host, _, known := o.hosts.password(name)
 		if !known {
 			continue
 		}
@@ -284,7 +281,7 @@ func (o *opening) readPasswords(names []string) {
 func (o *opening) readKeys(names []string) {
 	broken := map[string]bool{} // what files open that could not be read in whole
 	for _, name := range names {
-		owner, _, known := o.hosts.keyOwner(name)
+		owner, _, known := o.hosts.key(name)
 		if !known {
 			continue
 		}
@@ -351,7 +348,7 @@ func (o *opening) reportDuplicates() {
 // hostsWhere gives each host once that meets a condition, in the plan's order.
 func (o *opening) hostsWhere(condition func(string) bool) []string {
 	var hosts []string
-	seen := make(hostSet, len(o.needs.Hosts))
+	seen := make(map[string]bool, len(o.needs.Hosts))
 	for _, host := range o.needs.Hosts {
 		if !seen[host] && condition(host) {
 			hosts = append(hosts, host)

@@ -228,6 +228,17 @@ func (v *Vault) Remove(name string) error {
 	return v.change(name, "remove", func(k keeper) error { return k.remove(name) })
 }
 
+// Retire keeps a copy of a secret before it is replaced or removed, and returns the name of the copy.
+// Snapshots of a cluster need the token that was good when they were taken.
+func (v *Vault) Retire(name string, now time.Time) (kept string, err error) {
+	content, err := v.Read(name)
+	if err != nil {
+		return "", err
+	}
+	kept = path.Join(Retired, path.Base(name)+"-"+now.UTC().Format("20060102T150405.000Z"))
+	return kept, v.Create(kept, content)
+}
+
 // Elsewhere is where a secret is besides its own place, and stays when it is removed; the zero value
 // means nowhere.
 type Elsewhere struct {
@@ -342,7 +353,7 @@ func nameOf(where plan.SecretStore, text string) string {
 
 // checkPlace keeps a name within its folder, and away from what is no secret.
 func checkPlace(name string) error {
-	if !fs.ValidPath(name) || !isSecretName(name) {
+	if !fs.ValidPath(name) || ClassOf(name) != Secret {
 		return fmt.Errorf("%q cannot be the name of a secret", name)
 	}
 	return nil
@@ -359,35 +370,15 @@ func checkName(name string) error {
 	return checkPlace(name)
 }
 
-// isSecretName tells whether a file of this name in the folder of the secrets is one. What people
-// keep there beside is public or belongs to k3splan.
-func isSecretName(name string) bool {
-	base := path.Base(name)
-	for part := range strings.SplitSeq(name, "/") {
-		if isHidden(part) {
-			return false
-		}
-	}
-	switch lower(path.Ext(base)) {
-	case keyExtension, ageExtension, ".md", ".gpg":
-		return false
-	}
-	switch lower(base) {
-	case recipientsName, "known_hosts", "ssh_config", "readme":
-		return false
-	}
-	return !leftover.MatchString(base)
-}
-
 // Check judges the content of a secret by its name: a token, a password's hash, a host's ssh key.
 // Others must only hold something. The problems lack their File and show nothing of the content.
 func Check(name string, content []byte) diag.Problems {
-	switch {
-	case name == string(InitToken) || name == string(AgentToken):
+	switch u, _ := useOf(name); {
+	case u == useServers || u == useAgents:
 		return CheckToken(TokenKind(name), content)
-	case strings.HasSuffix(lower(name), passwordName) && !strings.Contains(name, "/"):
+	case u == usePassword:
 		return CheckHash(content)
-	case strings.HasPrefix(name, HostKeys+"/"):
+	case u == useHostKey:
 		if _, err := ssh.ParseRawPrivateKey(content); err != nil {
 			return diag.Problems{finding{diag.Error, codeInvalid, "is not an ssh private key without passphrase", ""}.at("", 0)}
 		}
@@ -396,9 +387,6 @@ func Check(name string, content []byte) diag.Problems {
 	}
 	return nil
 }
-
-// HostKeys is the folder of the hosts' ssh keys among the secrets.
-const HostKeys = "hosts"
 
 // LockedError is a secret that exists and cannot be decrypted: no key of this machine decrypts it, or
 // a passphrase is needed and nobody may be asked.
