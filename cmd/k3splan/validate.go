@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/diag"
@@ -31,6 +34,10 @@ func (a *app) validate(asJSON, strict bool) error {
 		return err
 	}
 	p, problems := w.Project()
+	if syntax := p.CheckNix(context.Background()); len(syntax) > 0 {
+		problems = slices.Concat(problems, syntax)
+		problems.Sort()
+	}
 	if asJSON {
 		if problems == nil {
 			problems = diag.Problems{}

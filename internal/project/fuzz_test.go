@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"k3splan/internal/plan"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -24,7 +26,7 @@ func FuzzK3sConfig(f *testing.F) {
 	f.Add([]byte("tls-san+: [a, 1, true]\n--debug: true\nnode-label: a=b,c=d\n"))
 	f.Add([]byte("<<: {a: b}\n? [a]\n: x\n"))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		config, problems := readK3sConfig(fstest.MapFS{"k3s/server.yaml": {Data: content}}, "server.yaml")
+		config, problems := readK3sConfig(fstest.MapFS{"k3s/server.yaml": {Data: content}}, serverRole, &plan.Plan{}, nil)
 		if problems.Errors() > 0 {
 			return
 		}

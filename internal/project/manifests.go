@@ -25,6 +25,12 @@ type Manifest struct {
 	Data []byte
 }
 
+// stem is the name of the addon that k3s makes of the file: what precedes the first point.
+func (m Manifest) stem() string {
+	stem, _, _ := strings.Cut(m.Name, ".")
+	return stem
+}
+
 // packaged are the addons that k3s brings itself; it writes files of these names, and removes them
 // when a component is disabled (k3s docs, "Packaged Components").
 var packaged = []string{

@@ -77,9 +77,9 @@ func (w *Workspace) load() (*Project, diag.Problems) {
 	collect(found)
 	p.files, found = readNixFiles(w.fsys, p.Plan)
 	collect(found)
-	p.ServerConfig, found = readK3sConfig(w.fsys, "server.yaml")
+	p.ServerConfig, found = readK3sConfig(w.fsys, serverRole, p.Plan, p.Manifests)
 	collect(found)
-	p.AgentConfig, found = readK3sConfig(w.fsys, "agent.yaml")
+	p.AgentConfig, found = readK3sConfig(w.fsys, agentRole, p.Plan, p.Manifests)
 	collect(found)
 	collect(checkK3sFolder(w.fsys))
 	collect(p.checkDisks())
@@ -112,7 +112,7 @@ func (p *Project) NeedsDisko() bool { return slices.ContainsFunc(p.Plan.Hosts, p
 
 // existing gives those of the files that the project has.
 func (p *Project) existing(files ...string) []string {
-	return slices.DeleteFunc(files, func(file string) bool { return !p.files[file] })
+	return slices.DeleteFunc(files, func(file string) bool { return !p.files.has(file) })
 }
 
 func partitioningFile(host *plan.Host) string {
@@ -122,10 +122,10 @@ func hardwareFile(host *plan.Host) string { return path.Join(files.HardwareDir, 
 func snippetFile(name string) string      { return path.Join(files.SnippetsDir, name+".nix") }
 
 // Partitioned tells whether disko lays out the host's disks.
-func (p *Project) Partitioned(host *plan.Host) bool { return p.files[partitioningFile(host)] }
+func (p *Project) Partitioned(host *plan.Host) bool { return p.files.has(partitioningFile(host)) }
 
 // HardwareKnown tells whether the host's hardware configuration was fetched.
-func (p *Project) HardwareKnown(host *plan.Host) bool { return p.files[hardwareFile(host)] }
+func (p *Project) HardwareKnown(host *plan.Host) bool { return p.files.has(hardwareFile(host)) }
 
 // Imports are the Nix files of the user that configure a host: hardware, disks, then snippets from
 // the general to the special.

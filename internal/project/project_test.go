@@ -140,14 +140,15 @@ func TestAnOrphanAmongManyFiles(t *testing.T) {
 // k3s reads its configuration by YAML 1.1.
 func TestTruthValuesOfK3s(t *testing.T) {
 	p, problems, err := Load(folder(t, map[string]string{
-		"k3s/server.yaml": "disable-network-policy: yes\ndisable-helm-controller: Off\nflannel-backend: none\nrootless: \"no\"\nkubelet-arg: [on, a=on, 'y']\n",
+		"k3s/server.yaml": "disable-network-policy: yes\ndisable-helm-controller: Off\nflannel-backend: none\nrootless: \"no\"\n",
+		"k3s/agent.yaml":  "kubelet-arg: [on, a=on, 'y']\nselinux: Yes\n",
 	}))
 	require.NoError(t, err)
 	require.Empty(t, problems)
 	require.Equal(t, K3sConfig{
-		"disable-network-policy": true, "disable-helm-controller": false, "flannel-backend": "none", "rootless": "no",
-		"kubelet-arg": []any{true, "a=on", "y"},
+		"disable-network-policy": true, "disable-helm-controller": false, "flannel-backend": "none", "rootless": false,
 	}, p.ServerConfig)
+	require.Equal(t, K3sConfig{"kubelet-arg": []string{"on", "a=on", "y"}, "selinux": true}, p.AgentConfig)
 }
 
 func lockOf(ref string) string {

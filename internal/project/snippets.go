@@ -18,8 +18,15 @@ import (
 // maxOrphans is for how many orphans the nearest name is looked for, which takes its time.
 const maxOrphans = 50
 
-// nixFiles are the user's Nix files by folder and name ("nixConfigs/olaf.nix").
+// nixFiles are the user's Nix files by folder and name ("nixConfigs/olaf.nix"). The value is true for
+// those that belong to something in the plan, or that another one imports.
 type nixFiles map[string]bool
+
+// has reports whether the project has the file.
+func (f nixFiles) has(file string) bool {
+	_, found := f[file]
+	return found
+}
 
 // readNixFiles finds the user's Nix files, and those that belong to nothing in the plan.
 func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, diag.Problems) {
@@ -29,11 +36,15 @@ func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, diag.Problems) {
 		names, imports, wrong := nixFilesIn(fsys, dir)
 		problems = append(problems, wrong...)
 		owners := ownersOf(dir, p)
+		isOwner := map[string]bool{}
+		for _, owner := range owners {
+			isOwner[owner] = true
+		}
 		orphans := 0
 		for _, name := range names {
-			found[path.Join(dir, name)] = true
-			stem := strings.TrimSuffix(name, ".nix")
-			if slices.Contains(owners, stem) || !p.Complete || imports["./"+name] {
+			file, stem := path.Join(dir, name), strings.TrimSuffix(name, ".nix")
+			found[file] = isOwner[stem] || !p.Complete || imports["./"+name]
+			if found[file] {
 				continue
 			}
 			candidates := owners
@@ -41,9 +52,15 @@ func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, diag.Problems) {
 				candidates = nil // a hint for each would take long
 			}
 			problems = append(problems, diag.Problem{
-				File: path.Join(dir, name), Severity: diag.Warning, Code: "file-orphan",
+				File: file, Severity: diag.Warning, Code: "file-orphan",
 				Message: orphanMessage(dir, stem, p), Hint: orphanHint(stem, candidates),
 			})
+		}
+	}
+	for _, server := range p.Servers() {
+		file := snippetFile(server.Name)
+		if text, err := fs.ReadFile(fsys, file); found.has(file) && err == nil {
+			problems = append(problems, checkExtraFlags(file, string(text), p)...)
 		}
 	}
 	return found, problems
@@ -90,7 +107,7 @@ func orphanHint(stem string, owners []string) string {
 	return fmt.Sprintf("did you mean %q?", nearest+".nix")
 }
 
-// nixFilesIn gives the names of the Nix files in a folder, and those of them that others of it import,
+// nixFilesIn returns the names of the Nix files in a folder, and those of them that others there import,
 // as "./NAME.nix".
 func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool, problems diag.Problems) {
 	entries, err := fs.ReadDir(fsys, dir)
@@ -135,7 +152,7 @@ var pathInFolder = regexp.MustCompile(`\./[A-Za-z0-9._@+-]+\.nix`)
 // definesRoot finds the root file system in what nixos-generate-config writes.
 var definesRoot = regexp.MustCompile(`(?m)^[^#\n]*(fileSystems\s*\.\s*)?"/"\s*(=|\.\s*device)`)
 
-// unreadableFolder is a problem unless the folder just is not there: all of them are optional.
+// unreadableFolder is a problem unless the folder is missing: all of them are optional.
 func unreadableFolder(dir string, err error) diag.Problems {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
