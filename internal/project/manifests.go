@@ -101,14 +101,13 @@ func ignored(fsys fs.FS, file string) string {
 	return "only *.yaml, *.yml and *.json are manifests"
 }
 
-type manifestFinding struct {
-	severity            diag.Severity
-	line                int
-	code, message, hint string
-}
-
 // checkManifest checks that every document is an object of Kubernetes, and that k3s sees all of them.
 func checkManifest(file string, data []byte) (found []manifestFinding) {
+	name := path.Base(file)
+	if program := encryptedFile(data); program != "" {
+		return []manifestFinding{{diag.Error, 0, "manifest-encrypted", program + " has encrypted it, and k3s does not decrypt it",
+			"move it out of manifests/, or decrypt it"}}
+	}
 	if message, hint := checkEncoding(file, data); message != "" {
 		return []manifestFinding{{diag.Error, 0, "manifest-invalid", message, hint}}
 	}
@@ -119,7 +118,7 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 		var document yaml.Node
 		err := decoder.Decode(&document)
 		if err != nil && err != io.EOF {
-			if found, ok := checkJSON(data); ok {
+			if found, ok := checkJSON(name, data); ok {
 				return found
 			}
 		}
@@ -144,7 +143,7 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 			continue
 		}
 		objects++
-		found = append(found, checkObject(content)...)
+		found = append(found, checkObject(name, content)...)
 	}
 	if objects == 0 {
 		return append(found, manifestFinding{diag.Error, 0, "manifest-invalid", "there is no object in the file", "delete it, or let its name end in .off"})
@@ -168,49 +167,15 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 
 // checkJSON is checkManifest for an object in JSON that is no YAML, which lacks some escapes and has only
 // short keys. In what line it finds something is not known. ok is false if it is no JSON.
-func checkJSON(data []byte) (found []manifestFinding, ok bool) {
+func checkJSON(name string, data []byte) (found []manifestFinding, ok bool) {
 	var object map[string]any
 	var node yaml.Node
 	if json.Unmarshal(data, &object) != nil || node.Encode(object) != nil {
 		return nil, false
 	}
-	found = checkObject(&node)
+	found = checkObject(name, &node)
 	for i := range found {
 		found[i].line = 0
 	}
 	return found, true
-}
-
-func checkObject(node *yaml.Node) (found []manifestFinding) {
-	var object struct {
-		APIVersion string         `yaml:"apiVersion"`
-		Kind       string         `yaml:"kind"`
-		Data       map[string]any `yaml:"data"`
-		StringData map[string]any `yaml:"stringData"`
-		Items      []yaml.Node    `yaml:"items"`
-	}
-	var head struct {
-		APIVersion string `yaml:"apiVersion"`
-		Kind       string `yaml:"kind"`
-	}
-	if node.Kind != yaml.MappingNode || node.Decode(&head) != nil || head.APIVersion == "" || head.Kind == "" {
-		return []manifestFinding{{diag.Error, node.Line, "manifest-invalid", "not an object of Kubernetes: apiVersion and kind are needed", ""}}
-	}
-	if node.Decode(&object) != nil {
-		return nil // data or items of some other kind of object
-	}
-	if head.Kind == "Secret" && len(object.Data)+len(object.StringData) > 0 {
-		found = append(found, manifestFinding{diag.Warning, node.Line, "manifest-secret", "the Secret would be readable for everyone on the servers, in the Nix store",
-			"create it with kubectl, or use sealed or external secrets"})
-	}
-	if head.Kind == "SecretList" {
-		found = append(found, manifestFinding{diag.Warning, node.Line, "manifest-secret", "its Secrets would be readable for everyone on the servers, in the Nix store",
-			"create them with kubectl, or use sealed or external secrets"})
-	}
-	if head.Kind == "List" {
-		for i := range object.Items {
-			found = append(found, checkObject(&object.Items[i])...)
-		}
-	}
-	return found
 }

@@ -70,7 +70,7 @@ func TestFilesOfAProject(t *testing.T) {
 		{"editors and others", map[string]string{"manifests/.a.yaml.swp": "x", "manifests/a.yaml~": "x", "manifests/README": "x", "manifests/sub/a.yaml": object}, []string{
 			"manifest-ignored manifests/.a.yaml.swp:0", "manifest-ignored manifests/README:0", "manifest-ignored manifests/a.yaml~:0", "manifest-ignored manifests/sub:0"}},
 		{"a secret", map[string]string{"manifests/a.yaml": object + "---\napiVersion: v1\nkind: Secret\nstringData: {password: hunter2}\n"}, []string{"manifest-secret manifests/a.yaml:5"}},
-		{"a secret in a list", map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n  data: {a: b}\n"}, []string{"manifest-secret manifests/a.yaml:4"}},
+		{"a secret in a list", map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n  data: {a: YQ==}\n"}, []string{"manifest-secret manifests/a.yaml:4"}},
 		{"an empty secret", map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: Secret\n"}, nil},
 		// the user's Nix files
 		{"of hosts, tags, servers and all", map[string]string{

@@ -1,0 +1,190 @@
+package project
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+	k8syaml "k8s.io/apimachinery/pkg/util/yaml"
+
+	"k3splan/internal/diag"
+	"k3splan/internal/yamlfile"
+)
+
+type manifestFinding struct {
+	severity            diag.Severity
+	line                int
+	code, message, hint string
+}
+
+// checkObject checks a document of the manifest of this name: it must be an object that a cluster has a
+// kind for, and that the API does not refuse.
+func checkObject(name string, node *yaml.Node) (found []manifestFinding) {
+	fail := func(code, message, hint string) []manifestFinding {
+		return append(found, manifestFinding{diag.Error, node.Line, code, message, hint})
+	}
+	apiVersion, kind := textAt(node, "apiVersion"), textAt(node, "kind")
+	if apiVersion == "" || kind == "" {
+		if what := whatInstead(name, node); what != "" {
+			return fail("manifest-not-object", what+", not an object of a cluster", notHere(what))
+		}
+		return fail("manifest-invalid", "not an object of Kubernetes: apiVersion and kind are needed", "")
+	}
+	if program := programOf(apiVersion, kind); program != "" {
+		what := "configuration of " + program
+		return fail("manifest-not-object", fmt.Sprintf("%s, not an object of a cluster: k3s would try to apply it for ever", what), notHere(what))
+	}
+	if isEncrypted(node) {
+		return fail("manifest-encrypted", "sops has encrypted it, and k3s does not decrypt it",
+			"decrypt it and create it with kubectl, or use a SealedSecret or an ExternalSecret")
+	}
+	found = append(found, checkMetadata(node)...)
+	switch {
+	case kind == "List" || strings.HasSuffix(kind, "List") && valueAt(node, "items") != nil:
+		if items := valueAt(node, "items"); items != nil && items.Kind == yaml.SequenceNode {
+			for _, item := range items.Content {
+				if item = yamlfile.Value(item); valueAt(item, "kind") == nil && kind != "List" {
+					continue // of the list's kind
+				}
+				found = append(found, checkObject(name, item)...)
+			}
+		}
+		if kind == "SecretList" {
+			found = append(found, manifestFinding{diag.Warning, node.Line, "manifest-secret", "its Secrets would be readable for everyone on the servers, in the Nix store",
+				"create them with kubectl, or use sealed or external secrets"})
+		}
+	case kind == "Secret" && apiVersion == "v1":
+		found = append(found, checkSecret(node)...)
+	case kind == "ConfigMap" && apiVersion == "v1":
+		found = append(found, checkTexts(node, "data", "manifest-invalid")...)
+	}
+	return found
+}
+
+// checkSecret checks the values of a Secret. What it holds is never in a message.
+func checkSecret(node *yaml.Node) (found []manifestFinding) {
+	for key, value := range entriesOf(valueAt(node, "data")) {
+		if _, err := base64.StdEncoding.DecodeString(value.Value); value.Kind != yaml.ScalarNode || err != nil || !isText(value) {
+			found = append(found, manifestFinding{diag.Error, value.Line, "manifest-secret-invalid",
+				fmt.Sprintf("the value of %s below data is not base64, and the API refuses it", diag.Printable(key)), "write plain text below stringData instead"})
+		}
+	}
+	found = append(found, checkTexts(node, "stringData", "manifest-secret-invalid")...)
+	if isMapping(valueAt(node, "data")) || isMapping(valueAt(node, "stringData")) {
+		found = append(found, manifestFinding{diag.Warning, node.Line, "manifest-secret", "the Secret would be readable for everyone on the servers, in the Nix store",
+			"create it with kubectl, or use sealed or external secrets"})
+	}
+	return found
+}
+
+// checkMetadata checks that labels and annotations are texts.
+func checkMetadata(node *yaml.Node) (found []manifestFinding) {
+	metadata := valueAt(node, "metadata")
+	for _, key := range []string{"labels", "annotations"} {
+		found = append(found, checkTexts(metadata, key, "manifest-invalid")...)
+	}
+	return found
+}
+
+// checkTexts reports values below a key that YAML makes numbers or truth values of, where the API takes
+// texts only.
+func checkTexts(node *yaml.Node, key, code string) (found []manifestFinding) {
+	for name, value := range entriesOf(valueAt(node, key)) {
+		if !isText(value) {
+			found = append(found, manifestFinding{diag.Error, value.Line, code,
+				fmt.Sprintf("the value of %s below %s is not a text, and the API refuses it", diag.Printable(name), key), "put it into quotes"})
+		}
+	}
+	return found
+}
+
+// isText reports whether k3s, which reads YAML 1.1, takes a value for a text. Null is none, but allowed.
+func isText(node *yaml.Node) bool {
+	const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
+	switch {
+	case node.Kind != yaml.ScalarNode:
+		return false
+	case node.Style&quoted != 0 || yamlfile.IsNull(node):
+		return true
+	case node.Style&yaml.TaggedStyle != 0:
+		return node.Tag == "!!str"
+	}
+	text, err := k8syaml.ToJSON([]byte("v: " + node.Value))
+	var read struct{ V any }
+	if err != nil || json.Unmarshal(text, &read) != nil {
+		return true // more than a word, and told elsewhere if it is wrong
+	}
+	_, is := read.V.(string)
+	return is || read.V == nil
+}
+
+// isEncrypted reports whether sops has encrypted a document.
+func isEncrypted(node *yaml.Node) bool {
+	if sops := valueAt(node, "sops"); isMapping(sops) && (valueAt(sops, "mac") != nil || valueAt(sops, "version") != nil) {
+		return true
+	}
+	for _, key := range []string{"data", "stringData"} {
+		for _, value := range entriesOf(valueAt(node, key)) {
+			if strings.HasPrefix(value.Value, "ENC[AES256_GCM,") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// valueAt returns the value of a key of a mapping; nil without one.
+func valueAt(node *yaml.Node, key string) *yaml.Node {
+	for name, value := range entriesOf(node) {
+		if name == key {
+			return value
+		}
+	}
+	return nil
+}
+
+func textAt(node *yaml.Node, key string) string {
+	if value := valueAt(node, key); value != nil && value.Kind == yaml.ScalarNode && !yamlfile.IsNull(value) {
+		return value.Value
+	}
+	return ""
+}
+
+// entriesOf yields the keys and values of a mapping, without those that << merges in, and nothing of
+// anything else.
+func entriesOf(node *yaml.Node) func(yield func(string, *yaml.Node) bool) {
+	return func(yield func(string, *yaml.Node) bool) {
+		if !isMapping(node) {
+			return
+		}
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Tag == "!!merge" {
+				continue
+			}
+			if !yield(node.Content[i].Value, yamlfile.Value(node.Content[i+1])) {
+				return
+			}
+		}
+	}
+}
+
+// isMapping reports whether a node is a mapping with at least one key.
+func isMapping(node *yaml.Node) bool {
+	return node != nil && node.Kind == yaml.MappingNode && len(node.Content) > 0
+}
+
+// encryptedFile says what has encrypted a whole file, or "".
+func encryptedFile(data []byte) string {
+	for mark, program := range map[string]string{
+		"\x00GITCRYPT\x00": "git-crypt", "$ANSIBLE_VAULT;": "ansible-vault", "age-encryption.org/v1": "age",
+		"-----BEGIN AGE ENCRYPTED FILE-----": "age", "-----BEGIN PGP MESSAGE-----": "gpg",
+	} {
+		if bytes.HasPrefix(data, []byte(mark)) {
+			return program
+		}
+	}
+	return ""
+}

@@ -1,0 +1,84 @@
+package project
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestObjectsOfAManifest(t *testing.T) {
+	const secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n"
+	const readable = "manifest-secret"
+	for name, test := range map[string]struct {
+		file, text string
+		want       []string
+		hint       string
+	}{
+		// what is no object of a cluster
+		"kustomization":                {"kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n", []string{"manifest-not-object:1"}, "kubectl kustomize"},
+		"kustomization without a kind": {"kustomization.yml", "resources: [a.yaml]\n", []string{"manifest-not-object:1"}, "kubectl kustomize"},
+		"kustomization of Flux":        {"flux.yaml", "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: x}\n", nil, ""},
+		"kubeconfig":                   {"config.yaml", "apiVersion: v1\nkind: Config\nusers: [{name: x, user: {client-key-data: aHVudGVyMg==}}]\n", []string{"manifest-not-object:1"}, "keys"},
+		"kubeadm":                      {"a.yaml", "apiVersion: kubeadm.k8s.io/v1beta3\nkind: ClusterConfiguration\n", []string{"manifest-not-object:1"}, ""},
+		"kubelet":                      {"a.yaml", "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n", []string{"manifest-not-object:1"}, "k3s/agent.yaml"},
+		"encryption of the API server": {"a.yaml", "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources: [{providers: [{aescbc: {keys: [{secret: hunter2}]}}]}]\n", []string{"manifest-not-object:1"}, ""},
+		"audit policy":                 {"a.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\n", []string{"manifest-not-object:1"}, ""},
+		"cluster of kind":              {"a.yaml", "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n", []string{"manifest-not-object:1"}, ""},
+		"cluster of Cluster API":       {"a.yaml", "kind: Cluster\napiVersion: cluster.x-k8s.io/v1beta1\nmetadata: {name: x}\n", nil, ""},
+		"skaffold":                     {"a.yaml", "apiVersion: skaffold/v4beta6\nkind: Config\n", []string{"manifest-not-object:1"}, ""},
+		"chart":                        {"Chart.yaml", "apiVersion: v2\nname: app\nversion: 1.0.0\n", []string{"manifest-invalid:0", "manifest-not-object:1"}, ""},
+		"values":                       {"values.yaml", "replicaCount: 1\n", []string{"manifest-not-object:1"}, "HelmChart"},
+		"helmfile":                     {"a.yaml", "releases: []\n", []string{"manifest-not-object:1"}, "HelmChart"},
+		"compose":                      {"docker-compose.yml", "services: {web: {image: nginx}}\n", []string{"manifest-not-object:1"}, ""},
+		"Talos":                        {"a.yaml", "version: v1alpha1\nmachine: {token: hunter2}\ncluster: {}\n", []string{"manifest-not-object:1"}, ""},
+		"rules of sops":                {"a.yaml", "creation_rules: [{age: age1x}]\n", []string{"manifest-not-object:1"}, ""},
+		"in a list":                    {"a.yaml", "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Config\n", []string{"manifest-not-object:4"}, ""},
+		"as JSON":                      {"a.json", `{"apiVersion": "v1", "kind": "Config"}`, []string{"manifest-not-object:1"}, ""},
+		"nothing that is known":        {"a.yaml", "colour: blue\n", []string{"manifest-invalid:1"}, ""},
+		"an object of one's own":       {"a.yaml", "apiVersion: example.org/v1\nkind: Config\nmetadata: {name: x}\n", nil, ""},
+		"a chart of k3s":               {"a.yaml", "apiVersion: helm.cattle.io/v1\nkind: HelmChart\nmetadata: {name: x}\nspec: {valuesContent: \"a: 1\"}\n", nil, ""},
+		// Secrets
+		"base64":                     {"a.yaml", secret + "data: {password: aHVudGVyMg==}\n", []string{readable + ":1"}, ""},
+		"base64 over lines":          {"a.yaml", secret + "data:\n  password: |\n    aHVudGVy\n    Mg==\n", []string{readable + ":1"}, ""},
+		"text":                       {"a.yaml", secret + "data: {password: hunter2 and more}\n", []string{readable + ":1", "manifest-secret-invalid:4"}, "stringData"},
+		"a number":                   {"a.yaml", secret + "data: {port: 5432}\n", []string{readable + ":1", "manifest-secret-invalid:4"}, "stringData"},
+		"text where it may be":       {"a.yaml", secret + "stringData: {password: hunter2 and more}\n", []string{readable + ":1"}, ""},
+		"a number where texts are":   {"a.yaml", secret + "stringData: {port: 5432}\n", []string{readable + ":1", "manifest-secret-invalid:4"}, "quotes"},
+		"a word of YAML 1.1":         {"a.yaml", secret + "stringData: {enabled: yes}\n", []string{readable + ":1", "manifest-secret-invalid:4"}, "quotes"},
+		"a quoted word":              {"a.yaml", secret + "stringData: {enabled: 'yes'}\n", []string{readable + ":1"}, ""},
+		"a secret of another group":  {"a.yaml", "apiVersion: example.org/v1\nkind: Secret\ndata: {a: not base64}\n", nil, ""},
+		"sealed":                     {"a.yaml", "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: x}\nspec: {encryptedData: {a: AgBy}}\n", nil, ""},
+		"external":                   {"a.yaml", "apiVersion: external-secrets.io/v1\nkind: ExternalSecret\nmetadata: {name: x}\n", nil, ""},
+		"encrypted by sops":          {"a.yaml", secret + "data: {a: 'ENC[AES256_GCM,data:x,type:str]'}\nsops: {version: 3.8.1, mac: x}\n", []string{"manifest-encrypted:1"}, "SealedSecret"},
+		"encrypted, without the key": {"a.yaml", secret + "stringData: {a: 'ENC[AES256_GCM,data:x,type:str]'}\n", []string{"manifest-encrypted:1"}, ""},
+		"a map encrypted by sops":    {"a.yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {a: 'ENC[AES256_GCM,data:x]'}\nsops: {version: 3.8.1, mac: x}\n", []string{"manifest-encrypted:1"}, ""},
+		"encrypted by ansible":       {"a.yaml", "$ANSIBLE_VAULT;1.1;AES256\n6162\n", []string{"manifest-encrypted:0"}, ""},
+		"encrypted by git-crypt":     {"a.yaml", "\x00GITCRYPT\x00abc", []string{"manifest-encrypted:0"}, ""},
+		// texts
+		"a map of texts":       {"a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: b, c: '1'}\n", nil, ""},
+		"a map with a number":  {"a.yaml", "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: b\n  port: 8080\n", []string{"manifest-invalid:5"}, "quotes"},
+		"a map with a truth":   {"a.yaml", "apiVersion: v1\nkind: ConfigMap\ndata:\n  on_error: off\n", []string{"manifest-invalid:4"}, "quotes"},
+		"a label with a truth": {"a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: x\n  labels: {x/enforced: true}\n", []string{"manifest-invalid:5"}, "quotes"},
+		"merged keys":          {"a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: &m {name: x}\ndata:\n  <<: *m\n  a: b\n", nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, problems, err := Load(folder(t, map[string]string{"manifests/" + test.file: test.text}))
+			require.NoError(t, err)
+			var found []string
+			for _, text := range brief(problems) {
+				code, place, _ := strings.Cut(text, " ")
+				_, line, _ := strings.Cut(place, ":")
+				found = append(found, code+":"+line)
+			}
+			require.Equal(t, test.want, found, "%v", problems)
+			hints := ""
+			for _, p := range problems {
+				hints += p.Hint
+				require.NotContains(t, p.String()+p.Hint, "hunter2")
+				require.NotContains(t, p.String()+p.Hint, "aHVudGVy")
+			}
+			require.Contains(t, hints, test.hint)
+		})
+	}
+}
