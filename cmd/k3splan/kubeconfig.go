@@ -1,24 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"k3splan/internal/files"
 	"k3splan/internal/k3s"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
-	"k3splan/internal/run"
 )
 
 // kubeconfigOptions are the user's wishes.
@@ -37,7 +31,7 @@ cluster's name, logs in with it, and only then writes it, readable by you alone.
 the context, too: the domain in network.yaml, else the project's folder, or --name.
 
 Without -o it goes to .k3splan/kubeconfig. With --merge it becomes a part of the file (without -o:
-the first in KUBECONFIG, else ~/.kube/config), whose other entries, comments and current context
+the first file that KUBECONFIG names, else ~/.kube/config), whose other entries, comments and current context
 stay as they are.`,
 		Example: "  k3splan kubeconfig --merge\n  KUBECONFIG=.k3splan/kubeconfig kubectl get nodes\n  k3splan kubeconfig -o rack.yaml --server ulf",
 		Args:    usageArgs(cobra.NoArgs),
@@ -60,53 +54,34 @@ func (a *app) kubeconfig(o kubeconfigOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := m.valid(); err != nil {
+		return err
+	}
 	servers, err := m.servers(o.server)
 	if err != nil {
 		return err
-	}
-	name := o.name
-	if name == "" {
-		name = clusterName(m)
 	}
 	target, err := kubeconfigFile(m.dir, o)
 	if err != nil {
 		return err
 	}
-	config, err := m.fetchKubeconfig(servers, name, o.address)
+	var hosts []*plan.Host
+	for _, server := range servers {
+		hosts = append(hosts, server.Host)
+	}
+	run, done, err := m.runner(hosts)
 	if err != nil {
 		return err
 	}
-	version, err := config.Check(context.Background())
-	if err != nil {
-		return err
-	}
-	if err := writeKubeconfig(config, target, o, m.plan); err != nil {
-		return err
-	}
-	a.say("%s answers (%s)", config.Server, version)
-	a.say("wrote context %s to %s", config.Name, target)
-	return nil
+	defer func() { err = errors.Join(err, done()) }()
+	return k3s.FetchKubeconfig(context.Background(), a.user(false), k3s.KubeconfigRequest{
+		Plan: m.plan, Servers: servers, Run: run, Name: cmp.Or(o.name, k3s.ClusterName(m.plan, m.dir)), Address: o.address,
+		Target: target, Merge: o.merge, Replace: o.force,
+	})
 }
 
-// clusterName is the domain, which is the same in each clone, else the folder's name.
-func clusterName(m *machines) string {
-	if m.plan.Network.Domain != "" {
-		return m.plan.Network.Domain
-	}
-	dir, err := filepath.Abs(m.dir)
-	if err != nil {
-		dir = m.dir
-	}
-	name := strings.Trim(notInNames.ReplaceAllString(filepath.Base(dir), "-"), "-.")
-	if name == "" {
-		return "k3splan"
-	}
-	return name
-}
-
-// notInNames is what would have to be quoted in kubectl's commands.
-var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
-
+// kubeconfigFile returns the file to write: with --merge the first that KUBECONFIG names, as kubectl
+// reads it. In a list, what is empty names nothing.
 func kubeconfigFile(dir string, o kubeconfigOptions) (string, error) {
 	switch {
 	case o.output != "":
@@ -114,95 +89,18 @@ func kubeconfigFile(dir string, o kubeconfigOptions) (string, error) {
 	case !o.merge:
 		return filepath.Join(dir, remote.Folder, "kubeconfig"), nil
 	}
-	if first, _, _ := strings.Cut(os.Getenv("KUBECONFIG"), string(os.PathListSeparator)); first != "" {
-		return first, nil
+	list := os.Getenv("KUBECONFIG")
+	for _, file := range filepath.SplitList(list) {
+		if file != "" {
+			return file, nil
+		}
+	}
+	if list != "" {
+		return "", &exitError{code: exitInvalid, err: fmt.Errorf("KUBECONFIG is %q, which names no file: kubectl would read none", list), hint: "unset KUBECONFIG, or name the file with -o"}
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return "", err
 	}
 	return filepath.Join(home, ".kube", "config"), nil
-}
-
-// fetchKubeconfig asks the servers one after the other; the first that answers is the address, too.
-func (m *machines) fetchKubeconfig(servers []*plan.Container, name, address string) (config *k3s.Kubeconfig, err error) {
-	var failed error
-	for _, server := range servers {
-		conf, err := m.prepare(server.Host)
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		asked := k3s.Server{Container: server.Name, Run: conf.Machine(server.Host, remote.DeployUser).Run}
-		content, err := asked.Kubeconfig(context.Background())
-		if err = errors.Join(err, conf.Close()); err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		if address == "" {
-			address = server.Address.String()
-		}
-		return k3s.ReadKubeconfig(content, name, address)
-	}
-	return nil, failed
-}
-
-// writeKubeconfig writes a checked config.
-func writeKubeconfig(config *k3s.Kubeconfig, target string, o kubeconfigOptions, p *plan.Plan) (err error) {
-	if o.merge {
-		unlock, err := lockKubeconfig(target)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, unlock()) }()
-	}
-	present, err := files.Read(target)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	var content []byte
-	switch {
-	case o.merge:
-		content, err = config.Merge(present, func(server string) bool { return isOfPlan(p, server) || server == config.Server })
-		if err != nil {
-			return fmt.Errorf("%s: %w", target, err)
-		}
-	case config.Others(present) && !o.force:
-		return &exitError{code: exitFailed, err: fmt.Errorf("%s has other things in it, which would be lost; nothing was changed", target),
-			hint: "--merge keeps them, --force replaces the file"}
-	default:
-		if content, err = config.YAML(); err != nil {
-			return err
-		}
-	}
-	return files.Replace(target, content, files.Private)
-}
-
-// lockKubeconfig keeps kubectl from writing at the same time, by the lock that kubectl uses.
-func lockKubeconfig(target string) (unlock func() error, err error) {
-	lock := target + ".lock"
-	if err := os.MkdirAll(filepath.Dir(lock), 0o700); err != nil {
-		return nil, err
-	}
-	file, err := os.OpenFile(lock, os.O_CREATE|os.O_EXCL, 0)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, &exitError{code: exitFailed, err: fmt.Errorf("%s is locked: kubectl is writing it", target), hint: "if that is not so: rm " + run.Word(lock)}
-	} else if err != nil {
-		return nil, err
-	}
-	return func() error { return os.Remove(lock) }, file.Close()
-}
-
-// isOfPlan tells whether a URL is that of one of the plan's servers.
-func isOfPlan(p *plan.Plan, server string) bool {
-	address, err := url.Parse(server)
-	if err != nil {
-		return false
-	}
-	for _, container := range p.Servers() {
-		if ip := net.ParseIP(address.Hostname()); ip != nil && ip.String() == container.Address.String() {
-			return true
-		}
-	}
-	return false
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"k3splan/internal/diag"
@@ -41,8 +43,21 @@ func (a *app) machines() (*machines, error) {
 	return m, nil
 }
 
-// vault opens the project's secrets; a passphrase is asked on the terminal.
+// valid refuses a plan with errors, for commands that change something.
+func (m *machines) valid() error {
+	if m.problems.Errors() == 0 {
+		return nil
+	}
+	m.app.printProblems(m.app.stderr, m.problems)
+	return invalid()
+}
+
+// vault opens the project's secrets; a passphrase is asked on the terminal. A plan with errors may have
+// them elsewhere, so that one is refused.
 func (m *machines) vault() (*secrets.Vault, error) {
+	if err := m.valid(); err != nil {
+		return nil, err
+	}
 	_, vault, err := m.app.vault(m.app.asker())
 	return vault, err
 }
@@ -61,11 +76,7 @@ func (m *machines) host(name string) (*plan.Host, error) {
 // hosts resolves names, tags and patterns; none mean all hosts.
 func (m *machines) hosts(patterns []string) ([]*plan.Host, error) {
 	if len(patterns) == 0 {
-		if m.problems.Errors() > 0 {
-			m.app.printProblems(m.app.stderr, m.problems)
-			return nil, invalid()
-		}
-		return m.plan.Hosts, nil
+		return m.plan.Hosts, m.valid()
 	}
 	return selectHosts(m.plan, patterns)
 }
@@ -93,6 +104,25 @@ func (m *machines) prepare(hosts ...*plan.Host) (*remote.Config, error) {
 		return nil, err
 	}
 	return remote.Prepare(m.dir, m.plan, m.keys)
+}
+
+// runner lets use cases run commands as root on hosts, one of which at least must be known by its key.
+// done is to be called afterwards.
+func (m *machines) runner(hosts []*plan.Host) (run k3s.HostRunner, done func() error, err error) {
+	known := func(h *plan.Host) bool { return remote.CheckKnown([]*plan.Host{h}, m.keys) == nil }
+	if !slices.ContainsFunc(hosts, known) {
+		return nil, nil, refuseUnknown(hosts, m.keys)
+	}
+	conf, err := remote.Prepare(m.dir, m.plan, m.keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(ctx context.Context, host *plan.Host, stdin string, command ...string) (string, error) {
+		if err := remote.CheckKnown([]*plan.Host{host}, m.keys); err != nil {
+			return "", err
+		}
+		return conf.Machine(host, remote.DeployUser).Run(ctx, stdin, command...)
+	}, conf.Close, nil
 }
 
 // refuseUnknown refuses hosts that nobody could tell from impostors: nothing was done yet.

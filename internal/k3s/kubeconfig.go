@@ -15,12 +15,14 @@ import (
 	"strings"
 	"time"
 
+	"k3splan/internal/diag"
+
 	"gopkg.in/yaml.v3"
 )
 
-// Kubeconfig is the way into one cluster as its administrator. It is a secret.
+// Kubeconfig gives access to one cluster as its administrator. It is a secret.
 type Kubeconfig struct {
-	// Name is that of context, cluster and user.
+	// Name is the name of the context, the cluster and the user.
 	Name string
 	// Server is the URL of the API ("https://10.0.100.12:6443").
 	Server string
@@ -28,7 +30,7 @@ type Kubeconfig struct {
 	CA, Certificate, Key []byte
 }
 
-// file is a kubeconfig, as far as it concerns us.
+// file is a kubeconfig with the fields that matter here.
 type file struct {
 	APIVersion     string         `yaml:"apiVersion"`
 	Kind           string         `yaml:"kind"`
@@ -68,15 +70,15 @@ type contextRef struct {
 	User    string `yaml:"user"`
 }
 
-// ReadKubeconfig reads what k3s wrote on a server, and gives it the name of the cluster and the server's
-// address. The port is the server's own. The error shows nothing of the content.
+// ReadKubeconfig reads what k3s wrote on a server and sets the cluster's name and the server's address. The
+// port is the server's own unless the address has one. The error shows nothing of the content.
 func ReadKubeconfig(content []byte, name, address string) (*Kubeconfig, error) {
 	var f file
-	if err := yaml.Unmarshal(content, &f); err != nil { // its words may quote
-		return nil, errors.New("what the server has is not a kubeconfig")
+	if err := yaml.Unmarshal(content, &f); err != nil { // its text may quote the content
+		return nil, errors.New("the server's answer is not a kubeconfig")
 	}
 	if len(f.Clusters) != 1 || len(f.Users) != 1 {
-		return nil, errors.New("the server's kubeconfig has not just one cluster and one user")
+		return nil, errors.New("the server's kubeconfig does not have exactly one cluster and one user")
 	}
 	c := &Kubeconfig{Name: name}
 	for _, part := range []struct {
@@ -104,7 +106,7 @@ func ReadKubeconfig(content []byte, name, address string) (*Kubeconfig, error) {
 	return c, nil
 }
 
-// YAML is the config as a file of its own.
+// YAML returns the config as a file of its own.
 func (c *Kubeconfig) YAML() ([]byte, error) {
 	return encode(file{
 		APIVersion: "v1", Kind: "Config", CurrentContext: c.Name,
@@ -114,27 +116,13 @@ func (c *Kubeconfig) YAML() ([]byte, error) {
 	})
 }
 
-// CheckError is a server that did not take the config.
-type CheckError struct {
-	Server string
-	err    error
-	hint   string
-}
-
-func (e *CheckError) Error() string {
-	return fmt.Sprintf("the kubeconfig does not work with %s: %v", e.Server, e.err)
-}
-func (e *CheckError) Unwrap() error { return e.err }
-
-// Hint says what could be the cause, or is empty.
-func (e *CheckError) Hint() string { return e.hint }
-
 const checkTimeout = 15 * time.Second
 
-// Check logs in to the server and gives the version that it tells ("v1.31.14+k3s1"). The error is a
-// [*CheckError].
+// Check logs in to the server and returns its version ("v1.31.14+k3s1").
 func (c *Kubeconfig) Check(ctx context.Context) (version string, err error) {
-	fail := func(err error, hint string) (string, error) { return "", &CheckError{c.Server, err, hint} }
+	fail := func(err error, hint string) (string, error) {
+		return "", diag.WithHint(fmt.Errorf("the kubeconfig does not work with %s: %w", c.Server, err), hint)
+	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(c.CA) {
 		return fail(errors.New("its CA is not a certificate"), "")
@@ -159,7 +147,7 @@ func (c *Kubeconfig) Check(ctx context.Context) (version string, err error) {
 	)
 	switch {
 	case errors.As(err, &authority):
-		return fail(errors.New("the server there has a certificate of another cluster"), "is another machine at that address?")
+		return fail(errors.New("the server at that address has a certificate of another cluster"), "does another machine have that address?")
 	case errors.As(err, &hostname):
 		return fail(hostname, "add the address to tls_san of the network and deploy, or name another server with --server")
 	case err != nil:
@@ -167,7 +155,7 @@ func (c *Kubeconfig) Check(ctx context.Context) (version string, err error) {
 		if errors.As(err, &plain) {
 			err = plain.Err
 		}
-		return fail(err, "this machine must reach the server's address itself; --address gives another one for it")
+		return fail(err, "this machine must be able to reach the server's address; --address names another one")
 	}
 	defer response.Body.Close()
 	var answer struct {
@@ -175,12 +163,12 @@ func (c *Kubeconfig) Check(ctx context.Context) (version string, err error) {
 	}
 	switch {
 	case response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden:
-		return fail(fmt.Errorf("the server does not take its certificate (%s)", response.Status), "")
+		return fail(fmt.Errorf("the server does not accept its certificate (%s)", response.Status), "")
 	case response.StatusCode != http.StatusOK:
 		return fail(fmt.Errorf("the server answers %s", response.Status), "")
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&answer); err != nil || answer.GitVersion == "" {
-		return fail(errors.New("what answers there is not the API of a Kubernetes server"), "")
+		return fail(errors.New("the answer is not that of a Kubernetes API"), "")
 	}
 	return answer.GitVersion, nil
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/k3s/k3stest"
 )
 
@@ -53,11 +54,11 @@ func TestTheServerIsTried(t *testing.T) {
 		"another name":   {port: serve(t, ours, &x509.Certificate{DNSNames: []string{"x"}}, nil), want: "127.0.0.1"},
 		"expired":        {port: serve(t, ours, expired, nil), want: "expired"},
 		"nobody":         {port: "1", want: "connection refused"},
-		"no admin":       {port: serve(t, ours, nil, answer(401, "")), want: "does not take its certificate"},
-		"forbidden":      {port: serve(t, ours, nil, answer(403, "")), want: "does not take its certificate"},
+		"no admin":       {port: serve(t, ours, nil, answer(401, "")), want: "does not accept its certificate"},
+		"forbidden":      {port: serve(t, ours, nil, answer(403, "")), want: "does not accept its certificate"},
 		"broken":         {port: serve(t, ours, nil, answer(500, "")), want: "500"},
-		"no API":         {port: serve(t, ours, nil, answer(200, "<html>")), want: "not the API"},
-		"no API, though": {port: serve(t, ours, nil, answer(200, "{}")), want: "not the API"},
+		"no API":         {port: serve(t, ours, nil, answer(200, "<html>")), want: "not that of a Kubernetes API"},
+		"no API, though": {port: serve(t, ours, nil, answer(200, "{}")), want: "not that of a Kubernetes API"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config, err := ReadKubeconfig([]byte(ours.K3sYAML(test.port)), "rack", "127.0.0.1")
@@ -68,11 +69,9 @@ func TestTheServerIsTried(t *testing.T) {
 				require.Equal(t, "v1.31.14+k3s1", version)
 				return
 			}
-			var check *CheckError
-			require.ErrorAs(t, err, &check)
 			require.ErrorContains(t, err, test.want)
 			for _, secret := range []string{string(config.Key), base64.StdEncoding.EncodeToString(config.Key)} {
-				require.NotContains(t, err.Error()+check.Hint(), secret[30:60])
+				require.NotContains(t, err.Error()+diag.HintOf(err), secret[30:60])
 			}
 		})
 	}
@@ -226,12 +225,12 @@ func TestMergeReplacesOnlyOurs(t *testing.T) {
 	require.Len(t, loaded.AuthInfos, 3)
 	require.Len(t, loaded.Contexts, 3)
 
-	var conflict *ConflictError
 	_, err = config.Merge(present, func(string) bool { return false })
-	require.ErrorAs(t, err, &conflict)
+	require.ErrorContains(t, err, `the file already has a cluster "rack" that is not of this plan`)
+	require.Contains(t, diag.HintOf(err), "--name")
 	for _, entry := range []string{"users: [{name: rack, user: {token: x}}]", "contexts: [{name: rack, context: {cluster: a, user: b}}]"} {
 		_, err = config.Merge([]byte("kind: Config\n"+entry+"\n"), func(string) bool { return true })
-		require.ErrorAs(t, err, &conflict, entry)
+		require.ErrorContains(t, err, "the file already has a", entry)
 	}
 	for _, broken := range []string{"- x\n", "key: [", "a: 1\n---\nb: 2\n", "kind: Config\nclusters: {a: b}\n", "just words"} {
 		_, err = config.Merge([]byte(broken), func(string) bool { return true })

@@ -1,5 +1,9 @@
 package k3s
 
+// Merging a kubeconfig into the user's file is done by hand, on the YAML nodes: client-go's clientcmd reads
+// the file into structs and writes those, which loses comments, order and fields that it does not know, and
+// makes paths absolute. A tool that touches somebody's only way into other clusters changes nothing else.
+
 import (
 	"bytes"
 	"errors"
@@ -8,26 +12,23 @@ import (
 	"reflect"
 	"strings"
 
+	"k3splan/internal/diag"
+	"k3splan/internal/run"
+
 	"gopkg.in/yaml.v3"
 )
 
-// ConflictError is an entry of the user's that has our name and means another cluster.
-type ConflictError struct{ Kind, Name string }
-
-func (e *ConflictError) Error() string {
-	return fmt.Sprintf("the file has a %s %q already, which is not of this plan", e.Kind, e.Name)
-}
-
-// Hint names the ways out.
-func (e *ConflictError) Hint() string {
-	return "give the cluster another name with --name, or remove that one: kubectl config delete-" + e.Kind + " " + e.Name
+// conflict returns the error about an entry of the user's with our name, for another cluster.
+func conflict(kind, name string) error {
+	return diag.WithHint(fmt.Errorf("the file already has a %s %q that is not of this plan", kind, name),
+		"give the cluster another name with --name, or remove that one: kubectl config delete-"+kind+" "+run.Word(name))
 }
 
 var kinds = []struct{ list, one string }{{"clusters", "cluster"}, {"users", "user"}, {"contexts", "context"}}
 
-// Merge puts the config into the content of the user's file: entries of its name are replaced,
-// everything else stays as it is, comments included. The current context stays if there is one.
-// isOurs tells by a cluster's server whether an entry of that name may be replaced.
+// Merge returns the content of the user's file with the config in it: entries of its name are replaced,
+// everything else stays as it is, comments included. The current context stays if there is one. isOurs
+// reports by a cluster's server whether an entry of that name may be replaced.
 func (c *Kubeconfig) Merge(present []byte, isOurs func(server string) bool) ([]byte, error) {
 	if len(bytes.TrimSpace(present)) == 0 {
 		return c.YAML()
@@ -87,12 +88,12 @@ func encode(content any) ([]byte, error) {
 	encoder := yaml.NewEncoder(&out)
 	encoder.SetIndent(2)
 	if err := errors.Join(encoder.Encode(content), encoder.Close()); err != nil {
-		return nil, errors.New("the kubeconfig cannot be written as YAML") // its words may quote
+		return nil, errors.New("the kubeconfig cannot be written as YAML") // its text may quote the content
 	}
 	return out.Bytes(), nil
 }
 
-// conflicts looks for entries of our name that are somebody else's.
+// conflicts refuses entries of our name that are for another cluster.
 func (c *Kubeconfig) conflicts(root *yaml.Node, isOurs func(string) bool) error {
 	list := value(root, "clusters")
 	if at := index(list, c.Name); at >= 0 {
@@ -101,19 +102,19 @@ func (c *Kubeconfig) conflicts(root *yaml.Node, isOurs func(string) bool) error 
 			server = node.Value
 		}
 		if !isOurs(server) {
-			return &ConflictError{"cluster", c.Name}
+			return conflict("cluster", c.Name)
 		}
 		return nil
 	}
 	for _, kind := range kinds[1:] {
 		if index(value(root, kind.list), c.Name) >= 0 {
-			return &ConflictError{kind.one, c.Name}
+			return conflict(kind.one, c.Name)
 		}
 	}
 	return nil
 }
 
-// same makes sure that nothing of the user's has another meaning than before.
+// same makes sure that nothing else of the user's means something different now.
 func (c *Kubeconfig) same(before, after []byte) error {
 	var old, now map[string]any
 	if yaml.Unmarshal(before, &old) != nil || yaml.Unmarshal(after, &now) != nil {
@@ -133,7 +134,7 @@ func (c *Kubeconfig) same(before, after []byte) error {
 	return nil
 }
 
-// without gives a list's entries except those of a name.
+// without returns a list's entries except those of a name.
 func without(list any, name string) []any {
 	var rest []any
 	items, _ := list.([]any)
@@ -145,8 +146,8 @@ func without(list any, name string) []any {
 	return rest
 }
 
-// Others tells whether a kubeconfig has entries of other names than this config's: to replace the
-// file would lose them. What is no kubeconfig counts as such.
+// Others reports whether a kubeconfig has entries of other names than this config's, which replacing the
+// file would lose. A file that is not a kubeconfig counts as such.
 func (c *Kubeconfig) Others(present []byte) bool {
 	if len(bytes.TrimSpace(present)) == 0 {
 		return false
@@ -170,7 +171,7 @@ func parse(content []byte) (*yaml.Node, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var document yaml.Node
 	if err := decoder.Decode(&document); err != nil {
-		return nil, errors.New("the file is not YAML") // its words may quote
+		return nil, errors.New("the file is not YAML") // its text may quote the content
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("the file has more than one YAML document")
@@ -183,7 +184,7 @@ func parse(content []byte) (*yaml.Node, error) {
 	return root, nil
 }
 
-// value finds a key of a mapping, nil if there is none.
+// value returns the value of a mapping's key, or nil.
 func value(mapping *yaml.Node, key string) *yaml.Node {
 	mapping = resolve(mapping)
 	if mapping == nil || mapping.Kind != yaml.MappingNode {
@@ -197,7 +198,7 @@ func value(mapping *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// index finds an entry of a list by its name, -1 if there is none.
+// index returns the place of an entry in a list by its name, or -1.
 func index(list *yaml.Node, name string) int {
 	if list == nil || list.Kind != yaml.SequenceNode {
 		return -1
