@@ -14,7 +14,6 @@ package main
 // only on a terminal.
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -131,13 +130,6 @@ func (a *app) formatProblems(out *os.File, problems diag.Problems) string {
 		text.WriteString(a.hints(out, "  ", p.Hint))
 	}
 	return text.String()
-}
-
-func printJSON(out io.Writer, value any) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
 }
 
 type colour string

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Every command with a result prints it as text, or as JSON with --json: one value, two views.
+
+// shapeAnnotation is where the flag --json keeps the full shape of its value, for the reference.
+const shapeAnnotation = "shape"
+
+// addJSON gives a command the flag --json. value is a value of the type that the command prints; its keys
+// are listed in the help.
+func addJSON(command *cobra.Command, asJSON *bool, value any) {
+	of := reflect.TypeOf(value)
+	command.Flags().BoolVar(asJSON, "json", false, "print JSON: "+jsonShape(of, 1))
+	if err := command.Flags().SetAnnotation("json", shapeAnnotation, []string{jsonShape(of, 9)}); err != nil {
+		panic(err) // the flag is the one above
+	}
+}
+
+// print prints a result: value as JSON, or what text returns.
+func (a *app) print(asJSON bool, value any, text func() (string, error)) error {
+	if asJSON {
+		return printJSON(a.stdout, value)
+	}
+	out, err := text()
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(a.stdout, out)
+	return err
+}
+
+func printJSON(out io.Writer, value any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+var (
+	marshalsJSON = reflect.TypeFor[json.Marshaler]()
+	marshalsText = reflect.TypeFor[encoding.TextMarshaler]()
+)
+
+// jsonShape returns how a type looks in JSON: "[{name, hosts: [{name}]}]". depth is how many levels of
+// objects are shown with their keys.
+func jsonShape(t reflect.Type, depth int) string {
+	if t.Implements(marshalsJSON) || t.Implements(marshalsText) {
+		return ""
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return jsonShape(t.Elem(), depth)
+	case reflect.Slice, reflect.Array:
+		return "[" + jsonShape(t.Elem(), depth) + "]"
+	case reflect.Map:
+		if depth == 0 {
+			return "{…}"
+		}
+		key := "NAME"
+		if shape := jsonShape(t.Elem(), depth-1); shape != "" {
+			key += ": " + shape
+		}
+		return "{" + key + "}"
+	case reflect.Struct:
+		if depth == 0 {
+			return "{…}"
+		}
+		return "{" + strings.Join(jsonKeys(t, depth-1), ", ") + "}"
+	}
+	return ""
+}
+
+func jsonKeys(t reflect.Type, depth int) (keys []string) {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		switch {
+		case key == "-" || !field.IsExported():
+		case key == "" && field.Anonymous:
+			keys = append(keys, jsonKeys(field.Type, depth)...)
+		case jsonShape(field.Type, depth) == "" || depth == 0 && jsonShape(field.Type, 1) == "[]":
+			keys = append(keys, key)
+		default:
+			keys = append(keys, fmt.Sprintf("%s: %s", key, jsonShape(field.Type, depth)))
+		}
+	}
+	return keys
+}
