@@ -29,7 +29,7 @@ Exit code 0 without findings, 1 with any.`,
 			return a.audit(args, asJSON)
 		},
 	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {file, line, column, value, severity, code, message, hint}")
+	addJSON(command, &asJSON, diag.Problems{})
 	return command
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
+
+	"k3splan/internal/plan"
 )
 
 func (a *app) configurationCommand() *cobra.Command {
@@ -30,6 +32,6 @@ the data that Nix sees as config.cluster. It needs no secrets and shows none.`,
 			return encoder.Close()
 		},
 	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of YAML")
+	addJSON(command, &asJSON, plan.Model{})
 	return command
 }

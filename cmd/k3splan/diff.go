@@ -57,7 +57,7 @@ your snippets, manifests, k3s options and pins. The exit code is 0 with and with
 		},
 	}
 	addFormat(command, &format, "text", "markdown")
-	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {object, action, name, field, from, to, hosts, restarts, risk, reason, hint, where, sentence}")
+	addJSON(command, &asJSON, diff.Changes{})
 	return command
 }
 

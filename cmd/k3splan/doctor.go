@@ -49,7 +49,7 @@ The exit code is 0 if nothing is missing or broken, else 1.`,
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(command *cobra.Command, _ []string) error { return a.doctor(command.Context(), asJSON) },
 	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {name, state, version, path, needed_for, message, hint}")
+	addJSON(command, &asJSON, []checkup{})
 	return command
 }
 

@@ -29,7 +29,7 @@ type editing struct {
 
 func (e *editing) flags(command *cobra.Command) {
 	command.Flags().BoolVar(&e.dryRun, "dry-run", false, "show the change, and write nothing")
-	command.Flags().BoolVar(&e.asJSON, "json", false, "print {written, changes, tables, moved, left, taken, kept, mentions}")
+	addJSON(command, &e.asJSON, edited{})
 	if e.asks {
 		command.Flags().BoolVarP(&e.yes, "yes", "y", false, "do not ask")
 	}

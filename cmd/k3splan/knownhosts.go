@@ -31,9 +31,18 @@ machine, or the machine had it and an operator has adopted it.`,
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(*cobra.Command, []string) error { return a.listKnownHosts(asJSON) },
 	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {host, type, fingerprint, made}")
+	addJSON(command, &asJSON, []hostKeyRow{})
 	command.AddCommand(a.knownHostsMakeCommand(), a.knownHostsScanCommand(), a.knownHostsForgetCommand())
 	return command
+}
+
+// hostKeyRow is an ssh key by which a machine is known.
+type hostKeyRow struct {
+	Host        string `json:"host"`
+	Type        string `json:"type"`
+	Fingerprint string `json:"fingerprint"`
+	// Made reports whether k3splan made the key; otherwise it was adopted.
+	Made bool `json:"made"`
 }
 
 func (a *app) listKnownHosts(asJSON bool) error {
@@ -41,42 +50,28 @@ func (a *app) listKnownHosts(asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	type row struct {
-		Host        string `json:"host"`
-		Type        string `json:"type"`
-		Fingerprint string `json:"fingerprint"`
-		Made        bool   `json:"made"`
-	}
-	rows := []row{}
-	width := 0
+	keys := []hostKeyRow{}
+	var rows [][]string
 	for _, host := range m.plan.Hosts {
-		width = max(width, len(host.Name))
-		for _, key := range m.keys.Of(host.Name) {
-			rows = append(rows, row{host.Name, key.Type(), key.Fingerprint(), key.Made})
-		}
-	}
-	if asJSON {
-		return printJSON(a.stdout, rows)
-	}
-	var text strings.Builder
-	for _, host := range m.plan.Hosts {
-		switch keys := m.keys.Of(host.Name); {
-		case host.Target.Local:
-			fmt.Fprintf(&text, "%-*s  this machine\n", width, host.Name)
-		case len(keys) == 0:
-			fmt.Fprintf(&text, "%-*s  unknown\n", width, host.Name)
-		default:
-			for _, key := range keys {
-				origin := "adopted"
-				if key.Made {
-					origin = "made by k3splan"
-				}
-				fmt.Fprintf(&text, "%-*s  %s  %s  %s\n", width, host.Name, key.Fingerprint(), key.Type(), origin)
+		known := m.keys.Of(host.Name)
+		for _, key := range known {
+			keys = append(keys, hostKeyRow{host.Name, key.Type(), key.Fingerprint(), key.Made})
+			origin := "adopted"
+			if key.Made {
+				origin = "made by k3splan"
 			}
+			rows = append(rows, []string{host.Name, key.Fingerprint(), key.Type(), origin})
+		}
+		switch {
+		case host.Target.Local:
+			rows = append(rows, []string{host.Name, "this machine", "", ""})
+		case len(known) == 0:
+			rows = append(rows, []string{host.Name, "unknown", "", ""})
 		}
 	}
-	_, err = a.stdout.WriteString(text.String())
-	return err
+	return a.print(asJSON, keys, func() (string, error) {
+		return a.table([]string{"HOST", "FINGERPRINT", "TYPE", "ORIGIN"}, rows), nil
+	})
 }
 
 func (a *app) knownHostsMakeCommand() *cobra.Command {

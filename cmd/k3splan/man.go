@@ -226,8 +226,8 @@ func roffText(text string) string {
 }
 
 // paragraph sets a text to fill, in lines that are not long.
-func paragraph(text string) string {
-	lines := wrap(roffWords(text), 72)
+func paragraph(words string) string {
+	lines := text.Wrap(roffWords(words), 72)
 	for i := range lines {
 		lines[i] = lineStart(lines[i])
 	}

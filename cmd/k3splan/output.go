@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -130,6 +131,15 @@ func (a *app) formatProblems(out *os.File, problems diag.Problems) string {
 		text.WriteString(a.hints(out, "  ", p.Hint))
 	}
 	return text.String()
+}
+
+// table draws a result as a table. In a pipe it is as wide as it needs to be.
+func (a *app) table(headers []string, rows [][]string) string {
+	t := a.terminal()
+	if os.Getenv("COLUMNS") == "" && !term.IsTerminal(int(a.stdout.Fd())) {
+		t.Width = math.MaxInt
+	}
+	return t.Table(headers, rows)
 }
 
 type colour string

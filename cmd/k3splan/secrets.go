@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -122,30 +121,29 @@ func (a *app) secretsListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			type entry struct {
-				Name  string `json:"name"`
-				Place string `json:"place"`
-				Kind  string `json:"kind"`
-			}
-			entries := []entry{}
+			entries := []secretEntry{}
+			var rows [][]string
 			for _, name := range names {
-				entries = append(entries, entry{name, vault.At(name), secrets.Describe(name)})
+				e := secretEntry{name, vault.At(name), secrets.Describe(name)}
+				entries = append(entries, e)
+				rows = append(rows, []string{e.Name, e.Where, e.Kind})
 			}
-			if asJSON {
-				return printJSON(a.stdout, entries)
-			}
-			table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-			for _, e := range entries {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", e.Name, e.Place, e.Kind)
-			}
-			if len(entries) == 0 {
+			if len(entries) == 0 && !asJSON {
 				a.say("there are no secrets yet: `k3splan setup` makes the tokens, `k3splan passwd` a password")
+				return nil
 			}
-			return table.Flush()
+			return a.print(asJSON, entries, func() (string, error) { return a.table([]string{"NAME", "WHERE", "KIND"}, rows), nil })
 		},
 	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {name, place, kind}")
+	addJSON(command, &asJSON, []secretEntry{})
 	return command
+}
+
+// secretEntry is a secret without its content.
+type secretEntry struct {
+	Name  string `json:"name"`
+	Where string `json:"where"`
+	Kind  string `json:"kind"`
 }
 
 func (a *app) secretsShowCommand() *cobra.Command {

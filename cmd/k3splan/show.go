@@ -55,7 +55,7 @@ stderr, and the exit code is 2. Secrets that are missing, as in a clone, are not
 	if err := command.RegisterFlagCompletionFunc("theme", cobra.FixedCompletions(show.Themes, nothingElse)); err != nil {
 		panic(err) // the flag is the one above
 	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print the rack as JSON")
+	addJSON(command, &asJSON, show.View{})
 	command.AddCommand(a.showAddressesCommand(), a.showHostCommand())
 	return command
 }
@@ -135,6 +135,12 @@ func (a *app) terminal() show.Terminal {
 	return show.Terminal{Width: a.width(), Colour: a.coloured(a.stdout)}
 }
 
+// usedAndFree are the addresses of a plan.
+type usedAndFree struct {
+	Used []show.Address `json:"used"`
+	Free show.Free      `json:"free"`
+}
+
 func (a *app) showAddressesCommand() *cobra.Command {
 	var format string
 	var asJSON bool
@@ -149,10 +155,7 @@ other by. Of a plan with errors there is the table only.`,
 		RunE: func(*cobra.Command, []string) error {
 			return a.draw(format == "table" && !asJSON, func(view *show.View) error {
 				if asJSON {
-					return printJSON(a.stdout, struct {
-						Used []show.Address `json:"used"`
-						Free show.Free      `json:"free"`
-					}{view.Used, view.Free})
+					return printJSON(a.stdout, usedAndFree{view.Used, view.Free})
 				}
 				text := map[string]func() string{
 					"table": func() string { return a.terminal().Addresses(view) }, "hosts": view.AddressesHosts,
@@ -164,7 +167,7 @@ other by. Of a plan with errors there is the table only.`,
 		},
 	}
 	addFormat(command, &format, "table", "hosts", "csv", "markdown")
-	command.Flags().BoolVar(&asJSON, "json", false, "print {used, free} as JSON")
+	addJSON(command, &asJSON, usedAndFree{})
 	return command
 }
 
@@ -176,7 +179,7 @@ func (a *app) showHostCommand() *cobra.Command {
 		Long: `Shows each value that configures the host and its containers with its place in the tables
 ("plans/hosts.csv:3"), or "default" where the tables leave it to k3splan, and the files of the project
 that have a part in it.`,
-		Example:           "  k3splan show host olaf\n  k3splan show host olaf --json | jq -r '.[] | select(.field == \"ip\").from'",
+		Example:           "  k3splan show host olaf\n  k3splan show host olaf --json | jq -r '.[] | select(.field == \"ip\").where'",
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeHostNames,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -200,7 +203,7 @@ that have a part in it.`,
 			return a.printProblems(a.stderr, slices.DeleteFunc(problems, func(problem diag.Problem) bool { return !concerns(host, problem) }))
 		},
 	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {of, field, value, from}")
+	addJSON(command, &asJSON, []show.Detail{})
 	return command
 }
 

@@ -2,8 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -48,7 +48,7 @@ it is no illness.`,
 			return nil
 		},
 	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print a list of hosts as JSON")
+	addJSON(command, &asJSON, []rollout.HostStatus{})
 	return command
 }
 
@@ -84,8 +84,7 @@ func (a *app) showStatus(answers []rollout.HostStatus) error {
 	for i, row := range answers {
 		rows[i] = printableStatus(row)
 	}
-	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "HOST\tSTATE\tNIXOS\tGENERATION\tSERVER\tNODE\tREBOOT\tDEPLOYED")
+	var table [][]string
 	for _, row := range rows {
 		generation, reboot, deployed := "", "", ""
 		if row.Generation > 0 {
@@ -97,10 +96,10 @@ func (a *app) showStatus(answers []rollout.HostStatus) error {
 		if !row.DeployedAt.IsZero() {
 			deployed = row.DeployedAt.Local().Format("2006-01-02 15:04")
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Host, row.State, row.NixOS, generation,
-			cell(row.Server, row.ServerK3s), cell(row.Node, row.NodeK3s), reboot, deployed)
+		table = append(table, []string{row.Host, string(row.State), cell(row.Server, row.ServerK3s), cell(row.Node, row.NodeK3s),
+			row.NixOS, reboot, deployed, generation})
 	}
-	if err := table.Flush(); err != nil {
+	if _, err := io.WriteString(a.stdout, a.table([]string{"HOST", "STATE", "SERVER", "NODE", "NIXOS", "REBOOT", "DEPLOYED", "GENERATION"}, table)); err != nil {
 		return err
 	}
 	// a reason that several hosts have in common is printed once

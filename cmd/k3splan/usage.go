@@ -9,9 +9,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/text"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -237,18 +237,6 @@ func blocksOf(text string) (blocks []block) {
 	return blocks
 }
 
-// wrap breaks a text into lines that are not longer than width, where it has blanks.
-func wrap(text string, width int) (lines []string) {
-	for _, word := range strings.Fields(text) {
-		if last := len(lines) - 1; last >= 0 && utf8.RuneCountInString(lines[last])+1+utf8.RuneCountInString(word) <= width {
-			lines[last] += " " + word
-		} else {
-			lines = append(lines, word)
-		}
-	}
-	return lines
-}
-
 // helpWidth is as wide as the terminal, but not so wide that nobody likes to read it.
 func (a *app) helpWidth() int { return min(a.width(), 100) }
 
@@ -261,7 +249,7 @@ func (a *app) help(command *cobra.Command, _ []string) {
 	for _, b := range blocksOf(cmp.Or(command.Long, command.Short)) {
 		lines := b.lines
 		if !b.fixed {
-			lines = wrap(strings.Join(lines, " "), a.helpWidth())
+			lines = text.Wrap(strings.Join(lines, " "), a.helpWidth())
 		}
 		fmt.Fprintln(a.stdout, strings.Join(lines, "\n"))
 	}

@@ -23,7 +23,7 @@ Exit code 0 without errors, 2 with any; warnings count with --strict.`,
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(*cobra.Command, []string) error { return a.validate(asJSON, strict) },
 	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print a list of {file, line, column, value, severity, code, message, hint}")
+	addJSON(command, &asJSON, diag.Problems{})
 	command.Flags().BoolVar(&strict, "strict", false, "take warnings for errors")
 	return command
 }

@@ -21,7 +21,7 @@ const (
 // HostStatus is how a host is.
 type HostStatus struct {
 	Host  string    `json:"host"`
-	Well  bool      `json:"well"`
+	Well  bool      `json:"healthy"`
 	State HostState `json:"state"`
 	// Reasons say why the state is not "up to date"; never nil.
 	Reasons []string `json:"reasons"`
@@ -30,14 +30,14 @@ type HostStatus struct {
 	NixOS string `json:"nixos"`
 	// Generation is that of the system profile; 0 is unknown.
 	Generation   int  `json:"generation"`
-	RebootNeeded bool `json:"rebootNeeded"`
+	RebootNeeded bool `json:"reboot_needed"`
 	// FailedUnits is never nil.
-	FailedUnits []string `json:"failedUnits"`
+	FailedUnits []string `json:"failed_units"`
 	// Server and Node are "ready" or say what is missing; empty where there is none.
 	Server    string `json:"server"`
-	ServerK3s string `json:"serverK3s"`
+	ServerK3s string `json:"server_k3s"`
 	Node      string `json:"node"`
-	NodeK3s   string `json:"nodeK3s"`
+	NodeK3s   string `json:"node_k3s"`
 	// Deployed is DeployedAt by RFC 3339, or empty if there is no receipt.
 	Deployed   string    `json:"deployed"`
 	DeployedAt time.Time `json:"-"`

@@ -36,12 +36,12 @@ func (t Terminal) Addresses(v *View) string {
 	if v.Subnet != "" {
 		facts = append([]Fact{{"network", v.Subnet}}, facts...)
 	}
-	return t.table(header, lines) + t.noRoom(left, "a wider window, or --format csv") + "\n" + t.facts(facts)
+	return t.table(header, lines) + t.noRoom(left, "--format csv") + "\n" + t.facts(facts)
 }
 
 // addressTable gives the used addresses; the column mac is there if any address has one.
 func (v *View) addressTable() (header []string, rows [][]string) {
-	header = []string{"address", "name", "kind", "host", "interface"}
+	header = []string{"ip", "name", "kind", "host", "interface"}
 	withMAC := false
 	for _, a := range v.Used {
 		withMAC = withMAC || a.MAC != ""

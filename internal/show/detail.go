@@ -19,7 +19,7 @@ type Detail struct {
 	Value string `json:"value"`
 	// From is a place ("plans/hosts.csv:3"), "default" or, for what follows from other values, their
 	// names in brackets; empty where nothing is said, and for files.
-	From string `json:"from"`
+	From string `json:"where"`
 }
 
 // File is a file of the project that has a part in a host.
@@ -150,5 +150,5 @@ func (t Terminal) Host(details []Detail) string {
 	if len(lines) == 0 {
 		return ""
 	}
-	return t.table([]string{"", "VALUE", "FROM"}, lines)
+	return t.table([]string{"", "VALUE", "WHERE"}, lines)
 }

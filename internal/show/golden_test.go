@@ -137,6 +137,24 @@ func TestOrderOfHosts(t *testing.T) {
 	require.Equal(t, []string{"m100", "n-2", "n9", "n10"}, names)
 }
 
+// A table hides columns from the right where the window is too narrow, leaves out empty ones, and quotes what
+// a terminal would obey. Widths are those that a terminal shows.
+func TestTable(t *testing.T) {
+	headers := []string{"HOST", "STATE", "NOTE", "REBOOT", "SINCE"}
+	rows := [][]string{{"olaf", "up to date", "日本", "", "2026"}, {"ulf\x1b[2J", "changed", "a", "", "2025"}}
+	require.Equal(t, `HOST        STATE       NOTE  SINCE
+olaf        up to date  日本  2026
+ulf\x1b[2J  changed     a     2025
+`, Terminal{Width: 80}.Table(headers, rows))
+	require.Equal(t, `HOST        STATE       NOTE
+olaf        up to date  日本
+ulf\x1b[2J  changed     a
+hidden (window too narrow): since; see
+--json
+`, Terminal{Width: 40}.Table(headers, append(rows[:1:1], []string{"ulf\x1b[2J", "changed", "a", "", strings.Repeat("2025", 5)})))
+	require.Empty(t, Terminal{Width: 80}.Table(headers, nil))
+}
+
 func TestBreakCell(t *testing.T) {
 	require.Equal(t, "├ olaf-\n│ server", breakCell("├ olaf-server", 8))
 	require.Equal(t, "└ olaf-server", breakCell("└ olaf-server", 13))

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/text"
 
 	"charm.land/lipgloss/v2"
 	"charm.land/lipgloss/v2/table"
@@ -48,6 +49,36 @@ func (t Terminal) styled(style lipgloss.Style, text string) string {
 }
 
 const gap = 2 // blanks between columns
+
+// Table draws rows below their headers, the one style of tables in k3splan: as wide as the text is on a
+// terminal. Columns without any text are left out. If the window is too narrow, columns are hidden from
+// the right, which a line below says; the first two columns always stay.
+func (t Terminal) Table(headers []string, rows [][]string) string {
+	lines := make([]line, len(rows))
+	var shown []string
+	for i, header := range headers {
+		if !slices.ContainsFunc(rows, func(row []string) bool { return row[i] != "" }) {
+			continue
+		}
+		shown = append(shown, header)
+		for j := range rows {
+			lines[j] = line{append(lines[j].cells, diag.Printable(rows[j][i])), plain}
+		}
+	}
+	var hidden []string
+	for len(shown) > 2 && total(naturalWidths(shown, lines)) > t.width() {
+		last := len(shown) - 1
+		hidden = slices.Insert(hidden, 0, strings.ToLower(shown[last]))
+		shown = shown[:last]
+		for j := range lines {
+			lines[j].cells = lines[j].cells[:last]
+		}
+	}
+	if len(shown) == 0 {
+		return ""
+	}
+	return t.table(shown, lines) + t.noRoom(hidden, "--json")
+}
 
 // table draws lines below headers, within the width.
 func (t Terminal) table(headers []string, lines []line) string {
@@ -122,7 +153,7 @@ func leastWidths(headers []string, lines []line) []int {
 	for i, header := range headers {
 		least := 10
 		switch header {
-		case "", "ADDRESS", "INTERFACE", "FROM":
+		case "", "IP", "INTERFACE", "WHERE":
 			continue
 		case "NAME", "HOST", "VALUE":
 			least = 20
@@ -234,7 +265,7 @@ const always = 3
 
 // Cluster draws the hosts with their containers, and below what there is to say of the whole.
 func (t Terminal) Cluster(v *View) string {
-	headers := []string{"NAME", "ADDRESS", "KIND"}
+	headers := []string{"NAME", "IP", "KIND"}
 	var lines []line
 	for _, h := range v.Hosts {
 		name, style := marked(h.Name, ofHost, h.Problems)
@@ -275,7 +306,7 @@ func (t Terminal) Cluster(v *View) string {
 		b.WriteString(t.styled(headline, lipgloss.Wrap(v.Title, t.width(), ".")) + "\n\n")
 	}
 	b.WriteString(t.table(headers, lines))
-	b.WriteString(t.noRoom(left, "a wider window, or show host NAME"))
+	b.WriteString(t.noRoom(left, "k3splan show host NAME"))
 	facts := v.summary()
 	if len(v.Problems) > 0 {
 		facts = append(facts, Fact{"problems", problemCounts(v.Problems) + ": k3splan validate shows them"})
@@ -284,13 +315,13 @@ func (t Terminal) Cluster(v *View) string {
 	return b.String()
 }
 
-// noRoom says which columns are missing, if any, and what shows them.
+// noRoom returns the line about the columns that are hidden, if any, and what shows them.
 func (t Terminal) noRoom(columns []string, remedy string) string {
 	if len(columns) == 0 {
 		return ""
 	}
-	text := "no room for: " + strings.Join(columns, ", ") + " (" + remedy + ")"
-	return t.styled(faint, lipgloss.Wrap(text, t.width(), " ")) + "\n"
+	hidden := "hidden (window too narrow): " + strings.Join(columns, ", ") + "; see " + remedy
+	return t.styled(faint, strings.Join(text.Wrap(hidden, t.width()), "\n")) + "\n"
 }
 
 // marked gives name and style of a row that may have problems.

@@ -43,7 +43,7 @@ type View struct {
 type Host struct {
 	Name string `json:"name"`
 	// Address is null with DHCP.
-	Address *netip.Addr `json:"address"`
+	Address *netip.Addr `json:"ip"`
 	unknown bool        // the address is wrong
 	missing bool        // the plan has no such host
 	// Target is where the host is deployed, if not at its own address: "192.168.1.7:2222", "local".
@@ -71,7 +71,7 @@ const (
 type Container struct {
 	Name    string            `json:"name"`
 	Role    plan.Role         `json:"role"`
-	Address netip.Addr        `json:"address"`
+	Address netip.Addr        `json:"ip"`
 	MAC     string            `json:"mac"`
 	Labels  []string          `json:"labels"`
 	Taints  []string          `json:"taints"`
@@ -117,7 +117,7 @@ type Address struct {
 	IP   netip.Addr `json:"ip"`
 	Name string     `json:"name"`
 	// What is "gateway", "nameserver", "host", "target", "init server", "server", "agent" or "tls_san".
-	What string `json:"what"`
+	What string `json:"kind"`
 	// Host is the machine that it belongs to, "" if that is none of the plan.
 	Host      string `json:"host"`
 	Interface string `json:"interface"`

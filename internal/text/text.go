@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
 // Count returns "1 host" or "2 hosts".
@@ -53,4 +55,17 @@ func Some(names []string, few int) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), more)
 	}
 	return Enumerate(names)
+}
+
+// Wrap breaks a text into lines of at most width columns, at blanks only. A longer word has a line of its
+// own.
+func Wrap(text string, width int) (lines []string) {
+	for word := range strings.FieldsSeq(text) {
+		if last := len(lines) - 1; last >= 0 && ansi.StringWidth(lines[last])+1+ansi.StringWidth(word) <= width {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
+		}
+	}
+	return lines
 }

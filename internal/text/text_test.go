@@ -28,3 +28,9 @@ func TestLists(t *testing.T) {
 	require.Equal(t, []string{"b", "c"}, Without(before, []string{"a"}))
 	require.Equal(t, []string{"a", "b", "a", "c"}, before)
 }
+
+func TestWrap(t *testing.T) {
+	require.Equal(t, []string{"one two", "three-and-four", "five"}, Wrap(" one  two three-and-four five", 8))
+	require.Equal(t, []string{"日本 日", "本"}, Wrap("日本 日 本", 7))
+	require.Empty(t, Wrap("  ", 8))
+}
