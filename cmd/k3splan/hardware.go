@@ -18,6 +18,7 @@ import (
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/remote"
+	"k3splan/internal/text"
 )
 
 func (a *app) hardwareCommand() *cobra.Command {
@@ -78,15 +79,15 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 		return err
 	}
 	defer ssh.Close()
-	text, err := ssh.Machine(host, as).Script(ctx, generate, words...)
+	answer, err := ssh.Machine(host, as).Script(ctx, generate, words...)
 	if failed := (*remote.Error)(nil); errors.As(err, &failed) { // without the host's name, which stands before it
 		return &exitError{code: exitFailed, err: fmt.Errorf("asking the machine: %w", failed.Err), hint: diag.HintOf(err)}
 	} else if err != nil {
 		return err
 	}
 	// a shell that prints a greeting, or a program that is another one, must not become configuration
-	if !strings.HasPrefix(strings.TrimSpace(text), "#") || !strings.Contains(text, "modulesPath") {
-		return fmt.Errorf("what the machine says is no hardware configuration: %q", firstLine(text))
+	if !strings.HasPrefix(strings.TrimSpace(answer), "#") || !strings.Contains(answer, "modulesPath") {
+		return fmt.Errorf("what the machine says is no hardware configuration: %q", text.FirstLine(answer))
 	}
 	name := filepath.Join("hardware", host.Name+".nix")
 	file := filepath.Join(p.Dir, name)
@@ -95,11 +96,11 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return err
-	case string(before) == text:
+	case string(before) == answer:
 		a.say("%s is up to date", name)
 		return nil
 	default:
-		fmt.Fprint(a.stdout, udiff.Unified(name, name+" (the machine)", string(before), text))
+		fmt.Fprint(a.stdout, diag.PrintableLines(udiff.Unified(name, name+" (the machine)", string(before), answer)))
 		if err := a.user(yes).Confirm(context.Background(), "replace "+name+"?"); err != nil {
 			return err
 		}
@@ -108,7 +109,7 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 		if !bytes.Equal(present, before) { // than what the answer was about
 			return nil, errors.New("it was changed meanwhile; nothing was written")
 		}
-		return []byte(text), nil
+		return []byte(answer), nil
 	})
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)

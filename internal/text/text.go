@@ -69,3 +69,9 @@ func Wrap(text string, width int) (lines []string) {
 	}
 	return lines
 }
+
+// FirstLine returns the first line of a text that is not blank.
+func FirstLine(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return strings.TrimSpace(line)
+}

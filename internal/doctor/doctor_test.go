@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -20,5 +20,5 @@ func TestDoctorOfAProgramThatHangs(t *testing.T) {
 	t.Setenv("PATH", filepath.Dir(file)+":"+os.Getenv("PATH"))
 
 	got := examine(context.Background(), tool{program: "lsblk", version: "--version"})
-	require.Equal(t, checkup{Name: "lsblk", State: stateBroken, Path: file, Message: "gave no answer in 200ms", Hint: "see what keeps it: " + file + " --version"}, got)
+	require.Equal(t, Check{Name: "lsblk", State: Broken, Path: file, Message: "no answer within 200ms", Hint: "see what delays it: " + file + " --version"}, got)
 }
