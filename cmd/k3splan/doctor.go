@@ -18,7 +18,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check what this machine has, and what is missing for which command",
+		Short: "Check what this machine has, and which command misses what",
 		Long: `Looks for the programs that k3splan runs (Nix, Colmena, ssh, git and others), asks each for its
 version, and examines the project: its problems, pins, ssh keys and rendered files. Nothing is
 changed, and no other machine is asked.
