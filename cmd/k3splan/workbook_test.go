@@ -110,7 +110,7 @@ func TestWorkbookProblems(t *testing.T) {
 
 	out, err := inShell(t, project, "k3splan validate").Output()
 	require.Error(t, err)
-	require.Equal(t, "plans/cluster.xlsx!k3s!C5: type \"agnet\": there is no such type\n  hint: did you mean \"agent\"?\n", string(out))
+	require.Equal(t, "plans/cluster.xlsx!k3s!C5: type \"agnet\": unknown type\n  hint: did you mean \"agent\"?\n", string(out))
 
 	out, err = inShell(t, project, "k3splan validate --json").Output()
 	require.Error(t, err)

@@ -60,10 +60,14 @@ func splitList(text string) []string {
 	return strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(" ,;\t\n", c) })
 }
 
-// holdsIPv6 reports whether a part of the text is an IPv6 address, with brackets, a zone, a prefix length
-// or a port, or looks like one.
-func holdsIPv6(text string) bool {
-	return slices.ContainsFunc(splitList(text), func(part string) bool {
+// holdsIPv6 reports whether a part of the text is an IPv6 address.
+func holdsIPv6(text string) bool { return ipv6Part(text) != "" }
+
+// ipv6Part returns the first part of a cell that is an IPv6 address, with brackets, a zone, a prefix
+// length or a port, or looks like one, or "".
+func ipv6Part(text string) string {
+	parts := strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(" ,;@\t\n", c) })
+	i := slices.IndexFunc(parts, func(part string) bool {
 		if inside, ok := strings.CutPrefix(part, "["); ok {
 			part, _, _ = strings.Cut(inside, "]")
 		}
@@ -74,6 +78,10 @@ func holdsIPv6(text string) bool {
 		// an IPv6 address with a slip: one group too few or too many
 		return strings.Contains(part, "::") || strings.Count(part, ":") > 1 && strings.Trim(part, "0123456789abcdefABCDEF:.%") == ""
 	})
+	if i < 0 {
+		return ""
+	}
+	return parts[i]
 }
 
 func hasLeadingZero(text string) bool {

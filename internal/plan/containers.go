@@ -14,7 +14,7 @@ var roles = map[string]Role{
 	"init": Init, "init-server": Init, "init_server": Init, "server": Server, "agent": Agent,
 }
 
-// roleSynonyms are what others call the roles.
+// roleSynonyms are other words for the roles.
 var roleSynonyms = map[string]Role{
 	"master": Server, "control-plane": Server, "controlplane": Server, "controller": Server, "etcd": Server,
 	"worker": Agent, "node": Agent, "minion": Agent,
@@ -35,15 +35,15 @@ func (l *loader) readContainers() {
 			servers++
 		}
 		if container.Host == nil {
-			l.k3s.Complete = false // a server that may have files of its own
+			l.k3s.Complete = false // a server that may have its own files
 		}
 		if container.Role != Init {
 			continue
 		}
 		if init != nil {
 			r.Fail("type", r.Raw("type"), "init-duplicate",
-				fmt.Sprintf("there is an init server already (%s); a second one would start a cluster of its own", l.k3s.Place(init.Line, "type")),
-				`let all servers but one be of type "server"`)
+				fmt.Sprintf("there is already an init server (%s); a second one would start another cluster", l.k3s.Place(init.Line, "type")),
+				`write "server" for all but one`)
 			continue
 		}
 		init = &r
@@ -54,10 +54,10 @@ func (l *loader) readContainers() {
 	switch {
 	case init == nil:
 		l.k3s.Report(diag.Error, 0, "type", "", "init-missing", "no server starts the cluster",
-			`let one of the servers be of type "init"`)
+			`write "init" for one of the servers`)
 	case servers%2 == 0 && l.k3s.Errors() == 0:
 		l.k3s.Report(diag.Warning, 0, "type", "", "servers-even",
-			fmt.Sprintf("%d servers survive the loss of no more of them than %d would", servers, servers-1),
+			fmt.Sprintf("%d servers survive the loss of no more servers than %d would", servers, servers-1),
 			"etcd needs a majority: use an odd number of servers")
 	}
 }
@@ -65,7 +65,7 @@ func (l *loader) readContainers() {
 func (l *loader) readContainer(r row, cells containerCells) *Container {
 	c := &Container{Name: cells.Name, Own: r.Own(), Line: r.Line, Place: r.Table.Place(r.Line, "name"), row: r}
 	if r.required("name", c.Name) {
-		r.check("name", checkName(c.Name))
+		l.checkName(r, c.Name)
 	}
 	if r.required("type", cells.Type) {
 		var known bool
@@ -75,13 +75,13 @@ func (l *loader) readContainer(r row, cells containerCells) *Container {
 			if meant := roleSynonyms[cells.Type]; meant != "" {
 				hint = fmt.Sprintf("did you mean %q?", meant)
 			}
-			r.Fail("type", r.Raw("type"), "type-unknown", "there is no such type", hint)
+			r.Fail("type", r.Raw("type"), "type-unknown", "unknown type", hint)
 		}
 	}
 	if r.required("ip", cells.IP) {
 		var wrong *finding
 		c.Address, wrong = parseAddress(cells.IP)
-		r.check("ip", wrong)
+		r.checkAddress("ip", wrong)
 	}
 	if cells.MAC != "" {
 		var wrong *finding
@@ -103,13 +103,13 @@ func (l *loader) readContainer(r row, cells containerCells) *Container {
 		l.addressed = append(l.addressed, addressed{r, c.Address})
 	}
 	if c.MAC != "" {
-		unique(l.macs, c.MAC, r, "mac", "mac-duplicate", "the MAC address is that of %s", "", owner)
+		unique(l.macs, c.MAC, r, "mac", "mac-duplicate", "the MAC address is also that of %s", "", owner)
 	}
 	return c
 }
 
-// attach puts the container on its host; repeats tells that the row says again what an earlier one
-// said, which is one mistake and not several.
+// attach puts the container on its host; repeats means that the row repeats an earlier one, which is one
+// problem and not several.
 func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 	if !r.required("host", hostName) {
 		return false
@@ -122,7 +122,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 			if l.unknownHosts++; l.unknownHosts <= maxHints {
 				hint = diag.DidYouMean(hostName, l.plan.HostNames())
 			}
-			r.Fail("host", r.Raw("host"), "host-unknown", "there is no such host in "+l.hosts.File,
+			r.Fail("host", r.Raw("host"), "host-unknown", "no host of this name in "+l.hosts.File,
 				cmp.Or(hint, "add it there, or correct the name"))
 		}
 		return false
@@ -142,11 +142,11 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 	}
 	if first := *slot; first != nil {
 		if first.Name == c.Name {
-			return first.Address == c.Address // told as name-duplicate
+			return first.Address == c.Address // reported as name-duplicate
 		}
 		l.plan.Strays = append(l.plan.Strays, Stray{c, hostName})
-		r.Fail("host", r.Raw("host"), code, fmt.Sprintf("the host has its %s already: %q (%s)", kind, first.Name, first.Place),
-			fmt.Sprintf("at most one %s a host", kind))
+		r.Fail("host", r.Raw("host"), code, fmt.Sprintf("the host already has a %s: %q (%s)", kind, first.Name, first.Place),
+			fmt.Sprintf("at most one %s on each host", kind))
 		return false
 	}
 	*slot = c
@@ -163,7 +163,7 @@ func (l *loader) readLabels(r row, c *Container, cells containerCells) {
 				continue
 			}
 			if seen[key(item)] {
-				r.Fail(column, item, strings.TrimSuffix(column, "s")+"-invalid", "the key stands here twice", "")
+				r.Fail(column, item, strings.TrimSuffix(column, "s")+"-invalid", "the key is given twice", "")
 				continue
 			}
 			seen[key(item)] = true
@@ -185,7 +185,7 @@ func (l *loader) readLabels(r row, c *Container, cells containerCells) {
 	if c.Role == Init || c.Role == Server {
 		for column, cell := range map[string]string{"labels": cells.Labels, "taints": cells.Taints} {
 			if cell != "" {
-				r.Warn(column, r.Raw(column), "label-ignored", "a server runs no workloads and is no node of the cluster: this has no effect", "put it at the agent")
+				r.Warn(column, r.Raw(column), "label-ignored", "this has no effect: a server runs no workloads and is not a node of the cluster", "give it to the agent")
 			}
 		}
 	}

@@ -7,8 +7,8 @@ import (
 	"k3splan/internal/diag"
 )
 
-// Free gives the addresses that something new may get, as ranges in their order: those of the
-// network's AddressRange that nothing of the plan has.
+// Free returns the addresses that something new may get, as ranges in their order: those of the
+// network's AddressRange that nothing in the tables has.
 func (p *Plan) Free() []AddressRange { return p.free(nil) }
 
 func (p *Plan) free(promised []netip.Addr) []AddressRange {
@@ -31,15 +31,13 @@ func (p *Plan) free(promised []netip.Addr) []AddressRange {
 	return free
 }
 
-// NextAddress is the free address that a new server or agent gets, or with no role a new host: the
-// first one after those of its kind. If there are none, it is the first of address_range or, where that
-// is not set, the first after those of all hosts and containers: below them there are often other
-// machines. Behind the last one it goes on among them, and from the first of all only in the end;
-// without any it is the zero Addr.
-func (p *Plan) NextAddress(role Role) netip.Addr { return p.nextAddress(role, nil) }
-
-// nextAddress takes no address that is promised already.
-func (p *Plan) nextAddress(role Role, promised []netip.Addr) netip.Addr {
+// NextAddress returns the free address that a new server or agent gets, or with no role a new host: the
+// first one after those of its kind, and none of those that were promised to others. If there are none of
+// its kind, it is the first of address_range or, where that is not set, the first after those of all hosts
+// and containers: below them are often other machines. After the last address of the range the search goes
+// on among the addresses of the plan, and only then from the first of all. Without a free address it
+// returns the zero Addr.
+func (p *Plan) NextAddress(role Role, promised ...netip.Addr) netip.Addr {
 	var ofKind, all []netip.Addr
 	for _, host := range p.Hosts {
 		address := host.Address
@@ -52,7 +50,7 @@ func (p *Plan) nextAddress(role Role, promised []netip.Addr) netip.Addr {
 	outside := func(address netip.Addr) bool { return !p.Network.AddressRange.Contains(address) }
 	ofKind, all = slices.DeleteFunc(ofKind, outside), slices.DeleteFunc(all, outside)
 	if p.Network.Where("address_range") != "" {
-		all = nil // whoever sets a range means all of it
+		all = nil // a range that was set is to be used from its beginning
 	}
 	var after []netip.Addr
 	if len(ofKind) == 0 {
@@ -75,7 +73,7 @@ func (p *Plan) nextAddress(role Role, promised []netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// containerAddress is that of the host's agent or, for both roles of servers, its server.
+// containerAddress returns that of the host's agent or, for both roles of servers, its server.
 func (h *Host) containerAddress(role Role) netip.Addr {
 	container := h.Server
 	if role == Agent {
@@ -87,10 +85,10 @@ func (h *Host) containerAddress(role Role) netip.Addr {
 	return container.Address
 }
 
-// taken are the addresses that nothing new may get, with those that are promised, sorted.
+// taken returns the addresses that nothing new may get, with those that are promised, sorted.
 func (p *Plan) taken(promised []netip.Addr) []netip.Addr {
 	network := p.Network
-	taken := slices.Concat(promised, []netip.Addr{network.Gateway}, network.Nameservers)
+	taken := slices.Concat(promised, p.written, []netip.Addr{network.Gateway}, network.Nameservers)
 	if network.Subnet.IsValid() {
 		taken = append(taken, network.Subnet.Addr(), lastAddress(network.Subnet))
 	}
@@ -112,7 +110,7 @@ func (p *Plan) taken(promised []netip.Addr) []netip.Addr {
 	return taken
 }
 
-// suggest names a free address where a row has one that it cannot have, another one to each.
+// suggest offers a free address to each row that has one that it cannot have, to each a different one.
 func (p *Plan) suggest(problems diag.Problems) {
 	var promised []netip.Addr
 	for i, problem := range problems {
@@ -122,14 +120,14 @@ func (p *Plan) suggest(problems diag.Problems) {
 		if problem.Code != "address-duplicate" && problem.Code != "address-reserved" || problem.Hint != "" {
 			continue
 		}
-		if next := p.nextAddress(p.roleAt(problem), promised); next.IsValid() {
+		if next := p.NextAddress(p.roleAt(problem), promised...); next.IsValid() {
 			promised = append(promised, next)
 			problems[i].Hint = "the next free one is " + next.String()
 		}
 	}
 }
 
-// roleAt is that of the container in whose row the problem is, or "".
+// roleAt returns that of the container in whose row the problem is, or "".
 func (p *Plan) roleAt(problem diag.Problem) Role {
 	for _, host := range p.Hosts {
 		for _, c := range host.Containers() {

@@ -104,7 +104,7 @@ func TestSuggestions(t *testing.T) {
 	require.Equal(t, map[string]string{
 		"plans/hosts.csv:3 address-duplicate":      "the next free one is 10.0.100.3",
 		"plans/hosts.csv:4 address-reserved":       "the next free one is 10.0.100.4",
-		"plans/hosts.csv:5 address-outside-subnet": "the subnet is gateway and netmask in plans/network.yaml",
+		"plans/hosts.csv:5 address-outside-subnet": "gateway and netmask in plans/network.yaml define the subnet",
 		"plans/k3s.csv:3 address-duplicate":        "the next free one is 10.0.100.13",
 	}, hints)
 

@@ -15,8 +15,8 @@ func (l *loader) readHosts() {
 		l.readHost(row{l.hosts.Rows[i]}, cells)
 	}
 	if len(l.hosts.Rows) == 0 && l.hosts.Complete {
-		l.hosts.Report(diag.Error, 0, "", "", "table-empty", "there is no host in the table", "add a row for each machine")
-		l.hosts.Complete = false // whatever names a host is not a mistake of its own
+		l.hosts.Report(diag.Error, 0, "", "", "table-empty", "the table has no host", "add a row for each machine")
+		l.hosts.Complete = false // so that a row that names a host is not reported too
 	}
 }
 
@@ -28,7 +28,7 @@ func (l *loader) readHost(r row, cells hostCells) {
 	switch {
 	case !r.required("name", host.Name):
 		l.hosts.Complete = false
-	case !r.check("name", checkName(host.Name)):
+	case !l.checkName(r, host.Name):
 		l.hosts.Complete = l.hosts.Complete && hostName.MatchString(host.Name)
 	}
 	if r.required("interface", host.Interface) {
@@ -53,7 +53,7 @@ func (l *loader) readHost(r row, cells hostCells) {
 	owner := fmt.Sprintf("host %q", host.Name)
 	twin := l.plan.byName[host.Name]
 	if host.Name != "" && !unique(l.names, host.Name, r, "name", "name-duplicate", "the name is taken by %s", "", owner) && twin != nil {
-		// what the second row of a host repeats is not a second mistake
+		// what the second row of a host repeats is not a second problem
 		if twin.Address == host.Address {
 			return
 		}
@@ -63,10 +63,10 @@ func (l *loader) readHost(r row, cells hostCells) {
 		l.addressed = append(l.addressed, addressed{r, host.Address})
 	}
 	if host.MAC != "" {
-		unique(l.macs, host.MAC, r, "mac", "mac-duplicate", "the MAC address is that of %s", "", owner)
+		unique(l.macs, host.MAC, r, "mac", "mac-duplicate", "the MAC address is also that of %s", "", owner)
 	}
 	if host.Serial != "" {
-		unique(l.serials, host.Serial, r, "serial", "serial-duplicate", "the disk is that of %s", "every disk has a serial of its own: lsblk -o NAME,SERIAL", owner)
+		unique(l.serials, host.Serial, r, "serial", "serial-duplicate", "the disk is also that of %s", "each disk has its own serial: lsblk -o NAME,SERIAL", owner)
 	}
 	if host.Name != "" && twin == nil {
 		l.plan.Hosts = append(l.plan.Hosts, host)
@@ -91,23 +91,23 @@ func (l *loader) readAddress(r row, host *Host, cell string) {
 			if nearest := diag.Nearest(address, dhcpWords); nearest != "" {
 				wrong.hint = diag.DidYouMean(address, dhcpWords)
 			} else if target, _ := parseTarget(address); !hasTarget && (target.Local || target.Port != 0) {
-				wrong.hint = fmt.Sprintf("where to deploy to stands behind an @: ADDRESS@%s", address)
+				wrong.hint = fmt.Sprintf("write the address to deploy to after an @: ADDRESS@%s", address)
 			}
-			r.check("ip", wrong)
+			r.checkAddress("ip", wrong)
 		}
 	}
 	switch {
 	case hasTarget && targetText != "":
 		var wrong *finding
 		host.Target, wrong = parseTarget(targetText)
-		r.check("ip", wrong)
+		r.checkAddress("ip", wrong)
 	case cell == "":
-		r.Fail("ip", "", "target-missing", "there is no address", "an address, or dhcp@TARGET with an address or name that always leads to the host")
+		r.Fail("ip", "", "target-missing", "the address is missing", "an address, or dhcp@TARGET with an address or name that always leads to the host")
 	case dhcp:
-		r.Fail("ip", cell, "target-missing", "with DHCP k3splan cannot know where to reach the host",
+		r.Fail("ip", cell, "target-missing", "with DHCP, k3splan cannot know where to reach the host",
 			"an address, or dhcp@TARGET with an address or name that always leads to the host")
 	case hasTarget:
-		r.Fail("ip", cell, "target-missing", "nothing stands behind the @", "ADDRESS@TARGET, or the address alone")
+		r.Fail("ip", cell, "target-missing", "nothing follows the @", "ADDRESS@TARGET, or the address alone")
 	case host.Address.IsValid():
 		host.Target = Target{Host: host.Address.String()}
 	}
@@ -126,7 +126,7 @@ func (l *loader) readBoot(r row, host *Host, cells hostCells) {
 		if hint == "" {
 			hint = cmp.Or(diag.DidYouMean(cells.Boot, []string{"efi", "legacy"}), "efi or legacy; an empty cell means efi")
 		}
-		r.Fail("boot", r.Raw("boot"), "boot-unknown", "k3splan knows no such way to boot", hint)
+		r.Fail("boot", r.Raw("boot"), "boot-unknown", "unknown boot mode", hint)
 	}
 	host.System = cmp.Or(cells.System, systems[0])
 	if !slices.Contains(systems, host.System) {
@@ -136,7 +136,7 @@ func (l *loader) readBoot(r row, host *Host, cells hostCells) {
 		if hint != "" {
 			hint = fmt.Sprintf("write %q", hint)
 		}
-		r.Fail("system", r.Raw("system"), "system-unknown", "k3splan supports no such system",
+		r.Fail("system", r.Raw("system"), "system-unknown", "unsupported system",
 			cmp.Or(hint, diag.DidYouMean(host.System, systems), strings.Join(systems, " or ")))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -50,6 +51,7 @@ func Load(fsys fs.FS) (*Plan, diag.Problems) {
 	l.plan.Complete = l.hosts.Complete && l.k3s.Complete
 	slices.SortFunc(l.plan.Hosts, func(a, b *Host) int { return cmp.Compare(a.Name, b.Name) })
 
+	l.plan.written = slices.Collect(maps.Keys(l.ips))
 	problems = slices.Concat(problems, l.hosts.Problems(), l.k3s.Problems(), l.network.allProblems())
 	problems.Sort()
 	l.plan.suggest(problems)
@@ -123,7 +125,9 @@ type loader struct {
 	hosts, k3s *table.Table
 	network    *networkReader
 
-	names        map[string]place
+	names map[string]place
+	// offered are the names that were offered in hints, and those in the tables
+	offered      map[string]bool
 	ips          map[netip.Addr]place
 	macs         map[string]place
 	serials      map[string]place
@@ -164,4 +168,12 @@ func (r row) check(column string, wrong *finding) (ok bool) {
 		r.Fail(column, r.Raw(column), wrong.code, wrong.message, wrong.hint)
 	}
 	return wrong == nil
+}
+
+// checkAddress is check for a cell with an address. Of one with several addresses it shows the part that
+// is IPv6.
+func (r row) checkAddress(column string, wrong *finding) {
+	if wrong != nil {
+		r.Fail(column, cmp.Or(ipv6Part(r.Raw(column)), r.Raw(column)), wrong.code, wrong.message, wrong.hint)
+	}
 }

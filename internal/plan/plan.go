@@ -26,6 +26,9 @@ type Plan struct {
 	Complete bool
 
 	byName map[string]*Host
+	// written are the valid addresses of all rows, also of those that are not in the plan because of a
+	// problem
+	written []netip.Addr
 	// k3sRows counts the rows of k3s.csv, also those that belong to no host
 	k3sRows int
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/table"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -31,7 +32,7 @@ func checkName(name string) *finding {
 	case slices.Contains(reservedNames, name):
 		return &finding{"name-reserved", "this name has a meaning of its own in k3splan or Colmena", "choose another one"}
 	case !hostName.MatchString(name):
-		return &finding{"name-invalid", "not a host name: letters a-z, digits and inner hyphens, at most 63", suggestName(name)}
+		return &finding{"name-invalid", "not a host name: letters a-z, digits and inner hyphens, at most 63", oddCharacter(name)}
 	case strings.Trim(name, "0123456789") == "":
 		return &finding{"name-invalid", "a name of digits alone is taken for an address", "add a letter"}
 	}
@@ -51,13 +52,39 @@ func oddCharacter(text string) string {
 	return ""
 }
 
-// suggestName is a hint with a name that would be accepted, or "".
-func suggestName(name string) string {
-	valid := strings.Trim(asciiName.Replace(name), "-")
-	if !hostName.MatchString(valid) {
-		return oddCharacter(name)
+// checkName reports a problem with the name of a host or container, and offers one that nothing has.
+func (l *loader) checkName(r row, name string) (ok bool) {
+	wrong := checkName(name)
+	if wrong != nil && wrong.code == "name-invalid" {
+		if offer := l.offerName(name); offer != "" {
+			wrong.hint = fmt.Sprintf("%q would do", offer)
+		}
 	}
-	return fmt.Sprintf("%q would do", valid)
+	return r.check("name", wrong)
+}
+
+// offerName returns a valid name that is like name and that no row has, or "".
+func (l *loader) offerName(name string) string {
+	valid := strings.Trim(asciiName.Replace(name), "-")
+	if checkName(valid) != nil {
+		return ""
+	}
+	if l.offered == nil {
+		l.offered = map[string]bool{}
+		for _, t := range []*table.Table{l.hosts, l.k3s} {
+			for _, r := range t.Rows {
+				l.offered[strings.ToLower(r.Raw("name"))] = true
+			}
+		}
+	}
+	offer := valid
+	for i := 2; l.offered[offer]; i++ {
+		if offer = fmt.Sprintf("%s-%d", valid, i); checkName(offer) != nil {
+			return ""
+		}
+	}
+	l.offered[offer] = true
+	return offer
 }
 
 // userName is what useradd accepts, and NixOS with it.
@@ -106,6 +133,9 @@ var localTargets = []string{"local", "self", "this", "localhost", "127.0.0.1"}
 func parseTarget(text string) (Target, *finding) {
 	if slices.Contains(localTargets, text) {
 		return Target{Local: true}, nil
+	}
+	if holdsIPv6(text) {
+		return Target{}, &finding{"target-invalid", "IPv6 is not supported", "k3splan supports IPv4 only: write an IPv4 address, or a name that leads to one"}
 	}
 	host, port, hasPort := strings.Cut(text, ":")
 	target := Target{Host: host}

@@ -11,7 +11,7 @@ type addressed struct {
 	address netip.Addr
 }
 
-// checkSubnet looks at all static addresses, if gateway and netmask are right.
+// checkSubnet checks all static addresses against the subnet, if gateway and netmask are right.
 func (l *loader) checkSubnet() {
 	subnet, gateway := l.plan.Network.Subnet, l.plan.Network.Gateway
 	if !subnet.IsValid() || len(l.addressed) == 0 {
@@ -19,7 +19,7 @@ func (l *loader) checkSubnet() {
 	}
 	if !slices.ContainsFunc(l.addressed, func(a addressed) bool { return subnet.Contains(a.address) }) {
 		l.network.report(l.network.line("gateway"), "gateway", gateway.String(), finding{"gateway-invalid",
-			fmt.Sprintf("no address of the plan lies in the subnet of the gateway, %s", subnet),
+			fmt.Sprintf("no address of the plan is in the subnet of the gateway, %s", subnet),
 			fmt.Sprintf("correct gateway or netmask; the first address of the plan is %s", l.addressed[0].address)})
 		return
 	}
@@ -28,7 +28,7 @@ func (l *loader) checkSubnet() {
 		switch {
 		case !subnet.Contains(a.address):
 			a.row.Fail(column, a.row.Raw(column), "address-outside-subnet", fmt.Sprintf("not in the subnet %s", subnet),
-				"the subnet is gateway and netmask in "+l.network.file)
+				"gateway and netmask in "+l.network.file+" define the subnet")
 		case a.address == gateway:
 			a.row.Fail(column, a.row.Raw(column), "address-reserved", "the address of the gateway", "")
 		case a.address == subnet.Addr():

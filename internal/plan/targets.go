@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// checkTags: a tag may not be the name of a host or container, or `--on` would be ambiguous.
+// checkTags refuses a tag that is the name of a host or container: people would confuse the two.
 func (l *loader) checkTags() {
 	rows := map[int]row{}
 	for _, r := range l.hosts.Rows {
@@ -15,13 +15,14 @@ func (l *loader) checkTags() {
 	for _, host := range l.plan.Hosts {
 		for _, tag := range host.Tags {
 			if owner, taken := l.names[tag]; taken {
-				rows[host.Line].Fail("tags", tag, "name-duplicate", fmt.Sprintf("the tag is the name of %s", owner), "choose another tag")
+				rows[host.Line].Fail("tags", tag, "name-duplicate", fmt.Sprintf("the tag is also the name of %s", owner), "choose another tag")
 			}
 		}
 	}
 }
 
-// checkTargets: two hosts deployed to one target would overwrite each other.
+// checkTargets refuses a target that is another machine: two hosts deployed to one target would overwrite
+// each other.
 func (l *loader) checkTargets() {
 	hostAt := map[netip.Addr]*Host{}
 	containerAt := map[netip.Addr]*Container{}
@@ -47,31 +48,31 @@ func (l *loader) checkTargets() {
 		cell := r.Raw("ip")
 		address, _ := netip.ParseAddr(host.Target.Host)
 		if c := containerAt[address]; c != nil && strings.Contains(cell, "@") {
-			r.Fail("ip", cell, "target-invalid", fmt.Sprintf("the target is the address of container %q", c.Name), "name the address of the machine itself")
+			r.Fail("ip", cell, "target-invalid", fmt.Sprintf("the target is the address of container %q", c.Name), "write the address of the machine itself")
 			continue
 		}
 		if other := hostAt[address]; other != nil && other != host && host.Target.Port == 0 && strings.Contains(cell, "@") {
 			r.Fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the address of host %q (%s)", other.Name, other.Place),
-				"it would be overwritten with this host's system")
+				"its system would be replaced by this host's")
 			continue
 		}
 		if other := l.hostNamed(host.Target.Host); other != nil && other != host {
 			r.Fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the name of host %q (%s)", other.Name, other.Place),
-				"it would be overwritten with this host's system")
+				"its system would be replaced by this host's")
 			continue
 		}
 		if host.Target.Host == host.Address.String() && host.Target.Port == 0 {
-			continue // the same address twice is told as address-duplicate
+			continue // the same address twice is reported as address-duplicate
 		}
 		target := host.Target
 		if target.Port == 22 {
 			target.Port = 0 // the same unless ssh's configuration says otherwise
 		}
-		unique(l.targets, target, r, "ip", "target-duplicate", "the target is that of %s", "each host needs a target of its own", fmt.Sprintf("host %q", host.Name))
+		unique(l.targets, target, r, "ip", "target-duplicate", "the target is also that of %s", "each host needs its own target", fmt.Sprintf("host %q", host.Name))
 	}
 }
 
-// hostNamed finds a host by its name, with or without the plan's domain.
+// hostNamed returns a host by its name, with or without the plan's domain.
 func (l *loader) hostNamed(name string) *Host {
 	if domain := l.plan.Network.Domain; domain != "" {
 		name = strings.TrimSuffix(name, "."+domain)

@@ -229,7 +229,7 @@ func TestProblemInWorkbookNamesTheCell(t *testing.T) {
 	require.Len(t, problems, 2)
 	require.Equal(t, diag.Problem{File: "plans/cluster.xlsx!k3s!D3", Line: 3, Column: "ip", Value: "10.0.100.3", Severity: diag.Error, Code: "address-duplicate",
 		Message: `the address is taken by host "ulf" (plans/cluster.xlsx!hosts!C3)`, Hint: "the next free one is 10.0.100.6"}, problems[0])
-	require.Equal(t, `plans/cluster.xlsx!k3s!C3: type "agnet": there is no such type`, problems[1].String())
+	require.Equal(t, `plans/cluster.xlsx!k3s!C3: type "agnet": unknown type`, problems[1].String())
 }
 
 // Hints are about cells, not about YAML.

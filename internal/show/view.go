@@ -304,9 +304,14 @@ func free(p *plan.Plan) Free {
 	for _, r := range f.Ranges {
 		f.Number += size(r)
 	}
-	for role, next := range map[plan.Role]**netip.Addr{"": &f.Next.Host, plan.Server: &f.Next.Server, plan.Agent: &f.Next.Agent} {
-		if address := p.NextAddress(role); address.IsValid() {
-			*next = &address
+	var promised []netip.Addr
+	for _, next := range []struct {
+		role plan.Role
+		to   **netip.Addr
+	}{{"", &f.Next.Host}, {plan.Server, &f.Next.Server}, {plan.Agent, &f.Next.Agent}} {
+		if address := p.NextAddress(next.role, promised...); address.IsValid() {
+			*next.to = &address
+			promised = append(promised, address)
 		}
 	}
 	return f
