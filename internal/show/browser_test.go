@@ -325,7 +325,7 @@ func TestProblemsInBrowser(t *testing.T) {
 	require.Contains(t, in("#container-karl-agent"), "not in the subnet")
 	require.NotContains(t, in("#host-olaf"), "error")
 	require.Contains(t, in("#host-olaf"), "<script>alert(1)</script>", "a cell is text")
-	require.Contains(t, in("#host-nobody"), "there is no such host", "a host that a container names wrongly")
+	require.Contains(t, in("#host-nobody"), "no host of this name", "a host that a container names wrongly")
 	require.Contains(t, in("#container-ulf-agent"), "type", "a container of an unknown type")
 	require.Contains(t, in("details .problems"), "nine", "a problem without a row is in the list")
 	require.Equal(t, 7, ask[int](t, ctx, `document.querySelectorAll(".k3-machine .k3-problem").length`), "four hosts, three containers")

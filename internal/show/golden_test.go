@@ -207,16 +207,16 @@ func TestFreeAddresses(t *testing.T) {
 		want                 string
 	}{
 		{"small", "a,e,10.0.0.2,x\nb,e,10.0.0.5,y\n", "{netmask: 29, gateway: 10.0.0.1, nameservers: 10.0.0.6, versions: {nixos: nixos-24.11}}",
-			"2 of 6 addresses: 10.0.0.3–4; host 10.0.0.3, server 10.0.0.3, agent 10.0.0.3"},
+			"2 of 6 addresses: 10.0.0.3–4; host 10.0.0.3, server 10.0.0.4"},
 		{"full", "a,e,10.0.0.2,x\n", "{netmask: 30, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}", "0 of 2 addresses"},
 		{"target in the LAN", "a,e,10.0.0.2@10.0.0.3,x\n", "{netmask: 29, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}",
-			"3 of 6 addresses: 10.0.0.4–6; host 10.0.0.4, server 10.0.0.4, agent 10.0.0.4"},
+			"3 of 6 addresses: 10.0.0.4–6; host 10.0.0.4, server 10.0.0.5, agent 10.0.0.6"},
 		{"address of the API", "a,e,10.0.0.2,x\n", "{netmask: 29, gateway: 10.0.0.1, tls_san: [10.0.0.4, 192.0.2.1, api], versions: {nixos: nixos-24.11}}",
-			"3 of 6 addresses: 10.0.0.3, 10.0.0.5–6; host 10.0.0.3, server 10.0.0.3, agent 10.0.0.3"},
+			"3 of 6 addresses: 10.0.0.3, 10.0.0.5–6; host 10.0.0.3, server 10.0.0.5, agent 10.0.0.6"},
 		{"large", "a,e,10.0.0.2,x\n", "{netmask: 8, gateway: 10.0.0.1, pod_cidr: 172.16.0.0/16, service_cidr: 172.17.0.0/16, versions: {nixos: nixos-24.11}}",
-			"16777212 of 16777214 addresses: 10.0.0.3–10.255.255.254; host 10.0.0.3, server 10.0.0.3, agent 10.0.0.3"},
+			"16777212 of 16777214 addresses: 10.0.0.3–10.255.255.254; host 10.0.0.3, server 10.0.0.4, agent 10.0.0.5"},
 		{"a range", "a,e,10.0.0.2,x\nb,e,10.0.0.44,x\n", "{netmask: 24, gateway: 10.0.0.1, address_range: 10.0.0.40-10.0.0.50, versions: {nixos: nixos-24.11}}",
-			"10 of the 11 of address_range 10.0.0.40–50: 10.0.0.40–43, 10.0.0.45–50; host 10.0.0.45, server 10.0.0.40, agent 10.0.0.40"},
+			"10 of the 11 of address_range 10.0.0.40–50: 10.0.0.40–43, 10.0.0.45–50; host 10.0.0.45, server 10.0.0.40, agent 10.0.0.41"},
 	} {
 		view := tables{"name,interface,ip,admin\n" + c.hosts, "host,name,type,ip\n", c.network}.view(t, c.name)
 		require.Zero(t, view.Problems.Errors(), "%v", view.Problems)

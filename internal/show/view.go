@@ -352,8 +352,17 @@ func (f Free) facts(max int) []Fact {
 		number = fmt.Sprintf("%d of the %d of address_range %s", f.Number, f.Of, short(*f.Range))
 	}
 	facts := []Fact{{"free", joined(": ", number, f.some(max))}}
-	if f.Number > 0 {
-		facts = append(facts, Fact{"next", fmt.Sprintf("host %s, server %s, agent %s", f.Next.Host, f.Next.Server, f.Next.Agent)})
+	var next []string
+	for _, n := range []struct {
+		what    string
+		address *netip.Addr
+	}{{"host", f.Next.Host}, {"server", f.Next.Server}, {"agent", f.Next.Agent}} {
+		if n.address != nil {
+			next = append(next, n.what+" "+n.address.String())
+		}
+	}
+	if len(next) > 0 {
+		facts = append(facts, Fact{"next", strings.Join(next, ", ")})
 	}
 	return facts
 }
