@@ -129,7 +129,7 @@ func (k *ageKeeper) seal(content []byte, store func([]byte) error) error {
 	armored := armor.NewWriter(&sealed)
 	out, err := age.Encrypt(armored, recipients...)
 	if err != nil {
-		return fmt.Errorf("encrypt to %s: %w", RecipientsFile, err)
+		return fmt.Errorf("%w to %s: %w", ErrRecipients, RecipientsFile, err)
 	}
 	_, err = out.Write(content)
 	if err = errors.Join(err, out.Close(), armored.Close()); err != nil {
@@ -155,7 +155,8 @@ func (f folder) recipients() (recipients []age.Recipient, problems diag.Problems
 		return nil, problems
 	}
 	seen := map[string]int{}
-	row := 0
+	row, firstRow := 0, 0
+	quantum := false // whether the first key withstands quantum computers
 	for line := range strings.Lines(strings.TrimPrefix(string(content), byteOrderMark)) {
 		row++
 		line = strings.TrimSpace(line)
@@ -176,6 +177,13 @@ func (f folder) recipients() (recipients []age.Recipient, problems diag.Problems
 			continue
 		}
 		seen[key] = row
+		if _, hybrid := recipient.(*age.HybridRecipient); firstRow == 0 {
+			firstRow, quantum = row, hybrid
+		} else if hybrid != quantum {
+			report(row, diag.Error, fmt.Sprintf("%s, and the key in line %d %s: age does not encrypt to both together", withstands[hybrid], firstRow, withstands[quantum]),
+				"let every recipient have a post-quantum key (age1pq1…, made by `age-keygen -pq`), or none of them")
+			continue
+		}
 		recipients = append(recipients, recipient)
 	}
 	if len(recipients) == 0 && len(problems) == 0 {
@@ -183,6 +191,8 @@ func (f folder) recipients() (recipients []age.Recipient, problems diag.Problems
 	}
 	return recipients, problems
 }
+
+var withstands = map[bool]string{true: "is a post-quantum key", false: "is not a post-quantum key"}
 
 const recipientsHint = "for example `mkdir -p ~/.config/age`, `age-keygen -o ~/.config/age/keys.txt` and `age-keygen -y ~/.config/age/keys.txt >> " + RecipientsFile +
 	"`, or `cat ~/.ssh/id_ed25519.pub >> " + RecipientsFile + "`"
@@ -209,10 +219,10 @@ func parseRecipient(line string) (recipient age.Recipient, key, wrong string) {
 	case strings.HasPrefix(line, "ecdsa-"), strings.HasPrefix(line, "sk-"):
 		return nil, "", "is an ssh key of a type that age cannot encrypt to"
 	default:
-		return nil, "", "is no public key of age or ssh"
+		return nil, "", "is not a public key of age or ssh"
 	}
 	if err != nil {
-		return nil, "", "is no public key of age or ssh: it is damaged"
+		return nil, "", "is not a public key of age or ssh: it is damaged"
 	}
 	return recipient, key, ""
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -267,6 +268,8 @@ func TestRecipients(t *testing.T) {
 		"rubbish":         {poison + "\n" + ageKey, []string{"error recipients-invalid secrets/recipients:1"}},
 		"damaged":         {ageKey[:40], []string{"error recipients-invalid secrets/recipients:1"}},
 		"plugin":          {"age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t", []string{"error recipients-invalid secrets/recipients:1"}},
+		"mixed":           {ageKey + "\n\n" + hybrid.Recipient().String() + "\n", []string{"error recipients-invalid secrets/recipients:3"}},
+		"mixed with ssh":  {hybrid.Recipient().String() + "\n" + public + "\n" + ageKey + "\n", []string{"error recipients-invalid secrets/recipients:2", "error recipients-invalid secrets/recipients:3"}},
 		"ecdsa":           {ecdsaOf(t), []string{"error recipients-invalid secrets/recipients:1"}},
 		"weak rsa":        {rsaKey(1024), []string{"error recipients-invalid secrets/recipients:1"}},
 		"private age key": {"AGE-SECRET-KEY-1" + strings.ToUpper(poison), []string{"error recipients-invalid secrets/recipients:1"}},
@@ -294,6 +297,84 @@ func TestRecipients(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Files of private keys as age itself reads them: one with a line of a plugin was refused as a whole.
+func TestIdentityFiles(t *testing.T) {
+	const plugin = "AGE-PLUGIN-YUBIKEY-1QZD5DQVZF4XWLZGVQWGZN"
+	for name, test := range map[string]struct {
+		file func(key string) string
+		hint string // if nothing can be decrypted
+	}{
+		"alone":            {func(key string) string { return key }, ""},
+		"comments":         {func(key string) string { return "# created: today\n\n" + key + "\r\n# end" }, ""},
+		"byte-order mark":  {func(key string) string { return byteOrderMark + key + "\n" }, ""},
+		"blanks":           {func(key string) string { return "  " + key + " \n" }, ""},
+		"after a plugin":   {func(key string) string { return plugin + "\n" + key + "\n" }, ""},
+		"before a plugin":  {func(key string) string { return key + "\n" + plugin + "\n" }, ""},
+		"two keys":         {func(key string) string { return newAgeKey(t) + "\n" + key + "\n" }, ""},
+		"post-quantum too": {func(key string) string { return newHybridKey(t) + "\n" + key + "\n" }, ""},
+		"a plugin alone":   {func(string) string { return plugin + "\n" }, "age-plugin-yubikey, which k3splan does not run"},
+		"rubbish":          {func(key string) string { return key + "\n" + poison + "\n" }, "is not a file of age's private keys"},
+		"empty":            {func(string) string { return "# nothing\n" }, "is not a file of age's private keys"},
+	} {
+		for _, sealed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, with a passphrase: %t", name, sealed), func(t *testing.T) {
+				secretstest.Home(t)
+				dir := project(t, nil)
+				key, err := age.GenerateX25519Identity()
+				require.NoError(t, err)
+				writeRecipients(t, dir, key.Recipient().String())
+				content := test.file(key.String())
+				if sealed {
+					content = seal(t, content, "open sesame")
+				}
+				file := filepath.Join(t.TempDir(), "key.txt")
+				require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+				t.Setenv(IdentityVariable, file)
+				vault, err := OpenVault(dir, ageStore, func(string) ([]byte, error) { return []byte("open sesame"), nil })
+				require.NoError(t, err)
+				require.NoError(t, vault.Create("passwd", []byte(goodHash)))
+				got, err := vault.Read("passwd")
+				if test.hint == "" {
+					require.NoError(t, err)
+					require.Equal(t, goodHash, string(got))
+					return
+				}
+				require.Error(t, err)
+				require.False(t, leaks(err.Error()+diag.HintOf(err)))
+				if !sealed {
+					require.Contains(t, diag.HintOf(err), test.hint)
+				}
+			})
+		}
+	}
+}
+
+func newAgeKey(t testing.TB) string {
+	key, err := age.GenerateX25519Identity()
+	require.NoError(t, err)
+	return key.String()
+}
+
+func newHybridKey(t testing.TB) string {
+	key, err := age.GenerateHybridIdentity()
+	require.NoError(t, err)
+	return key.String()
+}
+
+// seal encrypts a text with a passphrase, at the lowest cost.
+func seal(t testing.TB, text, passphrase string) string {
+	recipient, err := age.NewScryptRecipient(passphrase)
+	require.NoError(t, err)
+	recipient.SetWorkFactor(10)
+	var sealed bytes.Buffer
+	armored := armor.NewWriter(&sealed)
+	out, err := age.Encrypt(armored, recipient)
+	require.NoError(t, err)
+	_, err = out.Write([]byte(text))
+	require.NoError(t, errors.Join(err, out.Close(), armored.Close()))
+	return sealed.String()
 }
 
 func ecdsaOf(t testing.TB) string {

@@ -87,9 +87,9 @@ func findIdentities(ask Ask) *identities {
 func (ids *identities) hint() string {
 	hint := "no private key was found: they are looked for in ~/.config/age/, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa, or where " + IdentityVariable + " says"
 	if len(ids.files) > 0 {
-		hint = "the keys in " + strings.Join(ids.files, ", ") + " are none of those in " + RecipientsFile + " that it was encrypted to; " + IdentityVariable + " names other files"
+		hint = "it was not encrypted to any of the keys in " + strings.Join(ids.files, ", ") + "; " + IdentityVariable + " names other files"
 	}
-	if ids.named {
+	if ids.named || len(ids.files) == 0 {
 		for _, unusable := range ids.unusable {
 			hint += "\n" + unusable
 		}
@@ -113,16 +113,57 @@ func (ids *identities) parse(file string) ([]age.Identity, error) {
 	case bytes.HasPrefix(text, []byte("-----BEGIN")):
 		identity, err := ids.parseSSH(file, content)
 		if err != nil {
-			return nil, errors.New("is no ssh key that age can use (ed25519 or RSA)")
+			return nil, errors.New("is not an ssh key that age can use (ed25519 or RSA)")
 		}
 		return []age.Identity{identity}, nil
 	}
-	found, err := age.ParseIdentities(bytes.NewReader(text))
+	found, plugins, err := parseIdentities(text)
 	if err != nil {
-		return nil, errors.New("is no file of age's private keys")
+		return nil, err
+	}
+	if len(plugins) > 0 {
+		ids.unusable = append(ids.unusable, fmt.Sprintf("%s: holds a key of %s, which k3splan does not run", file, strings.Join(plugins, ", ")))
 	}
 	return found, nil
 }
+
+// pluginPrefix begins the private keys that a plugin of age keeps, on a token for instance.
+const pluginPrefix = "AGE-PLUGIN-"
+
+// parseIdentities reads a list of private keys as age does: one a line, with comments and blank lines.
+// Keys of plugins are left out and named ("age-plugin-yubikey").
+func parseIdentities(text []byte) (found []age.Identity, plugins []string, err error) {
+	var own strings.Builder
+	for line := range strings.Lines(strings.TrimPrefix(string(text), byteOrderMark)) {
+		line = strings.TrimSpace(line)
+		if rest, isPlugin := strings.CutPrefix(line, pluginPrefix); isPlugin {
+			name, _, ok := strings.Cut(rest, "-1")
+			if !ok {
+				return nil, nil, errNoIdentities
+			}
+			plugins = append(plugins, "age-plugin-"+strings.ToLower(name))
+			continue
+		}
+		own.WriteString(line + "\n")
+	}
+	if found, err = age.ParseIdentities(strings.NewReader(own.String())); err != nil && (len(plugins) == 0 || hasKeyLine(own.String())) {
+		return nil, nil, errNoIdentities
+	}
+	return found, plugins, nil
+}
+
+// hasKeyLine reports whether a list holds more than comments: age refuses one without keys.
+func hasKeyLine(text string) bool {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			return true
+		}
+	}
+	return false
+}
+
+// errNoIdentities stands for the errors of age, which may quote from a private key.
+var errNoIdentities = errors.New("is not a file of age's private keys")
 
 func (ids *identities) parseSSH(file string, content []byte) (age.Identity, error) {
 	identity, err := agessh.ParseIdentity(content)
@@ -198,7 +239,11 @@ func (s *sealedIdentities) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 		if err != nil {
 			return nil, errors.New("the passphrase is wrong")
 		}
-		if s.opened, err = age.ParseIdentities(io.LimitReader(out, maxKeyFile)); err != nil {
+		text, err := io.ReadAll(io.LimitReader(out, maxKeyFile))
+		if err != nil {
+			return nil, errors.New("the file is damaged")
+		}
+		if s.opened, _, err = parseIdentities(text); err != nil {
 			return nil, errors.New("it holds no private keys of age")
 		}
 	}
