@@ -40,8 +40,8 @@ type machine struct {
 	plugged  []string // loop devices
 }
 
-// present is the one machine that there is: the script looks at all disks, so those of an earlier
-// machine are taken away before the next one comes. Tests here do not run in parallel.
+// present is the one machine that exists: the script reads all disks, so those of an earlier machine are
+// removed before the next one comes. Tests with machines do not run in parallel.
 var present *machine
 
 func (m *machine) unplug() {
@@ -52,15 +52,16 @@ func (m *machine) unplug() {
 	m.plugged = nil
 }
 
-// standIns are the programs that cannot run here. $DIR is the machine's folder.
+// standIns replace the programs that cannot run here. $DIR is the machine's folder.
 var standIns = map[string]string{
-	// udev: the serials of a file, by device; and the partitions, which not every kernel reads itself
+	// udev: the serials from a file, by device; and the partitions, which not every kernel reads itself
 	"udevadm": `case $1 in
 		info) for last; do :; done; cat "$DIR/udev/$(basename "${last#--name=}")" 2> /dev/null || true ;;
 		settle) for disk in $(cat "$DIR/disks"); do partx --delete "$disk"; partx --add "$disk"; done 2> /dev/null; true ;;
 		esac`,
 	"nixos-install": `printf '%s\n' "$@" > "$DIR/nixos-install"
 		findmnt --raw --noheadings --output TARGET,FSTYPE --submounts --target /mnt > "$DIR/mounted"
+		findmnt --raw --noheadings --output OPTIONS --mountpoint /mnt > "$DIR/options"
 		find /mnt/var/lib /mnt/etc -printf '%P %m %U:%G\n' | sort > "$DIR/placed" 2> /dev/null
 		[ ! -e "$DIR/fails" ] || { echo "no space left on device" >&2; exit 1; }
 		system=$4
@@ -68,13 +69,14 @@ var standIns = map[string]string{
 		cp -a "$(dirname "$system")"/. "/mnt$(dirname "$system")"
 		ln -sfn system-1-link /mnt/nix/var/nix/profiles/system
 		ln -sfn "$system" /mnt/nix/var/nix/profiles/system-1-link
-		[ ! -e "$DIR/no-loader" ] || exit 0
+		[ ! -e "$DIR/loader" ] || { cd /mnt && . "$DIR/loader"; exit; }
 		if [ -d /sys/firmware/efi ]; then
 			mkdir -p /mnt/boot/EFI/systemd /mnt/boot/loader/entries
 			echo x > /mnt/boot/EFI/systemd/systemd-bootx64.efi; echo x > /mnt/boot/loader/entries/nixos.conf
 		else
 			mkdir -p /mnt/boot/grub; echo x > /mnt/boot/grub/grub.cfg
 		fi`,
+	"nix-store":             `case $2 in --requisites) echo "$3" ;; --size) cat "$DIR/closure-size" 2> /dev/null || echo 1000 ;; esac`,
 	"nixos-generate-config": `echo "{ hardware = true; }"`,
 	"systemctl":             `echo "$@" >> "$DIR/systemctl"`,
 	"ping":                  `[ -e "$DIR/gateway-answers" ]`,
@@ -83,7 +85,7 @@ var standIns = map[string]string{
 		mkdir -p /mnt/boot/grub/i386-pc; echo x > /mnt/boot/grub/i386-pc/core.img; printf boot | dd of="$disk" conv=notrunc status=none`,
 	"disko-stand-in": `echo "$@" > "$DIR/disko"; disk=$(cat "$DIR/disko-disk")
 		mkfs.ext4 -q -F -L data "$disk" && mount "$disk" /mnt`,
-	// where the kernel has no FAT, something else is mounted in its place
+	// where the kernel has no FAT, something else is mounted instead
 	"mount": `for last; do device=${previous:-}; previous=$last; done
 		if [ "$(blkid -p -s TYPE -o value "$device" 2> /dev/null)" = vfat ] && ! grep -qw vfat /proc/filesystems; then
 			exec /bin/mount -t tmpfs tmpfs "$last"
@@ -91,8 +93,8 @@ var standIns = map[string]string{
 		exec /bin/mount "$@"`,
 }
 
-// boot is what happens to the namespace before the script starts: a system in memory, started from
-// a medium with a kernel's parameters by a firmware.
+// boot prepares the namespace in which the script starts: a system in memory, booted from a medium by a
+// firmware with kernel parameters.
 const boot = `set -e
 	/bin/mount -t tmpfs tmpfs /run
 	if [ -d /sys/firmware ]; then /bin/mount -t tmpfs tmpfs /sys/firmware; fi
@@ -138,6 +140,7 @@ func newMachine(t *testing.T) *machine {
 	m.settings = map[string]any{
 		"host": "olaf", "boot": "efi", "serial": "s4ewnx0m700101", "mac": nil, "gateway": nil,
 		"path": m.system("system"), "recipe": nil, "joining": map[string]any{}, "disko": nil, "labelled": true, "grub": nil,
+		"bootLoader": "systemd-boot", "espMounts": []string{"/boot"}, "espSize": nil,
 		"fileSystems": []any{
 			map[string]any{"mountPoint": "/", "device": "/dev/disk/by-label/nixos"},
 			map[string]any{"mountPoint": "/boot", "device": "/dev/disk/by-label/boot"},
@@ -157,7 +160,7 @@ func (m *machine) write(name, content string) {
 	require.NoError(m.t, os.WriteFile(filepath.Join(m.dir, name), []byte(content), 0o755))
 }
 
-// read gives what a stand-in recorded, "" if it was not called.
+// read returns what a stand-in recorded, "" if it was not called.
 func (m *machine) read(name string) string {
 	m.t.Helper()
 	content, err := os.ReadFile(filepath.Join(m.dir, name))
@@ -167,7 +170,7 @@ func (m *machine) read(name string) string {
 	return string(content)
 }
 
-// system makes a built system, as far as the script looks at one.
+// system makes a built system, as far as the script reads it.
 func (m *machine) system(name string) string {
 	m.t.Helper()
 	dir := filepath.Join(m.dir, "store-"+name)
@@ -192,7 +195,7 @@ type disk struct {
 	device, file string
 }
 
-// disk plugs in a disk that udev knows by properties; the file may have content.
+// disk plugs in a blank disk that udev knows by properties.
 func (m *machine) disk(size int64, properties ...string) *disk {
 	m.t.Helper()
 	file := filepath.Join(m.t.TempDir(), "disk.img")
@@ -205,7 +208,7 @@ func (m *machine) plug(file string, options []string, properties ...string) *dis
 	m.t.Helper()
 	out, err := exec.Command("losetup", append(append([]string{"--find", "--show"}, options...), file)...).CombinedOutput()
 	if err != nil {
-		m.t.Skipf("SKIP: no loop device to be had: %v: %s", err, out)
+		m.t.Skipf("SKIP: no loop device available: %v: %s", err, out)
 	}
 	d := &disk{m.t, strings.TrimSpace(string(out)), file}
 	m.plugged = append(m.plugged, d.device)
@@ -215,12 +218,12 @@ func (m *machine) plug(file string, options []string, properties ...string) *dis
 	return d
 }
 
-// serial is how udev tells a disk of SATA or NVMe.
+// serial returns the properties of a SATA disk.
 func serial(s string) []string {
 	return []string{"ID_BUS=ata", "ID_SERIAL=Samsung_SSD_" + s, "ID_SERIAL_SHORT=" + s}
 }
 
-// rescan has the kernel know the partitions; there may be none.
+// rescan makes the kernel read the partitions; there may be none.
 func (d *disk) rescan() {
 	_ = exec.Command("partx", "--delete", d.device).Run()
 	_ = exec.Command("partx", "--add", d.device).Run()
@@ -252,7 +255,7 @@ func (d *disk) put(offset int64, content string) {
 	require.NoError(d.t, exec.Command("blockdev", "--flushbufs", d.device).Run())
 }
 
-// state tells whether anything was written to the disk: a sum of its data.
+// state returns a checksum of the disk's data.
 func (d *disk) state() string {
 	d.t.Helper()
 	require.NoError(d.t, exec.Command("blockdev", "--flushbufs", d.device).Run())
@@ -280,7 +283,7 @@ func (d *disk) state() string {
 	}
 }
 
-// content gives a small text file on one of the disk's partitions, or an error.
+// content returns a small text file on one of the disk's partitions, or an error.
 func (d *disk) content(partition int, name string) (string, error) {
 	d.t.Helper()
 	d.rescan()
@@ -319,7 +322,7 @@ func (s pluggedStick) recorded(name string) string {
 
 var secrets = map[string][]byte{"passwd": []byte("$6$hash\n"), "server-token": []byte("the token\n"), "ssh-host-key": []byte("a key\n")}
 
-// setup starts the machine, which runs the script.
+// setup boots the machine, which runs the script.
 func (m *machine) setup(args ...string) (status int, output string) {
 	m.t.Helper()
 	settings, err := json.Marshal(m.settings)
@@ -350,7 +353,7 @@ func (m *machine) installs(args ...string) (output string) {
 	return output
 }
 
-// refuses makes sure that setup refuses for a reason, and that no disk changes by it.
+// refuses checks that setup refuses for a reason, and that no disk is changed.
 func (m *machine) refuses(reason string, disks []*disk, args ...string) (output string) {
 	m.t.Helper()
 	before := map[string]string{}

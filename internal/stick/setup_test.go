@@ -69,7 +69,7 @@ func TestBlankDisk(t *testing.T) {
 
 	// once more: the disk is not blank any more
 	require.NoError(t, os.Remove(filepath.Join(m.dir, "systemctl")))
-	m.refuses("is not blank, and nobody allowed to erase it", []*disk{d, other})
+	m.refuses("is not blank, and erasing it is not allowed", []*disk{d, other})
 	require.Contains(t, s.recorded("history"), "exit status 3")
 	require.Contains(t, s.recorded("setup.log"), "is not blank", "the reason is on the stick")
 }
@@ -110,7 +110,7 @@ func TestPermissionIsUsedUp(t *testing.T) {
 			require.NoError(t, os.Remove(filepath.Join(m.dir, "systemctl")))
 			output := m.refuses("is not blank", []*disk{d})
 			require.Contains(t, output, "permission to erase is used up")
-			require.Contains(t, output, "pull the stick out")
+			require.Contains(t, output, "unplug the stick")
 		})
 	}
 	t.Run("a stick that cannot be written to", func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestPermissionIsUsedUp(t *testing.T) {
 		d := m.disk(large, serial(olafDisk)...)
 		d.run("mkfs.ext4", "-q", "-F", d.device)
 		m.stick(olafStick(true), "--read-only")
-		m.refuses("cannot be used up", []*disk{d})
+		m.refuses("cannot be marked as used", []*disk{d})
 	})
 }
 
@@ -146,6 +146,10 @@ func TestPermissionOfAPersonAtTheMachine(t *testing.T) {
 
 func TestWhichDisk(t *testing.T) {
 	virtio := func(serial string) []string { return []string{"ID_SERIAL=" + serial} }
+	// lsblk shows the first of these that a disk has
+	sas := []string{"ID_BUS=scsi", "ID_SERIAL=35000c500a1b2c3d4", "ID_SERIAL_SHORT=5000c500a1b2c3d4", "ID_SCSI_SERIAL=S0K1ABCD0000Z123",
+		"ID_WWN=0x5000c500a1b2c3d4"}
+	sg3 := append([]string{"SCSI_IDENT_SERIAL=beaf 11"}, sas...)
 	long := "abcdefghij0123456789xyz"
 	for name, test := range map[string]struct {
 		plan   string
@@ -159,7 +163,15 @@ func TestWhichDisk(t *testing.T) {
 		"only virtio does so":        {long, [][]string{serial(long[:20])}, "no disk has the serial"},
 		"a part of the serial":       {"700101", [][]string{serial(olafDisk)}, "no disk has the serial 700101"},
 		"a part of the long serial":  {"samsung_ssd", [][]string{serial(olafDisk)}, "no disk has the serial"},
-		"the long serial":            {"samsung_ssd_s4ewnx0m700101", [][]string{serial(olafDisk)}, "no disk has the serial"},
+		"the long serial":            {"samsung_ssd_s4ewnx0m700101", [][]string{serial(olafDisk), serial("OTHER")}, ""},
+		"SAS, as lsblk shows it":     {"s0k1abcd0000z123", [][]string{sas, serial(olafDisk)}, ""},
+		"SAS, the short serial":      {"5000c500a1b2c3d4", [][]string{sas, serial(olafDisk)}, ""},
+		"SAS, the long serial":       {"35000c500a1b2c3d4", [][]string{sas, serial(olafDisk)}, ""},
+		"SAS, the WWN":               {"0x5000c500a1b2c3d4", [][]string{sas, serial(olafDisk)}, ""},
+		"SAS, a part of the WWN":     {"0x5000c500a1b2", [][]string{sas}, "no disk has the serial"},
+		"sg3_utils, with a blank":    {"beaf 11", [][]string{sg3, serial(olafDisk)}, ""},
+		"sg3_utils, as udev writes":  {"beaf_11", [][]string{sg3, serial(olafDisk)}, ""},
+		"two disks of one WWN":       {"0x5000c500a1b2c3d4", [][]string{sas, sas}, "several disks have the serial"},
 		"a pattern":                  {"s4.*", [][]string{serial(olafDisk)}, "no disk has the serial"},
 		"none":                       {"s4ewnx0m700101", [][]string{serial("OTHER"), nil}, "is this olaf?"},
 		"two":                        {"s4ewnx0m700101", [][]string{serial(olafDisk), serial("s4ewnx0m700101")}, "several disks have the serial"},
@@ -175,7 +187,8 @@ func TestWhichDisk(t *testing.T) {
 				m.refuses(test.reason, disks)
 				return
 			}
-			output := m.installs()
+			status, output := m.setup("--check")
+			require.Equal(t, done, status, output)
 			require.Contains(t, output, "ERASING "+disks[0].device+":")
 			require.Equal(t, 1, strings.Count(output, "ERASING"))
 		})
@@ -184,9 +197,14 @@ func TestWhichDisk(t *testing.T) {
 
 func TestDisksInUse(t *testing.T) {
 	m := newMachine(t)
+	d := m.disk(small, serial(olafDisk)...)
+	over := m.plug(d.device, []string{"--offset", "1048576"})
+	m.refuses("is in use by "+over.device, []*disk{d}, "--wipe")
+
+	m = newMachine(t)
 	m.stick(olafStick(true))
 	m.settings["serial"] = "stick"
-	m.refuses("is the disk that this system was started from", nil, "--wipe")
+	m.refuses("is the disk that this system was booted from", nil, "--wipe")
 
 	m = newMachine(t)
 	file := filepath.Join(t.TempDir(), "disk.img")
@@ -194,11 +212,11 @@ func TestDisksInUse(t *testing.T) {
 	require.NoError(t, os.Truncate(file, small))
 	m.refuses("is read-only", []*disk{m.plug(file, []string{"--read-only"}, serial(olafDisk)...)}, "--wipe")
 
-	// copied to memory, the medium is known by its label only
+	// once it is copied to memory, the medium is known by its label only
 	m = newMachine(t)
-	d := m.disk(small, serial(olafDisk)...)
+	d = m.disk(small, serial(olafDisk)...)
 	d.run("mkfs.ext4", "-q", "-F", "-L", "k3splan-olaf", d.device)
-	m.refuses("is the disk that this system was started from", []*disk{d}, "--wipe")
+	m.refuses("is the disk that this system was booted from", []*disk{d}, "--wipe")
 
 	m = newMachine(t)
 	d = m.disk(small, serial(olafDisk)...)
@@ -206,12 +224,12 @@ func TestDisksInUse(t *testing.T) {
 	mounted := t.TempDir()
 	d.run("mount", "-o", "ro", d.device, mounted)
 	t.Cleanup(func() { require.NoError(t, exec.Command("umount", mounted).Run()) })
-	m.refuses("is in use, at: "+mounted, []*disk{d}, "--wipe")
+	m.refuses("is in use at "+mounted, []*disk{d}, "--wipe")
 }
 
-// facts 30: a program that fails is not taken for an empty answer.
+// A program that fails does not count as an empty answer.
 func TestProgramsThatFail(t *testing.T) {
-	for program, reason := range map[string]string{"wipefs": "wipefs could not look", "cmp": "cannot be read", "blkid": "blkid could not look"} {
+	for program, reason := range map[string]string{"wipefs": "wipefs could not read", "cmp": "cannot be read", "blkid": "blkid could not read"} {
 		m := newMachine(t)
 		d := m.disk(large, serial(olafDisk)...)
 		before := d.state()
@@ -234,11 +252,11 @@ func TestWrongMachineOrStick(t *testing.T) {
 
 	m = newMachine(t)
 	m.efi = false
-	m.refuses("started in BIOS mode, and olaf boots by EFI", blank(m))
+	m.refuses("booted in BIOS mode, and olaf boots by EFI", blank(m))
 
 	m = newMachine(t)
 	m.settings["boot"] = "legacy"
-	m.refuses("started by EFI, and olaf boots in BIOS mode", blank(m))
+	m.refuses("booted by EFI, and olaf boots in BIOS mode", blank(m))
 
 	m = newMachine(t)
 	m.stick(stick.Data{Host: "ulf"})
@@ -251,7 +269,7 @@ func TestWrongMachineOrStick(t *testing.T) {
 
 	m = newMachine(t)
 	m.settings["path"] = "/nix/store/missing"
-	m.refuses("the image lacks the system", blank(m))
+	m.refuses("the image does not contain the system", blank(m))
 }
 
 func TestMACOfThisMachine(t *testing.T) {
@@ -273,7 +291,7 @@ func TestMACOfThisMachine(t *testing.T) {
 func TestLegacy(t *testing.T) {
 	m := newMachine(t)
 	m.efi = false
-	m.settings["boot"], m.settings["grub"] = "legacy", "grub-stand-in"
+	m.settings["boot"], m.settings["grub"], m.settings["bootLoader"] = "legacy", "grub-stand-in", "grub"
 	m.settings["fileSystems"] = []any{map[string]any{"mountPoint": "/", "device": "/dev/disk/by-label/nixos"}}
 	d := m.disk(small, serial(olafDisk)...)
 	m.installs()
@@ -289,7 +307,7 @@ func TestLegacy(t *testing.T) {
 		}
 		m := newMachine(t)
 		m.efi = false
-		m.settings["boot"], m.settings["grub"] = "legacy", grub
+		m.settings["boot"], m.settings["grub"], m.settings["bootLoader"] = "legacy", grub, "grub"
 		d := m.disk(small, serial(olafDisk)...)
 		status, output := m.setup()
 		if strings.Contains(output, "cannot find a GRUB drive for /dev/loop") {
@@ -324,7 +342,7 @@ func TestExistingFileSystems(t *testing.T) {
 	_, err := d.content(2, "etc/nixos/hardware-configuration.nix")
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(filepath.Join(m.dir, "systemctl")))
-	m.refuses("is not empty, and nobody allowed to install over it", []*disk{d})
+	m.refuses("is not empty, and installing over it is not allowed", []*disk{d})
 	m.installs("--wipe")
 
 	m, d = prepared(t)
@@ -333,16 +351,16 @@ func TestExistingFileSystems(t *testing.T) {
 
 	m, d = prepared(t)
 	d.run("e2label", d.device+"p2", "other")
-	m.refuses(`no file system labelled "nixos"`, []*disk{d})
+	m.refuses(`no file system is labelled "nixos"`, []*disk{d})
 
 	m, d = prepared(t)
 	m.settings["fileSystems"] = []any{map[string]any{"mountPoint": "/", "device": "/dev/disk/by-uuid/missing"}}
-	m.refuses("there is no /dev/disk/by-uuid/missing", []*disk{d})
+	m.refuses("/dev/disk/by-uuid/missing of the configuration of olaf does not exist", []*disk{d})
 
-	// with a disk to erase, another one with these labels is in the way
+	// with a disk to erase, another one with these labels is ambiguous
 	m, d = prepared(t)
 	m.settings["serial"] = strings.ToLower(olafDisk)
-	m.refuses(`there is a file system labelled "nixos" on `+d.device+"p2 already", []*disk{d, m.disk(large, serial(olafDisk)...)})
+	m.refuses(d.device+`p2 already has a file system labelled "nixos"`, []*disk{d, m.disk(large, serial(olafDisk)...)})
 }
 
 func TestDisko(t *testing.T) {
@@ -366,7 +384,7 @@ func TestDisko(t *testing.T) {
 	m = newMachine(t)
 	d = m.disk(small)
 	layout(m, d.device, "/dev/disk/by-id/missing")
-	m.refuses("there is no disk /dev/disk/by-id/missing, which partitioning/olaf.nix names: is this olaf?", []*disk{d})
+	m.refuses("the disk /dev/disk/by-id/missing of partitioning/olaf.nix does not exist: is this olaf?", []*disk{d})
 
 	m = newMachine(t)
 	d = m.disk(small)
@@ -386,7 +404,7 @@ func TestDisko(t *testing.T) {
 	m.refuses("is not a whole disk", []*disk{d})
 }
 
-// A second cluster must not be founded beside one that lives.
+// A second cluster must not be founded beside a running one.
 func TestInitServerAsksTheOthers(t *testing.T) {
 	const living, dead = "127.87.3.1", "127.87.3.2"
 	listener, err := net.Listen("tcp", living+":6443")
@@ -409,7 +427,7 @@ func TestInitServerAsksTheOthers(t *testing.T) {
 	m, _ := with(t, living, dead)
 	output := m.installs()
 	require.Contains(t, m.read("nixos-install"), "store-joins-"+living)
-	require.Contains(t, output, "The etcd member that it was before must be removed")
+	require.Contains(t, output, "Remove its old etcd member there")
 
 	m, _ = with(t, dead)
 	m.installs()
@@ -436,12 +454,12 @@ func TestFailures(t *testing.T) {
 	require.Contains(t, s.recorded("setup.log"), "no space left on device")
 	require.Contains(t, s.recorded("history"), "exit status 1")
 
-	// the same stick goes on where it stopped, and erases nothing for it
+	// the same stick continues where it stopped, and erases nothing
 	d.rescan()
 	uuid := d.run("blkid", "-p", "-s", "UUID", "-o", "value", d.device+"p2")
 	require.NoError(t, os.Remove(filepath.Join(m.dir, "fails")))
 	output = m.installs()
-	require.Contains(t, output, "it goes on there")
+	require.Contains(t, output, "continues there")
 	require.NotContains(t, output, "ERASING")
 	require.Equal(t, uuid, d.run("blkid", "-p", "-s", "UUID", "-o", "value", d.device+"p2"))
 
@@ -458,9 +476,9 @@ func TestFailures(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(m.dir, "fails")))
 	m.refuses("is not blank", []*disk{d})
 
-	// what could not start is not called installed
+	// a system that could not start does not count as installed
 	for _, prepare := range []func(m *machine){
-		func(m *machine) { m.write("no-loader", "") },
+		func(m *machine) { m.write("loader", "true") },
 		func(m *machine) { m.write("store-system/fstab", "/dev/disk/by-label/other / ext4 defaults 0 1\n") },
 		func(m *machine) { m.write("store-system/fstab", "/dev/disk/by-label/nixos /srv ext4 defaults 0 1\n") },
 	} {
@@ -496,9 +514,145 @@ func TestWithoutSecrets(t *testing.T) {
 	m.disk(large, serial(olafDisk)...)
 	m.stick(stick.Data{Host: "olaf"})
 	output := m.installs("--stay")
-	require.Contains(t, output, `without the secret "server-token": k3splan deploy brings it`)
+	require.Contains(t, output, `the secret "server-token" is not on the stick; k3splan deploy uploads it`)
 	require.NotContains(t, m.read("placed"), "token")
 	require.Empty(t, m.read("systemctl"), "asked to stay")
+}
+
+// The configuration says which boot loader must have been installed.
+func TestBootLoaders(t *testing.T) {
+	const efi = "mkdir -p boot/EFI/BOOT; echo x > boot/EFI/BOOT/BOOTX64.EFI; "
+	for name, test := range map[string]struct {
+		loader, files string
+		legacy        bool
+		reason        string // "" if it is installed
+	}{
+		"systemd-boot":               {loader: "systemd-boot", files: efi + "mkdir -p boot/loader/entries; echo x > boot/loader/entries/a.conf"},
+		"GRUB":                       {loader: "grub", files: efi + "mkdir -p boot/grub; echo x > boot/grub/grub.cfg"},
+		"signed unified image":       {loader: "unified", files: efi + "mkdir -p boot/EFI/Linux; echo x > boot/EFI/Linux/nixos-generation-1.efi"},
+		"in lower case":              {loader: "unified", files: "mkdir -p boot/efi/boot boot/efi/linux; echo x > boot/efi/boot/bootx64.efi; echo x > boot/efi/linux/nixos.efi"},
+		"rEFInd":                     {loader: "refind", files: efi + "mkdir -p boot/EFI/refind; echo x > boot/EFI/refind/refind.conf"},
+		"Limine":                     {loader: "limine", files: efi + "mkdir -p boot/limine; echo x > boot/limine/limine.conf"},
+		"extlinux":                   {loader: "extlinux", files: "mkdir -p boot/extlinux; echo x > boot/extlinux/extlinux.conf", legacy: true},
+		"Limine, BIOS":               {loader: "limine", files: "mkdir -p boot/limine; echo x > boot/limine/limine.conf", legacy: true},
+		"unknown to k3splan":         {loader: "external", files: "true"},
+		"GRUB expected":              {loader: "grub", files: efi + "mkdir -p boot/loader/entries; echo x > boot/loader/entries/a.conf", reason: "the boot loader (grub) has no entry"},
+		"systemd-boot expected":      {loader: "systemd-boot", files: efi + "mkdir -p boot/grub; echo x > boot/grub/grub.cfg", reason: "the boot loader (systemd-boot) has no entry"},
+		"an empty menu":              {loader: "grub", files: efi + "mkdir -p boot/grub; : > boot/grub/grub.cfg", reason: "the boot loader (grub) has no entry"},
+		"an image without loader":    {loader: "unified", files: "mkdir -p boot/EFI/Linux; echo x > boot/EFI/Linux/nixos.efi", reason: "the EFI partition contains no boot loader"},
+		"nothing in /boot/extlinux/": {loader: "extlinux", files: "mkdir -p boot/extlinux", legacy: true, reason: "the boot loader (extlinux) has no entry"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			command := exec.Command("bash", "-c", `set -eu
+				udevadm() { :; }
+				labelled() { echo /dev/sda2; }
+				fail() { echo "$1"; exit 1; }
+				eval "$(sed -n '/^inside()/,/^}/p; /^check_result()/,/^}/p' "$SETUP")"
+				cd "$root"
+				mkdir -p nix/var/nix/profiles/system/bin "./$system/etc" boot
+				touch nix/var/nix/profiles/system/bin/switch-to-configuration
+				echo '/dev/disk/by-label/nixos / ext4 defaults 0 1' > "./$system/etc/fstab"
+				eval "$files"
+				check_result`)
+			command.Env = append(os.Environ(), "root="+root, "system=/nix/store/x-nixos",
+				"boot_loader="+test.loader, "files="+test.files, "boot="+map[bool]string{true: "legacy", false: "efi"}[test.legacy])
+			script, err := filepath.Abs("../../templates/installer/setup.sh")
+			require.NoError(t, err)
+			command.Env = append(command.Env, "SETUP="+script)
+			out, err := command.CombinedOutput()
+			if test.reason == "" {
+				require.NoError(t, err, "%s", out)
+				require.Empty(t, string(out))
+				return
+			}
+			require.Error(t, err)
+			require.Contains(t, string(out), test.reason)
+		})
+	}
+}
+
+// A layout whose key is missing would erase the disk and then fail.
+func TestKeysOfALayout(t *testing.T) {
+	m := newMachine(t)
+	d := m.disk(small)
+	key := filepath.Join(t.TempDir(), "disk.key")
+	m.settings["serial"] = nil
+	m.settings["disko"] = map[string]any{"disks": []string{d.device}, "command": []string{"disko-stand-in"}, "keyFiles": []string{key}}
+	m.write("disko-disk", d.device)
+	m.write("store-system/fstab", d.device+" / ext4 defaults 0 1\n")
+	m.refuses("is encrypted with the key in "+key+", which does not exist here", []*disk{d})
+	require.NoError(t, os.WriteFile(key, []byte("x"), 0o600))
+	m.installs()
+}
+
+// What does not fit is refused before anything is erased.
+func TestRoom(t *testing.T) {
+	m := newMachine(t)
+	d := m.disk(large, serial(olafDisk)...)
+	m.write("closure-size", "600000000\n")
+	m.refuses("olaf needs 600 MiB, and "+d.device+" has room for 510 MiB", []*disk{d})
+	m.write("closure-size", "400000000\n")
+	m.installs()
+
+	// the layout's own EFI system partition
+	m = newMachine(t)
+	d = m.disk(small)
+	m.settings["serial"], m.settings["espSize"] = nil, 10*mib
+	m.settings["disko"] = map[string]any{"disks": []string{d.device}, "command": []string{"disko-stand-in"}, "keyFiles": []string{}}
+	for _, file := range []string{"store-system/system/kernel", "store-system/system/initrd"} {
+		m.write(file, "")
+		require.NoError(t, os.Truncate(filepath.Join(m.dir, file), 5*mib))
+	}
+	m.refuses("kernel and initrd of olaf need 12 MiB, and the EFI system partition of partitioning/olaf.nix has 10 MiB", []*disk{d})
+}
+
+// GRUB cannot be installed on every disk that has a file system for it.
+func TestRoomForGRUB(t *testing.T) {
+	prepared := func(t *testing.T, table string) (*machine, *disk) {
+		m := newMachine(t)
+		m.efi, m.settings["boot"], m.settings["grub"], m.settings["bootLoader"] = false, "legacy", "grub-stand-in", "grub"
+		m.settings["serial"], m.settings["espMounts"] = nil, []string{}
+		m.settings["fileSystems"] = []any{map[string]any{"mountPoint": "/", "device": "/dev/disk/by-label/nixos"}}
+		d := m.disk(large)
+		if table == "" {
+			d.run("mkfs.ext4", "-q", "-F", "-L", "nixos", d.device)
+			return m, d
+		}
+		d.partition(table)
+		d.run("mkfs.ext4", "-q", "-F", "-L", "nixos", d.device+"p1")
+		return m, d
+	}
+	m, d := prepared(t, "label: gpt\nsize=64MiB\n")
+	m.refuses("has no BIOS boot partition", []*disk{d})
+	m, _ = prepared(t, "label: gpt\nsize=64MiB\nsize=1MiB, type=21686148-6449-6E6F-744E-656564454649\n")
+	m.installs()
+	m, d = prepared(t, "label: dos\nstart=63, size=100000\n")
+	m.refuses("begins at sector 63, which leaves GRUB no room", []*disk{d})
+	m, _ = prepared(t, "label: dos\nstart=2048, size=100000\n")
+	m.installs()
+	m, d = prepared(t, "")
+	m.refuses("has no partition table, so GRUB has no room on it", []*disk{d})
+}
+
+// Options choose what is mounted, for example a subvolume.
+func TestOptionsOfExistingFileSystems(t *testing.T) {
+	m := newMachine(t)
+	m.settings["serial"] = nil
+	d := m.disk(large)
+	d.partition("label: gpt\nsize=64MiB\nsize=64MiB\n")
+	d.run("mkfs.vfat", "-n", "boot", d.device+"p1")
+	d.run("mkfs.ext4", "-q", "-F", "-L", "nixos", d.device+"p2")
+	m.settings["fileSystems"] = []any{
+		map[string]any{"mountPoint": "/", "device": "/dev/disk/by-label/nixos", "options": []string{"noatime", "nosuid"}},
+		map[string]any{"mountPoint": "/boot", "device": "/dev/disk/by-label/boot", "options": []string{}},
+	}
+	m.installs()
+	require.Regexp(t, `nosuid.*noatime`, m.read("options"))
+
+	m.settings["fileSystems"] = []any{map[string]any{"mountPoint": "/boot", "device": "/dev/disk/by-label/boot"}}
+	require.NoError(t, os.Remove(filepath.Join(m.dir, "systemctl")))
+	m.refuses("mounts no file system at /", []*disk{d})
 }
 
 // Every shell script of the templates, and those within the modules.

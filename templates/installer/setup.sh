@@ -5,14 +5,14 @@
 #   setup [--check] [--wipe] [--found-cluster] [--stay]
 #
 #   --check          say what would be done, and change nothing
-#   --wipe           a disk may be erased though it is not blank (kernel parameter: k3splan.wipe)
+#   --wipe           allow erasing a disk that is not blank (kernel parameter: k3splan.wipe)
 #   --found-cluster  found a k3s cluster without asking the other servers of the plan
 #                    (kernel parameter: k3splan.found-cluster)
 #   --stay           do not power off
 #
-# Everything that can be doubtful is looked at before anything is changed: whatever `refuse` says is
-# said before `begin`, and everything that changes a disk comes after it. Exit status: 0 done, 1 it
-# failed halfway, 2 wrong usage, 3 refused, and nothing was changed.
+# Everything that can be doubtful is checked before anything is changed: `refuse` is only called before
+# `begin`, and everything that changes a disk comes after it. Exit status: 0 done, 1 failed halfway, 2 wrong
+# usage, 3 refused, and nothing was changed.
 set -euo pipefail
 shopt -s inherit_errexit
 umask 022
@@ -25,8 +25,8 @@ unfinished=.k3splan-unfinished
 
 say() { printf '%s\n' "$*"; }
 
-# The reason goes to a file, which is looked at before the first change and at the end: no refusal is
-# lost, in however deep a subshell it happens.
+# The reason goes to a file, which is checked before the first change and at the end: no refusal is lost, in
+# however deep a subshell it happens.
 refuse() {
   printf '%s\n' "$@" > "$work/reason"
   exit 3
@@ -36,9 +36,8 @@ fail() {
   exit 1
 }
 
-# of FILTER: a value of the configuration; empty for null
+# of FILTER: a value of the configuration, empty for null
 of() { jq -r "$1 // empty" "$config"; }
-lower() { printf '%s' "${1,,}"; }
 has_parameter() {
   local parameters parameter
   read -r -a parameters < /proc/cmdline
@@ -47,8 +46,8 @@ has_parameter() {
   done
   return 1
 }
-# has LINES LINE: whether it is one of them. Not by a pipe: one that closes early makes `pipefail`
-# turn a find into its contrary.
+# has LINES LINE: whether it is one of them. Without a pipe: one that closes early makes `pipefail` turn a
+# match into a failure.
 has() { grep -qxF -- "$2" <<< "$1"; }
 count() { grep -c . <<< "$1" || true; }
 is_efi() { [ -d /sys/firmware/efi ]; }
@@ -68,8 +67,7 @@ disk_of_number() {
   lsblk --nodeps --noheadings --raw --output PATH "/dev/$(basename "$sys")"
 }
 
-# partition_of DISK NUMBER: its device, under whatever name (sda1, nvme0n1p1, mmcblk0p1), as soon as
-# it is there
+# partition_of DISK NUMBER: its device, under whatever name (sda1, nvme0n1p1, mmcblk0p1), as soon as it exists
 partition_of() {
   local file name tries
   for tries in $(seq 50); do
@@ -86,45 +84,72 @@ partition_of() {
   return 1
 }
 
-# labelled LABEL: the devices with a file system of that label, as the disks say now
+# labelled LABEL: the devices with a file system of that label, read from the disks now
 labelled() {
   local status=0 found
   found=$(blkid -c /dev/null -o device -t LABEL="$1") || status=$?
-  # 2: there is none
-  [ "$status" = 0 ] || [ "$status" = 2 ] || fail "blkid could not look at the disks (exit status $status)"
+  # 2: none found
+  [ "$status" = 0 ] || [ "$status" = 2 ] || fail "blkid could not read the disks (exit status $status)"
   [ -z "$found" ] || sort -u <<< "$found"
 }
 
-# serials DISK: what udev knows it by. Disks of virtio have no short form.
+# serials DISK: every serial and world wide name by which lsblk or udev know it, a line "KIND SERIAL" for each.
+# KIND is `lsblk`, `udev`, or one of them with `-virtio`, which keeps the first 20 characters only.
 serials() {
   local properties
-  properties=$(udevadm info --query=property --name="$1") || fail "udev could not say the serial of $1"
-  awk -F= '
-    $1 == "ID_SERIAL_SHORT" { short = substr($0, length($1) + 2) }
-    $1 == "ID_SERIAL" { long = substr($0, length($1) + 2) }
-    $1 == "ID_BUS" { bus = 1 }
-    END { if (short != "") print "short", short; else if (long != "") print bus ? "long" : "virtio", long }' <<< "$properties"
+  properties=$(udevadm info --query=property --name="$1") || fail "udevadm could not read the serial of $1"
+  {
+    lsblk --nodeps --noheadings --output SERIAL "$1" | sed 's/^/lsblk=/'
+    printf '%s\n' "$properties"
+    lsblk --nodeps --noheadings --output WWN "$1" | sed 's/^/wwn=/'
+  } | awk -F= '
+    { value = substr($0, length($1) + 2); gsub(/^[ \t]+|[ \t]+$/, "", value); of[$1] = value }
+    function add(key,  value, kind) {
+      value = of[key]
+      if (value == "" || value in seen) return
+      seen[value] = 1
+      # virtio has one serial, and no bus for udev
+      kind = key == "lsblk" || key == "wwn" ? "lsblk" : "udev"
+      if (of["ID_BUS"] == "" && of["ID_SERIAL_SHORT"] == "" && value == of["ID_SERIAL"]) kind = kind "-virtio"
+      print kind, value
+    }
+    END {
+      add("lsblk"); add("wwn")
+      # in the order in which lsblk prefers them (lsblk-properties.c of util-linux)
+      add("SCSI_IDENT_SERIAL"); add("ID_SCSI_SERIAL"); add("ID_SERIAL_SHORT"); add("ID_SERIAL")
+      add("ID_WWN_WITH_EXTENSION"); add("ID_WWN")
+    }'
 }
 
-# disks_with SERIAL: the whole disks with exactly this serial, whatever its case. Virtio keeps the
-# first 20 characters only.
+# disks_with SERIAL: the whole disks with exactly this serial. What lsblk shows counts first, because the plan's
+# serials come from there. Case does not matter, nor whether a blank is written as `_`, as udev does.
 disks_with() {
-  local wanted disk type kind serial
-  wanted=$(lower "$1")
+  local wanted disk type kind serial known shown='' others=''
+  wanted=${1,,}
+  wanted=${wanted//[[:space:]]/_}
   while read -r disk type; do
     [ "$type" = disk ] || [ "$type" = loop ] || continue
-    serial=$(serials "$disk")
-    read -r kind serial <<< "$serial"
-    serial=$(lower "$serial")
-    if [ -n "$serial" ] && { [ "$serial" = "$wanted" ] || { [ "$kind" = virtio ] && [ "$serial" = "${wanted:0:20}" ]; }; }; then
-      printf '%s\n' "$disk"
-    fi
+    known=$(serials "$disk")
+    while read -r kind serial; do
+      serial=${serial,,}
+      serial=${serial//[[:space:]]/_}
+      [ -n "$serial" ] || continue
+      if [ "$serial" = "$wanted" ] || [ "${kind#*-}/$serial" = "virtio/${wanted:0:20}" ]; then
+        case $kind in
+          lsblk*) shown+=$disk$'\n' ;;
+          *) others+=$disk$'\n' ;;
+        esac
+        break
+      fi
+    done <<< "$known"
   done < <(lsblk --nodeps --noheadings --raw --output PATH,TYPE)
+  printf '%s' "${shown:-$others}"
 }
 
 describe() { # DISK
   local serial
   serial=$(serials "$1")
+  serial=${serial%%$'\n'*}
   serial=${serial#* }
   say "$1: $(lsblk --nodeps --noheadings --output SIZE,MODEL "$1" | awk '{ $1 = $1; print }'), serial ${serial:-unknown}"
 }
@@ -141,10 +166,10 @@ boot_disks() {
   local point number device volume found
   for point in / /iso /nix/store /nix/.ro-store /nix/.rw-store "$stick"; do
     for number in $(findmnt --noheadings --raw --output MAJ:MIN --mountpoint "$point" || true); do
-      disk_of_number "$number" || true # 0:N is no device
+      disk_of_number "$number" || true # 0:N is not a device
     done
   done
-  # copied to memory, the medium is not mounted any more
+  # once it is copied to memory, the medium is not mounted any more
   volume=$(sed -n 's/.*\broot=LABEL=\([^ ]*\).*/\1/p' /proc/cmdline)
   if [ -n "$volume" ]; then
     found=$(labelled "$volume")
@@ -152,12 +177,12 @@ boot_disks() {
   fi
 }
 
-# content DISK: what speaks against calling it blank, line by line. Known signatures are not enough:
-# a disk whose partition table was damaged is one that somebody wants to rescue.
+# content DISK: why it is not blank, line by line. Known signatures are not enough: a disk whose partition
+# table was damaged is one that somebody wants to rescue.
 content() {
   local signatures size status offset end=$((1024 * 1024))
   # assigned first, so that a failing program is not taken for an empty answer
-  signatures=$(wipefs --no-act --noheadings --output TYPE,LABEL "$1") || fail "wipefs could not look at $1"
+  signatures=$(wipefs --no-act --noheadings --output TYPE,LABEL "$1") || fail "wipefs could not read $1"
   [ -z "$signatures" ] || say "  signatures: ${signatures//$'\n'/, }"
   lsblk --noheadings --raw --output PATH,SIZE,FSTYPE,LABEL "$1" | sed 1d | sed 's/^/  on it: /'
   [ -z "$signatures" ] || return 0
@@ -167,19 +192,21 @@ content() {
     status=0
     cmp --quiet --bytes=$end --ignore-initial="$offset":0 "$1" /dev/zero || status=$?
     [ "$status" -lt 2 ] || fail "$1 cannot be read"
-    [ "$status" = 0 ] || say "  data that nothing known explains, at byte $offset or behind it"
+    [ "$status" = 0 ] || say "  unknown data at byte $offset or after it"
   done
 }
 
-# may_be_erased DISK: or a refusal
+# may_be_erased DISK: refuses a disk that must not be erased
 may_be_erased() {
   local disk=$1 found
   found=$(boot_disks)
   ! has "$found" "$disk" ||
-    refuse "$disk is the disk that this system was started from; it is not erased"
+    refuse "$disk is the disk that this system was booted from; it will not be erased"
   [ "$(lsblk --nodeps --noheadings --raw --output RO "$disk")" = 0 ] || refuse "$disk is read-only"
   found=$(lsblk --noheadings --raw --output MOUNTPOINT "$disk" | grep . || true)
-  [ -z "$found" ] || refuse "$disk is in use, at: ${found//$'\n'/ }" "unmount it, then: setup"
+  [ -z "$found" ] || refuse "$disk is in use at ${found//$'\n'/ }" "unmount it, then: setup"
+  found=$(loops_over "$disk")
+  [ -z "$found" ] || refuse "$disk is in use by ${found//$'\n'/ }" "losetup --detach ${found//$'\n'/ }, then: setup"
   found=$(stacked "$disk")
   if [ -n "$found" ] && ! wiping_allowed; then
     refuse "$disk is not blank: it is part of ${found//$'\n'/ }" "$(how_to_allow)"
@@ -189,24 +216,34 @@ may_be_erased() {
   [ -n "$found" ] || return 0
   say "$disk is not blank:"
   say "$found"
-  wiping_allowed || refuse "$disk is not blank, and nobody allowed to erase it:" "$found" "$(how_to_allow)"
+  wiping_allowed || refuse "$disk is not blank, and erasing it is not allowed:" "$found" "$(how_to_allow)"
 }
 
-# stacked DISK: volumes and arrays that were made of it, upper ones first
+# loops_over DISK: the loop devices over it or a part of it, which the kernel does not count as its users
+loops_over() {
+  local parts loop file
+  parts=$(lsblk --noheadings --raw --output PATH "$1")
+  while read -r loop file; do
+    file=$(readlink -e "$file") || continue
+    if has "$parts" "$file"; then printf '%s\n' "$loop"; fi
+  done < <(losetup --noheadings --raw --output NAME,BACK-FILE)
+}
+
+# stacked DISK: volumes and arrays that are built on it, upper ones first
 stacked() { lsblk --noheadings --raw --output PATH,TYPE "$1" | awk '$2 != "part" && $2 != "disk" && $2 != "loop" && !seen[$1]++ { print $1 }' | tac; }
 
-# alone DISK DEVICES: refuses devices that other disks are part of
+# alone DISK DEVICES: refuses devices that are built on other disks as well
 alone() {
   local device other others
   for device in $2; do
     others=$(lsblk --inverse --noheadings --raw --output PATH,TYPE "$device" | awk '$2 == "disk" || $2 == "loop" { print $1 }')
     for other in $others; do
-      [ "$other" = "$1" ] || refuse "$device on $1 is made of $other too, whose data would be lost with it" "take it apart by hand, then: setup"
+      [ "$other" = "$1" ] || refuse "$device on $1 is built on $other too, and the data of both would be lost" "take it apart by hand, then: setup"
     done
   done
 }
 
-# release DISK: takes apart what was made of it
+# release DISK: takes apart what is built on it
 release() {
   local device
   for device in $(stacked "$1"); do
@@ -221,22 +258,22 @@ release() {
 how_to_allow() {
   if [ -e "$stick/wiped" ]; then
     say "The stick's permission to erase is used up: $(cat "$stick/wiped")"
-    [ ! -e "$stick/installed" ] || say "If this machine was installed by it: pull the stick out and switch on again."
+    [ ! -e "$stick/installed" ] || say "If this machine was installed by it: unplug the stick and switch on again."
   fi
-  say "To allow it: k3splan boot-stick … --wipe, the kernel parameter k3splan.wipe, or here: setup --wipe"
+  say "To allow it: k3splan boot-stick … --wipe, the kernel parameter k3splan.wipe, or setup --wipe on this machine"
 }
 
-## The stick's own partition: `host`, `id`, `wipe` if erasing is allowed, secrets/; and what is
-## recorded on it: `wiped`, `installed`, `history`, `setup.log`
+## The stick's own partition: `host`, `id`, `wipe` if erasing is allowed, secrets/; and what is recorded on
+## it: `wiped`, `installed`, `history`, `setup.log`
 
 open_stick() {
   local devices device
   mountpoint -q "$stick" && return
   devices=$(labelled k3splan)
   case $(count "$devices") in
-    0) say "no partition of k3splan on the stick: no secrets, and no permission to erase"; return ;;
+    0) say "the stick has no partition of k3splan, so no secrets and no permission to erase"; return ;;
     1) device=$devices ;;
-    *) refuse "there are several sticks of k3splan: ${devices//$'\n'/ }" "leave the one in that was made for $host" ;;
+    *) refuse "several sticks of k3splan are plugged in: ${devices//$'\n'/ }" "keep only the one that was made for $host" ;;
   esac
   mkdir -p "$stick"
   mount -t ext2 -o "ro,$stick_options" "$device" "$stick" || refuse "$device, the stick's own partition, cannot be mounted"
@@ -246,7 +283,7 @@ open_stick() {
 
 stick_options=nosuid,nodev,noexec
 
-# write_stick NAME CONTENT: a file of the stick, so that it lasts: it is read again from the stick
+# write_stick NAME CONTENT: writes a file of the stick durably; it is read back from the stick
 write_stick() {
   local device
   mountpoint -q "$stick" || return 0
@@ -272,38 +309,38 @@ wiping_allowed() {
   [ -e "$stick/wipe" ] && [ ! -e "$stick/wiped" ]
 }
 
-# use_up_permission: before the first change, whether it is needed or not. A second start, or another
-# machine, finds none.
+# use_up_permission: before the first change, whether it is needed or not. A second boot, or another machine,
+# finds none.
 use_up_permission() {
   touch "$work/wiped"
   [ -e "$stick/wipe" ] && [ ! -e "$stick/wiped" ] || return 0
   write_stick wiped "$(now), $(machine)" ||
-    refuse "the stick's permission to erase cannot be used up: the stick is write-protected or broken"
+    refuse "the stick's permission to erase cannot be marked as used: the stick is write-protected or broken"
 }
 
-## What is to be done
+## What will be done
 
-# check_tools: a program that is missed only halfway would leave half an installation
+# check_tools: a program that turns out to be missing halfway would leave half an installation
 check_tools() {
   local tool
-  for tool in awk blkid blockdev cmp findmnt jq lsblk mkfs.ext4 mkfs.vfat mount nixos-generate-config nixos-install sfdisk udevadm wipefs; do
-    command -v "$tool" > /dev/null || refuse "this system lacks the program $tool"
+  for tool in awk blkid blockdev cmp findmnt jq losetup lsblk mkfs.ext4 mkfs.vfat mount nix-store nixos-generate-config nixos-install sfdisk udevadm wipefs; do
+    command -v "$tool" > /dev/null || refuse "this system has no program $tool"
   done
 }
 
-# this_machine: refuses another one than that of the plan
+# this_machine: refuses any other machine than that of the plan
 this_machine() {
   local mac wanted
   wanted=$(of .mac)
   if [ -n "$wanted" ]; then
     mac=$(cat /sys/class/net/*/address)
     grep -qixF -- "$wanted" <<< "$mac" ||
-      refuse "this is another machine: no interface has the address $wanted, which the plan gives to $host" "it has: $(xargs <<< "$mac")"
+      refuse "this is another machine: no interface has the MAC address $wanted of $host" "its MAC addresses: $(xargs <<< "$mac")"
   fi
   case $boot in
-    efi) is_efi || refuse "the machine was started in BIOS mode, and $host boots by EFI" "choose the stick's UEFI entry in the firmware's boot menu, or set boot = legacy in the plan" ;;
-    legacy) ! is_efi || refuse "the machine was started by EFI, and $host boots in BIOS mode" "choose the stick's other entry in the firmware's boot menu, or set boot = efi in the plan" ;;
-    *) fail "the image says boot \"$boot\"" ;;
+    efi) is_efi || refuse "the machine was booted in BIOS mode, and $host boots by EFI" "choose the stick's UEFI entry in the firmware's boot menu, or set boot to legacy in the plan" ;;
+    legacy) ! is_efi || refuse "the machine was booted by EFI, and $host boots in BIOS mode" "choose the stick's other entry in the firmware's boot menu, or set boot to efi in the plan" ;;
+    *) fail "the image has an unknown boot mode \"$boot\"" ;;
   esac
 }
 
@@ -316,21 +353,21 @@ choose_way() {
     while IFS= read -r device; do
       found=$(readlink -e "$device") || true
       [ -b "$found" ] ||
-        refuse "there is no disk $device, which partitioning/$host.nix names: is this $host?" "$(all_disks)"
-      found=$(disk_of "$found") || refuse "$device is no disk"
-      [ "$(readlink -e "$device")" = "$(readlink -e "$found")" ] || refuse "$device, which partitioning/$host.nix names, is not a whole disk"
+        refuse "the disk $device of partitioning/$host.nix does not exist: is this $host?" "$(all_disks)"
+      found=$(disk_of "$found") || refuse "$device is not a disk"
+      [ "$(readlink -e "$device")" = "$(readlink -e "$found")" ] || refuse "$device of partitioning/$host.nix is not a whole disk"
       ! has "$(printf '%s\n' "${disks[@]}")" "$found" || refuse "partitioning/$host.nix names $found twice"
       disks+=("$found")
     done < <(jq -r '.disko.disks[]' "$config")
     [ ${#disks[@]} -gt 0 ] || fail "the disko layout names no disk"
   elif [ -n "$serial" ]; then
     found=$(disks_with "$serial")
-    if [ -z "$found" ]; then # some disks take their time
+    if [ -z "$found" ]; then # some disks are slow to appear
       sleep "$(of .pause)"
       udevadm settle || true
       found=$(disks_with "$serial")
     fi
-    [ "$(count "$found")" != 0 ] || refuse "no disk has the serial $serial, which the plan gives to $host: is this $host?" "$(all_disks)"
+    [ "$(count "$found")" != 0 ] || refuse "no disk has the serial $serial of $host: is this $host?" "$(all_disks)"
     [ "$(count "$found")" = 1 ] || refuse "several disks have the serial $serial:" "$found"
     way=own disks=("$found")
     [ "$(jq .labelled "$config")" = true ] || way=existing
@@ -339,16 +376,17 @@ choose_way() {
   fi
 }
 
-# check_disks: everything about them that can speak against beginning
+# check_disks: refuses to begin because of anything about them
 check_disks() {
   local disk
   if [ $way = existing ]; then
     check_existing
     return
   fi
+  [ $way != disko ] || check_keys
   if [ $way = own ]; then
     if resumes "${disks[0]}"; then
-      say "this stick began to install $host on ${disks[0]}; it goes on there"
+      say "this stick has begun to install $host on ${disks[0]}, and continues there"
       way=resume
       return
     fi
@@ -357,23 +395,33 @@ check_disks() {
   for disk in "${disks[@]}"; do may_be_erased "$disk"; done
 }
 
-# others_labelled: the new system finds its file systems by label, so no other may have it
+# check_keys: a layout that cannot read its keys would fail once the disk is erased
+check_keys() {
+  local file
+  while IFS= read -r file; do
+    [ -r "$file" ] ||
+      refuse "the layout of partitioning/$host.nix is encrypted with the key in $file, which does not exist here" \
+        "put the key there, or plug in its device, then: setup"
+  done < <(jq -r '.disko.keyFiles[]?' "$config")
+}
+
+# others_labelled: the new system finds its file systems by label, so no other may have the same
 others_labelled() {
   local label device found
   for label in nixos boot; do
     found=$(labelled $label)
     for device in $found; do
       [ "$(disk_of "$device")" = "${disks[0]}" ] ||
-        refuse "there is a file system labelled \"$label\" on $device already: it would be unclear from which one $host starts" \
+        refuse "$device already has a file system labelled \"$label\", and $host could start from the wrong one" \
           "take that disk out, or change the label"
     done
   done
 }
 
-# look DEVICE COMMAND...: runs it while the file system is mounted at $work/look, without a change
+# look DEVICE OPTIONS COMMAND...: runs the command while the file system is mounted at $work/look, unchanged
 look() {
-  local device=$1 options=ro,nosuid,nodev,noexec status=0
-  shift
+  local device=$1 options=ro,nosuid,nodev,noexec${2:+,$2} status=0
+  shift 2
   case $(blkid -p -s TYPE -o value "$device") in
     ext3|ext4) options+=,noload ;;
     xfs) options+=,norecovery ;;
@@ -388,10 +436,10 @@ look() {
 is_ours() { [ "$(cat "$work/look/$unfinished" 2> /dev/null)" = "$(token)" ]; }
 # shellcheck disable=SC2317
 is_empty() { [ -z "$(find "$work/look" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name "$unfinished" -print -quit)" ]; }
-# token: what tells an installation that this stick began
+# token: identifies an installation that this stick began
 token() { say "$host $(cat "$stick/id" 2> /dev/null || echo "without a stick")"; }
 
-# resumes DISK: this very stick made the file systems on it and did not come to its end
+# resumes DISK: whether this very stick made the file systems on it and did not finish
 resumes() {
   local nixos
   nixos=$(labelled nixos)
@@ -400,48 +448,114 @@ resumes() {
   if [ "$boot" = efi ]; then
     [ "$(labelled boot)" = "$(partition_of "$1" 1)" ] || return 1
   fi
-  look "$nixos" is_ours
+  look "$nixos" '' is_ours
 }
 
-# device_for DEVICE: the one device that a line of fstab means
+# device_for DEVICE: the one device that a path in the configuration means
 device_for() {
   local found
   case $1 in
     /dev/disk/by-label/*)
       found=$(labelled "${1#/dev/disk/by-label/}")
       case $(count "$found") in
-        0) refuse "there is no file system labelled \"${1##*/}\": make one, or give the serial of a disk in the plan" "$(all_disks)" ;;
+        0) refuse "no file system is labelled \"${1##*/}\"" "make one, or set the serial of a disk in the plan" "$(all_disks)" ;;
         1) printf '%s\n' "$found" ;;
         *) refuse "several file systems are labelled \"${1##*/}\": ${found//$'\n'/ }" ;;
       esac ;;
-    *) readlink -e "$1" || refuse "there is no $1, which the configuration of $host names: is this $host?" "$(all_disks)" ;;
+    *) readlink -e "$1" || refuse "$1 of the configuration of $host does not exist: is this $host?" "$(all_disks)" ;;
   esac
 }
 
+# file_systems: those that the configuration mounts, in order: mount point, device, options
+file_systems() { jq -r '.fileSystems[] | [.mountPoint, .device, ((.options // []) | join(","))] | @tsv' "$config"; }
+
 check_existing() {
-  local point device disk status booted
+  local point device options disk status booted root_found=
   booted=$(boot_disks)
-  while IFS=$'\t' read -r point device; do
+  while IFS=$'\t' read -r point device options; do
     # with an explicit status: a refusal ends its own subshell only
     device=$(device_for "$device") || exit $?
-    disk=$(disk_of "$device") || refuse "$device belongs to no disk"
-    ! has "$booted" "$disk" || refuse "$device is on the disk that this system was started from"
+    disk=$(disk_of "$device") || refuse "$device is not on a disk"
+    ! has "$booted" "$disk" || refuse "$device is on the disk that this system was booted from"
     [ -z "$(lsblk --noheadings --raw --output MOUNTPOINT "$device" | grep . || true)" ] || refuse "$device is mounted" "unmount it, then: setup"
     if [ ${#disks[@]} -gt 0 ] && [ "$disk" != "${disks[0]}" ]; then
       refuse "$device is not on the disk with the serial $serial"
     fi
+    [ "$point" != /boot ] || [ "$boot" != legacy ] || check_grub_room "$disk"
     [ "$point" = / ] || continue
+    root_found=$device
     status=0
-    look "$device" is_empty || status=$?
-    [ "$status" != 2 ] || refuse "$device cannot be mounted"
-    if [ "$status" = 1 ] && ! look "$device" is_ours && ! wiping_allowed; then
-      refuse "the file system on $device is not empty, and nobody allowed to install over it" "$(how_to_allow)"
+    look "$device" "$options" is_empty || status=$?
+    [ "$status" != 2 ] || refuse "$device cannot be mounted${options:+ with the options $options}"
+    if [ "$status" = 1 ] && ! look "$device" "$options" is_ours && ! wiping_allowed; then
+      refuse "the file system on $device is not empty, and installing over it is not allowed" "$(how_to_allow)"
     fi
-  done < <(jq -r '.fileSystems[] | [.mountPoint, .device] | @tsv' "$config")
+  done < <(file_systems)
+  [ -n "$root_found" ] || refuse "the configuration of $host mounts no file system at /"
+  if [ "$boot" = legacy ] && ! file_systems | cut -f 1 | grep -qx /boot; then check_grub_room "$(disk_of "$root_found")"; fi
 }
 
-# choose_system: sets system and recipe. The init server founds a cluster, unless one of the others
-# lives: then a second cluster would come up beside it, and it joins.
+# check_grub_room DISK: GRUB needs a place outside of the file systems
+check_grub_room() {
+  local table start
+  [ -n "$(of .grub)" ] || return 0
+  table=$(sfdisk --dump "$1" 2> /dev/null) || refuse "$1 has no partition table, so GRUB has no room on it" "partition the disk, then: setup"
+  case $table in
+    *'label: gpt'*)
+      grep -qi 'type=21686148-6449-6E6F-744E-656564454649' <<< "$table" ||
+        refuse "$1 has no BIOS boot partition, without which GRUB has no room on a GPT disk" \
+          "make one of 1 MiB (sgdisk --new=0:0:+1M --typecode=0:EF02 $1), then: setup"
+      ;;
+    *)
+      start=$(sed -n 's/.*start= *\([0-9]*\),.*/\1/p' <<< "$table" | sort -n | head -n 1)
+      [ -z "$start" ] || [ "$start" -ge 128 ] ||
+        refuse "the first partition of $1 begins at sector $start, which leaves GRUB no room before it" \
+          "partition the disk again, with the first partition at 1 MiB"
+      ;;
+  esac
+}
+
+# check_room: whether the system fits, as far as its size is known
+check_room() {
+  local needed available point device files
+  [ -z "$recipe" ] || return 0
+  mapfile -t files < <(nix-store --query --requisites "$system")
+  [ ${#files[@]} -gt 0 ] || fail "nix-store does not know the system $system"
+  needed=$(nix-store --query --size "${files[@]}" | awk '{ sum += $1 } END { printf "%.0f\n", sum * 1.05 }') || fail "the size of $system is unknown"
+  case $way in
+    own) available=$(($(blockdev --getsize64 "${disks[0]}") - 2 * 1024 * 1024)) device=${disks[0]}
+      [ "$boot" != efi ] || available=$((available - 1024 * 1024 * 1024)) ;;
+    existing)
+      point=$(file_systems | cut -f 1 | grep -xE '/|/nix|/nix/store' | sort | tail -n 1)
+      device=$(device_for "$(file_systems | awk -F '\t' -v point="$point" '$1 == point { print $2 }')") || exit $?
+      available=$(blockdev --getsize64 "$device") ;;
+    *) available=$needed device= ;; # the layout decides, or it was checked when the installation began
+  esac
+  [ "$available" -ge "$needed" ] || refuse "$host needs $((needed / 1024 / 1024)) MiB, and $device has room for $((available / 1024 / 1024)) MiB" "use a larger disk"
+  check_esp_room
+}
+
+# check_esp_room: kernel and initrd are copied to the EFI system partition
+check_esp_room() {
+  local needed available point device
+  [ "$boot" = efi ] && [ -e "$system/kernel" ] && [ -e "$system/initrd" ] || return 0
+  needed=$(($(stat -L -c %s "$system/kernel") + $(stat -L -c %s "$system/initrd") + 2 * 1024 * 1024))
+  point=$(of '.espMounts[0]')
+  case $way in
+    disko) available=$(of .espSize) device="the EFI system partition of partitioning/$host.nix" ;;
+    existing)
+      # a boot loader that reads other file systems keeps only itself there
+      [ "$boot_loader" != grub ] || [ "$point" = /boot ] || return 0
+      device=$(device_for "$(file_systems | awk -F '\t' -v point="$point" '$1 == point { print $2 }')") || exit $?
+      available=$(blockdev --getsize64 "$device") ;;
+    *) return 0 ;; # the installer makes it large enough
+  esac
+  [ -z "$available" ] || [ "$available" -ge "$needed" ] ||
+    refuse "kernel and initrd of $host need $((needed / 1024 / 1024)) MiB, and $device has $((available / 1024 / 1024)) MiB" "make it larger: 512 MiB or more"
+}
+
+# choose_system: sets system and recipe. The init server founds a cluster, unless one of the other servers
+# answers: then it joins that one's cluster instead of founding a second one beside it.
 choose_system() {
   local key='' address
   joins=
@@ -456,11 +570,11 @@ choose_system() {
   fi
   if [ -n "$joins" ]; then
     key=".joining[\"$joins\"]"
-    say "the server at $joins lives: $host joins its cluster instead of founding one"
+    say "the server at $joins answers: $host joins its cluster instead of founding one"
   fi
   system=$(of "$key.path")
   recipe=$(of "$key.recipe")
-  [ -n "$recipe" ] || [ -x "$system/bin/switch-to-configuration" ] || refuse "the image lacks the system $system"
+  [ -n "$recipe" ] || [ -x "$system/bin/switch-to-configuration" ] || refuse "the image does not contain the system $system"
 }
 
 reach_network() {
@@ -468,12 +582,12 @@ reach_network() {
   gateway=$(of .gateway)
   for tries in 1 2 3 4 5 6 7 8 9 10; do
     ping -c 1 -W 2 "$gateway" > /dev/null 2>&1 && return
-    # some do not answer, and yet are there
+    # some exist but do not answer
     ip -4 neigh show to "$gateway" 2> /dev/null | grep -q lladdr && return
     say "waiting for the network ($tries of 10)"
     sleep "$(of .pause)"
   done
-  refuse "the gateway $gateway does not answer, so the other servers cannot be asked whether the cluster lives" \
+  refuse "the gateway $gateway does not answer, so the other servers cannot be asked whether the cluster is running" \
     "To found a new one without asking: setup --found-cluster, or the kernel parameter k3splan.found-cluster"
 }
 
@@ -484,17 +598,17 @@ announce() {
   case $way in
     disko|own) for disk in "${disks[@]}"; do say "  ERASING $(describe "$disk")"; done ;;
     resume) say "  on $(describe "${disks[0]}")" ;;
-    existing) say "  on the file systems that are there" ;;
+    existing) say "  on the existing file systems" ;;
   esac
 }
 
 ## Doing it
 
-# begin: nothing is refused behind this
+# begin: nothing is refused after this
 begin() {
   local pause
   pause=$(of .pause)
-  say "beginning in $pause seconds; switch off to prevent it"
+  say "starting in $pause seconds; switch the machine off to prevent it"
   sleep "$pause"
   [ ! -e "$work/reason" ] || exit 3
   use_up_permission
@@ -504,7 +618,7 @@ begin() {
 partition() {
   local disk=${disks[0]}
   release "$disk"
-  # partitions first: their old file systems would show up again in new ones
+  # partitions first: their old file systems would reappear in new ones
   lsblk --noheadings --raw --output PATH,TYPE "$disk" | awk '$2 == "part" { print $1 }' | xargs --no-run-if-empty wipefs --all --force --quiet
   wipefs --all --force --quiet "$disk"
   if [ "$boot" = efi ]; then
@@ -538,13 +652,13 @@ find_partitions() {
 }
 
 mount_target() {
-  local point device command
+  local point device options command
   mkdir -p "$root"
   case $way in
     disko)
       mapfile -t command < <(jq -r '.disko.command[]' "$config")
       "${command[@]}" || fail "disko failed"
-      mountpoint -q "$root" || fail "disko left nothing mounted at $root"
+      mountpoint -q "$root" || fail "disko mounted nothing at $root"
       ;;
     own|resume)
       [ $way = resume ] || partition
@@ -556,25 +670,25 @@ mount_target() {
       fi
       ;;
     existing)
-      while IFS=$'\t' read -r point device; do
+      while IFS=$'\t' read -r point device options; do
         device=$(device_for "$device") || exit $?
         mkdir -p "$root$point"
-        mount "$device" "$root$point"
-      done < <(jq -r '.fileSystems[] | [.mountPoint, .device] | @tsv' "$config")
+        mount ${options:+-o "$options"} "$device" "$root$point"
+      done < <(file_systems)
       ;;
   esac
   token > "$root/$unfinished"
 }
 
-# place_secrets: before nixos-install, whose activation reads them
+# place_secrets: before nixos-install, because the activation reads them
 place_secrets() {
   local name file
   while IFS=$'\t' read -r name file; do
     if [ ! -e "$stick/secrets/$name" ]; then
-      [ "$name" = ssh-host-key ] || say "without the secret \"$name\": k3splan deploy brings it"
+      [ "$name" = ssh-host-key ] || say "the secret \"$name\" is not on the stick; k3splan deploy uploads it"
       continue
     fi
-    # folders above are for everyone, that of the secret is not; sshd's is
+    # the folder of a secret is for root only, unlike those above it, and unlike sshd's
     mkdir -p "$root$(dirname "$(dirname "$file")")"
     case $file in
       /etc/ssh/*) mkdir -p "$root/etc/ssh" ;;
@@ -589,13 +703,13 @@ write_hardware() {
   if nixos-generate-config --root "$root" --show-hardware-config --no-filesystems > "$work/hardware.nix"; then
     install -m 0644 "$work/hardware.nix" "$root/etc/nixos/hardware-configuration.nix"
   else
-    say "the hardware configuration could not be made; later: k3splan hardware $host"
+    say "the hardware configuration could not be generated; later: k3splan hardware $host"
   fi
 }
 
-# fetch: the system is not on the image: it is fetched, or built by its recipe, in the new file system
+# fetch: a system that is not on the image is fetched, or built by its recipe, in the new file system
 fetch() {
-  say "getting the system from the network"
+  say "fetching the system from the network"
   local recipes
   mapfile -t recipes < <(nix-store --query --requisites "$recipe")
   nix-store --export "${recipes[@]}" | nix-store --store "$root" --import > /dev/null
@@ -611,14 +725,14 @@ install_boot_loader() {
     mkdir -p "$root/boot"
     # btrfs adds [/subvolume]
     disk=$(findmnt --noheadings --raw --output SOURCE --target "$root/boot")
-    disk=$(disk_of "${disk%%[*}") || fail "the disk that holds /boot is unknown, so GRUB cannot be put on it"
+    disk=$(disk_of "${disk%%[*}") || fail "the disk with /boot is unknown, so GRUB cannot be installed on it"
   fi
-  "$grub" --target=i386-pc --boot-directory="$root/boot" "$disk" || fail "GRUB could not be put on $disk"
-  ! cmp --quiet --bytes=440 "$disk" /dev/zero || fail "there is no boot code on $disk"
-  [ -s "$root/boot/grub/i386-pc/core.img" ] || fail "GRUB left nothing in /boot/grub"
+  "$grub" --target=i386-pc --boot-directory="$root/boot" "$disk" || fail "GRUB could not be installed on $disk"
+  ! cmp --quiet --bytes=440 "$disk" /dev/zero || fail "$disk has no boot code"
+  [ -s "$root/boot/grub/i386-pc/core.img" ] || fail "GRUB installed nothing in /boot/grub"
 }
 
-# inside PATH: where a path of the new system, which may be a link, lies below $root
+# inside PATH: where a path of the new system, which may be a link, is below $root
 inside() {
   local path=$1 target
   while [ -L "$root$path" ]; do
@@ -631,19 +745,37 @@ inside() {
   printf '%s' "$path"
 }
 
-# check_result: will it start?
+# check_result: will it start? `boot_loader` is the one that the configuration enables; without it, any will do.
 check_result() {
-  local fstab device point type options
+  local fstab device point type options loader complete=
+  local loaders=${boot_loader:-systemd-boot unified grub limine refind extlinux}
+  in_boot() { [ -n "$(find "$root/boot" "$root/efi" ${esp_mount:+"$root$esp_mount"} "$@" -print -quit 2> /dev/null)" ]; }
+  # has_entry LOADER: whether it has left what it starts the system from
+  has_entry() {
+    case $1 in
+      systemd-boot) in_boot -path '*/loader/entries/*.conf' || in_boot -ipath '*/EFI/Linux/*.efi' ;;
+      unified) in_boot -ipath '*/EFI/Linux/*.efi' ;;
+      grub) in_boot -name grub.cfg -size +0 ;;
+      limine) in_boot \( -name limine.conf -o -name limine.cfg \) ;;
+      refind) in_boot \( -name refind.conf -o -name refind_linux.conf \) ;;
+      extlinux) in_boot -path '*/extlinux/extlinux.conf' ;;
+      raspberry-pi) in_boot -name config.txt ;;
+      init-script) [ -x "$root/sbin/init" ] ;;
+      *) true ;; # one that nothing is known of
+    esac
+  }
   [ -e "$root$(inside /nix/var/nix/profiles/system)/bin/switch-to-configuration" ] || fail "the new system has no profile"
-  if [ "$boot" = efi ]; then
-    [ -n "$(find "$root/boot" "$root/efi" -iname '*.efi' -path '*/EFI/*' -print -quit 2> /dev/null)" ] || fail "there is no boot loader in the EFI partition"
-    [ -n "$(find "$root/boot" "$root/efi" \( -path '*/loader/entries/*.conf' -o -name grub.cfg \) -print -quit 2> /dev/null)" ] || fail "the boot loader has no entry"
-  else
-    [ -s "$root/boot/grub/grub.cfg" ] || fail "GRUB has no menu"
-  fi
+  for loader in $loaders; do
+    ! has_entry "$loader" || complete=$loader
+  done
+  [ -n "$complete" ] || fail "the boot loader (${boot_loader:-unknown}) has no entry for the new system in /boot"
+  case $complete in
+    extlinux|raspberry-pi|init-script|external|none) ;; # the firmware starts them in its own way
+    *) [ "$boot" != efi ] || in_boot -ipath '*/EFI/*.efi' ! -ipath '*/EFI/Linux/*' || fail "the EFI partition contains no boot loader" ;;
+  esac
   fstab=$root$(inside "$(inside "$system/etc")/fstab")
   [ -s "$fstab" ] || fail "the new system has no fstab"
-  grep -q '^[^#[:space:]]*[[:space:]]*/[[:space:]]' "$fstab" || fail "the new system's fstab tells no root"
+  grep -q '^[^#[:space:]]*[[:space:]]*/[[:space:]]' "$fstab" || fail "the new system's fstab has no root file system"
   udevadm settle || true
   while read -r device point type options _; do
     case $device in \#*|'') continue ;; esac
@@ -652,7 +784,7 @@ check_result() {
       /dev/disk/by-label/*) [ -n "$(labelled "${device##*/}")" ] ;;
       /dev/*) [ -e "$device" ] ;;
       *) true ;;
-    esac || fail "the new system wants $device at $point ($type), which is not there"
+    esac || fail "the new system needs $device at $point ($type), which does not exist"
   done < "$fstab"
 }
 
@@ -662,25 +794,26 @@ finish() {
   mkdir -p "$root/var/log"
   install -m 0600 "$work/log" "$root/var/log/k3splan-setup.log" || true
   sync
-  umount -R "$root" || say "$root is still in use; everything is written"
-  write_stick installed "$(now), $(machine)" || say "the stick could not be written to"
+  umount -R "$root" || say "$root is still in use, but everything is written"
+  write_stick installed "$(now), $(machine)" || say "the stick could not be written"
   say
   say "$host is installed"
   [ -z "$joins" ] ||
-    say "It joins the cluster of $joins. The etcd member that it was before must be removed there, or it is counted as lost: see k3splan status"
+    say "It joins the cluster of $joins. Remove its old etcd member there, or it is counted as lost: see k3splan status"
 }
 
 main() {
-  host=$(of .host) boot=$(of .boot) serial=$(of .serial)
+  host=$(of .host) boot=$(of .boot) serial=$(of .serial) boot_loader=$(of .bootLoader) esp_mount=$(of '.espMounts[0]')
   say "k3splan: setting up $host"
   check_tools
-  [ "$(id -u)" = 0 ] || refuse "only root may install: sudo setup"
+  [ "$(id -u)" = 0 ] || refuse "the installation needs root" "sudo setup"
   ! mountpoint -q "$root" || refuse "something is mounted at $root" "umount -R $root, then: setup"
   open_stick
   this_machine
   choose_way
   check_disks
   choose_system
+  check_room
   announce
   if [ -n "$check" ]; then
     say "nothing was changed"
@@ -698,7 +831,7 @@ main() {
   finish
 }
 
-## From outside: log, report, power off
+## Around it: log, report, power off
 
 usage() {
   sed -n '4,12s/^# \{0,1\}//p' "$0" >&2
@@ -721,10 +854,10 @@ done
 mkdir -p "$work"
 chmod 0700 "$work"
 exec 9> "$work/lock"
-flock --nonblock 9 || { say "setup is running already: journalctl -f -u system_setup" >&2; exit 3; }
+flock --nonblock 9 || { say "setup is already running: journalctl -f -u system_setup" >&2; exit 3; }
 rm -f "$work/reason" "$work/changed"
 
-set +e # the status is looked at
+set +e # the status is checked below
 (set -e; main) 2>&1 | tee "$work/log"
 status=${PIPESTATUS[0]}
 set -e
@@ -732,7 +865,7 @@ set -e
 report() {
   say
   if [ -e "$work/changed" ]; then
-    say "k3splan: THE INSTALLATION FAILED. The disk is not finished and will not start."
+    say "k3splan: THE INSTALLATION FAILED. The disk is incomplete and will not boot."
   else
     say "k3splan: NOT INSTALLED. Nothing was changed."
   fi
@@ -746,13 +879,13 @@ if [ "$status" != 0 ]; then
   cat "$work/failure" >> "$work/log"
 fi
 if [ -z "$check" ]; then
-  write_stick setup.log "$(tail -c 262144 "$work/log")" || say "the stick could not be written to"
+  write_stick setup.log "$(tail -c 262144 "$work/log")" || say "the stick could not be written"
   history=$(tail -n 99 "$stick/history" 2> /dev/null || true)
   write_stick history "$history${history:+$'\n'}$(now) exit status $status, $(machine)" || true
 fi
 if mountpoint -q "$stick"; then umount "$stick"; fi
 if [ "$status" = 0 ] && [ -z "$check$stay" ]; then
-  say "powering off; pull the stick out before you switch on again"
+  say "powering off; unplug the stick before you switch on again"
   systemctl poweroff
 fi
 exit "$status"
