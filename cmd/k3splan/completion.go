@@ -1,7 +1,6 @@
 package main
 
-// What the shell offers for an argument. A plan with mistakes is completed as far as it can be read,
-// and nothing is said of them.
+// Completion of arguments. A plan with errors is used where it can be read, without a message.
 
 import (
 	"bytes"
@@ -17,17 +16,17 @@ import (
 	"k3splan/internal/plan"
 )
 
-// nothingElse: where k3splan knows no words, the names of files would be wrong.
+// nothingElse keeps the shell from completing names of files.
 var nothingElse = cobra.ShellCompDirectiveNoFileComp
 
 func (a *app) completionCommand() *cobra.Command {
 	shells := []cobra.Completion{"bash", "zsh", "fish"}
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish",
-		Short: "Print what lets a shell complete commands, hosts and tags",
+		Short: "Print a script for completion in bash, zsh or fish",
 		Long: `Prints a script with which the shell completes k3splan's commands and flags, and the hosts, tags,
-containers and secrets of the project. Put it where new shells find it, and again after an upgrade of
-k3splan. bash needs the package bash-completion for it.`,
+containers and secrets of the project. Put it where new shells find it, and again after each upgrade
+of k3splan. bash also needs the package bash-completion.`,
 		Example: `  mkdir -p ~/.local/share/bash-completion/completions
   k3splan completion bash > ~/.local/share/bash-completion/completions/k3splan
 
@@ -58,9 +57,9 @@ k3splan. bash needs the package bash-completion for it.`,
 // onlyFolders offers folders.
 var onlyFolders = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
 
-// wordsOfBash mends cobra's script for bash. An interactive bash takes the @ before a tag for the end
-// of a word, and so would never complete one: the script joins such words already at = and :. And it
-// compares in bash's quoting, in which a comma has a backslash, that nobody types.
+// wordsOfBash fixes cobra's script for bash. An interactive bash ends a word at the @ before a tag, so it
+// would never complete one; the script already joins such words at = and :. And it compares words in
+// bash's quoting, in which a comma has a backslash that users do not type.
 var wordsOfBash = strings.NewReplacer(
 	"init_completion -n =: ", "init_completion -n =:@ ",
 	"    __k3splan_handle_special_char \"$cur\" =\n", "    __k3splan_handle_special_char \"$cur\" =\n    __k3splan_handle_special_char \"$cur\" @\n",
@@ -68,7 +67,7 @@ var wordsOfBash = strings.NewReplacer(
 	`COMPREPLY[0]=$(printf "%q" "${COMPREPLY[0]%%$tab*}")`, `COMPREPLY[0]=$(printf "%q" "${COMPREPLY[0]%%$tab*}"); COMPREPLY[0]=${COMPREPLY[0]//\\,/,}`,
 )
 
-// describeFlags: what the shell shows of a flag is its usage without the quotes that name its value.
+// describeFlags removes the quotes around the names of values, which shells would show.
 func describeFlags(command *cobra.Command) {
 	for _, flags := range []*pflag.FlagSet{command.LocalFlags(), command.PersistentFlags()} {
 		flags.VisitAll(func(flag *pflag.Flag) { _, flag.Usage = pflag.UnquoteUsage(flag) })
@@ -88,10 +87,10 @@ func (a *app) planSoFar() *plan.Plan {
 	return p
 }
 
-// completeHosts offers hosts and tags that are not named yet, also after a comma or an exclamation mark.
+// completeHosts offers hosts and tags that are not named yet, after a comma or an exclamation mark too.
 func (a *app) completeHosts(_ *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	p := a.planSoFar()
-	// what stands behind -- is Colmena's; cobra does not tell here whether there was one
+	// arguments after -- are Colmena's; cobra does not report here whether there was one
 	if p == nil || slices.Contains(os.Args[:len(os.Args)-1], "--") {
 		return nil, nothingElse
 	}
@@ -106,7 +105,7 @@ func (a *app) completeHosts(_ *cobra.Command, args []string, word string) ([]cob
 	return words, nothingElse
 }
 
-// completeName offers names of the plan, with what they are, for the first argument or a flag.
+// completeName offers names of the plan, described, for the first argument or a flag.
 func (a *app) completeName(names func(*plan.Plan) []string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		p := a.planSoFar()
@@ -138,7 +137,7 @@ func (a *app) completeServers(command *cobra.Command, _ []string, word string) (
 	return a.completeName(func(p *plan.Plan) []string { return plan.Names(p.Servers()) })(command, nil, word)
 }
 
-// completeValues offers what the plan's hosts have already, for the value of a flag.
+// completeValues offers the values that hosts of the plan have already.
 func (a *app) completeValues(of func(*plan.Host) []string, more ...string) cobra.CompletionFunc {
 	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		values := slices.Clone(more)
@@ -152,7 +151,7 @@ func (a *app) completeValues(of func(*plan.Host) []string, more ...string) cobra
 	}
 }
 
-// completeAddress offers the address that something new would get; role is "" for a host.
+// completeAddress offers the next free address; role is "" for a host.
 func (a *app) completeAddress(role plan.Role) cobra.CompletionFunc {
 	return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		p := a.planSoFar()
@@ -163,7 +162,7 @@ func (a *app) completeAddress(role plan.Role) cobra.CompletionFunc {
 	}
 }
 
-// hostsWhere gives the names of the hosts of which something is true.
+// hostsWhere returns the names of the hosts that meet a condition.
 func hostsWhere(condition func(*plan.Host) bool) func(*plan.Plan) []string {
 	return func(p *plan.Plan) []string {
 		var names []string
@@ -176,7 +175,7 @@ func hostsWhere(condition func(*plan.Host) bool) func(*plan.Plan) []string {
 	}
 }
 
-// tagsOf are the tags and roles that any host has, as they are written.
+// tagsOf returns the tags and roles of all hosts, as they are written ("@storage").
 func tagsOf(p *plan.Plan) []string {
 	var tags []string
 	for _, tag := range slices.Concat(p.Tags(), plan.RoleTags()) {
@@ -191,7 +190,7 @@ func tagged(p *plan.Plan, tag string) []string {
 	return hostsWhere(func(h *plan.Host) bool { return slices.Contains(slices.Concat(h.Tags, h.RoleTags()), tag) })(p)
 }
 
-// described adds to a name of the plan what it is, for shells that show it.
+// described adds a description to a name of the plan.
 func described(p *plan.Plan, name string) cobra.Completion {
 	if tag, isTag := strings.CutPrefix(name, "@"); isTag {
 		return cobra.CompletionWithDesc(name, strings.Join(tagged(p, tag), " "))

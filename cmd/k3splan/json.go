@@ -16,7 +16,7 @@ import (
 // shapeAnnotation is where the flag --json keeps the full shape of its value, for the reference.
 const shapeAnnotation = "shape"
 
-// addJSON gives a command the flag --json. value is a value of the type that the command prints; its keys
+// addJSON adds the flag --json to a command. value is a value of the type that the command prints; its keys
 // are listed in the help.
 func addJSON(command *cobra.Command, asJSON *bool, value any) {
 	of := reflect.TypeOf(value)
@@ -64,7 +64,7 @@ func jsonShape(t reflect.Type, depth int) string {
 		return "[" + jsonShape(t.Elem(), depth) + "]"
 	case reflect.Map:
 		if depth == 0 {
-			return "{…}"
+			return "{...}"
 		}
 		key := "NAME"
 		if shape := jsonShape(t.Elem(), depth-1); shape != "" {
@@ -73,7 +73,7 @@ func jsonShape(t reflect.Type, depth int) string {
 		return "{" + key + "}"
 	case reflect.Struct:
 		if depth == 0 {
-			return "{…}"
+			return "{...}"
 		}
 		return "{" + strings.Join(jsonKeys(t, depth-1), ", ") + "}"
 	}

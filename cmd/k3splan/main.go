@@ -1,8 +1,8 @@
 // The k3splan command: turns plan tables into a running NixOS/k3s rack.
 //
-// Flags, printing and exit codes live here and nowhere else. The result of a command goes to
-// stdout, all talk to stderr, so that pipes work. Exit codes: 0 done; 1 the operation failed;
-// 2 wrong usage or an invalid plan, and nothing was changed.
+// Flags, printing and exit codes are here and nowhere else. The result of a command goes to stdout,
+// messages go to stderr, so that pipes work. Exit codes: 0 done; 1 the operation failed; 2 wrong usage or
+// an invalid plan, and nothing was changed.
 package main
 
 import (
@@ -48,7 +48,7 @@ type app struct {
 	projectDir string // -p
 	noColor    bool   // --no-color
 
-	noHelp error // by help, which cobra lets give none
+	noHelp error // set by help, which cannot return one to cobra
 
 	opened      *project.Workspace // by workspace
 	openedVault *secrets.Vault     // by openVault
@@ -56,14 +56,14 @@ type app struct {
 	shown atomic.Pointer[progress] // the progress being shown, or nil
 }
 
-// sweep removes the decrypted secrets of a k3splan that has crashed.
+// sweep removes the decrypted secrets of a k3splan process that crashed.
 func (a *app) sweep() {
 	swept, err := secrets.SweepRuntime()
 	if err != nil {
 		a.warn("%v", err)
 	}
 	if swept > 0 {
-		a.say("removed the decrypted secrets that an interrupted k3splan had left")
+		a.say("removed the decrypted secrets that an interrupted k3splan left behind")
 	}
 }
 
@@ -72,7 +72,7 @@ func (a *app) root() *cobra.Command {
 		Use:   "k3splan",
 		Short: "From a spreadsheet of machines to a running NixOS/k3s rack",
 		Long: `k3splan reads a plan of machines (plans/hosts.csv, plans/k3s.csv, plans/network.yaml, or in their
-place the sheets hosts, k3s and network of plans/cluster.xlsx), says everything that is wrong with
+place the sheets hosts, k3s and network of plans/cluster.xlsx), reports everything that is wrong with
 it, and renders a NixOS hive that Colmena builds and deploys.`,
 		Example: `  k3splan setup my-rack && cd my-rack
   k3splan validate
@@ -84,7 +84,7 @@ it, and renders a NixOS hive that Colmena builds and deploys.`,
 		PersistentPreRunE: func(command *cobra.Command, _ []string) error {
 			// -p "$UNSET" must not mean the project that happens to be here
 			if command.Flags().Changed("project") && a.projectDir == "" {
-				return usageError(errors.New("-p names no folder"))
+				return usageError(errors.New("-p needs a folder"))
 			}
 			return nil
 		},
@@ -93,8 +93,8 @@ it, and renders a NixOS hive that Colmena builds and deploys.`,
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.PersistentFlags().StringVarP(&a.projectDir, "project", "p", "", "the project's `DIR` (default: the nearest folder upwards that holds plans/)")
-	root.PersistentFlags().BoolVar(&a.noColor, "no-color", false, "print without colours, as with NO_COLOR in the environment")
+	root.PersistentFlags().StringVarP(&a.projectDir, "project", "p", "", "the project's `DIR` (default: the current folder or the nearest one above it that contains plans/)")
+	root.PersistentFlags().BoolVar(&a.noColor, "no-color", false, "print without colours, like NO_COLOR in the environment")
 	_ = root.MarkPersistentFlagDirname("project") // the flag exists
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageTemplate(strings.ReplaceAll(usageTemplate, "WIDTH", strconv.Itoa(a.helpWidth())))
@@ -104,7 +104,7 @@ it, and renders a NixOS hive that Colmena builds and deploys.`,
 	return root
 }
 
-// addCommands adds the commands in the order in which one needs them.
+// addCommands adds the commands in the order in which a user needs them.
 func (a *app) addCommands(root *cobra.Command) {
 	cobra.EnableCommandSorting = false
 	help := helpCommand()
@@ -137,7 +137,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	}
 }
 
-// version is the module's, set when it is installed by version, else the commit.
+// version returns the module's version if it was installed by version, else the commit.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -152,7 +152,7 @@ func version() string {
 	return "devel"
 }
 
-// buildSetting is what go build has noted of the commit, "" where it could not.
+// buildSetting returns what go build recorded about the commit, or "".
 func buildSetting(key string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -20,8 +20,8 @@ func (a *app) manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
 		Short: "Write the man pages of all commands into a folder",
-		Long: `Writes k3splan.1 and a page for each command (k3splan-validate.1 …) into DIR, which is made if need
-be. man finds them in a folder man1 below one of its own (manpath shows those).`,
+		Long: `Writes k3splan.1 and a page for each command (k3splan-validate.1 …) into DIR, which is created if it
+is missing. man finds pages in a folder man1 below those that manpath shows.`,
 		Example: "  k3splan man man1 && man ./man1/k3splan-add-host.1\n  k3splan man ~/.local/share/man/man1",
 		Args:    usageArgs(cobra.ExactArgs(1)),
 
@@ -45,7 +45,7 @@ be. man finds them in a folder man1 below one of its own (manpath shows those).`
 	}
 }
 
-// buildTime is when the program's commit was made: the pages of one program are the same every day.
+// buildTime returns the time of the program's commit, so that the pages of one program are always the same.
 func buildTime() time.Time {
 	t, err := time.Parse(time.RFC3339, buildSetting("vcs.time"))
 	if err != nil {
@@ -54,7 +54,7 @@ func buildTime() time.Time {
 	return t.UTC()
 }
 
-// withChildren are a command and all below it.
+// withChildren returns a command and all commands below it.
 func withChildren(command *cobra.Command) []*cobra.Command {
 	all := []*cobra.Command{command}
 	for _, child := range command.Commands() {
@@ -67,21 +67,21 @@ func pageName(command *cobra.Command) string {
 	return strings.ReplaceAll(command.CommandPath(), " ", "-")
 }
 
-// What no command can tell of itself, for the page of k3splan.
+// Sections that do not come from the commands.
 var (
 	exitStatus = [][2]string{
-		{"0", "all is done"},
+		{"0", "done"},
 		{"1", "the operation failed"},
 		{"2", "wrong usage or an invalid plan: nothing was changed"},
 	}
 	environment = [][2]string{
 		{"NO_COLOR", "print without colours"},
-		{"COLUMNS", "the width of tables; without it that of the terminal"},
+		{"COLUMNS", "the width of tables; default: the width of the terminal"},
 		{"VISUAL, EDITOR", "the editor of `secrets edit`"},
-		{"K3SPLAN_IDENTITY", "files with private keys for secrets that age keeps, separated by colons"},
-		{"KUBECONFIG", "where `kubeconfig --merge` writes; without it ~/.kube/config"},
-		{"XDG_RUNTIME_DIR", "where secrets are while they are decrypted"},
-		{"http_proxy, https_proxy, no_proxy", "are handed to git and Nix"},
+		{"K3SPLAN_IDENTITY", "files with private keys for secrets kept by age, separated by colons"},
+		{"KUBECONFIG", "where `kubeconfig --merge` writes; default: ~/.kube/config"},
+		{"XDG_RUNTIME_DIR", "where decrypted secrets are kept while they are needed"},
+		{"http_proxy, https_proxy, no_proxy", "are passed to git and Nix"},
 	}
 	projectFiles = [][2]string{
 		{"plans/hosts.csv, plans/k3s.csv, plans/network.yaml", "the tables; or, in place of all three, plans/cluster.xlsx"},
@@ -89,15 +89,17 @@ var (
 		{"plans/known_hosts", "the hosts' public ssh keys; `known-hosts` changes it"},
 		{"nixConfigs/HOST.nix, @TAG.nix, all.nix, SERVER.nix", "your NixOS configuration for a host, a tag, all hosts, a server's container"},
 		{"partitioning/HOST.nix, hardware/HOST.nix", "a disko layout; the hardware configuration"},
-		{"manifests/", "what k3s deploys"},
-		{"k3s/server.yaml, k3s/agent.yaml", "more of k3s's own options"},
+		{"manifests/", "Kubernetes objects that k3s deploys"},
+		{"k3s/server.yaml, k3s/agent.yaml", "additional options of k3s"},
 		{"secrets/", "tokens, password hashes, ssh keys; not in git"},
-		{"generated/", "what was rendered; not in git"},
+		{"generated/", "the rendered hive; not in git"},
 		{".k3splan/", "Colmena's output, and what ssh needs; not in git"},
 	}
 )
 
-// manPage gives the page of a command in the macros of man(7).
+// manPage returns the page of a command in the macros of man(7). It is written by hand because cobra/doc
+// (1.10) and its go-md2man lose <text in angle brackets>, fill tables, leave out the names of flags' values,
+// and use tabs that mandoc -Tlint warns about.
 func manPage(command *cobra.Command, date string) string {
 	var p strings.Builder
 	section := func(title, text string) {
@@ -114,19 +116,19 @@ func manPage(command *cobra.Command, date string) string {
 	command.InitDefaultVersionFlag()
 	section("OPTIONS", roffList(flagRows(command.LocalFlags()), bold))
 	section("GLOBAL OPTIONS", roffList(flagRows(command.InheritedFlags()), bold))
-	if !strings.Contains(strings.ToLower(command.Long), "exit code") { // else it has others
+	if !strings.Contains(strings.ToLower(command.Long), "exit code") { // the command has its own
 		section("EXIT STATUS", roffList(exitStatus, bold))
 	}
 	if !command.HasParent() {
 		section("ENVIRONMENT", roffList(environment, bold))
-		section("FILES", "Of a project, in its folder:\n"+roffList(projectFiles, italic))
+		section("FILES", "In the folder of a project:\n"+roffList(projectFiles, italic))
 	}
 	section("EXAMPLES", roffText(command.Example))
 	section("SEE ALSO", strings.Join(seeAlso(command), ",\n")+"\n")
 	return p.String()
 }
 
-// synopsis are the forms in which a command is called.
+// synopsis returns how a command is called.
 func synopsis(command *cobra.Command) string {
 	_, arguments, _ := strings.Cut(command.Use, " ")
 	forms := []string{strings.TrimSpace(arguments + " [flags]")}
@@ -142,7 +144,7 @@ func synopsis(command *cobra.Command) string {
 	return strings.Join(forms, ".br\n")
 }
 
-// subcommands are what is below a command, in their groups.
+// subcommands lists the commands below a command, in their groups.
 func subcommands(command *cobra.Command) string {
 	var p strings.Builder
 	group := ""
@@ -156,7 +158,7 @@ func subcommands(command *cobra.Command) string {
 	return p.String()
 }
 
-// seeAlso are the pages of the command above, and of those beside it that have a similar purpose.
+// seeAlso returns the pages of the command above and of those in the same group.
 func seeAlso(command *cobra.Command) []string {
 	parent := command.Parent()
 	if parent == nil {
@@ -171,7 +173,7 @@ func seeAlso(command *cobra.Command) []string {
 	return related
 }
 
-// roffList sets terms and what they mean.
+// roffList formats terms and their meanings.
 func roffList(rows [][2]string, style func(string) string) string {
 	var p strings.Builder
 	for _, row := range rows {
@@ -183,7 +185,7 @@ func roffList(rows [][2]string, style func(string) string) string {
 func bold(text string) string   { return `\fB` + roffWords(text) + `\fP` }
 func italic(text string) string { return `\fI` + roffWords(text) + `\fP` }
 
-// flagRows are flags with their usage.
+// flagRows returns flags with their usage.
 func flagRows(flags *pflag.FlagSet) (rows [][2]string) {
 	flags.VisitAll(func(flag *pflag.Flag) {
 		if flag.Hidden {
@@ -205,7 +207,7 @@ func flagRows(flags *pflag.FlagSet) (rows [][2]string) {
 	return rows
 }
 
-// roffText sets a help text.
+// roffText formats a help text.
 func roffText(text string) string {
 	var out strings.Builder
 	for _, b := range blocksOf(text) {
@@ -225,7 +227,7 @@ func roffText(text string) string {
 	return out.String()
 }
 
-// paragraph sets a text to fill, in lines that are not long.
+// paragraph formats a text that is filled, in short lines.
 func paragraph(words string) string {
 	lines := text.Wrap(roffWords(words), 72)
 	for i := range lines {
@@ -234,7 +236,7 @@ func paragraph(words string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// lineStart: a line that begins with a dot would be a command.
+// lineStart protects a line that begins with a dot, which would be a command.
 func lineStart(text string) string {
 	if strings.HasPrefix(text, ".") {
 		return `\&` + text
@@ -247,7 +249,7 @@ var (
 	codeSpan    = regexp.MustCompile("`([^`]*)`")
 )
 
-// roffWords escapes a text; what stands in backquotes becomes bold.
+// roffWords escapes a text; text in backquotes becomes bold.
 func roffWords(text string) string {
 	return codeSpan.ReplaceAllString(roffSpecial.Replace(text), `\fB$1\fP`)
 }

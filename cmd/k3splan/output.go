@@ -1,17 +1,17 @@
 package main
 
-// What is printed looks like this:
+// Errors look like this:
 //
 //	k3splan: error: what is wrong
-//	hint: how to mend it
+//	hint: how to fix it
 //
-// and a problem of a project like this:
+// and problems of a project like this:
 //
-//	plans/k3s.csv:5: type "agnet": there is no such type
+//	plans/k3s.csv:5: type "agnet": unknown type
 //	  hint: did you mean "agent"?
 //
-// No capital at the beginning, no full stop at the end. A warning says that it is one. Colours
-// only on a terminal.
+// No capital at the beginning, no full stop at the end. A warning ends with "(warning)". Colours are for
+// terminals only.
 
 import (
 	"errors"
@@ -36,7 +36,7 @@ const (
 	exitInvalid = 2
 )
 
-// exitError carries the exit code; with quiet everything was said already.
+// exitError carries the exit code. With quiet, everything was printed already.
 type exitError struct {
 	code  int
 	err   error
@@ -47,7 +47,7 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// Hint is the error's own, or else that of the one that it wraps.
+// Hint returns the error's own hint, or else that of the error that it wraps.
 func (e *exitError) Hint() string {
 	if e.hint != "" {
 		return e.hint
@@ -55,12 +55,12 @@ func (e *exitError) Hint() string {
 	return diag.HintOf(e.err)
 }
 
-// invalid says that the project is not in order; its problems were printed.
+// invalid is the error of an invalid project, whose problems were printed.
 func invalid() error {
 	return &exitError{code: exitInvalid, err: errors.New("the plan is not valid"), quiet: true}
 }
 
-// fail prints an error and gives the exit code.
+// fail prints an error and returns the exit code.
 func (a *app) fail(command *cobra.Command, err error) int {
 	code, hint := exitFailed, diag.HintOf(err)
 	var exit *exitError
@@ -82,7 +82,7 @@ func (a *app) fail(command *cobra.Command, err error) int {
 	return code
 }
 
-// hints gives a line for each of a hint's lines, or nothing without one.
+// hints returns a line for each line of a hint.
 func (a *app) hints(out *os.File, indent, hint string) string {
 	var text strings.Builder
 	for line := range strings.Lines(hint) {
@@ -107,7 +107,7 @@ func (a *app) warn(format string, args ...any) {
 
 func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }
 
-// printProblems prints every problem and, below, how many there are.
+// printProblems prints every problem, and their number to stderr.
 func (a *app) printProblems(out *os.File, problems diag.Problems) error {
 	if _, err := io.WriteString(out, a.formatProblems(out, problems)); err != nil {
 		return err
@@ -158,12 +158,12 @@ func (a *app) paint(out *os.File, c colour, text string) string {
 	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
 }
 
-// coloured tells whether colours may be printed there.
+// coloured reports whether colours may be printed there.
 func (a *app) coloured(out *os.File) bool {
 	return !a.noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(out.Fd()))
 }
 
-// width is the number of columns to print in: $COLUMNS, that of the terminal, or 80.
+// width returns the number of columns to print in: $COLUMNS, the width of the terminal, or 80.
 func (a *app) width() int {
 	if columns, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && columns > 0 {
 		return columns

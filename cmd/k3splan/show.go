@@ -25,15 +25,15 @@ func (a *app) showCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "show",
 		Short: "Show the rack: hosts, containers, quorum, free addresses",
-		Long: `Shows the plan as a table, with the containers below their hosts, and what follows for the whole:
-what etcd survives, which addresses are free. It fits the terminal's width ($COLUMNS, or 80 columns
+		Long: `Shows the plan as a table, with the containers below their hosts, and a summary: how many servers
+etcd can lose, which addresses are free. It fits the terminal's width ($COLUMNS, or 80 columns
 in a pipe).
 
 As a picture (--format svg) it is a network diagram; as a page (--format html) a single file with the
-picture, a table of all addresses to sort and search, and every problem of the project in its place.
+picture, a table of all addresses to sort and search, and every problem of the project.
 
-A plan with errors is drawn as far as it can be understood, but not as JSON. The errors are printed to
-stderr, and the exit code is 2. Secrets that are missing, as in a clone, are not errors here.`,
+What can be understood of a plan with errors is drawn, but not as JSON. The errors are printed to stderr,
+and the exit code is 2. Missing secrets, as in a fresh clone, are not errors here.`,
 		Example: `  k3splan show
   k3splan show --format html > rack.html
   k3splan show --json | jq -r .free.next.host
@@ -60,16 +60,16 @@ stderr, and the exit code is 2. Secrets that are missing, as in a clone, are not
 	return command
 }
 
-// noHostNamed refuses arguments, and tells who names a host or misspells a command what they want.
+// noHostNamed refuses arguments, with a hint for a host or a misspelt command.
 func noHostNamed(_ *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	hint := fmt.Sprintf("of one host: k3splan show host %s\nof all addresses: k3splan show addresses", args[0])
+	hint := fmt.Sprintf("one host: k3splan show host %s\nall addresses: k3splan show addresses", args[0])
 	if nearest := diag.Nearest(args[0], []string{"host", "addresses"}); nearest != "" {
 		hint = fmt.Sprintf("did you mean %q?", "k3splan show "+nearest)
 	}
-	return &exitError{code: exitInvalid, err: fmt.Errorf("there is nothing called %q to show", args[0]), hint: hint}
+	return &exitError{code: exitInvalid, err: fmt.Errorf("cannot show %q", args[0]), hint: hint}
 }
 
 func (a *app) show(format string, theme show.Theme, asJSON bool) error {
@@ -110,8 +110,8 @@ func (a *app) failOn(problems diag.Problems) error {
 	return cmp.Or(a.printProblems(a.stderr, shown), invalid())
 }
 
-// look reads the project with all its problems, for commands that only show it. Without any host in
-// the plan there is nothing to show.
+// look reads the project with all its problems, for commands that only show it. A plan without hosts is an
+// error.
 func (a *app) look() (*project.Project, diag.Problems, error) {
 	w, err := a.workspace()
 	if err != nil {
@@ -124,7 +124,7 @@ func (a *app) look() (*project.Project, diag.Problems, error) {
 	return p, problems, nil
 }
 
-// ofTables gives the problems of the tables, without those of secrets, snippets and pins.
+// ofTables returns the problems of the tables, without those of secrets, snippets and pins.
 func ofTables(problems diag.Problems) diag.Problems {
 	return slices.DeleteFunc(slices.Clone(problems), func(p diag.Problem) bool {
 		return !strings.HasPrefix(p.File, "plans/") || p.File == pins.File
@@ -146,10 +146,10 @@ func (a *app) showAddressesCommand() *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
 		Use:   "addresses",
-		Short: "Show all addresses in their order, and what is free",
-		Long: `Shows every address that the plan uses, sorted, the free ones, and those that "k3splan add" gives
-next. --format hosts gives lines for /etc/hosts, with the names that the hosts of the rack know each
-other by. Of a plan with errors there is the table only.`,
+		Short: "Show all addresses in order, and the free ones",
+		Long: `Shows every address that the plan uses, sorted, the free ones, and those that "k3splan add" uses
+next. --format hosts prints lines for /etc/hosts, with the names that are in those of every host. A
+plan with errors is shown as a table only.`,
 		Example: "  k3splan show addresses\n  k3splan show addresses --format hosts > hosts.txt\n  k3splan show addresses --format markdown",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -177,8 +177,8 @@ func (a *app) showHostCommand() *cobra.Command {
 		Use:   "host HOST",
 		Short: "Show everything about a host, and where each value comes from",
 		Long: `Shows each value that configures the host and its containers with its place in the tables
-("plans/hosts.csv:3"), or "default" where the tables leave it to k3splan, and the files of the project
-that have a part in it.`,
+("plans/hosts.csv:3"), or "default" where the tables do not set it, and the files of the project that
+contribute to it.`,
 		Example:           "  k3splan show host olaf\n  k3splan show host olaf --json | jq -r '.[] | select(.field == \"ip\").where'",
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeHostNames,
@@ -207,12 +207,12 @@ that have a part in it.`,
 	return command
 }
 
-// concerns tells whether a problem is one of the host's rows.
+// concerns reports whether a problem is in one of the host's rows.
 func concerns(host *plan.Host, problem diag.Problem) bool {
 	return host.Concerns(problem) || slices.ContainsFunc(host.Containers(), func(c *plan.Container) bool { return c.Concerns(problem) })
 }
 
-// filesOf are the files of the project that have a part in a host, secrets by their path.
+// filesOf returns the files of the project that contribute to a host; secrets by their path.
 func filesOf(p *project.Project, host *plan.Host) []show.File {
 	var files []show.File
 	add := func(purpose string, paths ...string) {
@@ -235,7 +235,7 @@ func filesOf(p *project.Project, host *plan.Host) []show.File {
 		add(secret.Name, cmp.Or(secret.KeyFile, p.Secrets.At(secret.Entry)))
 	}
 	if p.HostKeys.Known(host.Name) {
-		add("known as", remote.KnownHostsFile)
+		add("known hosts", remote.KnownHostsFile)
 	}
 	if p.Lock.Origin(p.Plan.Network.Versions.NixOS).Tarball != nil {
 		add("pins", pins.File)

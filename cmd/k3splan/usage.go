@@ -1,6 +1,6 @@
 package main
 
-// What a person types wrong is answered with what they may have meant.
+// Wrong usage is answered with what the user may have meant.
 
 import (
 	"cmp"
@@ -17,11 +17,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// usageError is a wrong call: nothing was done. A hint that err has is kept.
+// usageError makes err an error of wrong usage: nothing was done. Its hint is kept.
 func usageError(err error) error { return &exitError{code: exitInvalid, err: err} }
 
-// usageArgs makes the errors of a positional-argument check usage errors, in the words of the
-// command's usage line.
+// usageArgs makes the errors of a check of positional arguments usage errors that name the arguments as
+// the command's usage line does.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(command *cobra.Command, args []string) error {
 		if check(command, args) == nil {
@@ -50,7 +50,7 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// renameArgs checks the arguments of rename, and knows who calls it in the way of add and remove.
+// renameArgs checks the arguments of rename, and helps those who call it like add and remove.
 func renameArgs(command *cobra.Command, args []string) error {
 	if len(args) == 3 && slices.Contains([]string{"host", "server", "agent"}, args[0]) {
 		return &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q: a name says which it is", args[0]),
@@ -59,7 +59,7 @@ func renameArgs(command *cobra.Command, args []string) error {
 	return usageArgs(cobra.ExactArgs(2))(command, args)
 }
 
-// neededArgs are the names of the arguments that a command cannot do without.
+// neededArgs returns the names of the arguments that a command requires.
 func neededArgs(command *cobra.Command) []string {
 	var needed []string
 	for _, word := range strings.Fields(command.Use)[1:] {
@@ -71,15 +71,15 @@ func neededArgs(command *cobra.Command) []string {
 	return needed
 }
 
-// form is how a command is called.
+// form returns how a command is called.
 func form(command *cobra.Command) string {
 	return strings.TrimSuffix(command.CommandPath(), command.Name()) + command.Use
 }
 
-// onlyGroup marks commands that do nothing themselves.
+// onlyGroup marks commands that only hold others.
 const onlyGroup = "group"
 
-// groupOf is a command that only holds others: alone it shows its help.
+// groupOf makes a command one that only holds others: by itself it shows its help.
 func groupOf(command *cobra.Command, children ...*cobra.Command) *cobra.Command {
 	command.Args = usageArgs(cobra.NoArgs)
 	command.RunE = func(command *cobra.Command, _ []string) error { return command.Help() }
@@ -88,7 +88,7 @@ func groupOf(command *cobra.Command, children ...*cobra.Command) *cobra.Command 
 	return command
 }
 
-// otherNames are what other programs call that which a command does.
+// otherNames are the names of commands in other programs.
 var otherNames = map[string][]string{
 	"k3splan setup":         {"init", "new", "create"},
 	"k3splan validate":      {"check", "lint", "verify"},
@@ -109,7 +109,7 @@ var otherNames = map[string][]string{
 	"k3splan doctor":        {"checkhealth", "info"},
 }
 
-// unknownCommand is the error about a word that is no command, with the one that may be meant.
+// unknownCommand returns the error for an unknown command, with the one that may be meant.
 func unknownCommand(parent *cobra.Command, word string) error {
 	wrong := &exitError{code: exitInvalid, err: fmt.Errorf("unknown command %q for %q", word, parent.CommandPath()), hint: parent.CommandPath() + " --help"}
 	meant := map[string]string{} // by all names
@@ -130,7 +130,7 @@ func unknownCommand(parent *cobra.Command, word string) error {
 	return wrong
 }
 
-// nearestOrBegun finds the name that is the word, nearly the word, or begins with it; "" if there is none.
+// nearestOrBegun returns the name that is the word, is close to it, or begins with it, or "".
 func nearestOrBegun(word string, names []string) string {
 	if slices.Contains(names, word) {
 		return word
@@ -144,19 +144,19 @@ func nearestOrBegun(word string, names []string) string {
 	return ""
 }
 
-// addFormat gives a command the flag --format with its choices; the first one is the default, and the only
-// one beside --json.
+// addFormat adds the flag --format to a command. The first choice is the default, and the only one that
+// goes with --json.
 func addFormat(command *cobra.Command, format *string, choices ...string) {
 	words := strings.Join(choices[:len(choices)-1], ", ") + " or " + choices[len(choices)-1]
-	command.Flags().StringVar(format, "format", choices[0], "print as `FORM`: "+words)
+	command.Flags().StringVar(format, "format", choices[0], "print as `FORMAT`: "+words)
 	if err := command.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(choices, nothingElse)); err != nil {
 		panic(err) // the flag is the one above
 	}
 	command.PreRunE = func(*cobra.Command, []string) error {
 		switch asJSON, _ := command.Flags().GetBool("json"); {
 		case !slices.Contains(choices, *format):
-			hint := cmp.Or(diag.DidYouMean(*format, choices), "the forms are: "+strings.Join(choices, " "))
-			return &exitError{code: exitInvalid, err: fmt.Errorf("there is no form %q", *format), hint: hint}
+			hint := cmp.Or(diag.DidYouMean(*format, choices), "one of: "+strings.Join(choices, " "))
+			return &exitError{code: exitInvalid, err: fmt.Errorf("unknown format %q", *format), hint: hint}
 		case asJSON && *format != choices[0]:
 			return usageError(fmt.Errorf("--json and --format %s exclude each other", *format))
 		}
@@ -164,7 +164,7 @@ func addFormat(command *cobra.Command, format *string, choices ...string) {
 	}
 }
 
-// flagError is the error about a wrong flag, with the one that may be meant.
+// flagError returns the error for a wrong flag, with the one that may be meant.
 func flagError(command *cobra.Command, err error) error {
 	wrong := &exitError{code: exitInvalid, err: err}
 	var unknown *pflag.NotExistError
@@ -180,7 +180,7 @@ func flagError(command *cobra.Command, err error) error {
 	if near := nearestOrBegun(unknown.GetSpecifiedName(), names); near != "" {
 		wrong.hint = fmt.Sprintf("did you mean --%s?", near)
 	} else if strings.Contains(command.Use, "-- ARGS") {
-		wrong.hint = "hosts are named without a flag, and Colmena's own stand behind --: " + form(command)
+		wrong.hint = "hosts are named without a flag, and Colmena's own flags follow --: " + form(command)
 	}
 	return wrong
 }
@@ -215,8 +215,8 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-// block is a paragraph of a help text, or lines that stay as they are because they are indented. One
-// without lines is an empty line.
+// block is a paragraph of a help text, or a group of indented lines, which are not filled. One without
+// lines is an empty line.
 type block struct {
 	lines []string
 	fixed bool
@@ -237,7 +237,7 @@ func blocksOf(text string) (blocks []block) {
 	return blocks
 }
 
-// helpWidth is as wide as the terminal, but not so wide that nobody likes to read it.
+// helpWidth is the width of the terminal, but no more than is easy to read.
 func (a *app) helpWidth() int { return min(a.width(), 100) }
 
 // help prints a command's description, filled, and its usage.
@@ -286,5 +286,5 @@ Global flags:
 {{.InheritedFlags.FlagUsagesWrapped WIDTH | trimTrailingWhitespaces}}{{end}}
 {{- if .HasAvailableSubCommands}}
 
-"{{.CommandPath}} COMMAND --help" tells more about a command.{{end}}
+"{{.CommandPath}} COMMAND --help" shows more about a command.{{end}}
 `

@@ -164,7 +164,7 @@ func (c *comparison) hosts() {
 	gone, come := unpaired(c.older.Hosts, c.newer.Hosts, both)
 	for _, host := range gone {
 		if c.newer.Host(host.Name) != nil {
-			c.nowCalled[host.Name] = host.Name + " (gone)"
+			c.nowCalled[host.Name] = host.Name + " (removed)"
 		}
 		c.add(Change{Object: Host, Action: Removed, Name: host.Name, From: addressOrDHCP(host),
 			Hint: "the machine itself keeps running: switch it off or reinstall it"},

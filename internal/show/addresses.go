@@ -12,7 +12,7 @@ func (t Terminal) Addresses(v *View) string {
 	header, rows := v.addressTable()
 	var lines []line
 	for i, row := range rows {
-		lines = append(lines, line{row, styles[v.Used[i].What]})
+		lines = append(lines, line{row, styles[v.Used[i].Kind]})
 	}
 	for i := range header {
 		header[i] = strings.ToUpper(header[i])
@@ -39,7 +39,7 @@ func (t Terminal) Addresses(v *View) string {
 	return t.table(header, lines) + t.noRoom(left, "--format csv") + "\n" + t.facts(facts)
 }
 
-// addressTable gives the used addresses; the column mac is there if any address has one.
+// addressTable returns the used addresses; it has a column mac if any address has one.
 func (v *View) addressTable() (header []string, rows [][]string) {
 	header = []string{"ip", "name", "kind", "host", "interface"}
 	withMAC := false
@@ -50,7 +50,7 @@ func (v *View) addressTable() (header []string, rows [][]string) {
 		header = append(header, "mac")
 	}
 	for _, a := range v.Used {
-		row := []string{a.IP.String(), a.Name, a.What, a.Host, a.Interface}
+		row := []string{a.IP.String(), a.Name, a.Kind, a.Host, a.Interface}
 		if withMAC {
 			row = append(row, a.MAC)
 		}
@@ -59,7 +59,7 @@ func (v *View) addressTable() (header []string, rows [][]string) {
 	return header, rows
 }
 
-// AddressesCSV gives the used addresses as a table for programs.
+// AddressesCSV returns the used addresses as a table for programs.
 func (v *View) AddressesCSV() string {
 	var b strings.Builder
 	w := csv.NewWriter(&b)
@@ -68,7 +68,7 @@ func (v *View) AddressesCSV() string {
 	return b.String()
 }
 
-// AddressesMarkdown gives the used addresses as a table for a wiki or a pull request.
+// AddressesMarkdown returns the used addresses as a table for a wiki or a pull request.
 func (v *View) AddressesMarkdown() string {
 	var b strings.Builder
 	header, rows := v.addressTable()
@@ -81,12 +81,12 @@ func (v *View) AddressesMarkdown() string {
 	return b.String()
 }
 
-// AddressesHosts gives the addresses of hosts and containers in the form of /etc/hosts, with the
-// same names that every host of the rack finds in its own.
+// AddressesHosts returns the addresses of hosts and containers in the form of /etc/hosts, with the names
+// that are in those of every host of the rack.
 func (v *View) AddressesHosts() string {
 	var b strings.Builder
 	for _, a := range v.Used {
-		if a.Host == "" || a.What == "target" {
+		if a.Host == "" || a.Kind == "target" {
 			continue
 		}
 		names := a.Name

@@ -12,20 +12,20 @@ import (
 
 // Detail is one value of a host and where it comes from.
 type Detail struct {
-	// Of is what it is a value of: "host", "init server", "server", "agent", "network" or "files".
+	// Of is what has the value: "host", "init server", "server", "agent", "network" or "files".
 	Of    string `json:"of"`
 	Field string `json:"field"`
-	// Value is empty if the plan does not say and k3splan has no default, or if the plan is wrong there.
+	// Value is empty if the plan does not set it and there is no default, or if the plan is wrong there.
 	Value string `json:"value"`
-	// From is a place ("plans/hosts.csv:3"), "default" or, for what follows from other values, their
-	// names in brackets; empty where nothing is said, and for files.
-	From string `json:"where"`
+	// Where is a place ("plans/hosts.csv:3"), "default" or, if the value follows from others, their names
+	// in brackets; empty if there is none, and for files.
+	Where string `json:"where"`
 }
 
-// File is a file of the project that has a part in a host.
+// File is a file of the project that contributes to a host.
 type File struct{ Path, Purpose string }
 
-// Details tells everything about one host.
+// Details returns everything about one host.
 func Details(p *plan.Plan, h *plan.Host, files []File) []Detail {
 	d := details{}
 	d.host(h, p.Network.Domain)
@@ -41,8 +41,8 @@ func Details(p *plan.Plan, h *plan.Host, files []File) []Detail {
 
 type details []Detail
 
-// add notes a value; where is its place, or "" if it is k3splan's default. A value that is wrong has
-// a place and no value.
+// add adds a value; where is its place, or "" if it is the default. An invalid value has a place and no
+// value.
 func (d *details) add(of, field, value, where string) {
 	switch {
 	case value != "" && where == "":
@@ -145,7 +145,7 @@ func (t Terminal) Host(details []Detail) string {
 			}
 			lines = append(lines, line{[]string{strings.ToUpper(of), "", ""}, style})
 		}
-		lines = append(lines, line{[]string{"  " + d.Field, cmp.Or(d.Value, "–"), d.From}, plain})
+		lines = append(lines, line{[]string{"  " + d.Field, cmp.Or(d.Value, "–"), d.Where}, plain})
 	}
 	if len(lines) == 0 {
 		return ""

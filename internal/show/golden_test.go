@@ -120,7 +120,7 @@ func TestHostWithErrors(t *testing.T) {
 	from := map[string]string{}
 	for _, d := range Details(p, p.Host("ulf"), nil) {
 		if d.Value == "" {
-			from[d.Of+" "+d.Field] = d.From
+			from[d.Of+" "+d.Field] = d.Where
 		}
 	}
 	require.Equal(t, map[string]string{"host ip": "plans/hosts.csv:3", "network nameservers": "plans/network.yaml:3", "host target": "",

@@ -24,14 +24,14 @@ var script string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageSource))
 
-// page is what the template of the page fills in.
+// page is the data of the page's template.
 type page struct {
 	Title   string
 	Facts   []Fact
 	Picture template.HTML
 	Style   template.CSS
 	Script  template.JS
-	// ScriptHash lets the browser run this script and no other.
+	// ScriptHash makes the browser run this script and no other.
 	ScriptHash    string
 	Problems      []placed
 	ProblemCounts string
@@ -39,7 +39,7 @@ type page struct {
 	Rows          []row
 }
 
-// placed is a problem with the row in which it is shown as well.
+// placed is a problem with the row in which it is also shown.
 type placed struct {
 	diag.Problem
 	Anchor string
@@ -54,15 +54,15 @@ type row struct {
 
 type cell struct {
 	Text string
-	// Key is what an address is sorted by; it is empty for DHCP.
+	// Key sorts an address; it is empty for DHCP.
 	Key string
 }
 
-// Long tells that the text is broken into lines rather than making the table wider than the page.
+// Long reports whether the text is broken into lines, so that the table is not wider than the page.
 func (c cell) Long() bool { return lipgloss.Width(c.Text) > 36 }
 
-// HTML writes a page that needs nothing but itself: the picture, all addresses to sort and search,
-// and the problems of the project, each in its place.
+// HTML writes a self-contained page: the picture, all addresses to sort and search, and the problems of
+// the project, each in its place.
 func (v *View) HTML(w io.Writer) error {
 	var picture bytes.Buffer
 	if err := pictureTemplate.Execute(&picture, v.picture("", Auto)); err != nil {
@@ -78,7 +78,7 @@ func (v *View) HTML(w io.Writer) error {
 	return pageTemplate.Execute(w, p)
 }
 
-// placedProblems are all problems; those of a row know it.
+// placedProblems returns all problems with their rows.
 func (v *View) placedProblems() []placed {
 	anchors := map[diag.Problem]string{}
 	for _, h := range v.Hosts {
@@ -98,7 +98,7 @@ func (v *View) placedProblems() []placed {
 	return all
 }
 
-// pageTable is the table of everything with a name in the LAN, sorted by address.
+// pageTable returns the table of everything with a name in the LAN, sorted by address.
 func (v *View) pageTable() (columns []string, rows []row) {
 	own := v.own
 	columns = slices.Concat([]string{"Address", "Name", "Kind", "Host", "Interface", "MAC", "Admin", "Tags and labels"}, own)
@@ -108,7 +108,7 @@ func (v *View) pageTable() (columns []string, rows []row) {
 			address.Key = fmt.Sprintf("%010d", number(a.IP)) // as text it would sort .10 before .2
 		}
 		r.Cells = []cell{address}
-		for _, text := range []string{a.Name, a.What, a.Host, a.Interface, a.MAC, admin, strings.Join(tags, " ")} {
+		for _, text := range []string{a.Name, a.Kind, a.Host, a.Interface, a.MAC, admin, strings.Join(tags, " ")} {
 			r.Cells = append(r.Cells, cell{Text: text})
 		}
 		for _, column := range own {
@@ -117,13 +117,13 @@ func (v *View) pageTable() (columns []string, rows []row) {
 		rows = append(rows, r)
 	}
 	for _, a := range v.Used {
-		if a.Host == "" || a.What == "target" {
-			search := strings.ToLower(joined(" ", a.IP.String(), a.Name, a.What, a.Host))
+		if a.Host == "" || a.Kind == "target" {
+			search := strings.ToLower(joined(" ", a.IP.String(), a.Name, a.Kind, a.Host))
 			add(row{Search: search}, a, a.IP.String(), "", nil, nil)
 		}
 	}
 	for _, h := range v.Hosts {
-		a := Address{Name: h.Name, What: "host", Host: h.Name, Interface: h.Interface, MAC: h.MAC}
+		a := Address{Name: h.Name, Kind: "host", Host: h.Name, Interface: h.Interface, MAC: h.MAC}
 		if h.Address != nil {
 			a.IP = *h.Address
 		}
@@ -132,7 +132,7 @@ func (v *View) pageTable() (columns []string, rows []row) {
 		add(row{ID: "host-" + h.Name, Search: alone.searchText(), Problems: h.Problems}, a, h.AddressText(), h.Admin, h.Tags, h.Own)
 		for _, c := range h.Containers {
 			r := row{ID: "container-" + c.Name, Search: c.searchText() + " " + h.Name, Problems: c.Problems}
-			a := Address{c.Address, c.Name, whatOf(c.Role), h.Name, h.Interface, c.MAC}
+			a := Address{c.Address, c.Name, roleText(c.Role), h.Name, h.Interface, c.MAC}
 			add(r, a, c.AddressText(), "", slices.Concat(c.Labels, c.Taints), c.Own)
 		}
 	}
@@ -151,7 +151,7 @@ func (v *View) pageTable() (columns []string, rows []row) {
 	return withoutEmpty(columns, rows)
 }
 
-// withoutEmpty leaves out the columns in which nothing stands.
+// withoutEmpty removes empty columns.
 func withoutEmpty(columns []string, rows []row) ([]string, []row) {
 	for i := len(columns) - 1; i >= 0; i-- {
 		if slices.ContainsFunc(rows, func(r row) bool { return r.Cells[i].Text != "" }) {
@@ -165,7 +165,7 @@ func withoutEmpty(columns []string, rows []row) ([]string, []row) {
 	return columns, rows
 }
 
-// pageStyle is the style sheet of the page around the picture.
+// pageStyle returns the style sheet of the page around the picture.
 func pageStyle() template.CSS {
 	return template.CSS(`
 :root{color-scheme:light dark}

@@ -16,10 +16,10 @@ import (
 	"k3splan/internal/plan"
 )
 
-// The picture is a grid of our own making. General layout engines draw a star of one LAN and fifty
-// machines as one line or a circle, measure text with the fonts of the machine they run on, and so
-// neither stay readable nor give the same bytes everywhere. Here text is set in a fixed-width font,
-// so that its length is known, and all measures are whole pixels.
+// The picture is a grid, laid out by hand. General layout engines draw a LAN of fifty machines as one line
+// or a circle and measure text with the fonts of the machine they run on: the result is hard to read and
+// differs between machines. Here the font has a fixed width, so the length of a text is known, and all
+// measures are whole pixels.
 
 // Measures in pixels.
 const (
@@ -41,18 +41,18 @@ const (
 	pageWide = 1130
 )
 
-// textWidth is the room that a text needs: fixed-width fonts have letters of 0.6 em, or less, and
-// some signs that take the room of two.
+// textWidth returns the width of a text in pixels: fixed-width fonts have letters of 0.6 em or less, and
+// some characters of double width.
 func textWidth(text string, size int) int {
 	return int(math.Ceil(float64(lipgloss.Width(text)) * float64(size) * 0.61))
 }
 
-// group is a part of the picture, with what is drawn in it, from back to front.
+// group is a part of the picture; its elements are drawn from back to front.
 type group struct {
 	Class string
-	// Search is what the page looks in; empty for what cannot be searched.
+	// Search is the text that the page searches; empty if the group cannot be found.
 	Search string
-	// Hint is shown under the mouse pointer.
+	// Hint is shown at the mouse pointer.
 	Hint   string
 	Boxes  []box
 	Paths  []string
@@ -104,7 +104,7 @@ func (b box) Stroke() string {
 	return "1.5"
 }
 
-// picture is everything with its place.
+// picture is everything with its position.
 type picture struct {
 	Width, Height int
 	Title         string // empty within a page
@@ -123,7 +123,7 @@ func (v *View) SVG(w io.Writer, theme Theme) error {
 	return pictureTemplate.Execute(w, v.picture(v.Title, theme))
 }
 
-// signs stand before the names of containers, and mean what the colours mean.
+// Signs before the names of containers, which mean the same as the colours.
 const (
 	signInit   = "★"
 	signServer = "■"
@@ -135,8 +135,8 @@ func signOf(role plan.Role) string {
 	return cmp.Or(map[plan.Role]string{plan.Init: signInit, plan.Server: signServer, plan.Agent: signAgent}[role], "?")
 }
 
-// picture lays everything out: title, panels of facts, and the hosts in rows that hang on rails of
-// the LAN, which comes down at the left from the gateway.
+// picture lays everything out: title, panels of facts, and the hosts in rows below rails of the LAN, which
+// starts at the gateway and runs down the left side.
 func (v *View) picture(title string, theme Theme) picture {
 	hosts := v.byImportance()
 	boxWidth := v.boxWidth()
@@ -195,7 +195,7 @@ func (v *View) picture(title string, theme Theme) picture {
 	return p
 }
 
-// rightOf is where the last of boxes and texts ends.
+// rightOf returns the right edge of the rightmost box or text.
 func rightOf(groups []group) (right int) {
 	for _, g := range groups {
 		for _, b := range g.Boxes {
@@ -217,7 +217,7 @@ func columnsFor(hosts, boxWidth int) int {
 	return min(columns, (pageWide+spacing)/(boxWidth+spacing))
 }
 
-// byImportance puts the init server's host first, then those of servers, of agents, and the rest.
+// byImportance returns the hosts: the init server's first, then those of servers, of agents, and the rest.
 func (v *View) byImportance() []Host {
 	rank := func(h Host) int {
 		switch {
@@ -235,7 +235,7 @@ func (v *View) byImportance() []Host {
 	return hosts
 }
 
-// boxWidth is that of a host's box, the same for all: what the longest text needs, within limits.
+// boxWidth returns the width of every host's box: that of the longest text, within limits.
 func (v *View) boxWidth() int {
 	need := narrowest
 	for _, h := range v.Hosts {
@@ -247,7 +247,7 @@ func (v *View) boxWidth() int {
 	return min(need, widest)
 }
 
-// broken breaks a text into lines of at most width pixels, at a blank if it can, or else behind a sign.
+// broken breaks a text into lines of at most width pixels, at a blank if possible, else after a sign.
 func broken(s string, size, width int) []string {
 	most := max(width*100/(size*61), 8)
 	var lines []string
@@ -266,7 +266,7 @@ func broken(s string, size, width int) []string {
 	return append(lines, string(runes))
 }
 
-// lastOf is the place behind the last sign in a line, which may hang over the line if it is a blank.
+// lastOf returns the position after the last sign in a line; a blank may be beyond its end.
 func lastOf(signs string, line []rune) int {
 	for i := len(line); i > 0; i-- {
 		if strings.ContainsRune(signs, line[i-1]) && (i < len(line) || line[i-1] == ' ') {
@@ -276,7 +276,7 @@ func lastOf(signs string, line []rune) int {
 	return 0
 }
 
-// writer sets lines of text below each other.
+// writer writes lines of text below each other.
 type writer struct {
 	x, y, width int
 	texts       []label
@@ -292,7 +292,7 @@ func (w *writer) write(s string, font font, step int) {
 	}
 }
 
-// title is a name, beside which there is room for the mark of problems.
+// title writes a name and leaves room for the mark of problems.
 func (w *writer) title(s string, font font, step int, problems diag.Problems) {
 	width := w.width
 	if len(problems) > 0 {
@@ -302,7 +302,7 @@ func (w *writer) title(s string, font font, step int, problems diag.Problems) {
 	w.width = width
 }
 
-// hostGroup draws a host at a place and gives the height that it needs.
+// hostGroup draws a host and returns the height that it needs.
 func hostGroup(h Host, x, y, width int) (group, int) {
 	g := group{Class: "k3-machine", Search: h.searchText(), Boxes: []box{{x, y, width, 0, "k3-host"}}}
 	w := &writer{x: x + pad + wireSpace, y: y + 4, width: width - 2*pad - wireSpace}
@@ -333,7 +333,7 @@ func hostGroup(h Host, x, y, width int) (group, int) {
 	return g, bottom + 2 - y
 }
 
-// unusual is what most machines are not.
+// unusual returns the system and boot mode that most machines do not have.
 func (h Host) unusual() string {
 	words := []string{h.System, h.Boot}
 	return joined(", ", slices.DeleteFunc(words, func(word string) bool { return word == usualSystem || word == usualBoot })...)
@@ -362,14 +362,14 @@ func containerGroup(c Container, x, y, width int) (group, int) {
 	}
 	w := &writer{x: x + pad, y: y + 2, width: width - 2*pad}
 	w.title(signOf(c.Role)+" "+c.Name, boldFont, lineStep, c.Problems)
-	w.write(whatOf(c.Role), smallFont, lineStep)
+	w.write(roleText(c.Role), smallFont, lineStep)
 	w.write(c.AddressText(), plainFont, lineStep)
 	w.write(strings.Join(slices.Concat(c.Labels, c.Taints), " "), smallFont, lineStep-2)
 	height := w.y + 9 - y
 	return group{Boxes: []box{{x, y, width, height, class}}, Texts: w.texts, Groups: alarms(c.Problems, x+width, y)}, height
 }
 
-// panel is a box with facts above the hosts.
+// panel is a box with facts, above the hosts.
 type panel struct {
 	headline string
 	lines    []string
@@ -377,7 +377,7 @@ type panel struct {
 	keys []string
 }
 
-// about is what the panels say of the whole; the first one is the gateway.
+// about returns the panels; the first one is the gateway.
 func (v *View) about() []panel {
 	n := v.Network
 	panels := []panel{
@@ -399,7 +399,7 @@ func (v *View) about() []panel {
 	return panels
 }
 
-// panels draws the facts about the whole, the gateway first. It gives where they end.
+// panels draws the panels, the gateway first, and returns their lower edge.
 func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 	const height = 2*pad + 3*lineStep
 	left, right := x, x+width
@@ -434,7 +434,7 @@ func (v *View) panels(x, y, width int) (groups []group, bottom int) {
 		groups = append(groups, g)
 		left += need + spacing
 		if i == 0 {
-			// the LAN comes down from the first panel: nothing else may stand below it
+			// the LAN starts below the first panel: nothing else may be there
 			x += trunk
 		}
 	}
@@ -457,12 +457,12 @@ func (v *View) quorumLines() []string {
 	return []string{signs, v.Quorum.String()}
 }
 
-// alarmed tells whether anything in the group is marked.
+// alarmed reports whether anything in the group is marked.
 func (g group) alarmed() bool {
 	return g.Class == "k3-problem" || slices.ContainsFunc(g.Groups, group.alarmed)
 }
 
-// legend says what the signs mean that are in the picture.
+// legend explains the signs that are in the picture.
 func (v *View) legend(y int, alarmed bool) group {
 	g := group{Class: "k3-legend"}
 	x := margin + trunk
@@ -495,12 +495,12 @@ func (v *View) legend(y int, alarmed bool) group {
 	return g
 }
 
-// inNetwork tells whether a problem is one of network.yaml, versions.yaml, or the sheet for both.
+// inNetwork reports whether a problem is in network.yaml, versions.yaml, or their sheet.
 func inNetwork(p diag.Problem) bool {
 	return strings.Contains(p.File, "network") || strings.Contains(p.File, "versions")
 }
 
-// searchText is everything of a host that people may look for, in lower case.
+// searchText returns everything about a host that a user may search for, in lower case.
 func (h Host) searchText() string {
 	words := []string{h.Name, h.AddressText(), h.Target, h.Interface, h.Admin, h.MAC, h.Serial, h.System, h.Boot}
 	words = append(words, h.Tags...)
@@ -513,12 +513,12 @@ func (h Host) searchText() string {
 }
 
 func (c Container) searchText() string {
-	words := slices.Concat([]string{c.Name, whatOf(c.Role), c.MAC, c.AddressText()}, c.Labels, c.Taints, ownWords(c.Own))
+	words := slices.Concat([]string{c.Name, roleText(c.Role), c.MAC, c.AddressText()}, c.Labels, c.Taints, ownWords(c.Own))
 	words = append(words, problemWords(c.Problems)...)
 	return strings.ToLower(joined(" ", words...))
 }
 
-// problemWords find a problem by what it says, and all of them by one word.
+// problemWords returns the words to find problems by: their text, and "problem" for all of them.
 func problemWords(problems diag.Problems) []string {
 	if len(problems) == 0 {
 		return nil
@@ -541,7 +541,7 @@ func ownWords(own map[string]string) []string {
 	return words
 }
 
-// problemText lists problems, a line each.
+// problemText returns problems, one a line.
 func problemText(problems diag.Problems) string {
 	var lines []string
 	for _, p := range problems {

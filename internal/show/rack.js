@@ -6,7 +6,7 @@
   const search = document.querySelector("#search");
   const found = document.querySelector("#found");
 
-  // Every word has to be found. Rows are hidden, machines in the picture fade.
+  // Every word has to be found. Other rows are hidden, other machines fade.
   const look = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const fits = element => words.every(word => element.dataset.search.includes(word));
@@ -23,7 +23,7 @@
   search.addEventListener("keydown", event => { if (event.key === "Escape") showAll(); });
   for (const link of document.querySelectorAll("a[href^='#']")) link.addEventListener("click", showAll);
 
-  // A click on a header sorts by its column, another one turns the order.
+  // A click on a header sorts by its column, a second click reverses the order.
   const headers = [...document.querySelectorAll("#addresses th")];
   const keyOf = (row, column) => {
     const cell = row.rows[0].cells[column];
@@ -36,13 +36,13 @@
     const order = new Intl.Collator("en", { numeric: true }).compare;
     rows.sort((a, b) => {
       const x = keyOf(a, column), y = keyOf(b, column);
-      if (!x || !y) return (x ? 0 : 1) - (y ? 0 : 1); // what is empty stays below
+      if (!x || !y) return (x ? 0 : 1) - (y ? 0 : 1); // empty cells stay last
       return down ? order(y, x) : order(x, y);
     });
     table.append(...rows);
   }));
 
-  // What goes on beyond the right edge fades there.
+  // Contents that continue beyond the right edge fade there.
   const note = document.querySelector("#more");
   const scrollers = [...document.querySelectorAll("figure, .wide")];
   const showMore = () => {

@@ -11,18 +11,18 @@ import (
 	"charm.land/lipgloss/v2/table"
 )
 
-// Terminal is the place that tables are drawn for.
+// Terminal is what tables are drawn for.
 type Terminal struct {
-	// Width is the number of columns. What does not fit is broken into lines. On a terminal of less than
-	// 40 columns nothing could be read any more: there the tables are wider than it.
+	// Width is the number of columns. Longer text is broken into lines. Below 40 columns nothing would be
+	// readable, so tables are never narrower.
 	Width int
-	// Colour: with escape sequences for colours, in the 16 that every terminal's owner has chosen.
+	// Colour adds escape sequences for colours, of the 16 that terminals configure.
 	Colour bool
 }
 
 func (t Terminal) width() int { return max(t.Width, 40) }
 
-// The styles of what stands in tables. Colour never says anything alone.
+// The styles of text in tables. Nothing is shown by colour alone.
 var (
 	plain    = lipgloss.NewStyle()
 	headline = plain.Bold(true)
@@ -118,7 +118,7 @@ func (t Terminal) table(headers []string, lines []line) string {
 	return trimLines(drawn.String()) + "\n"
 }
 
-// breakCell breaks a cell into lines; below a branch of the tree or an indented text they are indented.
+// breakCell breaks a cell into lines; in the tree, and below indented text, they are indented.
 func breakCell(cell string, width int) string {
 	for lead, below := range map[string]string{"├ ": "│ ", "└ ": "  ", "  ": "  "} {
 		if text, ok := strings.CutPrefix(cell, lead); ok {
@@ -128,7 +128,7 @@ func breakCell(cell string, width int) string {
 	return lipgloss.Wrap(cell, max(width, 1), ".")
 }
 
-// naturalWidths are the widths of the columns, gaps included, if nothing is broken into lines.
+// naturalWidths returns the widths of the columns, gaps included, if nothing is broken into lines.
 func naturalWidths(headers []string, lines []line) []int {
 	widths := make([]int, len(headers))
 	take := func(cells []string) {
@@ -147,7 +147,7 @@ func naturalWidths(headers []string, lines []line) []int {
 	return widths
 }
 
-// leastWidths are how narrow the columns may become: addresses, interfaces and places stay whole.
+// leastWidths returns how narrow the columns may become: addresses, interfaces and places stay whole.
 func leastWidths(headers []string, lines []line) []int {
 	widths := naturalWidths(headers, lines)
 	for i, header := range headers {
@@ -170,8 +170,7 @@ func leastWidths(headers []string, lines []line) []int {
 	return widths
 }
 
-// fitted takes from the columns that have most to spare, until the table fits. Where it cannot, it
-// takes from the widest.
+// fitted narrows the columns with most to spare until the table fits; if that is not enough, the widest.
 func fitted(widths, least []int, width int) []int {
 	for _, least := range [][]int{least, slices.Repeat([]int{gap + 1}, len(widths))} {
 		for total(widths) > width {
@@ -197,7 +196,7 @@ func total(widths []int) (sum int) {
 	return sum
 }
 
-// trimLines takes away blanks at the end of lines.
+// trimLines removes blanks at the ends of lines.
 func trimLines(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, l := range lines {
@@ -206,17 +205,17 @@ func trimLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// column is a column of the table of hosts that is shown if it has something to say and room.
+// column is a column of the table of hosts. It is shown if it has contents and fits.
 type column struct {
 	header string
 	of     func(Host) string
 	// ofContainer may be nil
 	ofContainer func(Container) string
-	// usual is what need not be told if it is the same everywhere
+	// usual is the value that is not worth a column
 	usual string
 }
 
-// columns of the table of hosts behind name, address and kind, in the order of their importance.
+// columns returns the columns of the table of hosts after name, ip and kind, by importance.
 func (v *View) columns() []column {
 	columns := []column{
 		{header: "INTERFACE", of: func(h Host) string { return h.Interface }},
@@ -241,7 +240,7 @@ func (v *View) columns() []column {
 
 func nothing(Host) string { return "" }
 
-// cells of a column, in the order of the table's lines.
+// cells returns the cells of a column, in the order of the lines, and whether any is worth showing.
 func (v *View) cells(c column) (cells []string, telling bool) {
 	for _, h := range v.Hosts {
 		cell := c.of(h)
@@ -259,11 +258,11 @@ func (v *View) cells(c column) (cells []string, telling bool) {
 	return cells, telling
 }
 
-// always is how many of the columns behind name, address and kind are shown even if others must be
-// broken into lines for them: interface, admin and tags.
+// always is how many of the columns after name, ip and kind are shown even if others have to be broken into
+// lines for them: interface, admin and tags.
 const always = 3
 
-// Cluster draws the hosts with their containers, and below what there is to say of the whole.
+// Cluster draws the hosts with their containers, and a summary below.
 func (t Terminal) Cluster(v *View) string {
 	headers := []string{"NAME", "IP", "KIND"}
 	var lines []line
@@ -275,8 +274,8 @@ func (t Terminal) Cluster(v *View) string {
 			if i == len(h.Containers)-1 {
 				branch = "└ "
 			}
-			name, style := marked(branch+c.Name, styles[whatOf(c.Role)], c.Problems)
-			lines = append(lines, line{[]string{name, c.AddressText(), whatOf(c.Role)}, style})
+			name, style := marked(branch+c.Name, styles[roleText(c.Role)], c.Problems)
+			lines = append(lines, line{[]string{name, c.AddressText(), roleText(c.Role)}, style})
 		}
 	}
 	var left []string
@@ -324,7 +323,7 @@ func (t Terminal) noRoom(columns []string, remedy string) string {
 	return t.styled(faint, strings.Join(text.Wrap(hidden, t.width()), "\n")) + "\n"
 }
 
-// marked gives name and style of a row that may have problems.
+// marked returns the name and the style of a row that may have problems.
 func marked(name string, style lipgloss.Style, problems diag.Problems) (string, lipgloss.Style) {
 	if len(problems) > 0 {
 		name += " !"
@@ -335,7 +334,7 @@ func marked(name string, style lipgloss.Style, problems diag.Problems) (string, 
 	return name, style
 }
 
-// facts draws names and texts; a long text goes on below itself.
+// facts draws names and texts; long text is indented.
 func (t Terminal) facts(facts []Fact) string {
 	widest := 0
 	for _, f := range facts {

@@ -1,5 +1,5 @@
-// Package show draws a plan: as tables for a terminal, as a picture (SVG), and as a page (HTML).
-// All of them come from one View. A plan with problems is drawn as far as it is understood.
+// Package show draws a plan: as tables for a terminal, as a picture (SVG), and as a page (HTML). All of
+// them come from one [View]. What can be understood of a plan with problems is drawn.
 package show
 
 import (
@@ -20,9 +20,9 @@ import (
 	"k3splan/internal/text"
 )
 
-// View is a plan as people look at it, and as `show --json` prints it.
+// View is a plan as people see it, and as `show --json` prints it.
 type View struct {
-	// Title is the domain, or what the caller calls the project.
+	// Title is the domain, or the name that the caller gives the project.
 	Title string `json:"title"`
 	// Hosts are sorted by name, numbers in names by their value.
 	Hosts   []Host            `json:"hosts"`
@@ -30,7 +30,7 @@ type View struct {
 	// Subnet is "10.0.100.0/24", or "" if the plan has an error in it.
 	Subnet string `json:"subnet"`
 	Quorum Quorum `json:"quorum"`
-	// Used are all addresses that the plan gives a meaning, sorted by address.
+	// Used are all addresses in the plan, sorted.
 	Used []Address `json:"used"`
 	Free Free      `json:"free"`
 	// Problems are those of the whole project.
@@ -61,7 +61,7 @@ type Host struct {
 	Problems diag.Problems `json:"problems"`
 }
 
-// What need not be told of a host.
+// Values that most hosts have, and that are not shown.
 const (
 	usualSystem = "x86_64-linux"
 	usualBoot   = string(plan.EFI)
@@ -80,7 +80,7 @@ type Container struct {
 	Problems diag.Problems `json:"problems"`
 }
 
-// AddressText is the container's address, "" if it is wrong.
+// AddressText returns the container's address, or "" if it is invalid.
 func (c Container) AddressText() string {
 	if !c.Address.IsValid() {
 		return ""
@@ -88,16 +88,16 @@ func (c Container) AddressText() string {
 	return c.Address.String()
 }
 
-// Quorum is what etcd needs.
+// Quorum is the state of etcd's quorum.
 type Quorum struct {
 	Servers int `json:"servers"`
-	// Needed is the number of servers without which the cluster stands still.
+	// Needed is the number of servers that the cluster needs to work.
 	Needed int `json:"needed"`
-	// Spare is the number of servers whose loss it survives.
+	// Spare is the number of servers that it can lose.
 	Spare int `json:"spare"`
 }
 
-// String says it in words: "3 servers: survives the loss of 1".
+// String returns it in words: "3 servers: survives the loss of 1".
 func (q Quorum) String() string {
 	switch {
 	case q.Servers == 0:
@@ -112,27 +112,26 @@ func (q Quorum) String() string {
 	return fmt.Sprintf("%d servers: survives the loss of %d", q.Servers, q.Spare)
 }
 
-// Address is an address of the LAN and who has it.
+// Address is an address in the LAN and its owner.
 type Address struct {
 	IP   netip.Addr `json:"ip"`
 	Name string     `json:"name"`
-	// What is "gateway", "nameserver", "host", "target", "init server", "server", "agent" or "tls_san".
-	What string `json:"kind"`
-	// Host is the machine that it belongs to, "" if that is none of the plan.
+	// Kind is "gateway", "nameserver", "host", "target", "init server", "server", "agent" or "tls_san".
+	Kind string `json:"kind"`
+	// Host is the machine that has it, "" if that is not in the plan.
 	Host      string `json:"host"`
 	Interface string `json:"interface"`
 	MAC       string `json:"mac"`
 }
 
-// Free are the addresses that something new may get.
+// Free are the unused addresses.
 type Free struct {
 	Number int `json:"number"`
-	// Of is how many there are, used ones included: those of Range if the plan sets one, else those of the
-	// subnet.
+	// Of is the number of all addresses, used or not, in Range if the plan sets one, else in the subnet.
 	Of     int                 `json:"of"`
 	Range  *plan.AddressRange  `json:"range"`
 	Ranges []plan.AddressRange `json:"ranges"`
-	// Next are the addresses that `add` gives; null if there is none.
+	// Next are the addresses that `add` uses; null if there is none.
 	Next struct {
 		Host   *netip.Addr `json:"host"`
 		Server *netip.Addr `json:"server"`
@@ -140,8 +139,7 @@ type Free struct {
 	} `json:"next"`
 }
 
-// New makes the view of a plan with its project's problems. name is what the plan is called if it
-// has no domain.
+// New returns the view of a plan with its project's problems. name is its title if it has no domain.
 func New(p *plan.Plan, problems diag.Problems, name string) *View {
 	v := &View{Title: cmp.Or(p.Network.Domain, printable(name)), Network: p.Model().Network, Problems: text.OrEmpty(problems), own: p.OwnColumns}
 	if p.Network.Subnet.IsValid() {
@@ -164,15 +162,15 @@ func New(p *plan.Plan, problems diag.Problems, name string) *View {
 	return v
 }
 
-// printable is the name of a folder, which may be anything, in characters that a picture can hold and a
-// terminal does not obey.
+// printable returns the name of a folder, which may contain anything, in characters that are safe in a
+// picture and on a terminal.
 func printable(name string) string {
 	return strings.Map(func(char rune) rune {
 		if unicode.IsControl(char) {
 			return unicode.ReplacementChar
 		}
 		return char
-	}, name) // what is not UTF-8 is replaced as well
+	}, name) // invalid UTF-8 is replaced, too
 }
 
 func newHost(h *plan.Host, problems diag.Problems) Host {
@@ -214,7 +212,7 @@ func (v *View) addStray(stray plan.Stray, problems diag.Problems) {
 	}
 }
 
-// problemsOf gives the problems of a host's or container's row.
+// problemsOf returns the problems of a host's or container's row.
 func problemsOf(row interface{ Concerns(diag.Problem) bool }, problems diag.Problems) diag.Problems {
 	found := diag.Problems{}
 	for _, problem := range problems {
@@ -225,7 +223,7 @@ func problemsOf(row interface{ Concerns(diag.Problem) bool }, problems diag.Prob
 	return found
 }
 
-// AddressText is the host's address in words: "dhcp" without a fixed one, "?" if it is wrong.
+// AddressText returns the host's address: "dhcp" without a fixed one, "?" if it is invalid.
 func (h Host) AddressText() string {
 	switch {
 	case h.unknown:
@@ -236,15 +234,15 @@ func (h Host) AddressText() string {
 	return h.Address.String()
 }
 
-// Has tells whether the host runs a container of one of the roles.
+// Has reports whether the host runs a container of one of the roles.
 func (h Host) Has(roles ...plan.Role) bool {
 	return slices.ContainsFunc(h.Containers, func(c Container) bool { return slices.Contains(roles, c.Role) })
 }
 
-// whatOf is the role in words, "?" if the plan's word for it is unknown.
-func whatOf(role plan.Role) string { return cmp.Or(role.What(), "?") }
+// roleText returns the role in words, "?" if it is unknown.
+func roleText(role plan.Role) string { return cmp.Or(role.What(), "?") }
 
-// AllProblems are the problems of the host and of what runs on it.
+// AllProblems returns the problems of the host and its containers.
 func (h Host) AllProblems() diag.Problems {
 	all := slices.Clone(h.Problems)
 	for _, c := range h.Containers {
@@ -253,16 +251,16 @@ func (h Host) AllProblems() diag.Problems {
 	return all
 }
 
-// used gives all addresses of the plan, sorted. An address that two have stands there twice.
+// used returns all addresses of the plan, sorted. One with two owners is in it twice.
 func used(p *plan.Plan) []Address {
 	var all []Address
 	n := p.Network
 	if n.Gateway.IsValid() {
-		all = append(all, Address{IP: n.Gateway, Name: "gateway", What: "gateway"})
+		all = append(all, Address{IP: n.Gateway, Name: "gateway", Kind: "gateway"})
 	}
 	for _, server := range n.Nameservers {
 		if n.Subnet.Contains(server) && server != n.Gateway {
-			all = append(all, Address{IP: server, Name: "nameserver", What: "nameserver"})
+			all = append(all, Address{IP: server, Name: "nameserver", Kind: "nameserver"})
 		}
 	}
 	for _, host := range p.Hosts {
@@ -271,7 +269,7 @@ func used(p *plan.Plan) []Address {
 		}
 		target, err := netip.ParseAddr(host.Target.Host)
 		if err == nil && target != host.Address && n.Subnet.Contains(target) {
-			all = append(all, Address{IP: target, Name: host.Name, What: "target", Host: host.Name, Interface: host.Interface})
+			all = append(all, Address{IP: target, Name: host.Name, Kind: "target", Host: host.Name, Interface: host.Interface})
 		}
 		for _, c := range host.Containers() {
 			if c.Address.IsValid() {
@@ -281,14 +279,14 @@ func used(p *plan.Plan) []Address {
 	}
 	for _, c := range p.Strays {
 		if c.Address.IsValid() {
-			all = append(all, Address{IP: c.Address, Name: c.Name, What: whatOf(c.Role), Host: c.HostName, MAC: c.MAC})
+			all = append(all, Address{IP: c.Address, Name: c.Name, Kind: roleText(c.Role), Host: c.HostName, MAC: c.MAC})
 		}
 	}
 	for _, name := range n.TLSSAN {
 		address, err := netip.ParseAddr(name)
 		known := slices.ContainsFunc(all, func(a Address) bool { return a.IP == address })
 		if err == nil && !known && n.Subnet.Contains(address) {
-			all = append(all, Address{IP: address, Name: "Kubernetes API", What: "tls_san"})
+			all = append(all, Address{IP: address, Name: "Kubernetes API", Kind: "tls_san"})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Address) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Name, b.Name)) })
@@ -317,7 +315,7 @@ func free(p *plan.Plan) Free {
 	return f
 }
 
-// size is the number of addresses in a range, 0 if the plan has an error instead of one.
+// size returns the number of addresses in a range, 0 if the range is invalid.
 func size(r plan.AddressRange) int {
 	if !r.First.IsValid() {
 		return 0
@@ -330,7 +328,7 @@ func number(a netip.Addr) int {
 	return int(binary.BigEndian.Uint32(b[:]))
 }
 
-// short gives a range without what both ends have in common: "10.0.0.4–11".
+// short returns a range without what both ends have in common: "10.0.0.4–11".
 func short(r plan.AddressRange) string {
 	first, last := r.First.As4(), r.Last.As4()
 	switch {
@@ -342,7 +340,7 @@ func short(r plan.AddressRange) string {
 	return fmt.Sprintf("%s–%s", r.First, r.Last)
 }
 
-// facts say which addresses are free, at most max ranges of them, and which ones are given next.
+// facts returns the free addresses, at most max ranges, and the next ones.
 func (f Free) facts(max int) []Fact {
 	if f.Of == 0 {
 		return nil
@@ -367,7 +365,7 @@ func (f Free) facts(max int) []Fact {
 	return facts
 }
 
-// some gives the first of the ranges in words, at most max of them.
+// some returns the first ranges in words, at most max.
 func (f Free) some(max int) string {
 	var parts []string
 	for i, r := range f.Ranges {
@@ -380,7 +378,7 @@ func (f Free) some(max int) string {
 	return strings.Join(parts, ", ")
 }
 
-// summary is what there is to say about the cluster as a whole, without its problems.
+// summary returns the facts about the cluster as a whole, without its problems.
 func (v *View) summary() []Fact {
 	facts := []Fact{
 		{"rack", v.counts()},
@@ -400,7 +398,7 @@ func (v *View) summary() []Fact {
 	return append(facts, v.Free.facts(6)...)
 }
 
-// counts says how much of everything there is.
+// counts returns the numbers of hosts, servers and agents.
 func (v *View) counts() string {
 	hosts, agents := 0, 0
 	for _, h := range v.Hosts {
@@ -423,7 +421,7 @@ func problemCounts(problems diag.Problems) string {
 	return joined(", ", some(errors, "error"), some(len(problems)-errors, "warning"))
 }
 
-// Fact is something to know, by its name.
+// Fact is a named fact.
 type Fact struct{ Name, Text string }
 
 func joined(separator string, parts ...string) string {
@@ -437,7 +435,7 @@ func prefixed(prefix, text string) string {
 	return prefix + text
 }
 
-// orNothing is a text, or "" where there is none.
+// orNothing returns a text, or "" for nil.
 func orNothing(text *string) string {
 	if text == nil {
 		return ""
@@ -445,7 +443,7 @@ func orNothing(text *string) string {
 	return *text
 }
 
-// some counts what is there, and is silent about nothing.
+// some returns a count, or "" for 0.
 func some(n int, noun string) string {
 	if n == 0 {
 		return ""
