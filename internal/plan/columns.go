@@ -9,11 +9,30 @@ var hostsSchema = table.Schema{
 	Optional: []string{"serial", "boot", "system", "tags", "mac"},
 	KeepCase: []string{"interface"},
 	Reserved: []string{"k3s", "target"},
-	Synonyms: map[string]string{
-		"host": "name", "hostname": "name", "address": "ip", "ipaddress": "ip", "ip address": "ip",
-		"nic": "interface", "iface": "interface", "user": "admin", "owner": "admin",
+	Synonyms: map[string][]string{
+		"name": {"host", "hostname", "machine", "machinename", "node", "nodename", "server", "servername", "computer", "computername",
+			"device", "devicename", "fqdn", "dnsname"},
+		"interface": {"nic", "iface", "ifname", "ifc", "interfacename", "networkinterface", "netinterface", "networkadapter", "adapter",
+			"networkcard", "netdev", "netif", "ethernet"},
+		"ip": addressSynonyms,
+		"admin": {"administrator", "user", "username", "owner", "login", "loginname", "account", "adminuser", "adminname", "operator",
+			"responsible", "contact"},
+		"serial": {"serialnumber", "serialno", "serialnr", "sn", "disk", "diskserial", "diskserialnumber", "diskid", "diskname", "driveserial",
+			"seriennummer"},
+		"boot":   {"bootmode", "bootmethod", "boottype", "bootloader", "firmware", "biosmode", "uefi"},
+		"system": {"arch", "architecture", "platform", "cpuarch", "cpuarchitecture", "nixsystem"},
+		"tags":   {"tag", "group", "groups", "label", "labels"},
+		"mac":    macSynonyms,
 	},
 }
+
+// addressSynonyms and macSynonyms are the same for hosts and containers.
+var (
+	addressSynonyms = []string{"address", "addr", "ipaddress", "ipaddr", "ipadress", "ipadresse", "ipv4", "ip4", "ipv4address", "ipv4addr",
+		"staticip", "lanip", "networkaddress"}
+	macSynonyms = []string{"macaddress", "macaddr", "macadress", "macadresse", "hwaddr", "hwaddress", "hardwareaddress", "physicaladdress",
+		"ethernetaddress", "lladdr", "ethaddr", "macid"}
+)
 
 var k3sSchema = table.Schema{
 	File:     K3sFile,
@@ -21,8 +40,14 @@ var k3sSchema = table.Schema{
 	Required: []string{"host", "name", "type", "ip"},
 	Optional: []string{"mac", "labels", "taints"},
 	KeepCase: []string{"labels", "taints"},
-	Synonyms: map[string]string{
-		"hostname": "host", "container": "name", "role": "type", "kind": "type", "address": "ip", "ipaddress": "ip", "ip address": "ip",
+	Synonyms: map[string][]string{
+		"host":   {"hostname", "machine", "machinename", "node", "physicalhost", "computer", "on"},
+		"name":   {"container", "containername", "k3sname", "nodename", "instance", "instancename"},
+		"type":   {"role", "kind", "containertype", "k3srole", "noderole"},
+		"ip":     addressSynonyms,
+		"mac":    macSynonyms,
+		"labels": {"label", "nodelabels", "nodelabel", "tags"},
+		"taints": {"taint", "nodetaints", "nodetaint"},
 	},
 }
 

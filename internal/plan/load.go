@@ -53,6 +53,7 @@ func Load(fsys fs.FS) (*Plan, diag.Problems) {
 
 	l.plan.written = slices.Collect(maps.Keys(l.ips))
 	problems = slices.Concat(problems, l.hosts.Problems(), l.k3s.Problems(), l.network.allProblems())
+	problems = reportMisplaced(fsys, problems)
 	problems.Sort()
 	l.plan.suggest(problems)
 	return l.plan, problems

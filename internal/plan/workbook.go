@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -64,8 +63,7 @@ func otherWorkbook(fsys fs.FS) string {
 	}
 	found, _ := fs.Glob(fsys, files.PlansDir+"/[^.~]*") // others are locks
 	for _, file := range found {
-		switch strings.ToLower(path.Ext(file)) {
-		case ".xlsx", ".xlsm", ".xls", ".ods", ".fods", ".numbers":
+		if isSpreadsheet(file) {
 			return file
 		}
 	}

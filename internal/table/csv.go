@@ -97,7 +97,8 @@ func (t *Table) reportFormulaErrors() {
 	}
 }
 
-// findSeparator returns the separator by which the header names the most known columns.
+// findSeparator returns the separator by which the header names the most known columns, if only by other
+// names.
 func (t *Table) findSeparator() byte {
 	best, most := byte(','), -1
 	for _, separator := range []byte(separators) {
@@ -106,7 +107,9 @@ func (t *Table) findSeparator() byte {
 		for header, wrong := range reader.records() {
 			known := 0
 			for _, cell := range header.Cells {
-				if t.Knows(strings.ToLower(cell.Text)) {
+				if name := strings.ToLower(cell.Text); t.Knows(name) {
+					known += 100
+				} else if len(header.Cells) > 1 && t.meant(name) != "" {
 					known++
 				}
 			}

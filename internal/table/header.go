@@ -54,12 +54,18 @@ func (t *Table) takeHeader(header record) bool {
 		t.Columns = append(t.Columns, strings.ToLower(name))
 	}
 	var missing []string
+	named := 0 // columns that a header of this table would have
+	for _, column := range t.Columns {
+		if t.Knows(column) || t.meant(column) != "" {
+			named++
+		}
+	}
 	for _, column := range t.Required {
 		if !t.Has(column) {
 			missing = append(missing, column)
 		}
 	}
-	if len(missing) == len(t.Required) {
+	if len(missing) == len(t.Required) && named < 2 {
 		t.Report(diag.Error, header.line, "", "", "column-missing", "there is no header: this line names none of the columns",
 			t.headerHint())
 		return false
@@ -87,7 +93,7 @@ func (t *Table) takeHeader(header record) bool {
 	for _, column := range missing {
 		hint := "add the column to the header"
 		for _, own := range slices.Sorted(maps.Keys(seen)) {
-			if !t.Knows(own) && !misspelt[own] && (t.Synonyms[own] == column || diag.Nearest(own, t.Known()) == column) {
+			if !t.Knows(own) && !misspelt[own] && t.meant(own) == column {
 				misspelt[own] = true
 				hint = fmt.Sprintf("rename the column %q to %q", own, column)
 				break
@@ -99,10 +105,17 @@ func (t *Table) takeHeader(header record) bool {
 		if column == "" || misspelt[column] || t.Knows(column) {
 			continue
 		}
-		if nearest := diag.Nearest(column, t.Known()); nearest != "" && !seen[nearest] {
-			t.Report(diag.Warning, header.line, column, header.cells[i], "column-suspicious", "k3splan does not know this column and treats it as one of your own",
-				diag.DidYouMean(column, t.Known()))
+		meant := t.meant(column)
+		if meant == "" || t.Has(meant) || misspelt[meant] {
+			continue
 		}
+		misspelt[meant] = true // once: a second column of the kind is the user's own
+		hint := fmt.Sprintf("did you mean %q?", meant)
+		if diag.Nearest(column, t.Known()) != meant {
+			hint = fmt.Sprintf("rename it to %q if it is what k3splan calls so", meant)
+		}
+		t.Report(diag.Warning, header.line, column, header.cells[i], "column-suspicious",
+			"k3splan does not know this column and treats it as one of your own", hint)
 	}
 	return !duplicate
 }

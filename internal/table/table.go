@@ -110,12 +110,12 @@ func (r Row) Raw(column string) string {
 	return ""
 }
 
-// Own returns the cells of the user's own columns.
+// Own returns the cells of the user's own columns, in their own case: it may mean something to their Nix code.
 func (r Row) Own() map[string]string {
 	own := map[string]string{}
 	for i, column := range r.Table.Columns {
 		if column != "" && !r.Table.Knows(column) {
-			own[column] = strings.ToLower(r.Cells[i])
+			own[column] = r.Cells[i]
 		}
 	}
 	return own
