@@ -3,13 +3,20 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"k3splan/internal/table"
 )
 
 // onlyIPv4 is the hint for all that is IPv6.
 const onlyIPv4 = "k3splan supports IPv4 only, neither IPv6 nor dual stack: write one IPv4 address"
+
+// plainNumber is what a spreadsheet program makes of an address with too few or too large parts: 10.0.1
+// becomes 10.01 or 100001.
+var plainNumber = regexp.MustCompile(`^\d+(?:[.,]\d+)?$`)
 
 // parseAddress reads the IPv4 address of a machine.
 func parseAddress(text string) (netip.Addr, *finding) {
@@ -24,6 +31,8 @@ func parseAddress(text string) (netip.Addr, *finding) {
 	switch {
 	case holdsIPv6(text):
 		message, hint = "IPv6 is not supported", onlyIPv4
+	case plainNumber.MatchString(text):
+		message, hint = "not an IPv4 address: a number, as a spreadsheet program makes of it", table.AsText
 	case strings.Contains(text, "/"):
 		hint = "without the netmask, which network.yaml gives for all"
 	case strings.Count(text, ",") == 3:

@@ -8,6 +8,8 @@ var hostsSchema = table.Schema{
 	Required: []string{"name", "interface", "ip", "admin"},
 	Optional: []string{"serial", "boot", "system", "tags", "mac"},
 	KeepCase: []string{"interface"},
+	Words:    []string{"tags"},
+	Serials:  "serial",
 	Reserved: []string{"k3s", "target"},
 	Synonyms: map[string][]string{
 		"name": {"host", "hostname", "machine", "machinename", "node", "nodename", "server", "servername", "computer", "computername",
@@ -40,6 +42,7 @@ var k3sSchema = table.Schema{
 	Required: []string{"host", "name", "type", "ip"},
 	Optional: []string{"mac", "labels", "taints"},
 	KeepCase: []string{"labels", "taints"},
+	Words:    []string{"labels", "taints"},
 	Synonyms: map[string][]string{
 		"host":   {"hostname", "machine", "machinename", "node", "physicalhost", "computer", "on"},
 		"name":   {"container", "containername", "k3sname", "nodename", "instance", "instancename"},

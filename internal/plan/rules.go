@@ -168,10 +168,17 @@ func isDNSName(name string) bool {
 	return len(validation.IsDNS1123Subdomain(name)) == 0 && strings.Trim(last, "0123456789") != ""
 }
 
+// shortMAC matches the digits of a MAC address without those that a spreadsheet program takes for zeros
+// before a number.
+var shortMAC = regexp.MustCompile(`^[0-9]{6,11}$`)
+
 // parseMAC gives the address in the form 52:54:00:12:34:56.
 func parseMAC(text string) (string, *finding) {
 	mac, err := net.ParseMAC(text)
 	switch {
+	case shortMAC.MatchString(text):
+		return "", &finding{"mac-invalid", fmt.Sprintf("not a MAC address: %d of 12 digits, as a spreadsheet program removes zeros at the beginning", len(text)),
+			"write it with colons: 52:54:00:12:34:56"}
 	case err != nil || len(mac) != 6:
 		return "", &finding{"mac-invalid", "not a MAC address", "six pairs of hexadecimal digits: 52:54:00:12:34:56"}
 	case mac.String() == "00:00:00:00:00:00" || mac[0]&1 == 1:

@@ -93,9 +93,9 @@ func TestOwnColumnsAreData(t *testing.T) {
 	p, problems := Load(project(map[string]string{HostsFile: hosts, K3sFile: "host,name,type,ip,Zone\nolaf,s,init,10.0.100.12, North \n"}))
 	require.Empty(t, problems)
 	olaf := p.Host("olaf")
-	require.Equal(t, map[string]string{"note": "two\nlines, ${x} '' \"quoted\" \\ $$", "odd, name": ""}, olaf.Own)
-	require.Equal(t, map[string]string{"zone": "north"}, olaf.Server.Own)
-	require.Equal(t, "north", p.Model().Hosts["olaf"]["k3s"].(map[string]any)["server"].(map[string]any)["zone"])
+	require.Equal(t, map[string]string{"note": "Two\nlines, ${x} '' \"quoted\" \\ $$", "odd, name": ""}, olaf.Own)
+	require.Equal(t, map[string]string{"zone": "North"}, olaf.Server.Own)
+	require.Equal(t, "North", p.Model().Hosts["olaf"]["k3s"].(map[string]any)["server"].(map[string]any)["zone"])
 }
 
 // ancestor-defects 1, 2, 5, 7 and the targets of design.md.

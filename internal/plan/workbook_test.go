@@ -172,10 +172,10 @@ func TestProblemsInWorkbooks(t *testing.T) {
 		{"network missing", func(file *excelize.File) { require.NoError(t, file.DeleteSheet("network")) }, []string{"sheet-missing network"}},
 		{"an address that became a number", set(t, "hosts", "C3", 10100100200, "#,##0"), []string{"cell-number hosts!C3 ip"}},
 		{"a serial that became a number", set(t, "hosts", "E3", 500123456789012, ""), []string{"cell-number hosts!E3 serial"}},
-		{"a date in the user's language", set(t, "hosts", "J3", time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), "d. mmm"), []string{"cell-number hosts!J3 rack"}},
+		{"a date in the user's language", set(t, "hosts", "E3", time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), "d. mmm"), []string{"cell-number hosts!E3 serial"}},
 		{"Excel's own date", func(file *excelize.File) {
-			require.NoError(t, file.SetCellValue("hosts", "J3", time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)))
-		}, []string{"cell-number hosts!J3 rack"}},
+			require.NoError(t, file.SetCellValue("hosts", "E3", time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)))
+		}, []string{"cell-number hosts!E3 serial"}},
 		{"truth", func(file *excelize.File) { require.NoError(t, file.SetCellBool("hosts", "J3", true)) }, []string{"cell-number hosts!J3 rack"}},
 		{"a version that lost its zero", set(t, "network", "B5", 1.3, ""), []string{"cell-number network!B5 versions.k3s"}},
 		{"several mistakes in one row, one of them lost", func(file *excelize.File) {
@@ -353,16 +353,45 @@ func TestFormats(t *testing.T) {
 		{"x", `_-* #,##0_-;-* #,##0_-;_-* "-"_-;_-@_-`, "x"}, {"x", `"rack-"@`, ""}, {"x", ";;;", ""},
 	} {
 		t.Run(fmt.Sprint(test.value, " in ", test.format), func(t *testing.T) {
-			p, problems := Load(newWorkbook(t, set(t, "hosts", "J3", test.value, test.format)))
+			p, problems := Load(newWorkbook(t, set(t, "hosts", "E3", test.value, test.format)))
 			if test.want == "" {
 				require.Len(t, problems, 1)
-				require.Equal(t, "plans/cluster.xlsx!hosts!J3", problems[0].Place())
+				require.Equal(t, "plans/cluster.xlsx!hosts!E3", problems[0].Place())
 				require.Equal(t, "cell-number", problems[0].Code)
 				require.NotEmpty(t, problems[0].Hint)
 				return
 			}
 			require.Empty(t, problems)
+			require.Equal(t, test.want, p.Host("ulf").Serial)
+		})
+	}
+}
+
+// In the user's own columns a value counts, whatever its cell shows: dates in the form of ISO 8601, and what
+// not everybody sees alike with one warning for the column.
+func TestValuesOfOwnColumns(t *testing.T) {
+	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		value        any
+		format, want string
+		warned       bool
+	}{
+		{day, "d. mmm", "2026-01-02", false}, {day, "m/d/yyyy", "2026-01-02", false}, {day.Add(90 * time.Minute), "dd.mm.yy hh:mm", "2026-01-02T01:30:00", false},
+		{0.5, "hh:mm", "12:00:00", false}, {2.5, "[h]:mm", "2.5", true}, {1234.5, `#,##0.00 "€"`, "1234.5", true}, {1234.5, `#,##0.00\ [$€-407]`, "1234.5", true},
+		{7, `"day "0`, "7", true}, {7, "[Red]0;[Red]-0", "7", true}, {59, "yyyy-mm-dd", "59", true}, {123456789012345, "General", "123456789012345", true}, {"x", `"rack-"@`, "x", true}, {true, "", "TRUE", true},
+	} {
+		t.Run(fmt.Sprint(test.value, " in ", test.format), func(t *testing.T) {
+			p, problems := Load(newWorkbook(t, func(file *excelize.File) {
+				set(t, "hosts", "J2", test.value, test.format)(file)
+				set(t, "hosts", "J3", test.value, test.format)(file)
+			}))
+			require.Zero(t, problems.Errors(), "%v", problems)
 			require.Equal(t, test.want, p.Host("ulf").Own["rack"])
+			require.Equal(t, test.warned, len(problems) == 1, "%v", problems)
+			if test.warned {
+				require.Equal(t, "plans/cluster.xlsx!hosts!J2", problems[0].Place())
+				require.Contains(t, problems[0].Message, "is read as "+test.want)
+			}
 		})
 	}
 }
@@ -605,7 +634,7 @@ func TestLibreOfficeShowsTheSame(t *testing.T) {
 	cells := []string{"0012", "500123456789012345", "1e10", "2026-03-01", "3/4", "TRUE", "12:30", "5%", "1,000", "=1+1", "1.50", "$5",
 		"Jan 24", "52:54:00:12:34:56", "2026-03-01 12:30:00", "-7", "0.1", "=1/3", "='1'&\"x\"", "1-2-26", "10.100.100.200", "#x", "1E5", "24.11", "1.31", "00:1A:2B",
 		`="10.0.100."&ROW()`, "=NA()", `=""`, "=TRUE()", "0.00001", "12345678901", "_x0041_"}
-	hosts := "name,interface,ip,admin,bought\n"
+	hosts := "name,interface,ip,admin,serial\n"
 	for i, cell := range cells {
 		hosts += fmt.Sprintf("host-%d,eno1,10.0.100.%d,admin,\"%s\"\n", i, i+2, strings.ReplaceAll(cell, `"`, `""`))
 	}
@@ -624,14 +653,14 @@ func TestLibreOfficeShowsTheSame(t *testing.T) {
 	p, problems := Load(fstest.MapFS{WorkbookFile: {Data: data}})
 	told := map[int]bool{}
 	for _, problem := range problems {
-		require.Equal(t, "bought", problem.Column)
+		require.Equal(t, "serial", problem.Column)
 		require.Contains(t, []string{"cell-number", "cell-formula"}, problem.Code)
 		told[problem.Line] = true
 	}
 	read := []string{}
 	for i, cell := range cells {
 		if !told[i+2] {
-			require.Equal(t, strings.ToLower(shown[i+1][4]), p.Host(fmt.Sprintf("host-%d", i)).Own["bought"], cell)
+			require.Equal(t, strings.ToLower(shown[i+1][4]), p.Host(fmt.Sprintf("host-%d", i)).Serial, cell)
 			read = append(read, cell)
 		}
 	}

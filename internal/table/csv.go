@@ -15,10 +15,11 @@ import (
 // with one, any line end, separated by comma, semicolon or tab, with comments, blank lines and rows of
 // empty cells.
 func ReadCSV(data []byte, s Schema) *Table {
-	t := &Table{Schema: s}
+	t := &Table{Schema: s, lost: map[cellAt]bool{}}
 	if t.decode(data) {
 		t.take(t.split())
 		t.reportFormulaErrors()
+		t.reportRewritten()
 	}
 	return t
 }

@@ -155,7 +155,7 @@ func (t *Table) reportUnnamed(column int, r record) {
 	if t.inSheet {
 		file += "!" + CellName(column, r.line)
 	}
-	if !t.lost[file] {
+	if !t.lost[cellAt{r.line, column}] {
 		t.found.Add(diag.Problem{File: file, Line: r.line, Value: r.cells[column], Severity: diag.Error,
 			Code: "row-length", Message: "the cell is in a column without a name", Hint: "name the column in the header"})
 	}

@@ -18,6 +18,10 @@ type Schema struct {
 	Required, Optional []string
 	// KeepCase names the known columns whose case matters outside k3splan.
 	KeepCase []string
+	// Words names the columns whose cells hold several words, separated by blanks.
+	Words []string
+	// Serials names the column with serial numbers, which may begin with zeros.
+	Serials string
 	// Reserved names belong to data that k3splan puts beside the columns.
 	Reserved []string
 	// Synonyms are what people call the known columns, by their names: letters and digits only.

@@ -35,6 +35,8 @@ type sheetCell struct {
 	number bool
 	// wrong is why text is not what was meant, or not what everybody sees
 	wrong *finding
+	// isDate: text is a date or time in the form of ISO 8601, whatever the cell shows
+	isDate bool
 }
 
 // problem returns what is wrong with the cell, in a row of a sheet.
@@ -224,7 +226,7 @@ func (w *Workbook) cell(c xmlCell) (cell sheetCell) {
 	case "e":
 		return sheetCell{text: text, wrong: &finding{"cell-formula", "the cell shows an error", "correct its formula"}}
 	case "d":
-		return sheetCell{text: text, wrong: &finding{"cell-number", "the spreadsheet program turned it into a date, which looks different on other machines", AsText}}
+		return sheetCell{text: strings.TrimSuffix(text, "T00:00:00"), isDate: true, wrong: &finding{"cell-number", "the spreadsheet program turned it into a date, which looks different on other machines", AsText}}
 	}
 	text = strings.TrimSpace(text)
 	if text == "" && c.Formula != nil {
@@ -239,7 +241,12 @@ func (w *Workbook) cell(c xmlCell) (cell sheetCell) {
 		cell.wrong = &finding{"xlsx-syntax", "the file marks this as a number, but it is not one", "type it again"}
 		return cell
 	}
-	cell.text, cell.wrong = showNumber(value, w.format(c.Style), w.from1904)
+	format := w.format(c.Style)
+	if cell.text, cell.wrong = showNumber(value, format, w.from1904); cell.wrong != nil {
+		if iso := isoDate(value, format, w.from1904); iso != "" {
+			cell.text, cell.isDate = iso, true
+		}
+	}
 	return cell
 }
 
@@ -267,8 +274,9 @@ func (w *Workbook) text(text string, style int) (cell sheetCell) {
 var padding = regexp.MustCompile(`[_*].`)
 
 // builtInFormats are those that show a number the same way on all machines, by their fixed ids (ECMA-376
-// part 1, 18.8.30). The others follow the user's language and country.
-var builtInFormats = map[int]string{0: "General", 1: "0", 2: "0.00", 9: "0%", 10: "0.00%", 49: "@"}
+// part 1, 18.8.30), and those of dates. The others follow the user's language and country.
+var builtInFormats = map[int]string{0: "General", 1: "0", 2: "0.00", 9: "0%", 10: "0.00%", 49: "@",
+	14: "m/d/yyyy", 15: "d-mmm-yy", 16: "d-mmm", 17: "mmm-yy", 18: "h:mm", 19: "h:mm:ss", 20: "h:mm", 21: "h:mm:ss", 22: "m/d/yyyy h:mm", 45: "mm:ss", 46: "[h]:mm:ss"}
 
 // language at the beginning of a format selects the names of months: [$-409].
 var language = regexp.MustCompile(`^\[\$-[0-9A-Fa-f]+\]`)
@@ -311,6 +319,29 @@ func showNumber(value float64, format string, from1904 bool) (text string, wrong
 		}
 	}
 	return text, &finding{"cell-number", "the spreadsheet program turned it into a number or date, which looks different on other machines", AsText}
+}
+
+// notShown matches what a number format shows as it is, or not at all: quoted and escaped characters,
+// padding, colours and languages, but not elapsed hours ("[h]").
+var notShown = regexp.MustCompile(`"[^"]*"|\\.|[_*].|\[[^\]]{3,}\]`)
+
+// isoDate returns a number in a cell with the format of a date or time as ISO 8601 writes it, "" in a cell
+// with another format.
+func isoDate(value float64, format string, from1904 bool) string {
+	format, _, _ = strings.Cut(strings.ToLower(notShown.ReplaceAllString(format, "")), ";")
+	hasDate, hasTime := strings.ContainsAny(format, "yd") || strings.Contains(format, "mmm"), strings.ContainsAny(format, "hs")
+	date, err := excelize.ExcelDateToTime(value, from1904)
+	switch {
+	case err != nil || format == "general", !hasDate && !hasTime, hasDate && value < firstDate:
+		return ""
+	case !hasDate && value >= 1:
+		return "" // elapsed time
+	case !hasDate:
+		return date.Round(time.Second).Format("15:04:05")
+	case value == math.Trunc(value):
+		return date.Format(time.DateOnly)
+	}
+	return date.Round(time.Second).Format("2006-01-02T15:04:05")
 }
 
 // firstDate is 1900-03-01: programs do not agree on the dates before it.

@@ -29,10 +29,13 @@ type Table struct {
 	encoding encoding
 	// inSheet: the table is a sheet of a workbook, and File names the sheet
 	inSheet bool
-	// lost are the places of cells whose text cannot be known; their consequences are not reported
-	lost  map[string]bool
+	// lost are cells whose text cannot be known; their consequences are not reported
+	lost  map[cellAt]bool
 	found diag.Collector
 }
+
+// cellAt is the place of a cell: a line and a column that counts from 0.
+type cellAt struct{ line, column int }
 
 // Row is one record of a table.
 type Row struct {
@@ -73,28 +76,30 @@ func (t *Table) Own() []string {
 // Report adds a problem. A line of 0 means the whole table, an empty column the whole row. Nothing is
 // reported about a cell whose text is already known to be lost.
 func (t *Table) Report(severity diag.Severity, line int, column, value, code, message, hint string) {
-	file := t.fileAt(line, column)
-	if t.lost[file] {
+	if t.lost[cellAt{line, t.indexAt(line, column)}] {
 		return
 	}
-	t.found.Add(diag.Problem{File: file, Line: line, Column: column, Value: value,
+	t.found.Add(diag.Problem{File: t.fileAt(line, column), Line: line, Column: column, Value: value,
 		Severity: severity, Code: code, Message: message, Hint: hint})
 }
 
-// fileAt returns the file of a problem in a line and column. In a sheet it names the cell, or the first
-// one of the row if there is no such column.
-func (t *Table) fileAt(line int, column string) string {
-	if !t.inSheet || line == 0 {
-		return t.File
-	}
-	found := 0
+// indexAt returns the column of a problem, or the first one if there is no such column.
+func (t *Table) indexAt(line int, column string) (found int) {
 	for i, name := range t.Columns {
 		// a duplicate column is wrong the second time, but only in the header
 		if column != "" && name == column && (found == 0 || line == t.HeaderLine) {
 			found = i
 		}
 	}
-	return t.File + "!" + CellName(found, line)
+	return found
+}
+
+// fileAt returns the file of a problem in a line and column; in a sheet it names the cell.
+func (t *Table) fileAt(line int, column string) string {
+	if !t.inSheet || line == 0 {
+		return t.File
+	}
+	return t.File + "!" + CellName(t.indexAt(line, column), line)
 }
 
 // Place returns how messages name a cell: "plans/hosts.csv:3", "plans/cluster.xlsx!hosts!A3".

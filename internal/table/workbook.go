@@ -214,7 +214,7 @@ func (w *Workbook) find(name string) (sheetPart, *diag.Problem) {
 func (w *Workbook) Table(s Schema) *Table {
 	name := s.Sheet
 	s.File = w.file + "!" + name
-	t := &Table{Schema: s, inSheet: true, lost: map[string]bool{}}
+	t := &Table{Schema: s, inSheet: true, lost: map[cellAt]bool{}}
 	sheet, wrong := w.find(name)
 	if wrong != nil {
 		t.found.Add(*wrong)
@@ -226,9 +226,10 @@ func (w *Workbook) Table(s Schema) *Table {
 		t.found.Add(*wrong)
 		return t
 	}
+	own := t.keepOwn(records)
 	for _, r := range records {
 		for _, cell := range r.lost {
-			t.lost[cell.problem(t.File, r.line).File] = true
+			t.lost[cellAt{r.line, cell.column}] = true
 		}
 	}
 	if len(records) == 0 || len(records[0].lost) == 0 {
@@ -248,7 +249,39 @@ func (w *Workbook) Table(s Schema) *Table {
 			}
 		}
 	}
+	for _, problem := range own {
+		t.found.Add(problem)
+	}
 	return t
+}
+
+// keepOwn lets cells of the user's own columns have the value that is in the file, where they show it in
+// another way: a date in the form of ISO 8601, a number without its format, TRUE. It returns one warning
+// for each column in which a value is not what all its readers see.
+func (t *Table) keepOwn(records []record) (warnings diag.Problems) {
+	if len(records) == 0 || len(records[0].lost) > 0 {
+		return nil
+	}
+	names := records[0].cells
+	warned := map[int]bool{}
+	for i, r := range records[1:] {
+		records[i+1].lost = slices.DeleteFunc(r.lost, func(cell sheetCell) bool {
+			if cell.wrong.code != "cell-number" || cell.column >= len(names) || names[cell.column] == "" || t.Knows(strings.ToLower(names[cell.column])) {
+				return false
+			}
+			r.cells[cell.column] = cell.text
+			if !cell.isDate && !warned[cell.column] {
+				warned[cell.column] = true
+				problem := cell.problem(t.File, r.line)
+				problem.Severity, problem.Column = diag.Warning, strings.ToLower(names[cell.column])
+				problem.Message = fmt.Sprintf("the cell may show something else, but its value is read as %s", cell.text)
+				problem.Hint = "to keep what it shows, " + AsText
+				warnings = append(warnings, problem)
+			}
+			return true
+		})
+	}
+	return warnings
 }
 
 // First reports whether a problem is the first about an area of merged cells, or about something else.
