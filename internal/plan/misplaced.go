@@ -105,8 +105,15 @@ func reportMisplaced(fsys fs.FS, problems diag.Problems) diag.Problems {
 			delete(candidates, p.File)
 		}
 	}
+	reported := map[string]bool{}
+	for _, p := range problems {
+		reported[p.File] = true
+	}
 	for file, others := range candidates {
 		for _, other := range others {
+			if reported[other] {
+				continue // as the only spreadsheet
+			}
 			hint := fmt.Sprintf("%s is read: copy into it what is only here, then delete or rename this file", file)
 			if _, err := fs.Stat(fsys, file); err != nil {
 				hint = moveHint(other, file)

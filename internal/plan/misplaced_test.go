@@ -1,0 +1,55 @@
+package plan
+
+import (
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/diag"
+)
+
+// A table under another name is neither ignored nor answered with an offer to write a new one.
+func TestTablesUnderOtherNames(t *testing.T) {
+	for other, real := range map[string]string{
+		"plans/Hosts.csv": HostsFile, "plans/rack - hosts.csv": HostsFile, "plans/hosts.csv.txt": HostsFile, "plans/hosts (1).csv": HostsFile, "plans/hosts.tsv": HostsFile,
+		"plans/hosts.xlsx": HostsFile, "plans/hosts.ods": HostsFile, "plans/HOSTS.XLS": HostsFile, "plans/hosts": HostsFile, "plans/hosts.csv.txt.txt": HostsFile, "hosts.csv": HostsFile,
+		"plans/K3s.csv": K3sFile, "plans/rack-k3s.csv": K3sFile, "plans/k3s.ods": K3sFile, "k3s.csv": K3sFile,
+		"plans/network.yml": NetworkFile, "plans/Network.yaml": NetworkFile, "plans/network.yaml.txt": NetworkFile, "plans/network.json": NetworkFile, "network.yaml": NetworkFile, "plans/network.xlsx": NetworkFile,
+	} {
+		t.Run(other, func(t *testing.T) {
+			fsys := project(nil)
+			fsys[other] = &fstest.MapFile{Data: fsys[real].Data}
+			_, problems := Load(fsys)
+			require.Len(t, problems, 1, "beside the real one")
+			require.Equal(t, other+": k3splan does not read this file", problems[0].String())
+			require.Equal(t, diag.Warning, problems[0].Severity)
+			require.Contains(t, problems[0].Hint, real+" is read")
+
+			delete(fsys, real)
+			_, problems = Load(fsys)
+			require.Len(t, problems, 1, "instead of the real one: %v", problems)
+			require.Equal(t, real+": the file is missing; "+other+" may be meant to be it", problems[0].String())
+			require.Equal(t, diag.Error, problems[0].Severity)
+			require.Contains(t, problems[0].Hint, real)
+			require.NotContains(t, problems[0].Hint, "setup")
+			require.True(t, Misplaced(fsys, real))
+		})
+	}
+	for _, other := range []string{"plans/hosts.csv~", "plans/hosts.csv.bak", "plans/.~lock.hosts.csv#", "plans/README.md", "plans/network.schema.json", "plans/known_hosts", "plans/lock.json", "plans/orders.csv",
+		"plans/my-ghosts.csv", "plans/hosts.md", "plans/network.svg", "plans/prices.ods"} {
+		fsys := project(nil)
+		fsys[other] = &fstest.MapFile{}
+		_, problems := Load(fsys)
+		require.Empty(t, problems, other)
+	}
+	// several at once, and beside a workbook
+	fsys := newWorkbook(t, nil)
+	fsys["plans/hosts.ods"], fsys["plans/cluster (1).xlsx"] = &fstest.MapFile{}, &fstest.MapFile{}
+	_, problems := Load(fsys)
+	require.Len(t, problems, 2)
+	for _, p := range problems {
+		require.Contains(t, p.Hint, WorkbookFile+" is read")
+	}
+	require.False(t, Misplaced(fsys, "plans/none.csv"))
+}
