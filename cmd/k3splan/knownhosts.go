@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/remote"
@@ -186,6 +187,9 @@ func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 	a := m.app
 	a.say("%s at %s has the key", host.Name, host.Target.Host)
 	a.say("  %s  %s", key.Fingerprint(), key.Type())
+	if other := m.keys.SharedWith(host.Name, key); other != "" && m.plan.Host(other) != nil {
+		return diag.WithHint(fmt.Errorf("%s is already known by this key, and each machine needs one of its own; nothing was changed", other), remote.SharedHint(host.Name))
+	}
 	present := m.keys.Of(host.Name)
 	for _, known := range present {
 		if known.Fingerprint() == key.Fingerprint() && len(present) == 1 {

@@ -33,6 +33,7 @@ const KnownHostsFile = files.KnownHostsFile
 const (
 	codeInvalid = "host-key-invalid"
 	codeOrphan  = "file-orphan"
+	codeShared  = "host-key-shared"
 )
 
 const (
@@ -73,7 +74,7 @@ func (k HostKeys) Of(host string) []HostKey { return k.byHost[host] }
 // Known tells whether the host can be verified.
 func (k HostKeys) Known(host string) bool { return len(k.byHost[host]) > 0 }
 
-// Read reads the file of a project; without one no host is known. hosts are the names in the plan,
+// ReadKnownHosts reads the file of a project; without one no host is known. hosts are the names in the plan,
 // partial says that there may be more. The problems are sorted by line.
 func ReadKnownHosts(fsys fs.FS, hosts []string, partial bool) (HostKeys, diag.Problems) {
 	content, err := fs.ReadFile(fsys, KnownHostsFile)
@@ -94,6 +95,11 @@ func parseFile(content []byte, hosts []string, partial bool) (HostKeys, diag.Pro
 	for _, host := range hosts {
 		known[host] = true
 	}
+	type place struct {
+		host string
+		row  int
+	}
+	first := map[string]place{} // by key
 	row := 0
 	for line := range strings.Lines(string(content)) {
 		row++
@@ -102,6 +108,14 @@ func parseFile(content []byte, hosts []string, partial bool) (HostKeys, diag.Pro
 			continue
 		}
 		host, key, message, hint := parse(line)
+		if message == "" && known[host] {
+			blob := string(key.Public.Marshal())
+			if other, taken := first[blob]; !taken {
+				first[blob] = place{host, row}
+			} else if other.host != host {
+				report(row, diag.Error, codeShared, host, fmt.Sprintf("has the same ssh key as %s in line %d: neither machine can be told from the other", other.host, other.row), SharedHint(host))
+			}
+		}
 		switch {
 		case message != "":
 			report(row, diag.Error, codeInvalid, "", message, hint)
@@ -112,6 +126,22 @@ func parseFile(content []byte, hosts []string, partial bool) (HostKeys, diag.Pro
 		}
 	}
 	return keys, problems
+}
+
+// SharedWith returns another host that is known by the key of a host, "" if none is.
+func (k HostKeys) SharedWith(host string, key HostKey) string {
+	for _, other := range slices.Sorted(maps.Keys(k.byHost)) {
+		if other != host && slices.ContainsFunc(k.byHost[other], key.equal) {
+			return other
+		}
+	}
+	return ""
+}
+
+// SharedHint is advice for a host with the key of another one: machines made of one image have the same key.
+func SharedHint(host string) string {
+	return "a machine cloned from another's image needs a key of its own: on it `rm /etc/ssh/ssh_host_*_key*`, `ssh-keygen -A` and `systemctl restart sshd`, then here `k3splan known-hosts scan " + host + "`;" +
+		" if the machine only has a new name, remove the line of the old one"
 }
 
 // parse reads one line; with a message it is wrong.

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"k3splan/internal/diag"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
@@ -102,7 +104,7 @@ func TestSetThroughALink(t *testing.T) {
 	require.NoError(t, setKnownHosts(other, map[string][]HostKey{"olaf": {{key, false}}}))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "plans"), 0o700))
 	require.NoError(t, os.Symlink(filepath.Join(other, KnownHostsFile), filepath.Join(dir, KnownHostsFile)))
-	require.NoError(t, setKnownHosts(dir, map[string][]HostKey{"ulf": {{key, false}}}))
+	require.NoError(t, setKnownHosts(dir, map[string][]HostKey{"ulf": {{newKey(t), false}}}))
 	keys, problems := ReadKnownHosts(os.DirFS(other), []string{"olaf", "ulf"}, false)
 	require.Empty(t, problems)
 	require.True(t, keys.Known("olaf") && keys.Known("ulf"))
@@ -146,6 +148,38 @@ func TestRead(t *testing.T) {
 				require.Equal(t, test.hint, problems[0].Hint)
 			}
 			require.False(t, keys.Known("olaf"), "what is wrong verifies nothing")
+		})
+	}
+}
+
+// Machines made of one image have the same key, and neither can be told from the other.
+func TestOneKeyOfTwoHosts(t *testing.T) {
+	shared, own := KeyLine(newKey(t)), KeyLine(newKey(t))
+	for name, test := range map[string]struct {
+		file  string
+		lines []int // with an error
+	}{
+		"two hosts":               {"olaf " + shared + "\nulf " + shared + "\n", []int{2}},
+		"other comments":          {"olaf " + shared + " adopted\n\nulf " + shared + " made by k3splan\n", []int{3}},
+		"one of several keys":     {"olaf " + own + "\nolaf " + shared + "\nulf " + shared + "\n", []int{3}},
+		"three hosts":             {"olaf " + shared + "\nulf " + shared + "\nkarl " + shared + "\n", []int{2, 3}},
+		"the same host twice":     {"olaf " + shared + "\nOLAF " + shared + "\n", nil},
+		"a name of the past":      {"olaf " + shared + "\nold " + shared + "\n", nil},
+		"before it, the old name": {"old " + shared + "\nolaf " + shared + "\n", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			keys, problems := ReadKnownHosts(fstest.MapFS{KnownHostsFile: {Data: []byte(test.file)}}, hosts, false)
+			var lines []int
+			for _, p := range problems {
+				if p.Severity == diag.Error {
+					require.Equal(t, "host-key-shared", p.Code)
+					require.Contains(t, p.Message, "the same ssh key as olaf")
+					require.Contains(t, p.Hint, "known-hosts scan")
+					lines = append(lines, p.Line)
+				}
+			}
+			require.Equal(t, test.lines, lines)
+			require.Equal(t, test.lines != nil, keys.SharedWith("olaf", keys.Of("olaf")[len(keys.Of("olaf"))-1]) != "")
 		})
 	}
 }

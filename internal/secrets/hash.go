@@ -132,15 +132,14 @@ func checkYescrypt(rest string) string {
 	mode := numbers.next(0)
 	c := cost{log2N: numbers.next(1), r: uint64(numbers.next(1)), p: 1}
 	if numbers.text != "" {
-		switch have := numbers.next(1); have { // more would be for a ROM, or for upgrades of hashes
-		case 1:
+		have := numbers.next(1) // bits; crypt(3) ignores those above 8
+		if have&1 != 0 {
 			c.p = uint64(numbers.next(2))
-		case 2:
+		}
+		if have&2 != 0 {
 			c.time = uint64(numbers.next(1))
-		case 3:
-			c.p = uint64(numbers.next(2))
-			c.time = uint64(numbers.next(1))
-		default:
+		}
+		if have&(4|8) != 0 { // for upgrades of hashes and a ROM, which do not exist
 			return damagedHash
 		}
 	}

@@ -106,6 +106,7 @@ func (o *opening) readHostKeyFiles() {
 
 // readHostKeys looks at the hosts' private keys. names are those of all secrets.
 func (o *opening) readHostKeys(names []string) {
+	owners := map[string]string{} // hosts, by key
 	for _, name := range names {
 		base, below := strings.CutPrefix(name, HostKeys+"/")
 		if !below {
@@ -132,6 +133,12 @@ func (o *opening) readHostKeys(names []string) {
 			o.report(o.At(name), 0, *f)
 			continue
 		}
+		blob := string(public.Marshal())
+		if other, taken := owners[blob]; taken {
+			o.report(o.At(name), 0, finding{diag.Error, codeDuplicate, "is the same ssh key as " + o.At(HostKeyName(other)) + ": neither machine could be told from the other",
+				"remove the one that was copied, then run `k3splan known-hosts make HOST`"})
+		}
+		owners[blob] = host
 		o.hostKeys[host] = public
 	}
 }

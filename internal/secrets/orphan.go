@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/plan"
 	"k3splan/internal/run"
 )
 
@@ -66,16 +67,53 @@ func (o *opening) findLostPasswords(names []string) {
 	}
 }
 
-// findPlain reports what lies about in plain text although another back end was chosen.
-func (o *opening) findPlain() {
-	files, _ := o.folder.list() // what cannot be listed was reported
-	for _, name := range files {
-		if IsOurs(name) {
-			o.report(inSecrets(name), 0, finding{diag.Warning, codePlain,
-				"is in plain text and read by nothing: the plan says that secrets are kept by " + string(o.where.Kind),
-				fmt.Sprintf("`k3splan secrets move --to %s` takes it over, or removes it where it is the same", o.where.Kind)})
+// findOtherForms reports the secrets in the project's folder that are kept in another form than the plan
+// says: plain text beside age or pass, files of age beside plain ones or pass. Where the secret is in the
+// chosen form as well, which of the two is right must not be a guess.
+func (o *opening) findOtherForms() {
+	kept, _ := o.keeper.list() // what cannot be listed was reported
+	places := map[string]string{}
+	for _, name := range kept {
+		places[o.subject(name)] = o.At(name)
+	}
+	for _, form := range []plan.SecretKind{plan.SecretFiles, plan.SecretAge} {
+		if form == o.where.Kind || form == plan.SecretFiles && o.Plain() {
+			continue
+		}
+		where := plan.SecretStore{Kind: form}
+		names, _ := newKeeper(o.folder, where, nil).list()
+		for _, name := range names {
+			if IsOurs(name) {
+				o.report(at(where, name), 0, o.otherForm(form, places[o.subject(name)]))
+			}
 		}
 	}
+}
+
+// subject is equal for secrets that mean the same.
+func (o *opening) subject(name string) string {
+	if owner, _, known := o.hosts.password(name); known && !strings.Contains(name, "/") {
+		return owner + passwordName
+	}
+	return name
+}
+
+// otherForm is about a secret that is kept in a form that nothing reads, twin being where it is kept in the
+// chosen one, or "".
+func (o *opening) otherForm(form plan.SecretKind, twin string) finding {
+	what := map[plan.SecretKind]string{plan.SecretFiles: "is in plain text", plan.SecretAge: "is encrypted by age"}[form]
+	kind := o.where.Kind
+	if o.Plain() {
+		kind = plan.SecretFiles
+	}
+	removes, takes := fmt.Sprintf("if both are the same, `k3splan secrets move --to %s` removes this one", kind), fmt.Sprintf("`k3splan secrets move --to %s` takes it over", kind)
+	if kind == plan.SecretPass && form == plan.SecretAge { // a move looks for plain files only
+		removes, takes = "if both are the same, remove this one", "remove it, or decrypt it and store it with `k3splan secrets edit`"
+	}
+	if twin != "" {
+		return finding{diag.Error, codeDuplicate, what + ", and the same secret is kept in " + twin, "remove the wrong one; " + removes}
+	}
+	return finding{diag.Warning, codePlain, fmt.Sprintf("%s and read by nothing: the plan says that secrets are kept by %s", what, kind), takes}
 }
 
 func (o *opening) passwordHint(name string, nearest func(string, []string) string) string {

@@ -1,7 +1,6 @@
 package secrets
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -81,12 +80,12 @@ func (o *opening) readSecrets(files []string) {
 		}
 		o.readHostKeys(kept)
 		kept = slices.DeleteFunc(kept, func(name string) bool { return strings.Contains(name, "/") })
-		o.findPlain()
 		o.findLostPasswords(kept)
 	}
 	if o.Plain() {
 		o.readHostKeyFiles()
 	}
+	o.findOtherForms()
 	o.readTokens(kept)
 	o.readPasswords(kept)
 	if len(o.locked) > 0 {
@@ -242,16 +241,17 @@ func (o *opening) readTokens(names []string) {
 }
 
 func (o *opening) readPasswords(names []string) {
-	contents := map[string][]byte{} // by host, of valid files
 	for _, name := range names {
 		host, _, known := o.hosts.password(name)
 		if !known {
 			continue
 		}
 		path := o.At(name)
-		if first, second := o.passwords[host], path; first == "" || second == o.At(host+passwordName) {
-			o.passwords[host] = path // of two spellings the one without underscore
+		if first := o.passwords[host]; first != "" {
+			o.report(path, 0, finding{diag.Error, codeDuplicate, "is a second password file of the same owner, beside " + first,
+				"remove one of the two: which of them counts must not be a guess"})
 		}
+		o.passwords[host] = path
 		content, ok := o.secret(name)
 		if !ok {
 			continue
@@ -261,12 +261,6 @@ func (o *opening) readPasswords(names []string) {
 			o.report(path, 0, *f)
 			continue
 		}
-		content = bytes.TrimSuffix(content, []byte("\n"))
-		if other, twice := contents[host]; twice && !bytes.Equal(other, content) {
-			o.report(path, 0, finding{diag.Error, codeDuplicate,
-				"is a second password file of the same owner, with another hash", "remove one of the two"})
-		}
-		contents[host] = content
 	}
 	if o.passwords[""] != "" {
 		return

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets/secretstest"
@@ -227,6 +228,42 @@ func TestPlainTextBesideAnotherStore(t *testing.T) {
 		"warning secret-plain secrets/ulfpasswd", "warning secret-plain secrets/wolfpasswd",
 	}, found(problems))
 	require.Contains(t, problems[0].Hint, "k3splan secrets move --to age")
+}
+
+// A secret that is kept in two forms, as after a move that was interrupted or a merge: never silently one.
+func TestSecretsInTwoForms(t *testing.T) {
+	secretstest.Home(t)
+	secretstest.Pass(t)
+	dir := project(t, map[string]string{"init-token": goodToken, "passwd": goodHash, "ulf_passwd": goodHash, "all.pub": newKey(t)})
+	writeRecipients(t, dir, secretstest.AgeKey(t))
+	sealed, entries := openVault(t, dir, ageStore), openVault(t, dir, passStore)
+	for name, content := range map[string]string{"init-token": goodToken, "passwd": goodHash, "ulfpasswd": nextHash} {
+		require.NoError(t, sealed.Create(name, []byte(content)))
+		require.NoError(t, entries.Create(name, []byte(content)))
+	}
+	needs := fiveHosts
+	for kind, want := range map[plan.SecretKind][]string{
+		plan.SecretFiles: {"secrets/init-token.age", "secrets/passwd.age", "secrets/ulfpasswd.age"},
+		plan.SecretAge:   {"secrets/init-token", "secrets/passwd", "secrets/ulf_passwd"},
+		plan.SecretPass: {"secrets/init-token", "secrets/init-token.age", "secrets/passwd", "secrets/passwd.age",
+			"secrets/ulf_passwd", "secrets/ulfpasswd.age"},
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			needs.Where = plan.SecretStore{Kind: kind}
+			if kind == plan.SecretPass {
+				needs.Where = passStore
+			}
+			s, problems := Open(dir, needs)
+			var places []string
+			for _, p := range problems {
+				require.Equal(t, "secret-duplicate", p.Code, p)
+				require.Equal(t, diag.Error, p.Severity)
+				places = append(places, p.File)
+			}
+			require.Equal(t, want, places)
+			require.Contains(t, problems[0].Message, "is kept in "+s.At("init-token"), "both are named")
+		})
+	}
 }
 
 func TestCheck(t *testing.T) {
