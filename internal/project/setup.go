@@ -133,7 +133,7 @@ func (s *setup) tables() error {
 
 // isUsers reports whether a table exists and is not the starter, which an interrupted setup leaves.
 func (s *setup) isUsers(file string) bool {
-	present, err := files.Read(filepath.Join(s.Dir, file))
+	present, err := fs.ReadFile(s.fsys, file)
 	if err != nil {
 		return s.exists(file)
 	}
