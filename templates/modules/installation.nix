@@ -80,18 +80,22 @@ let
 
   ## Boot loader
 
+  # whether an option that this release may not have is on
+  enabled = path:
+    let option = lib.attrByPath path null options; in
+    option != null && option.isDefined or false && option.value;
   loaders = [
-    { name = "unified"; enable = config.boot.lanzaboote.enable or false; }
-    { name = "systemd-boot"; inherit (loader.systemd-boot) enable; }
-    { name = "limine"; enable = loader.limine.enable or false; }
-    { name = "refind"; enable = loader.refind.enable or false; }
-    { name = "grub"; inherit (loader.grub) enable; }
-    { name = "extlinux"; enable = loader.generic-extlinux-compatible.enable or false; }
-    { name = "raspberry-pi"; enable = loader.raspberryPi.enable or false; }
-    { name = "external"; enable = loader.external.enable or false; }
-    { name = "init-script"; enable = loader.initScript.enable or false; }
+    { name = "unified"; option = [ "boot" "lanzaboote" ]; }
+    { name = "systemd-boot"; option = [ "boot" "loader" "systemd-boot" ]; }
+    { name = "limine"; option = [ "boot" "loader" "limine" ]; }
+    { name = "refind"; option = [ "boot" "loader" "refind" ]; }
+    { name = "grub"; option = [ "boot" "loader" "grub" ]; }
+    { name = "extlinux"; option = [ "boot" "loader" "generic-extlinux-compatible" ]; }
+    { name = "raspberry-pi"; option = [ "boot" "loader" "raspberryPi" ]; }
+    { name = "external"; option = [ "boot" "loader" "external" ]; }
+    { name = "init-script"; option = [ "boot" "loader" "initScript" ]; }
   ];
-  bootLoader = (lib.findFirst (l: l.enable) { name = "none"; } loaders).name;
+  bootLoader = (lib.findFirst (l: enabled (l.option ++ [ "enable" ])) { name = "none"; } loaders).name;
 
   # where the boot loader is installed
   espMounts =
