@@ -603,6 +603,92 @@ func TestInspectWithABadLsblk(t *testing.T) {
 	})
 }
 
+// Uses that the kernel does not count: a loop device over the disk, one over the same file, and a process
+// that has the disk open.
+func TestLoopInUseByOthers(t *testing.T) {
+	t.Run("a loop device over the disk", func(t *testing.T) {
+		device, _ := loopDevice(t, 16*mib)
+		before := choose(t, device)
+		over := strings.TrimSpace(string(output(t, "losetup", "--find", "--show", "--offset", "1048576", device)))
+		t.Cleanup(func() { runTool(t, "losetup", "--detach", over) })
+		refused := refusedBy(t, device, device, 0)
+		require.True(t, refused.Has(Held))
+		require.Contains(t, refused.Error(), over)
+		require.True(t, refusedBy(t, over, over, 0).Has(NotDisk), "it is built on a disk")
+		_, err := Write(t.Context(), before, imageOf(pattern(mib)), nil)
+		require.ErrorIs(t, err, ErrRefused, "set up between the question and the write")
+	})
+	t.Run("a loop device over the same file", func(t *testing.T) {
+		device, file := loopDevice(t, 16*mib)
+		hardLink := filepath.Join(filepath.Dir(file), "link.img")
+		require.NoError(t, os.Link(file, hardLink))
+		other := strings.TrimSpace(string(output(t, "losetup", "--find", "--show", hardLink)))
+		t.Cleanup(func() { runTool(t, "losetup", "--detach", other) })
+		refused := refusedBy(t, device, device, 0)
+		require.True(t, refused.Has(Held))
+		require.Contains(t, refused.Error(), other)
+	})
+	t.Run("a process", func(t *testing.T) {
+		device, _ := loopDevice(t, 16*mib)
+		reader := exec.Command("sleep", "60")
+		file, err := os.Open(device)
+		require.NoError(t, err)
+		reader.Stdin = file
+		require.NoError(t, reader.Start())
+		t.Cleanup(func() {
+			_ = reader.Process.Kill()
+			_ = reader.Wait()
+		})
+		require.NoError(t, file.Close())
+		refused := refusedBy(t, device, device, 0)
+		require.True(t, refused.Has(Opened))
+		require.Contains(t, refused.Error(), fmt.Sprintf("it is open in sleep (process %d)", reader.Process.Pid))
+	})
+}
+
+func output(t *testing.T, name string, args ...string) []byte {
+	t.Helper()
+	out, err := exec.Command(tool(t, name), args...).Output()
+	require.NoError(t, err)
+	return out
+}
+
+// A partition table counts sectors: nothing boots from a device with other ones than the image's.
+func TestLoopLargeSectors(t *testing.T) {
+	device, file := loopDevice(t, 16*mib, "--sector-size", "4096")
+	require.True(t, refusedBy(t, device, device, 0).Has(SectorSize))
+	// past the verdict, too
+	target := targetOf(t, device)
+	err := target.CheckAccess(t.Context())
+	require.ErrorIs(t, err, ErrRefused)
+	require.ErrorContains(t, err, "its logical sectors have 4096 bytes")
+	after, err := os.ReadFile(file)
+	require.NoError(t, err)
+	requireAll(t, 0, after, "nothing was written")
+}
+
+// However a device is named, it is the same device; and --force-device takes each name of one that has no
+// serial.
+func TestLoopNames(t *testing.T) {
+	device, _ := loopDevice(t, 16*mib)
+	name := filepath.Base(device)
+	link := filepath.Join(t.TempDir(), "by-id")
+	require.NoError(t, os.Symlink(device, link))
+	machine, err := Inspect(t.Context())
+	require.NoError(t, err)
+	for _, path := range []string{device, "/dev/../dev/" + name, "//dev//" + name, link} {
+		require.True(t, refusedBy(t, path, "", 0).Has(LoopDevice), path)
+		for _, force := range []string{device, name, "/dev/../dev/" + name, link} {
+			target, err := machine.Choose(path, 0, force)
+			require.NoError(t, err, "%s %s", path, force)
+			require.Equal(t, device, target.Disk.Path)
+		}
+		require.True(t, refusedBy(t, path, strings.ToUpper(name), 0).Has(WrongForce))
+		require.True(t, refusedBy(t, path, "loop", 0).Has(WrongForce))
+	}
+	require.True(t, refusedBy(t, strings.ToUpper(device), device, 0).Has(Missing))
+}
+
 // BenchmarkLoop compares the writer with what a person would type. The ratio
 // of the two is what counts: a loop device is no stick.
 //
