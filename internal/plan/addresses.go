@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"k3splan/internal/table"
 )
@@ -37,7 +38,7 @@ func parseAddress(text string) (netip.Addr, *finding) {
 		hint = "without the netmask, which network.yaml gives for all"
 	case strings.Count(text, ",") == 3:
 		hint = "with points instead of commas"
-	case len(splitList(text)) > 1:
+	case len(SplitList(text)) > 1:
 		message, hint = "more than one address", "write one IPv4 address"
 	case oddCharacter(text) != "":
 		hint = oddCharacter(text)
@@ -64,9 +65,9 @@ func notAMachine(address netip.Addr) string {
 	return ""
 }
 
-// splitList splits a cell at blanks, commas and semicolons.
-func splitList(text string) []string {
-	return strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(" ,;\t\n", c) })
+// SplitList splits a cell at white space, commas and semicolons.
+func SplitList(text string) []string {
+	return strings.FieldsFunc(text, func(c rune) bool { return c == ',' || c == ';' || unicode.IsSpace(c) })
 }
 
 // holdsIPv6 reports whether a part of the text is an IPv6 address.

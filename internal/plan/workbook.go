@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
@@ -81,7 +80,7 @@ func readNetworkSheet(w *table.Workbook) *networkReader {
 	}
 	d := newDocument(file)
 	d.cells = map[int][]string{}
-	keys, values, end := layout(rows)
+	keys, values, end := NetworkLayout(rows)
 	d.values = values
 	for i, r := range rows {
 		if i == 0 && end > 0 || keys >= len(r.Cells) {
@@ -123,9 +122,9 @@ func (d *document) takeLost(w *table.Workbook, r table.SheetRow, keys, values, e
 // lostZero are versions that may have ended in a zero before they became numbers: 1.30.
 var lostZero = regexp.MustCompile(`^[0-9]+\.[0-9]$`)
 
-// layout finds the columns of the keys and values. With a header, end is where the values end;
-// else it is 0.
-func layout(rows []table.SheetRow) (keys, values, end int) {
+// NetworkLayout returns the columns of the keys and of the first values in the sheet of the network. With a
+// header, end is the column after the last value; without one it is 0, and there are no notes.
+func NetworkLayout(rows []table.SheetRow) (keys, values, end int) {
 	if len(rows) == 0 {
 		return 0, 1, 0
 	}
@@ -179,10 +178,13 @@ func (d *document) takeRow(r table.SheetRow, keys, values, end int) {
 	}
 }
 
-// splitItems separates what stands in one cell.
+// IsNetworkList reports whether a key of the network may have several values.
+func IsNetworkList(key string) bool { return slices.Contains(listKeys, key) }
+
+// splitItems separates the items in each cell.
 func splitItems(cells []*yaml.Node) (items []*yaml.Node) {
 	for _, cell := range cells {
-		for text := range strings.FieldsFuncSeq(cell.Value, func(c rune) bool { return c == ',' || c == ';' || unicode.IsSpace(c) }) {
+		for _, text := range SplitList(cell.Value) {
 			item := *cell
 			item.Value = text
 			items = append(items, &item)

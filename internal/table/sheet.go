@@ -133,6 +133,9 @@ func (w *Workbook) readRows(decoder *xml.Decoder) (rows []sheetRow, err error) {
 		if err := decoder.DecodeElement(&c, &start); err != nil {
 			return nil, err
 		}
+		if c.Formula != nil {
+			w.formulas++
+		}
 		cell := w.cell(c)
 		if cell.text == "" && cell.wrong == nil {
 			continue
@@ -379,7 +382,8 @@ func (w *Workbook) records(sheet sheetPart, name string) (records []record, wron
 	for i, row := range rows {
 		first := row.cells[0]
 		if strings.HasPrefix(first.text, "#") && first.wrong == nil && (begin < 0 || first.column <= begin) {
-			rows[i].cells = nil // a comment
+			w.comments[name] = append(w.comments[name], Comment{row.line, row.text()})
+			rows[i].cells = nil
 			continue
 		}
 		if begin < 0 {
@@ -405,6 +409,15 @@ func (w *Workbook) records(sheet sheetPart, name string) (records []record, wron
 }
 
 const mergedCode = "cell-merged"
+
+// text returns all texts of a row.
+func (row sheetRow) text() string {
+	var texts []string
+	for _, cell := range row.cells {
+		texts = append(texts, cell.text)
+	}
+	return strings.Join(texts, " ")
+}
 
 // record returns the texts of a row as far as they can be known.
 func (row sheetRow) record(merged []mergedArea, width int) record {

@@ -27,6 +27,15 @@ type Workbook struct {
 	shared        []string        // texts that cells refer to by their number
 	from1904      bool            // dates count from 1904, as on old Macs
 	merged        map[string]bool // areas of merged cells that were reported
+	// comments are those of the sheets that were read, formulas the number of formulas in them
+	comments map[string][]Comment
+	formulas int
+}
+
+// Comment is a row of a sheet that begins with #.
+type Comment struct {
+	Line int
+	Text string
 }
 
 // sheetPart is a sheet of a workbook.
@@ -55,7 +64,7 @@ func OpenWorkbook(data []byte, file string) (*Workbook, *diag.Problem) {
 	if err != nil {
 		return wrong("not a workbook, or only a part of one: "+err.Error(), saveAsXLSX)
 	}
-	w := &Workbook{archive: archive{parts: opened.File, bytes: MaxUnpacked, elements: maxElements}, file: file, merged: map[string]bool{}}
+	w := &Workbook{archive: archive{parts: opened.File, bytes: MaxUnpacked, elements: maxElements}, file: file, merged: map[string]bool{}, comments: map[string][]Comment{}}
 	switch isTypes := func(f *zip.File) bool { return f.Name == "[Content_Types].xml" }; {
 	case len(opened.File) > maxParts:
 		return wrong(fmt.Sprintf("the workbook has more than %d parts", maxParts), "copy the tables into a new workbook")
@@ -324,6 +333,35 @@ func (w *Workbook) Rows(name string) ([]SheetRow, *diag.Problem) {
 		}
 	}
 	return rows, nil
+}
+
+// Comments returns the rows of a sheet that begin with #, once the sheet was read.
+func (w *Workbook) Comments(sheet string) []Comment { return w.comments[sheet] }
+
+// besides are parts of a workbook that only spreadsheet programs show.
+var besides = []struct{ part, what string }{
+	{"xl/comments", "notes on cells"}, {"xl/threadedcomments", "notes on cells"}, {"xl/media/", "pictures"}, {"xl/charts/", "charts"}, {"xl/drawings/drawing", "drawings"},
+	{"xl/pivottables/", "pivot tables"}, {"xl/embeddings/", "embedded files"}, {"xl/vbaproject", "macros"},
+}
+
+// Besides returns what the workbook holds besides the values of these sheets, once they were read: formulas
+// in them, other sheets, pictures and the like. Formats are not among it.
+func (w *Workbook) Besides(sheets ...string) (what []string) {
+	if w.formulas > 0 {
+		what = append(what, fmt.Sprintf("the formulas of %d cells, whose values stay", w.formulas))
+	}
+	for _, sheet := range w.sheets {
+		if !slices.ContainsFunc(sheets, func(name string) bool { return strings.EqualFold(strings.TrimSpace(sheet.name), name) }) {
+			what = append(what, fmt.Sprintf("the sheet %q", sheet.name))
+		}
+	}
+	for _, known := range besides {
+		has := slices.ContainsFunc(w.archive.parts, func(f *zip.File) bool { return strings.HasPrefix(strings.ToLower(f.Name), known.part) })
+		if has && !slices.Contains(what, known.what) {
+			what = append(what, known.what)
+		}
+	}
+	return what
 }
 
 // CellName returns a spreadsheet's name of a cell ("C5"). The column counts from 0, the row from 1.
