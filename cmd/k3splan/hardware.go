@@ -27,9 +27,9 @@ func (a *app) hardwareCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "hardware HOST…",
 		Short: "Fetch the hardware configuration of running hosts into hardware/",
-		Long: `Lets nixos-generate-config on the running machine say what hardware it has, and keeps that as
-hardware/HOST.nix: keep it in git. File systems are left out where a disko layout or the installer's
-labels define them. Before a file is replaced the difference is shown and asked about (--yes answers).`,
+		Long: `Runs nixos-generate-config on the running machine and keeps its result as hardware/HOST.nix, which
+belongs into git. File systems are left out where a disko layout or the installer's labels define them.
+Before a file is replaced, the difference is shown and confirmed (--yes confirms).`,
 		Example:           "  k3splan hardware olaf\n  k3splan hardware --as root olaf",
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeHosts,
@@ -49,67 +49,80 @@ labels define them. Before a file is replaced the difference is shown and asked 
 				}
 			}
 			if len(failures) > 0 && len(failures) < len(hosts) {
-				return &exitError{code: exitFailed, err: errors.Join(failures...)} // 2 would mean that nothing was changed
+				return &exitError{code: exitFailed, err: errors.Join(failures...)} // code 2 would mean that nothing was changed
 			}
 			return errors.Join(failures...)
 		},
 	}
-	command.Flags().StringVar(&as, "as", remote.DeployUser, "log in as `USER`, root or one with sudo without password")
+	command.Flags().StringVar(&as, "as", remote.DeployUser, "log in as `USER`: root, or one with passwordless sudo")
 	command.Flags().BoolVarP(&yes, "yes", "y", false, "replace a file without asking")
 	return command
 }
 
-// generate prints the machine's hardware configuration.
-const generate = `exec nixos-generate-config --show-hardware-config "$@"`
+// generateHardware prints the machine's hardware configuration.
+const generateHardware = `exec nixos-generate-config --show-hardware-config "$@"`
 
+// hardware fetches the hardware configuration of a host and keeps it.
 func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool) error {
+	if err := refuseUnknown([]*plan.Host{host}, p.HostKeys); err != nil {
+		return err
+	}
+	configuration, err := fetchHardware(p, host, as)
+	if err != nil {
+		return err
+	}
+	return a.keepHardware(p, host, configuration, yes)
+}
+
+func fetchHardware(p *project.Project, host *plan.Host, as string) (string, error) {
 	ctx, stop := interruptible()
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	var words []string
+	var options []string
 	if p.Partitioned(host) || p.LabelledFileSystems(host) {
-		words = append(words, "--no-filesystems")
-	}
-	if err := refuseUnknown([]*plan.Host{host}, p.HostKeys); err != nil {
-		return err
+		options = append(options, "--no-filesystems")
 	}
 	ssh, err := remote.Prepare(p.Dir, p.Plan, p.HostKeys)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer ssh.Close()
-	answer, err := ssh.Machine(host, as).Script(ctx, generate, words...)
-	if failed := (*remote.Error)(nil); errors.As(err, &failed) { // without the host's name, which stands before it
-		return &exitError{code: exitFailed, err: fmt.Errorf("asking the machine: %w", failed.Err), hint: diag.HintOf(err)}
+	answer, err := ssh.Machine(host, as).Script(ctx, generateHardware, options...)
+	if failed := (*remote.Error)(nil); errors.As(err, &failed) { // without the host's name, which the caller adds
+		return "", &exitError{code: exitFailed, err: fmt.Errorf("asking the machine: %w", failed.Err), hint: diag.HintOf(err)}
 	} else if err != nil {
-		return err
+		return "", err
 	}
-	// a shell that prints a greeting, or a program that is another one, must not become configuration
+	// the greeting of a shell, or of a program of the same name, must not become configuration
 	if !strings.HasPrefix(strings.TrimSpace(answer), "#") || !strings.Contains(answer, "modulesPath") {
-		return fmt.Errorf("what the machine says is no hardware configuration: %q", text.FirstLine(answer))
+		return "", fmt.Errorf("the machine's answer is not a hardware configuration: %q", text.FirstLine(answer))
 	}
+	return answer, nil
+}
+
+// keepHardware writes a hardware configuration; a different one is only replaced after a question.
+func (a *app) keepHardware(p *project.Project, host *plan.Host, configuration string, yes bool) error {
 	name := filepath.Join("hardware", host.Name+".nix")
-	file := filepath.Join(p.Dir, name)
-	before, err := files.Read(file)
+	before, err := files.Read(filepath.Join(p.Dir, name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return err
-	case string(before) == answer:
+	case string(before) == configuration:
 		a.say("%s is up to date", name)
 		return nil
 	default:
-		fmt.Fprint(a.stdout, diag.PrintableLines(udiff.Unified(name, name+" (the machine)", string(before), answer)))
+		fmt.Fprint(a.stdout, diag.PrintableLines(udiff.Unified(name, name+" (the machine)", string(before), configuration)))
 		if err := a.user(yes).Confirm(context.Background(), "replace "+name+"?"); err != nil {
 			return err
 		}
 	}
 	_, err = files.Update(p.Dir, filepath.ToSlash(name), func(present []byte) ([]byte, error) {
-		if !bytes.Equal(present, before) { // than what the answer was about
-			return nil, errors.New("it was changed meanwhile; nothing was written")
+		if !bytes.Equal(present, before) {
+			return nil, errors.New("it was changed since it was shown; nothing was written")
 		}
-		return []byte(answer), nil
+		return []byte(configuration), nil
 	})
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
