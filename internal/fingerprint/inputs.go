@@ -9,11 +9,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"path"
+	"path/filepath"
 	"slices"
 	"sort"
 	"strconv"
@@ -59,9 +59,16 @@ func digest(data []byte) string {
 
 // Of gives the inputs of every host of a project that was rendered into tree.
 func Of(p *project.Project, tree hive.Tree) (map[string]Inputs, error) {
+	root, err := filepath.EvalSymlinks(p.Dir)
+	if err == nil {
+		root, err = filepath.Abs(root)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finding the project's folder: %w", err)
+	}
 	c := &collector{
-		project: p, tree: tree, fsys: files.In(p.Dir),
-		files: map[string]file{}, folders: map[string]string{},
+		project: p, tree: tree, fsys: files.In(p.Dir), root: root,
+		files: map[string]*file{}, folders: map[string]string{},
 		names: namesOf(p.Plan),
 	}
 	c.modules = c.treeDigest(func(name string) bool { return strings.HasPrefix(name, "modules/") })
@@ -81,16 +88,11 @@ type collector struct {
 	project *project.Project
 	tree    hive.Tree
 	fsys    fs.FS
-	files   map[string]file
+	root    string // the project's folder, without links
+	files   map[string]*file
 	folders map[string]string
 	names   map[string]string
 	modules string
-}
-
-// file is a file of the project, read once.
-type file struct {
-	digest string
-	refers references
 }
 
 func (c *collector) treeDigest(wanted func(string) bool) string {
@@ -135,11 +137,9 @@ func (c *collector) host(h *plan.Host) (Inputs, error) {
 	if h.Agent != nil {
 		in.Files["k3s/agent.yaml"] = digest(c.tree["k3s/agent.json"])
 	}
-	walk := &walk{collector: c, in: &in, seen: map[string]bool{}}
-	for _, name := range slices.Concat(c.project.Imports(h), c.project.ServerImports(h)) {
-		if err := walk.file(name); err != nil {
-			return Inputs{}, err
-		}
+	walk := &walk{collector: c, in: &in, seen: map[string]bool{}, bound: map[string][]string{}, used: map[string]bool{}}
+	if err := walk.all(slices.Concat(c.project.Imports(h), c.project.ServerImports(h))); err != nil {
+		return Inputs{}, err
 	}
 	c.pin(&in, "nixpkgs", c.project.Plan.Network.Versions.NixOS)
 	if c.project.Partitioned(h) || walk.sources {
@@ -286,137 +286,6 @@ func (c *collector) wholePlan(in *Inputs) {
 	for key, value := range networkData(c.project.Plan) {
 		in.Data["network."+key] = value
 	}
-}
-
-// walk follows the user's Nix files of one host.
-type walk struct {
-	*collector
-	in            *Inputs
-	seen          map[string]bool
-	plan, sources bool
-}
-
-const maxFile = 64 << 20
-
-// file takes a file of the project and everything that it refers to.
-func (w *walk) file(name string) error {
-	if w.seen[name] || isSecret(name) {
-		return nil
-	}
-	w.seen[name] = true
-	f, err := w.read(name)
-	if err != nil {
-		return err
-	}
-	w.in.Files[name] = f.digest
-	for _, reason := range f.refers.loose {
-		w.in.Loose = append(w.in.Loose, name+" "+reason)
-	}
-	w.plan = w.plan || f.refers.plan
-	w.sources = w.sources || f.refers.sources
-	if f.refers.computed {
-		if err := w.folder("nixConfigs"); err != nil {
-			return err
-		}
-	}
-	if f.refers.nodes {
-		for _, folder := range []string{"nixConfigs", "hardware", "partitioning", "manifests", "k3s"} {
-			if err := w.folder(folder); err != nil {
-				return err
-			}
-		}
-	}
-	for _, reference := range f.refers.paths {
-		if err := w.reference(name, reference); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// reference takes what a path literal in a file names.
-func (w *walk) reference(from, literal string) error {
-	if strings.HasPrefix(literal, "/") || strings.HasPrefix(literal, "~") {
-		w.in.Loose = append(w.in.Loose, fmt.Sprintf("%s reads %s, which is outside of the project", from, literal))
-		return nil
-	}
-	target := path.Join(path.Dir(from), literal)
-	if target == ".." || strings.HasPrefix(target, "../") {
-		w.in.Loose = append(w.in.Loose, fmt.Sprintf("%s reads %s, which is outside of the project", from, literal))
-		return nil
-	}
-	if isSecret(target) {
-		return nil // a path; what is uploaded from it has a fingerprint of its own
-	}
-	info, err := fs.Stat(w.fsys, target)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return w.folder("nixConfigs") // a part of a path that is put together
-	case err != nil:
-		return err
-	case info.IsDir():
-		return w.folder(target)
-	case info.Mode().IsRegular():
-		return w.file(target)
-	}
-	w.in.Loose = append(w.in.Loose, fmt.Sprintf("%s reads %s, which is no regular file", from, literal))
-	return nil
-}
-
-// folder takes everything below a folder of the project; Nix files there can refer to others.
-func (w *walk) folder(name string) error {
-	if w.seen[name+"/"] {
-		return nil
-	}
-	w.seen[name+"/"] = true
-	return fs.WalkDir(w.fsys, name, func(file string, entry fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil
-		case err != nil:
-			return err
-		case entry.IsDir() && (isSecret(file) || notAnInput(file)):
-			return fs.SkipDir
-		case entry.Type().IsRegular():
-			return w.file(file)
-		case entry.Type()&fs.ModeSymlink != 0:
-			w.in.Loose = append(w.in.Loose, file+" is a link")
-		}
-		return nil
-	})
-}
-
-func isSecret(name string) bool { return name == "secrets" || strings.HasPrefix(name, "secrets/") }
-
-// notAnInput tells of folders that k3splan or git change on their own.
-func notAnInput(name string) bool {
-	base := path.Base(name)
-	return base == ".git" || name == hive.Dir || name == ".k3splan" || strings.HasPrefix(name, "."+hive.Dir)
-}
-
-func (c *collector) read(name string) (file, error) {
-	if f, ok := c.files[name]; ok {
-		return f, nil
-	}
-	info, err := fs.Stat(c.fsys, name)
-	if err != nil {
-		return file{}, err
-	}
-	if info.Size() > maxFile {
-		f := file{digest: fmt.Sprintf("size %d", info.Size()), refers: references{loose: []string{"is too large to be compared"}}}
-		c.files[name] = f
-		return f, nil
-	}
-	data, err := fs.ReadFile(c.fsys, name)
-	if err != nil {
-		return file{}, err
-	}
-	f := file{digest: digest(data)}
-	if path.Ext(name) == ".nix" {
-		f.refers = refer(string(data))
-	}
-	c.files[name] = f
-	return f, nil
 }
 
 // sorted gives the keys that are in one of the maps.

@@ -352,6 +352,34 @@ func TestWhatMovesWithHardSnippets(t *testing.T) {
 	}
 }
 
+// What Nix copies or lists has more than contents.
+func TestWhatMovesBesideContents(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, file string){
+		"executable":      func(t *testing.T, file string) { require.NoError(t, os.Chmod(file+"/script", 0o700)) },
+		"an empty folder": func(t *testing.T, file string) { require.NoError(t, os.Mkdir(file+"/new", 0o700)) },
+		"a link's target": func(t *testing.T, file string) {
+			require.NoError(t, os.Remove(file+"/link"))
+			require.NoError(t, os.Symlink("other", file+"/link"))
+		},
+		"what a link leads to": func(t *testing.T, file string) { write(t, filepath.Dir(file), "files/motd", "other") },
+		"a file in a folder":   func(t *testing.T, file string) { write(t, file, "new2", "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := rack(t)
+			write(t, dir, "nixConfigs/ulf.nix", `{ x = ../parts; }`)
+			write(t, dir, "parts/script", "")
+			write(t, dir, "parts/other", "")
+			require.NoError(t, os.Symlink("script", filepath.Join(dir, "parts/link")))
+			require.NoError(t, os.Symlink("../files/motd", filepath.Join(dir, "parts/motd")))
+			before := inputs(t, dir)["ulf"]
+			change(t, filepath.Join(dir, "parts"))
+			after := inputs(t, dir)["ulf"]
+			require.NotEqual(t, before.Fingerprint(), after.Fingerprint())
+			require.Empty(t, after.Loose)
+		})
+	}
+}
+
 // A column of the user's may be called like a part of another cell.
 func TestColumnsWithDots(t *testing.T) {
 	dir := rack(t)

@@ -1,328 +1,598 @@
 package fingerprint
 
 import (
+	"path"
+	"regexp"
 	"slices"
 	"strings"
+
+	"k3splan/internal/nixtext"
 )
 
-// references are what a Nix file can make a system depend on, as far as its text tells.
+// references are what a Nix file can make a system depend on, as far as its text shows.
 type references struct {
-	// paths are path literals as they are written ("./x.nix", "../y", "/etc/z").
+	// paths are path literals as they are written ("./x.nix", "../y", "/etc/z"), with a constant string
+	// that is added to them.
 	paths []string
-	// computed tells of a path or a listing that only an evaluation can follow.
-	computed bool
-	// plan tells that the file reads the plan, all that it reads of other hosts' systems, and sources
+	// imported are those of paths that are read as Nix code, whatever their names.
+	imported []string
+	// folders are where paths begin that are put together: anything below may be read.
+	folders []string
+	// beside are those of paths whose names may be continued.
+	beside []string
+	// bound are path literals by the name that they are given, "" for the value of the file.
+	bound map[string][]string
+	// used are all names whose values the file uses; extends reports whether it adds something to a value
+	// that may continue the name of a file.
+	used    map[string]bool
+	extends bool
+	// computed reports a path or a listing that only an evaluation can follow; project, that anything in
+	// the project may be read.
+	computed, project bool
+	// climbs is the largest number of ".." in a piece of text that may be added to a path.
+	climbs int
+	// plan reports that the file reads the plan, nodes that it reads other hosts' systems, and sources
 	// that it reads k3splan's pins.
 	plan, nodes, sources bool
-	// loose are reasons why the file means something else at another time or place.
+	// loose are reasons why the file can mean something else at another time or place.
 	loose []string
 }
 
-// refer finds the references of a Nix file. It errs on the side of too many: what is in a comment
-// does not count, what is in dead code does.
-func refer(text string) references {
-	tokens := (&lexer{text: text}).all()
-	var r references
-	add := func(reason string) {
-		if !slices.Contains(r.loose, reason) {
-			r.loose = append(r.loose, reason)
-		}
+// What Nix code can read from outside of itself, by the names of built-in functions and values and those
+// of nixpkgs' library. A name counts wherever it occurs, also as a string, so that neither `with builtins`
+// nor `inherit` nor another name for builtins hides it.
+var (
+	readers = set("import", "scopedImport", "readFile", "readFileType", "readDir", "pathExists", "hashFile", "path",
+		"filterSource", "toPath", "fileContents", "importJSON", "importTOML", "listFilesRecursive", "packagesFromDirectoryRecursive")
+	listers  = set("readDir", "filterSource", "fileset", "toPath", "scopedImport", "listFilesRecursive", "packagesFromDirectoryRecursive")
+	fetchers = set("fetchTarball", "fetchurl", "fetchGit", "fetchMercurial", "fetchTree", "fetchFinalTree", "fetchClosure", "getFlake")
+	volatile = set("getEnv", "currentTime", "currentSystem", "nixVersion", "langVersion", "nixPath", "storeDir", "findFile",
+		"exec", "importNative", "inNixShell", "commitIdFromGitRepo", "revisionWithDefault")
+	// where a file itself lies, as text
+	positions = set("curPos", "unsafeGetAttrPos", "definitionsWithLocations", "declarations", "declarationPositions")
+
+	// importers are functions and options that take Nix files.
+	importers = set("import", "scopedImport", "callPackage", "callPackages", "imports", "modules", "sharedModules", "extraModules", "evalModules")
+	// keepers are functions that do not continue the names of paths that they are given.
+	keepers = set("optional", "optionals", "mkIf", "mkDefault", "mkForce", "mkMerge", "mkBefore", "mkAfter", "mkOverride", "mkOption",
+		"toSource", "union", "unions", "difference", "intersection", "cleanSource", "cleanSourceWith", "writeText",
+		"replaceVars", "substituteAll", "throw", "toString", "toPath")
+	// fileOptions are options whose values NixOS reads while it evaluates.
+	fileOptions = set("imports", "modules", "sharedModules", "extraModules", "keyFiles")
+	selectors   = set("getAttr", "attrByPath", "getAttrFromPath", "attrValues", "attrVals", "mapAttrs")
+	keywords    = set("if", "then", "else", "assert", "with", "let", "in", "rec", "inherit", "or")
+)
+
+func set(names ...string) map[string]bool {
+	all := make(map[string]bool, len(names))
+	for _, name := range names {
+		all[name] = true
 	}
-	for i, t := range tokens {
-		next := token{}
-		if i+1 < len(tokens) {
-			next = tokens[i+1]
-		}
-		switch t.kind {
-		case pathToken:
-			r.paths = append(r.paths, t.text)
-		case computedPath:
-			r.computed = true
-		case lookupToken:
-			add("uses <" + strings.Trim(t.text, "<>") + ">, which is not pinned")
-		case stringToken:
-			r.attribute(t.text) // config."cluster", attrByPath [ "cluster" … ]
-		case wordToken:
-			r.attribute(t.text)
-			switch t.text {
-			case "readDir", "filterSource", "fileset", "toPath", "scopedImport":
-				r.computed = true
-			case "getEnv", "currentTime":
-				add("uses " + t.text + ", which is different at another time or place")
-			case "getFlake", "fetchTarball", "fetchurl", "fetchGit", "fetchMercurial", "fetchTree":
-				if !pinned(tokens[i+1:]) {
-					add("uses " + t.text + " without a hash")
-				}
-			case "import", "readFile", "pathExists":
-				switch {
-				case next.kind == stringToken && strings.HasPrefix(next.text, "/"):
-					add("reads " + next.text + ", which is outside of the project")
-				case next.kind == wordToken, next.kind == otherToken && next.text == "(", next.kind == stringToken:
-					// a pinned source, or an expression that holds paths: then the folder counts;
-					// else what is read may be anything in the folder
-					r.computed = r.computed || next.text != "sources" && next.text != "modulesPath" && next.text != "pkgs"
-				}
-			}
-		}
-	}
-	return r
+	return all
 }
 
-// attribute takes the name of what a file may read.
-func (r *references) attribute(name string) {
+// refer finds the references of a Nix file. It errs on the side of too many: what is in a comment does not
+// count, what is in dead code does.
+func refer(text string) references {
+	s := scan{tokens: nixtext.Tokens(text)}
+	s.pair()
+	for i, t := range s.tokens {
+		s.token(i)
+		s.extends = s.extends || s.continued(i) || t.Kind == nixtext.Close && !strings.Contains("/\"' \n", t.Text)
+	}
+	s.unanchored()
+	return s.references
+}
+
+// scan goes through the tokens of one file.
+type scan struct {
+	references
+	tokens []nixtext.Token
+	// around has for each token the index of the bracket or interpolation that it is in, -1 for none;
+	// partner has for each bracket the index of its other end.
+	around, partner []int
+	// unanchoredRead reports a function that reads what has no path literal at its beginning, absolute
+	// a string that could be such a path.
+	unanchoredRead bool
+	absolute       string
+	// names of builtins taken by computed attributes
+	builtinsPassed, selected bool
+}
+
+func (s *scan) add(reason string) {
+	if !slices.Contains(s.loose, reason) {
+		s.loose = append(s.loose, reason)
+	}
+}
+
+// at returns a token, or an empty one beyond both ends.
+func (s *scan) at(i int) nixtext.Token {
+	if i < 0 || i >= len(s.tokens) {
+		return nixtext.Token{}
+	}
+	return s.tokens[i]
+}
+
+// pair finds the brackets that belong together.
+func (s *scan) pair() {
+	s.around, s.partner = make([]int, len(s.tokens)), make([]int, len(s.tokens))
+	var open []int
+	for i, t := range s.tokens {
+		s.partner[i] = -1
+		isOpen := t.Kind == nixtext.Open || t.Kind == nixtext.Punctuation && strings.Contains("([{", t.Text)
+		isClose := t.Kind == nixtext.Close || t.Kind == nixtext.Punctuation && strings.Contains(")]}", t.Text)
+		if isClose && len(open) > 0 {
+			last := open[len(open)-1]
+			s.partner[i], s.partner[last] = last, i
+			open = open[:len(open)-1]
+		}
+		s.around[i] = -1
+		if len(open) > 0 {
+			s.around[i] = open[len(open)-1]
+		}
+		if isOpen {
+			open = append(open, i)
+		}
+	}
+}
+
+func (s *scan) token(i int) {
+	switch t := s.tokens[i]; t.Kind {
+	case nixtext.Path:
+		s.path(i)
+	case nixtext.ComputedPath:
+		s.computedPath(t)
+	case nixtext.Lookup:
+		s.add("uses " + t.Text + ", which is not pinned")
+	case nixtext.String:
+		s.string(i)
+	case nixtext.Word:
+		s.word(i)
+	case nixtext.Open:
+		s.selected = s.selected || s.at(i-1).Is(".")
+	}
+}
+
+func (s *scan) computedPath(t nixtext.Token) {
+	s.computed = true
+	if strings.HasPrefix(t.Text, "/") || strings.HasPrefix(t.Text, "~") {
+		s.paths = append(s.paths, t.Text)
+		return
+	}
+	folder, _ := path.Split(t.Text)
+	s.folders = append(s.folders, folder)
+	for _, part := range t.Parts[1:] {
+		s.climbs = max(s.climbs, climbs(part))
+		s.secret(part)
+	}
+	s.secret(t.Text)
+}
+
+// path takes a path literal, and what may be added to it.
+func (s *scan) path(i int) {
+	literal := s.tokens[i].Text
+	if suffix := s.at(i + 2); s.continued(i) {
+		s.beside = append(s.beside, literal)
+	} else if s.at(i+1).Is("+") && suffix.Whole() && !s.at(i+3).Is("+") {
+		literal += suffix.Text
+	}
+	name, known := s.flow(i)
+	switch {
+	case importers[name] && known:
+		s.imported = append(s.imported, literal)
+	case known && !readers[name] && !fetchers[name]:
+		if s.bound == nil {
+			s.bound = map[string][]string{}
+		}
+		s.bound[name] = append(s.bound[name], literal)
+	case !known:
+		s.beside = append(s.beside, literal)
+	}
+	s.paths = append(s.paths, literal)
+}
+
+// flow follows the value at i to what takes it: the name that it is bound to, or the function that it is
+// given to. It is known unless a function may continue it under a name that the file does not show.
+func (s *scan) flow(i int) (name string, known bool) {
+	opener := s.around[i]
+	function, argument := s.function(i)
+	switch {
+	case argument && keepers[function]: // as its result
+	case argument:
+		return function, (importers[function] || readers[function] || fetchers[function]) && s.firstArgument(i)
+	}
+	if name, ok := s.binding(i); ok {
+		return name, true
+	}
+	if opener < 0 {
+		return "", true
+	}
+	end := s.partner[opener]
+	switch bracket := s.tokens[opener]; {
+	case bracket.Kind == nixtext.Open: // "${./x}/y" continues it, "${./x}-y" continues its name
+		return "", end >= 0 && strings.Contains("/\"' \n", s.tokens[end].Text)
+	case bracket.Is("["):
+		return s.flow(opener)
+	case bracket.Is("(") && s.continued(end):
+		return "", false
+	case bracket.Is("("):
+		return s.flow(opener)
+	}
+	return "", true
+}
+
+// continued reports whether something is added to the value that ends at i which may continue the name of
+// a file: anything but a slash and what follows it.
+func (s *scan) continued(i int) bool {
+	suffix := s.at(i + 2)
+	return s.at(i+1).Is("+") && !(suffix.Kind == nixtext.String && strings.HasPrefix(suffix.Text, "/"))
+}
+
+// function returns the function that the value at i is an argument of, the last word of lib.optional.
+func (s *scan) function(i int) (name string, argument bool) {
+	if opener := s.around[i]; opener >= 0 && s.tokens[opener].Is("[") {
+		return "", false // an element
+	}
+	first := s.application(i)
+	if first == i {
+		return "", false
+	}
+	last := first
+	for s.at(last+1).Is(".") && s.at(last+2).Kind == nixtext.Word && last+2 < i {
+		last += 2
+	}
+	if s.at(last).Kind != nixtext.Word {
+		return "", true
+	}
+	return s.at(last).Text, true
+}
+
+// application returns where the application begins that the value at i is an argument of: i if of none.
+func (s *scan) application(i int) int {
+	first := i
+	for first > 0 {
+		previous := s.tokens[first-1]
+		switch {
+		case s.partner[first-1] >= 0 && s.partner[first-1] < first-1:
+			first = s.partner[first-1]
+			continue
+		case s.partner[first-1] >= first, previous.Kind == nixtext.Open:
+			return first // the bracket around it
+		case previous.Kind == nixtext.Punctuation && previous.Text != ".", previous.Kind == nixtext.Word && keywords[previous.Text]:
+			return first
+		}
+		first--
+	}
+	return first
+}
+
+// firstArgument reports whether nothing but the function's name precedes the value at i.
+func (s *scan) firstArgument(i int) bool {
+	for at := s.application(i); at < i; at++ {
+		if at+1 < i && !s.at(at+1).Is(".") && !s.at(at).Is(".") {
+			return false
+		}
+	}
+	return true
+}
+
+// binding returns the name that the expression around i is bound to, within the brackets around it.
+func (s *scan) binding(i int) (string, bool) {
+	for at := i - 1; at >= 0 && at != s.around[i]; at-- {
+		switch t := s.tokens[at]; {
+		case s.partner[at] >= 0 && s.partner[at] < at:
+			at = s.partner[at]
+		case t.Is(";"):
+			return "", false
+		case t.Is("=") && s.at(at-1).Is("="), t.Is("=") && s.at(at+1).Is("="), t.Is("=") && s.at(at-1).Is("!"):
+		case t.Is("="), t.Is("?"):
+			if name := s.at(at - 1); name.Kind == nixtext.Word || name.Kind == nixtext.String {
+				return name.Text, true
+			}
+			return "", true
+		}
+	}
+	return "", false
+}
+
+func (s *scan) string(i int) {
+	t := s.tokens[i]
+	s.name(t.Text)
+	s.use(i)
+	if t.Whole() && s.besideBuiltins(i) {
+		s.builtin(i)
+	}
+	for _, part := range t.Parts {
+		if !strings.Contains(part, "\n") {
+			s.climbs = max(s.climbs, climbs(part))
+			s.secret(part)
+		}
+	}
+	if strings.HasPrefix(t.Text, "/") && !strings.HasPrefix(t.Text, "//") && !strings.Contains(t.Text, "\n") && (len(t.Text) > 1 || !t.Whole()) && !s.at(i-1).Is("+") {
+		name, _ := s.flow(i)
+		if fileOptions[name] {
+			s.add("reads " + t.Text + ", which is outside of the project")
+		}
+		if s.absolute == "" {
+			s.absolute = t.Text
+		}
+	}
+}
+
+// besideBuiltins reports whether a string is an attribute of builtins: builtins."readFile",
+// getAttr "readFile" builtins.
+func (s *scan) besideBuiltins(i int) bool {
+	return s.at(i-1).Is(".") || s.at(i+1).Is("builtins") || s.at(i-1).Is("getAttr")
+}
+
+// climbs counts the ".." among the components of a piece of a path.
+func climbs(piece string) int {
+	n := 0
+	for component := range strings.SplitSeq(piece, "/") {
+		if component == ".." {
+			n++
+		}
+	}
+	return n
+}
+
+// secret looks for names of secrets, whose content is not compared.
+func (s *scan) secret(piece string) {
+	if strings.ContainsAny(piece, " \n") {
+		return
+	}
+	_, name, found := strings.Cut("/"+piece, "/secrets/")
+	if found && (!strings.HasPrefix(piece, "/") || strings.HasPrefix(piece, "/secrets/") || strings.HasPrefix(piece, "/../")) && !strings.HasSuffix(name, ".pub") {
+		s.add("names secrets/" + name + ", whose content is not compared")
+	}
+}
+
+func (s *scan) word(i int) {
+	t, next := s.tokens[i], s.at(i+1)
+	s.name(t.Text)
+	s.use(i)
+	s.builtin(i)
+	switch {
+	case t.Text == "keyCommand":
+		s.add("uploads what a command prints")
+	case t.Text == "keyFile" && next.Is("=") && s.at(i+2).Kind != nixtext.Path && s.has("deployment"):
+		s.add("uploads a file that is not a path of the project")
+	case t.Text == "builtins":
+		ok := next.Is(".") && s.at(i+2).Kind == nixtext.Word || s.at(i-1).Is("with") && next.Is(";") || s.at(i-1).Is("(") && s.at(i-2).Is("inherit")
+		s.builtinsPassed = s.builtinsPassed || !ok
+	case selectors[t.Text]:
+		s.selected = s.selected || slices.ContainsFunc(s.tokens[i:min(i+6, len(s.tokens))], func(t nixtext.Token) bool { return t.Is("builtins") })
+	}
+}
+
+// builtin takes what a built-in function or value by this name makes the file depend on.
+func (s *scan) builtin(i int) {
+	name := s.tokens[i].Text
+	switch {
+	case listers[name]:
+		s.computed = true
+	case positions[name]:
+		s.project = true
+	case volatile[name]:
+		s.add("uses " + name + ", which is different at another time or place")
+	}
+	if s.inherited(i) {
+		return // under the same name
+	}
+	if fetchers[name] && !s.pinned(i) {
+		s.add("uses " + name + " without a hash")
+	}
+	if readers[name] && !s.at(i+1).Is("=") {
+		s.reader(i)
+	}
+}
+
+// inherited reports whether a word is a name in "inherit (builtins) name;" or an argument in "{ name, ... }:".
+func (s *scan) inherited(i int) bool {
+	if s.at(i-1).Is(",") || s.at(i+1).Is(",") || s.at(i-1).Is("{") && s.at(i+1).Is("}") {
+		return true // commas separate nothing else
+	}
+	for at := i - 1; at >= 0; at-- {
+		switch t := s.tokens[at]; {
+		case t.Is("inherit"):
+			return true
+		case t.Is(")") && s.partner[at] >= 0:
+			at = s.partner[at]
+		case t.Kind != nixtext.Word:
+			return false
+		}
+	}
+	return false
+}
+
+func (s *scan) has(word string) bool {
+	return slices.ContainsFunc(s.tokens, func(t nixtext.Token) bool { return t.Is(word) })
+}
+
+// use takes a name whose value the file uses, and whether something is added to that.
+func (s *scan) use(i int) {
+	if next := s.at(i + 1); next.Is("=") && !s.at(i+2).Is("=") {
+		return
+	}
+	if s.used == nil {
+		s.used = map[string]bool{}
+	}
+	s.used[s.tokens[i].Text] = true
+}
+
+// name takes the name of what a file may read.
+func (s *scan) name(name string) {
 	switch name {
 	case "cluster", "k3splan":
-		r.plan = true
+		s.plan = true
 	case "nodes":
-		r.plan, r.nodes = true, true
+		s.plan, s.nodes = true, true
 	case "sources":
-		r.sources = true
+		s.sources = true
 	}
 }
 
-// pinned tells whether the argument of a fetcher, an attribute set, holds a hash or commit.
-func pinned(tokens []token) bool {
-	if len(tokens) == 0 || tokens[0].text != "{" {
+// reader looks at what a function reads.
+func (s *scan) reader(i int) {
+	t, next := s.tokens[i], s.at(i+1)
+	selectedFrom := s.at(i - 2)
+	if t.Text == "path" && s.at(i-1).Is(".") && !selectedFrom.Is("builtins") {
+		return // pkgs.path, config.x.path
+	}
+	if t.Text == "path" && !next.Is("{") && !s.at(i-1).Is(".") {
+		return // an option or variable
+	}
+	switch {
+	case next.Kind == nixtext.String && strings.HasPrefix(next.Text, "/"):
+		s.add("reads " + next.Text + ", which is outside of the project")
+	case next.Kind == nixtext.Path, next.Kind == nixtext.ComputedPath, next.Kind == nixtext.Lookup:
+	case next.Is("sources"), next.Is("pkgs"), next.Is("nixpkgs"):
+		s.nixpkgs(i)
+	case next.Is("modulesPath"):
+	case next.Is("("):
+		end := s.partner[i+1]
+		if end < 0 {
+			end = len(s.tokens)
+		}
+		inner := s.tokens[i+2 : max(i+2, end)]
+		anchored := len(inner) > 0 && (inner[0].Kind == nixtext.Path || inner[0].Kind == nixtext.ComputedPath || inner[0].Is("modulesPath") || inner[0].Is("sources"))
+		if !anchored {
+			s.computed, s.unanchoredRead = true, true
+		}
+		if len(inner) > 0 && (inner[0].Is("sources") || inner[0].Is("nixpkgs")) {
+			s.nixpkgs(i)
+		}
+	case next.Is("{"):
+		// builtins.path { path = ./x; }: the literal counts
+		end := s.partner[i+1]
+		if end < 0 {
+			end = len(s.tokens)
+		}
+		if !slices.ContainsFunc(s.tokens[i+1:end], func(t nixtext.Token) bool { return t.Kind == nixtext.Path || t.Kind == nixtext.ComputedPath }) {
+			s.computed, s.unanchoredRead = true, true
+		}
+	case next.Kind == nixtext.String:
+		s.computed = true
+		s.unanchoredRead = s.unanchoredRead || next.Text != ""
+	default:
+		s.computed, s.unanchoredRead = true, true
+	}
+}
+
+// nixpkgs looks at an import of nixpkgs, which reads the environment for what it is not given.
+func (s *scan) nixpkgs(i int) {
+	last := i + 1
+	if s.at(last).Is("(") {
+		last = s.partner[last]
+	}
+	for s.at(last+1).Is(".") && s.at(last+2).Kind == nixtext.Word {
+		last += 2
+	}
+	if last < 0 || !s.tokens[i].Is("import") || s.at(last).Is("disko") || s.at(i+1).Is("pkgs") && !s.at(last).Is("path") {
+		return
+	}
+	var given []string
+	if s.at(last + 1).Is("{") {
+		given = s.attributes(last + 1)
+	}
+	platform := slices.ContainsFunc(given, func(name string) bool { return name == "system" || name == "localSystem" })
+	if !platform || !s.at(i+1).Is("(") && (!slices.Contains(given, "config") || !slices.Contains(given, "overlays")) {
+		s.add("imports nixpkgs without system, config and overlays, which it then takes from the environment")
+	}
+}
+
+// attributes returns the names of the attribute set whose brace is at open.
+func (s *scan) attributes(open int) (names []string) {
+	for i := open + 1; i < len(s.tokens) && i != s.partner[open]; i++ {
+		if s.around[i] == open && s.tokens[i].Kind == nixtext.Word && (s.at(i+1).Is("=") || s.at(i+1).Is(".") || s.inherited(i)) {
+			names = append(names, s.tokens[i].Text)
+		}
+	}
+	return names
+}
+
+var (
+	hexadecimal = regexp.MustCompile(`^[0-9a-f]+$`)
+	commit      = regexp.MustCompile(`\b[0-9a-f]{40}\b`)
+)
+
+// pinned reports whether the argument of the fetcher at i is an attribute set in which a hash or commit is
+// written out.
+func (s *scan) pinned(i int) bool {
+	if s.at(i-1).Is(".") && s.at(i-2).Is("pkgs") && !s.at(i-3).Is(".") && !s.binds("pkgs") {
+		return true // a derivation, which Nix builds only with a hash
+	}
+	if s.at(i + 1).Is("=") {
+		return true // an attribute or variable of that name
+	}
+	if s.tokens[i].Text == "getFlake" {
+		return s.at(i+1).Whole() && commit.MatchString(s.at(i+1).Text)
+	}
+	open := i + 1
+	if s.at(open).Is("rec") {
+		open++
+	}
+	if !s.at(open).Is("{") {
 		return false
 	}
-	depth := 0
-	for _, t := range tokens {
-		switch {
-		case t.kind == otherToken && t.text == "{":
-			depth++
-		case t.kind == otherToken && t.text == "}":
-			if depth--; depth == 0 {
-				return false
+	for at := open + 1; at < len(s.tokens) && at != s.partner[open]; at++ {
+		if s.around[at] != open || !s.at(at+1).Is("=") || !s.at(at+2).Whole() || !s.at(at+3).Is(";") ||
+			!s.at(at-1).Is(";") && at-1 != open {
+			continue
+		}
+		value := s.at(at + 2).Text
+		switch name := s.tokens[at].Text; name {
+		case "sha256", "hash", "narHash", "outputHash", "sha512":
+			return value != ""
+		case "rev":
+			if s.tokens[i].Is("fetchGit") && hexadecimal.MatchString(value) || commit.MatchString(value) {
+				return true
 			}
-		case t.kind == wordToken && slices.Contains([]string{"sha256", "hash", "narHash", "rev", "outputHash", "sha512"}, t.text):
+		}
+	}
+	return false
+}
+
+// binds reports whether the file gives the name a value of its own.
+func (s *scan) binds(name string) bool {
+	for i, t := range s.tokens {
+		if t.Is(name) && s.at(i+1).Is("=") && !s.at(i-1).Is(".") {
 			return true
 		}
 	}
 	return false
 }
 
-type tokenKind int
-
-const (
-	otherToken tokenKind = iota
-	wordToken
-	pathToken
-	// computedPath is a path literal with an interpolation.
-	computedPath
-	lookupToken
-	// stringToken's text is what stands before the first interpolation.
-	stringToken
-)
-
-type token struct {
-	kind tokenKind
-	text string
-}
-
-// lexer splits Nix code into tokens, following Nix's own lexer as far as strings, comments and paths
-// are concerned. Code in interpolations is split as well. It never fails: on broken code it gives
-// broken tokens, and Nix will say the rest.
-type lexer struct {
-	text   string
-	at     int
-	tokens []token
-}
-
-func (l *lexer) all() []token {
-	for l.at < len(l.text) {
-		l.code(false)
+// unanchored takes what only the whole file shows.
+func (s *scan) unanchored() {
+	if s.unanchoredRead && s.absolute != "" {
+		s.add("may read " + s.absolute + ", which is outside of the project")
 	}
-	return l.tokens
+	if s.builtinsPassed && s.selected {
+		s.add("uses builtins by a computed name")
+	}
 }
 
-func (l *lexer) rest() string { return l.text[l.at:] }
-
-func (l *lexer) has(prefix string) bool { return strings.HasPrefix(l.rest(), prefix) }
-
-func (l *lexer) emit(kind tokenKind, text string) { l.tokens = append(l.tokens, token{kind, text}) }
-
-// code reads up to the end of the text, or to the brace that closes an interpolation.
-func (l *lexer) code(inside bool) {
-	depth := 0
-	for l.at < len(l.text) {
-		c := l.text[l.at]
-		switch {
-		case c == '#':
-			l.skipTo("\n")
-		case l.has("/*"):
-			l.at += 2
-			l.skipTo("*/")
-		case c == '"':
-			l.at++
-			l.quoted()
-		case l.has("''"):
-			l.at += 2
-			l.indented()
-		case c == '{':
-			depth++
-			l.at++
-			l.emit(otherToken, "{")
-		case c == '}':
-			l.at++
-			if inside && depth == 0 {
-				return
-			}
-			depth--
-			l.emit(otherToken, "}")
-		case c == '<' && l.lookup(), l.path(), l.uri(), l.word():
-		case c <= ' ':
-			l.at++
-		default:
-			l.at++
-			l.emit(otherToken, string(c))
+// looksLikeNix reports whether a file whose name does not end in .nix may be Nix code that refers to
+// something: it begins like an expression, and its brackets match.
+func looksLikeNix(text string) bool {
+	tokens := nixtext.Tokens(text)
+	s := scan{tokens: tokens}
+	s.pair()
+	for i, t := range tokens {
+		if t.Kind == nixtext.Punctuation && strings.Contains("()[]{}", t.Text) && s.partner[i] < 0 {
+			return false
 		}
 	}
-}
-
-func (l *lexer) skipTo(end string) {
-	if i := strings.Index(l.rest(), end); i >= 0 {
-		l.at += i + len(end)
-	} else {
-		l.at = len(l.text)
+	first, second := s.at(0), s.at(1)
+	switch {
+	case first.Is("{"):
+		return second.Kind != nixtext.String || !s.at(2).Is(":") // JSON
+	case first.Is("let"), first.Is("with"), first.Is("rec"), first.Is("assert"), first.Is("import"), first.Is("("):
+		return true
+	case first.Kind == nixtext.Word && (second.Is(":") || second.Is("@")):
+		third := s.at(2)
+		return third.Is("{") || third.Is("let") || third.Is("with") || third.Is("import") || third.Is("rec")
 	}
-}
-
-func (l *lexer) interpolation() {
-	l.at += 2
-	l.code(true)
-}
-
-func (l *lexer) quoted() {
-	place, start, whole := len(l.tokens), l.at, true
-	l.emit(stringToken, "")
-	keep := func() {
-		if whole {
-			l.tokens[place].text, whole = l.text[start:l.at], false
-		}
-	}
-	for l.at < len(l.text) {
-		switch {
-		case l.text[l.at] == '\\':
-			l.at = min(l.at+2, len(l.text))
-		case l.has("$$"): // $${ is text, $$${ is text and an interpolation
-			l.at += 2
-		case l.has("${"):
-			keep()
-			l.interpolation()
-		case l.text[l.at] == '"':
-			keep()
-			l.at++
-			return
-		default:
-			l.at++
-		}
-	}
-}
-
-func (l *lexer) indented() {
-	l.emit(stringToken, "")
-	for l.at < len(l.text) {
-		switch {
-		case l.has("'''"), l.has("''$"):
-			l.at += 3
-		case l.has(`''\`):
-			l.at = min(l.at+4, len(l.text))
-		case l.has("''"):
-			l.at += 2
-			return
-		case l.has("$$"): // $${ is text, $$${ is text and an interpolation
-			l.at += 2
-		case l.has("${"):
-			l.interpolation()
-		default:
-			l.at++
-		}
-	}
-}
-
-func isWordStart(c byte) bool { return c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z' }
-func isDigit(c byte) bool     { return c >= '0' && c <= '9' }
-func isPathByte(c byte) bool {
-	return isWordStart(c) || isDigit(c) || c == '.' || c == '-' || c == '+'
-}
-
-func span(text string, ok func(byte) bool) int {
-	for i := range len(text) {
-		if !ok(text[i]) {
-			return i
-		}
-	}
-	return len(text)
-}
-
-// lookup reads <name/folder>.
-func (l *lexer) lookup() bool {
-	text := l.rest()[1:]
-	n := span(text, func(c byte) bool { return isPathByte(c) || c == '/' })
-	if n == 0 || n == len(text) || text[n] != '>' {
-		return false
-	}
-	l.emit(lookupToken, "<"+text[:n]+">")
-	l.at += n + 2
-	return true
-}
-
-// path reads a path literal: a slash between path characters makes one, as in Nix.
-func (l *lexer) path() bool {
-	text := l.rest()
-	n := 0
-	if text[0] == '~' {
-		n = 1
-	} else {
-		n = span(text, isPathByte)
-	}
-	end := n
-	for end < len(text) && text[end] == '/' {
-		more := span(text[end+1:], isPathByte)
-		if more == 0 {
-			break
-		}
-		end += 1 + more
-	}
-	// "./${x}": the literal may end in a slash before an interpolation
-	if end < len(text) && text[end] == '/' && strings.HasPrefix(text[end+1:], "${") {
-		end++
-	}
-	if !strings.Contains(text[:end], "/") {
-		return false
-	}
-	kind := pathToken
-	if strings.HasPrefix(text[end:], "${") {
-		kind = computedPath
-	}
-	l.emit(kind, text[:end])
-	l.at += end
-	return true
-}
-
-// uri reads a URL without quotes, which older Nix code has.
-func (l *lexer) uri() bool {
-	text := l.rest()
-	if !isWordStart(text[0]) {
-		return false
-	}
-	scheme := span(text, isPathByte)
-	if !strings.HasPrefix(text[scheme:], "://") {
-		return false
-	}
-	n := span(text, func(c byte) bool { return isPathByte(c) || strings.IndexByte("%/?:@&=$,!~*'", c) >= 0 })
-	l.emit(stringToken, text[:n])
-	l.at += n
-	return true
-}
-
-func (l *lexer) word() bool {
-	text := l.rest()
-	if !isWordStart(text[0]) {
-		return false
-	}
-	n := span(text, func(c byte) bool { return isWordStart(c) || isDigit(c) || c == '-' || c == '\'' })
-	l.emit(wordToken, text[:n])
-	l.at += n
-	return true
+	return first.Is("builtins") || first.Kind == nixtext.Path
 }

@@ -21,7 +21,7 @@ func TestRefer(t *testing.T) {
 		"dollar signs":         {`{ a = "$$${./a.sh} $$$${./no}"; b = ''$$${./b.sh} $$$$${./c.sh}''; }`, references{paths: []string{"./a.sh", "./b.sh", "./c.sh"}}},
 		"folder":               {`import ./.`, references{paths: []string{"./."}}},
 		"sum":                  {`{ imports = [ (./. + "/${x}.nix") ]; }`, references{paths: []string{"./."}}},
-		"interpolated":         {`{ imports = [ ./${x}.nix ./a/${y} ]; }`, references{computed: true}},
+		"interpolated":         {`{ imports = [ ./${x}.nix ./a/${y} ]; }`, references{computed: true, folders: []string{"./", "./a/"}}},
 		"listing":              {`builtins.attrNames (builtins.readDir ./parts)`, references{computed: true, paths: []string{"./parts"}}},
 		"computed import":      {`import (dir + "/x.nix")`, references{computed: true}},
 		"the plan":             {`{ config, ... }: { x = config.cluster.olaf.ip; }`, references{plan: true}},
@@ -44,7 +44,72 @@ func TestRefer(t *testing.T) {
 		"unterminated":         {`{ a = "`, references{}},
 		"unterminated comment": {`{ /* ./x`, references{}},
 	} {
-		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, refer(test.text)) })
+		t.Run(name, func(t *testing.T) {
+			got := refer(test.text)
+			test.want.imported, test.want.bound, test.want.used, test.want.extends = got.imported, got.bound, got.used, got.extends
+			require.Equal(t, test.want, got)
+		})
+	}
+}
+
+// Nothing but a hash or commit that is written out at the fetcher pins what it fetches.
+func TestPinnedFetchers(t *testing.T) {
+	const commit = "0123456789abcdef0123456789abcdef01234567"
+	for _, text := range []string{
+		`fetchTarball { url = "x"; sha256 = "abc"; }`,
+		`builtins.fetchTarball rec { v = "1"; url = "x/${v}"; sha256 = "abc"; }`,
+		`__fetchTarball { sha256 = "abc"; url = "x"; }`,
+		`import (builtins.fetchTarball { url = "x"; sha256 = "abc"; }) { }`,
+		`let inherit (builtins) fetchTarball; in fetchTarball { url = "x"; sha256 = "abc"; }`,
+		`with builtins; fetchurl { url = "x"; sha256 = "abc"; }`,
+		`builtins.fetchGit { url = "x"; rev = "` + commit + `"; }`,
+		`builtins.fetchMercurial { url = "x"; rev = "` + commit + `"; }`,
+		`builtins.fetchTree { type = "git"; url = "x"; rev = "` + commit + `"; }`,
+		`builtins.fetchTree { type = "tarball"; url = "x"; narHash = "sha256-x"; }`,
+		`builtins.getFlake "github:owner/name/` + commit + `"`,
+		`{ pkgs, ... }: pkgs.fetchurl { url = "x"; hash = "sha256-x"; }`,
+		`{ pkgs, hash, ... }: pkgs.fetchurl { inherit hash; url = "x"; }`,
+		`{ fetchurl, ... }: fetchurl { url = "x"; sha256 = "abc"; }`,
+	} {
+		require.Empty(t, refer(text).loose, text)
+	}
+	for _, text := range []string{
+		`fetchTarball "https://example.org/` + commit + `.tar.gz"`,
+		`fetchTarball https://example.org/x.tar.gz`,
+		`fetchTarball ("https://example.org/" + x)`,
+		`let rev = "main"; in fetchTarball { url = "x/${rev}"; }`,
+		`let sha256 = "abc"; in fetchTarball { inherit sha256; url = "x"; }`,
+		`let sha256 = "abc"; in fetchTarball { url = "x"; inherit sha256; }`,
+		`let h = "abc"; in fetchTarball { url = "x"; sha256 = h; }`,
+		`fetchTarball { url = "x"; sha256 = "abc" + x; }`,
+		`fetchTarball { url = "x"; sha256 = "${x}"; }`,
+		`fetchTarball { url = "x"; sha256 = ""; }`,
+		`fetchTarball { url = "x"; meta = { sha256 = "abc"; }; }`,
+		`fetchTarball { url = "x"; meta.sha256 = "abc"; }`,
+		"fetchTarball { url = \"x\"; # sha256 = \"abc\";\n }",
+		`fetchTarball ({ url = "x"; } // { sha256 = "abc"; })`,
+		`fetchTarball args`,
+		`let fetch = builtins.fetchTarball; in fetch { url = "x"; sha256 = "abc"; }`,
+		`let inherit (builtins) fetchTarball; fetch = fetchTarball; in fetch "x"`,
+		`map builtins.fetchTarball [ "x" ]`,
+		`__fetchTarball "x"`,
+		`builtins."fetchTarball" "x"`,
+		`builtins.getAttr "fetchTarball" builtins "x"`,
+		`with builtins; fetchurl "x"`,
+		`let b = builtins; in b.fetchurl "x"`,
+		`let pkgs = builtins; in pkgs.fetchurl "x"`,
+		`fetchGit ./.`,
+		`fetchGit { url = "x"; ref = "main"; }`,
+		`fetchGit { url = "x"; rev = "main"; }`,
+		`fetchGit { url = "x"; rev = rev; }`,
+		`builtins.fetchMercurial { url = "x"; rev = "abc"; }`,
+		`builtins.fetchTree "github:owner/name"`,
+		`builtins.fetchTree { type = "github"; owner = "x"; repo = "y"; }`,
+		`builtins.getFlake "github:owner/name"`,
+		`builtins.getFlake (toString ./.)`,
+		`builtins.fetchClosure { fromStore = "x"; fromPath = /nix/store/x; }`,
+	} {
+		require.NotEmpty(t, refer(text).loose, text)
 	}
 }
 

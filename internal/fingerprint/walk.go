@@ -1,0 +1,468 @@
+package fingerprint
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"k3splan/internal/files"
+)
+
+// walk follows the user's Nix files of one host.
+type walk struct {
+	*collector
+	in   *Inputs
+	seen map[string]bool
+	// plan, nodes and sources report what one of the files reads; anything, that it may read any file of
+	// the project.
+	plan, nodes, sources, anything bool
+	// bound, used, extends and climbs are those of all files: values go from one to another.
+	bound   map[string][]string
+	used    map[string]bool
+	extends bool
+	climbs  int
+	// based reports a path that something may be added to.
+	based bool
+	// depth is the least number of folders that a path literal is below the project's.
+	depth int
+}
+
+// all takes the files, and whatever they refer to.
+func (w *walk) all(names []string) error {
+	w.depth = 1 // of the files' own folder
+	for _, name := range names {
+		if err := w.nixFile(name); err != nil {
+			return err
+		}
+	}
+	if w.plan {
+		w.climbs = max(w.climbs, w.climbsOfPlan())
+	}
+	for {
+		taken := len(w.in.Files)
+		for name, literals := range w.bound {
+			if !w.extends || name != "" && !w.used[name] {
+				continue
+			}
+			for _, literal := range literals {
+				if err := w.existing(path.Dir(literal)); err != nil {
+					return err
+				}
+			}
+		}
+		if w.anything || w.based && w.climbs > 0 {
+			if err := w.folder("."); err != nil {
+				return err
+			}
+		}
+		if len(w.in.Files) == taken {
+			break
+		}
+	}
+	if w.based && w.climbs > w.depth {
+		w.loose("a path is put together with so many \"..\" that it may lead out of the project")
+	}
+	return nil
+}
+
+// climbsOfPlan returns the largest number of ".." in a cell, which a snippet may add to a path.
+func (w *walk) climbsOfPlan() (most int) {
+	if w.project == nil {
+		return 0
+	}
+	all := Inputs{Data: map[string]string{}}
+	w.wholePlan(&all)
+	for _, value := range all.Data {
+		most = max(most, climbs(value))
+	}
+	return most
+}
+
+func (w *walk) loose(format string, args ...any) {
+	w.in.Loose = append(w.in.Loose, fmt.Sprintf(format, args...))
+}
+
+// nixFile takes a file of the project that Nix reads as code.
+func (w *walk) nixFile(name string) error {
+	name, ok, err := w.resolve(name)
+	if err != nil || !ok {
+		return err
+	}
+	f, err := w.file(name)
+	if err != nil {
+		return err
+	}
+	return w.refer(name, f.references())
+}
+
+// file takes the content of a file.
+func (w *walk) file(name string) (*file, error) {
+	f, err := w.read(name)
+	if err != nil {
+		return nil, err
+	}
+	w.in.Files[name] = f.digest
+	if f.tooLarge {
+		w.loose("%s is too large to be compared", name)
+	}
+	return f, nil
+}
+
+// contentOf takes a file, and what it refers to if it is Nix code. Its words may be parts of paths; those of
+// one that is only among others of a folder may not be what leads out of the project.
+func (w *walk) contentOf(name string, named bool) error {
+	f, err := w.file(name)
+	if err != nil {
+		return err
+	}
+	if !f.isNix(name) {
+		climbs := f.climbs(name)
+		w.anything = w.anything || w.based && climbs > 0
+		if named {
+			w.climbs = max(w.climbs, climbs)
+		}
+		return nil
+	}
+	return w.refer(name, f.references())
+}
+
+// resolve returns the file or folder of the project that a name leads to through links. It is not ok if
+// there is none that can be followed, which is noted. The folder of a Nix file is where it is, not where a
+// link to it is.
+func (w *walk) resolve(name string) (target string, ok bool, err error) {
+	full := filepath.Join(w.root, filepath.FromSlash(name))
+	real, err := filepath.EvalSymlinks(full)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, link := os.Lstat(full); link == nil {
+			w.in.Files[name] = "a link to nothing"
+			return "", false, nil
+		}
+		return name, true, nil
+	case err != nil:
+		return "", false, fmt.Errorf("following %s: %w", name, err)
+	case real == full:
+		return name, true, nil
+	}
+	relative, err := filepath.Rel(w.root, real)
+	if err != nil || !filepath.IsLocal(relative) {
+		w.loose("%s leads out of the project by a link", name)
+		return "", false, nil
+	}
+	target = filepath.ToSlash(relative)
+	w.in.Files[name] = "a link to " + target
+	return target, true, nil
+}
+
+// refer takes what a Nix file refers to.
+func (w *walk) refer(name string, r references) error {
+	if w.seen[name] {
+		return nil
+	}
+	w.seen[name] = true
+	for _, reason := range r.loose {
+		w.loose("%s %s", name, reason)
+	}
+	w.plan = w.plan || r.plan
+	w.sources = w.sources || r.sources
+	w.anything = w.anything || r.project
+	w.climbs = max(w.climbs, r.climbs)
+	w.based = w.based || r.computed || r.project || len(r.paths)+len(r.folders) > 0
+	w.extends = w.extends || r.extends
+	maps.Copy(w.used, r.used)
+	dir := path.Dir(name)
+	for bound, literals := range r.bound {
+		for _, literal := range literals {
+			if target := path.Join(dir, literal); filepath.IsLocal(target) {
+				w.bound[bound] = append(w.bound[bound], target)
+			}
+		}
+	}
+	var folders []string
+	if r.computed {
+		folders = append(folders, files.SnippetsDir)
+	}
+	if r.nodes {
+		folders = append(folders, files.SnippetsDir, files.HardwareDir, files.PartitioningDir, files.ManifestsDir, files.K3sDir)
+	}
+	for _, folder := range folders {
+		if err := w.folder(folder); err != nil {
+			return err
+		}
+	}
+	for _, folder := range r.folders {
+		if err := w.beginning(name, folder); err != nil {
+			return err
+		}
+	}
+	for _, literal := range r.beside {
+		if err := w.beside(name, literal); err != nil {
+			return err
+		}
+	}
+	for _, literal := range r.paths {
+		if err := w.reference(name, literal, slices.Contains(r.imported, literal)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inProject returns what a path literal in a file names, if that is in the project and an input.
+func (w *walk) inProject(from, literal string) (target string, ok bool) {
+	target = path.Join(path.Dir(from), literal)
+	switch {
+	case strings.HasPrefix(literal, "/"), strings.HasPrefix(literal, "~"), target == "..", strings.HasPrefix(target, "../"):
+		w.loose("%s reads %s, which is outside of the project", from, literal)
+		return "", false
+	case isSecret(target) && !isPublicKey(target):
+		w.loose("%s names %s, whose content is not compared", from, target)
+		return "", false
+	case changesByItself(target):
+		w.loose("%s reads %s, which changes by itself", from, literal)
+		return "", false
+	}
+	return target, true
+}
+
+// beginning takes everything below the folder that a path begins with.
+func (w *walk) beginning(from, folder string) error {
+	target, ok := w.inProject(from, folder)
+	if !ok {
+		return nil
+	}
+	w.depth = min(w.depth, depth(target))
+	return w.existing(target)
+}
+
+// beside takes everything in the folder of what a path literal names, and below.
+func (w *walk) beside(from, literal string) error {
+	target, ok := w.inProject(from, literal)
+	if !ok {
+		return nil
+	}
+	w.depth = min(w.depth, depth(target))
+	return w.existing(path.Dir(target))
+}
+
+// existing takes everything below a folder or, where there is none, below the nearest one above it.
+func (w *walk) existing(folder string) error {
+	for {
+		info, err := fs.Stat(w.fsys, folder)
+		if err == nil && info.IsDir() {
+			return w.folder(folder)
+		}
+		if folder == "." {
+			return err
+		}
+		folder = path.Dir(folder)
+	}
+}
+
+func depth(folder string) int {
+	if folder == "." {
+		return 0
+	}
+	return 1 + strings.Count(folder, "/")
+}
+
+// reference takes what a path literal in a file names.
+func (w *walk) reference(from, literal string, imported bool) error {
+	target, ok := w.inProject(from, literal)
+	if !ok {
+		return nil
+	}
+	target, ok, err := w.resolve(target)
+	if err != nil || !ok {
+		return err
+	}
+	info, err := fs.Stat(w.fsys, target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		w.depth = min(w.depth, depth(path.Dir(target)))
+		return w.existing(path.Dir(target)) // the beginning of a name that is put together
+	case err != nil:
+		return err
+	case info.IsDir():
+		w.depth = min(w.depth, depth(target))
+		if target == "." {
+			w.loose("%s reads %s, the whole project", from, literal)
+		}
+		return w.folder(target)
+	case info.Mode().IsRegular() && imported:
+		return w.nixFile(target)
+	case info.Mode().IsRegular():
+		return w.contentOf(target, true)
+	}
+	w.loose("%s reads %s, which is not a regular file", from, literal)
+	return nil
+}
+
+// folder takes everything below a folder of the project; Nix files there can refer to others.
+func (w *walk) folder(name string) error {
+	if w.seen[name+"/"] {
+		return nil
+	}
+	w.seen[name+"/"] = true
+	if isSecret(name) {
+		w.loose("secrets/ is read as a whole, whose content is not compared")
+		return nil
+	}
+	if name == "." {
+		w.publicKeys()
+	}
+	return fs.WalkDir(w.fsys, name, func(file string, entry fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case entry.IsDir() && (isSecret(file) || changesByItself(file)):
+			return fs.SkipDir
+		case entry.IsDir():
+			w.emptyFolder(file)
+		case entry.Type().IsRegular():
+			return w.contentOf(file, false)
+		case entry.Type()&fs.ModeSymlink != 0:
+			return w.link(file)
+		default:
+			w.loose("%s is not a regular file", file)
+		}
+		return nil
+	})
+}
+
+// emptyFolder takes a folder that only a listing of the one above shows.
+func (w *walk) emptyFolder(name string) {
+	if entries, err := fs.ReadDir(w.fsys, name); err == nil && len(entries) == 0 {
+		w.in.Files[name+"/"] = ""
+	}
+}
+
+// link takes a link in a folder, and what it leads to.
+func (w *walk) link(name string) error {
+	target, ok, err := w.resolve(name)
+	if err != nil || !ok || isSecret(target) {
+		if isSecret(target) {
+			w.loose("%s is a link to %s, whose content is not compared", name, target)
+		}
+		return err
+	}
+	info, err := fs.Stat(w.fsys, target)
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
+		return w.folder(target)
+	case info.Mode().IsRegular():
+		return w.contentOf(target, false)
+	}
+	w.loose("%s is a link to what is not a regular file", name)
+	return nil
+}
+
+// publicKeys takes the public keys among the secrets, all as one input.
+func (w *walk) publicKeys() {
+	names, err := fs.Glob(w.fsys, files.SecretsDir+"/*.pub")
+	if err != nil {
+		return // only for a bad pattern
+	}
+	var all strings.Builder
+	for _, name := range names {
+		if f, err := w.read(name); err == nil {
+			fmt.Fprintln(&all, name, f.digest)
+		}
+	}
+	w.in.Files["public keys"] = digest([]byte(all.String()))
+}
+
+func isSecret(name string) bool {
+	return name == files.SecretsDir || strings.HasPrefix(name, files.SecretsDir+"/")
+}
+
+func isPublicKey(name string) bool { return path.Ext(name) == ".pub" }
+
+// changesByItself reports whether a name is in a folder that k3splan or git changes.
+func changesByItself(name string) bool {
+	for folder := name; folder != "." && folder != "/"; folder = path.Dir(folder) {
+		if path.Base(folder) == ".git" || folder == files.GeneratedDir || folder == files.StateDir ||
+			!strings.Contains(folder, "/") && strings.HasPrefix(folder, "."+files.GeneratedDir) {
+			return true
+		}
+	}
+	return false
+}
+
+// file is a file of the project, read once.
+type file struct {
+	digest   string
+	text     string
+	tooLarge bool
+	// refers is made when it is asked for.
+	refers *references
+}
+
+func (f *file) references() references {
+	if f.refers == nil {
+		r := refer(f.text)
+		f.refers = &r
+	}
+	return *f.refers
+}
+
+// maxCode is the size in bytes of the largest file without .nix that is looked at for Nix code.
+const maxCode = 1 << 20
+
+func (f *file) isNix(name string) bool {
+	return path.Ext(name) == ".nix" || len(f.text) <= maxCode && looksLikeNix(f.text)
+}
+
+// maxData is the size in bytes of the largest file without a telling name whose words may be parts of paths.
+const maxData = 4 << 10
+
+// climbs returns the largest number of ".." in a word of a file that Nix code may take paths from.
+func (f *file) climbs(name string) int {
+	switch path.Ext(name) {
+	case ".json", ".toml", ".lock", ".csv":
+	default:
+		if len(f.text) > maxData || strings.HasPrefix(f.text, "#!") {
+			return 0
+		}
+	}
+	most := 0
+	for word := range strings.FieldsFuncSeq(f.text, func(r rune) bool { return strings.ContainsRune(" \t\r\n\"',;=", r) }) {
+		most = max(most, climbs(word))
+	}
+	return most
+}
+
+func (c *collector) read(name string) (*file, error) {
+	if f, ok := c.files[name]; ok {
+		return f, nil
+	}
+	info, err := fs.Stat(c.fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	f := &file{}
+	c.files[name] = f
+	if info.Size() > files.MaxSize {
+		f.digest, f.tooLarge = fmt.Sprintf("size %d", info.Size()), true
+		return f, nil
+	}
+	data, err := fs.ReadFile(c.fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	f.digest, f.text = digest(data), string(data)
+	if info.Mode()&0o100 != 0 {
+		f.digest += " executable" // which Nix keeps
+	}
+	return f, nil
+}
