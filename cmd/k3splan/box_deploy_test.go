@@ -113,7 +113,7 @@ func TestRackInABox(t *testing.T) {
 		r := b.k3splan("deploy")
 		require.Equal(t, 2, r.code)
 		require.Contains(t, r.stderr, "macvlan")
-		require.Contains(t, r.stderr, "--yes answers in advance")
+		require.Contains(t, r.stderr, "--yes confirms")
 		require.Empty(t, b.evaluated())
 	})
 
@@ -180,8 +180,9 @@ func TestRackInABox(t *testing.T) {
 		r := b.deploy()
 		require.Equal(t, all("deployed", "egon", "karl", "olaf", "rolf", "ulf", "ulrich"), r.status(), r.stderr)
 		require.Equal(t, 1, r.results["egon"].Wave)
-		for _, host := range five {
-			require.Equal(t, 2, r.results[host].Wave)
+		// two servers are never in one wave
+		for host, wave := range map[string]int{"olaf": 2, "rolf": 3, "ulf": 4, "karl": 5, "ulrich": 5} {
+			require.Equal(t, wave, r.results[host].Wave, host)
 			require.Equal(t, []string{"/etc/hosts: +egon"}, r.results[host].Reasons)
 		}
 		require.Empty(t, b.events())
@@ -265,7 +266,7 @@ func TestRackInABox(t *testing.T) {
 		r := b.deploy("--gate-timeout", "15s")
 		require.Equal(t, 1, r.code)
 		require.Equal(t, map[string]string{"olaf": "deployed", "rolf": "failed", "ulf": "not reached", "karl": "not reached", "ulrich": "not reached", "egon": "not reached"}, r.status(), r.stderr)
-		require.Contains(t, r.results["rolf"].Cause, "rolf is not well after 15s: server rolf-s: /readyz: Error from server: [-]etcd failed")
+		require.Contains(t, r.results["rolf"].Cause, "rolf did not become healthy within 15s: server rolf-s: /readyz: Error from server: [-]etcd failed")
 		require.Equal(t, "stopped after rolf", r.results["ulf"].Cause)
 		require.Equal(t, []string{"olaf", "rolf"}, b.activated())
 		require.NotContains(t, b.events(), "quorum lost")
@@ -304,11 +305,33 @@ func TestRackInABox(t *testing.T) {
 		r := b.deploy("--gate-timeout", "60s")
 		require.Contains(t, r.results["karl"].Cause, "k3s rejects its node password", r.stderr)
 		require.Contains(t, r.results["karl"].Cause, "on olaf: nixos-container run olaf-s -- k3s kubectl delete node karl-a\nthe agent joins by itself then; k3splan deploy karl", r.stderr)
-		require.NotContains(t, r.results["karl"].Cause, "is not well after", "waiting does not mend that")
+		require.NotContains(t, r.results["karl"].Cause, "did not become healthy", "waiting does not mend that")
 		b.remove("deaf-karl-a")
 		b.remove("rejected-karl-a")
 		b.edit("plans/hosts.csv", "karl,44", "karl,41")
 		require.Zero(t, b.deploy().code)
+	})
+
+	scenario("a container that was not restarted runs what was there before", func(t *testing.T) {
+		b.edit("plans/k3s.csv", "karl-a,agent,10.77.0.25,", "karl-a,agent,10.77.0.25,disk=old")
+		b.write("hosts/karl/old-agent", "", 0o644)
+		r := b.deploy("--gate-timeout", "6s")
+		require.Contains(t, r.results["karl"].Cause, "podman runs the agent karl-a with other arguments than were deployed", r.stderr)
+		b.remove("hosts/karl/old-agent")
+		b.remove("hosts/karl/agent")
+		b.edit("plans/network.yaml", "netmask: 24", "netmask: 24\ndomain: old.example")
+		b.write("hosts/olaf/old-server", "", 0o644)
+		r = b.deploy("--gate-timeout", "6s")
+		require.Contains(t, r.results["olaf"].Cause, "the container of server olaf-s runs /nix/store/", r.stderr)
+		require.Equal(t, "not reached", r.status()["rolf"])
+		b.remove("hosts/olaf/old-server")
+		b.remove("hosts/olaf/server")
+		r = b.deploy()
+		require.Zero(t, r.code, r.stderr)
+		b.edit("plans/network.yaml", "\ndomain: old.example", "")
+		b.edit("plans/k3s.csv", "disk=old", "")
+		require.Zero(t, b.deploy().code)
+		well(t)
 	})
 
 	scenario("a host is down", func(t *testing.T) {
@@ -369,6 +392,13 @@ func TestRackInABox(t *testing.T) {
 		second := b.deploy()
 		require.Equal(t, 1, second.code)
 		require.Regexp(t, "the project is in use by process [0-9]+ of ", second.stderr)
+		// another operator has a project of their own, and no lock in common
+		require.NoError(t, os.CopyFS(filepath.Join(b.dir, "clone"), os.DirFS(b.project())))
+		require.NoError(t, os.Chmod(filepath.Join(b.dir, "clone/secrets"), 0o700))
+		other := b.command("k3splan", "-p", filepath.Join(b.dir, "clone"), "deploy", "--yes")
+		third := b.finish(other, b.begin(other))
+		require.Equal(t, 1, third.code)
+		require.Regexp(t, `k3splan deploy, process [0-9]+\) is changing this rack`, third.stderr)
 		r := b.finish(cmd, s)
 		require.Zero(t, r.code, r.stderr)
 		require.Equal(t, []string{"ulrich"}, b.evaluated())
@@ -561,9 +591,9 @@ func TestRackInABox(t *testing.T) {
 		require.Equal(t, "/readyz: Error from server: [-]etcd failed", byHost["rolf"].Server)
 		require.Equal(t, "not registered", byHost["ulf"].Node)
 		for _, host := range []string{"olaf", "rolf", "egon", "emil", "ulrich", "ulf"} {
-			require.False(t, byHost[host].Well, host)
+			require.False(t, byHost[host].Healthy, host)
 		}
-		require.True(t, byHost["karl"].Well)
+		require.True(t, byHost["karl"].Healthy)
 	})
 
 	scenario("on a terminal it asks, and shows a bar", func(t *testing.T) {

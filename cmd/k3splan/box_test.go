@@ -96,6 +96,7 @@ func newBox(t *testing.T) *box {
 	b.write("deployer/sudoers", b.sudoers(), 0o440)
 	b.write("deployer/os-release", "ID=nixos\n", 0o644)
 	b.write("deployer/run/box.env", fmt.Sprintf("box=%s/deployer\nrack=%s\n", b.dir, b.dir), 0o644)
+	b.installed("deployer")
 	b.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(b.dir, "key"))
 	b.write("ssh_config", fmt.Sprintf("Host *\n  IdentityFile %s/key\n  IdentitiesOnly yes\n  UserKnownHostsFile %s/known_hosts\n  StrictHostKeyChecking accept-new\n  LogLevel ERROR\n", b.dir, b.dir), 0o600)
 	return b
@@ -230,8 +231,16 @@ func (b *box) add(name, ip string) {
 		"SetEnv NIX_REMOTE=daemon NIX_CONF_DIR=" + h.dir + "/etc/nix PATH=" + b.path(), "",
 	}, "\n"), 0o644)
 	b.write(in("run/box.env"), fmt.Sprintf("box=%s\nrack=%s\n", h.dir, b.dir), 0o644)
+	b.installed(filepath.Join("hosts", name))
 	b.plug(name, ip, number)
 	b.start(name)
+}
+
+// installed lets a machine run a NixOS that k3splan did not make.
+func (b *box) installed(machine string) {
+	b.t.Helper()
+	require.NoError(b.t, os.MkdirAll(filepath.Join(b.dir, machine, "nix/store"), 0o755))
+	require.NoError(b.t, os.Symlink("/nix/store/00000000000000000000000000000000-nixos-system-installer", filepath.Join(b.dir, machine, "run/current-system")))
 }
 
 // path is PATH on the machines.

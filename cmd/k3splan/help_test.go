@@ -263,7 +263,7 @@ func TestManPages(t *testing.T) {
 		}
 	}
 	require.Contains(t, pages["k3splan.1"], "\n.SH FILES\n")
-	require.Contains(t, pages["k3splan-status.1"], "exit code is 1 if a host is not well")
+	require.Contains(t, pages["k3splan-status.1"], "exit code is 1 if a host is unhealthy")
 	require.NotContains(t, pages["k3splan-status.1"], ".SH EXIT STATUS") // it has others
 	if _, err := exec.LookPath("mandoc"); err != nil {
 		t.Skip("SKIP: mandoc is not on PATH (Debian: mandoc); the pages were not formatted")

@@ -225,9 +225,9 @@ func TestNoCommandLeaksASecret(t *testing.T) {
 		done("", "render")
 		done("", "render", "--diff")
 		done("", "build", "--", "--verbose")
-		done("", "deploy", "--no-gates", "--", "--verbose")
+		done("", "deploy", "--no-gates", "--force", "--", "--verbose")
 		r.requireUploaded()
-		done("", "deploy", "--no-gates", "--keep", "karl")
+		done("", "deploy", "--no-gates", "--force", "--keep", "karl")
 		r.requireUploaded()
 		done("", "secrets", "list")
 		done("", "secrets", "list", "--json")
@@ -240,11 +240,11 @@ func TestNoCommandLeaksASecret(t *testing.T) {
 		done("", "secrets", "edit", "passwd")
 
 		t.Setenv("FAIL", "3")
-		_, code := r.run("", "deploy", "--no-gates")
+		_, code := r.run("", "deploy", "--no-gates", "--force")
 		require.Equal(t, 1, code)
 		t.Setenv("FAIL", "")
 		for _, wrong := range [][]string{
-			{"deploy", "--no-gates", "nobody"}, {"secrets", "show", "nothing"}, {"secrets", "edit", "init-token"}, {"secrets", "move", "--to", "x"}, {"passwd", "--stdin"},
+			{"deploy", "--no-gates", "--force", "nobody"}, {"secrets", "show", "nothing"}, {"secrets", "edit", "init-token"}, {"secrets", "move", "--to", "x"}, {"passwd", "--stdin"},
 		} {
 			_, code := r.run(poisonPassword+"\n"+poisonPassword+"\n", wrong...)
 			require.NotZero(t, code, wrong)
@@ -307,7 +307,7 @@ func TestACrashedDeployIsTidiedUp(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			r := newRack(t, kind)
 			t.Setenv("CRASH", "1")
-			_, code := r.run("", "deploy", "--no-gates")
+			_, code := r.run("", "deploy", "--no-gates", "--force")
 			require.Equal(t, -1, code, "it was killed")
 			r.requireUploaded()
 			left := r.leftOver()
@@ -324,7 +324,7 @@ func TestACrashedDeployIsTidiedUp(t *testing.T) {
 			require.Contains(t, out, "removed the decrypted secrets")
 			require.Empty(t, r.found())
 			require.Empty(t, r.leftOver())
-			_, code = r.run("", "deploy", "--no-gates")
+			_, code = r.run("", "deploy", "--no-gates", "--force")
 			require.Zero(t, code)
 			r.requireUploaded()
 		})

@@ -16,14 +16,17 @@ func (a *app) statusCommand() *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
 		Use:   "status [HOST…]",
-		Short: "What the hosts run, and whether they are as the plan says",
+		Short: "Show what the hosts run, and whether it is what the plan says",
 		Long: `Asks all hosts, or those that are named, and shows for each whether it is up to date, which NixOS and
 k3s it runs, whether it needs a reboot for its kernel, whether its server and its Node are ready, and
 when it was deployed last. A HOST may be a pattern or @TAG.
 
-The exit code is 1 if a host is not well: it does not answer, was never deployed, runs a system that
-was not deployed, has failed units, or its server or Node is not ready. That the plan has changed for
-it is no illness.`,
+The exit code is 1 if a host is unhealthy: it does not answer, was never deployed, runs a system that
+was not deployed, has failed units, or its server or Node is not ready. Pending plan changes do not
+make a host unhealthy.
+
+--json prints a list of {host, healthy, state, reasons, nixos, generation, reboot_needed, failed_units,
+server, server_k3s, node, node_k3s, deployed}.`,
 		Example:           "  k3splan status\n  k3splan status '@k3s-server' --json",
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.completeHosts,
@@ -41,8 +44,8 @@ it is no illness.`,
 				return err
 			}
 			for _, row := range rows {
-				if !row.Well {
-					return &exitError{code: exitFailed, err: errNotWell, quiet: true}
+				if !row.Healthy {
+					return &exitError{code: exitFailed, err: errUnhealthy, quiet: true}
 				}
 			}
 			return nil
@@ -52,18 +55,16 @@ it is no illness.`,
 	return command
 }
 
-var errNotWell = fmt.Errorf("not all hosts are well")
+var errUnhealthy = fmt.Errorf("not all hosts are healthy")
 
 func (a *app) status(patterns []string) ([]rollout.HostStatus, error) {
 	p, err := a.validProject()
 	if err != nil {
 		return nil, err
 	}
-	selected := p.Plan.Hosts
-	if len(patterns) > 0 {
-		if selected, err = selectHosts(p.Plan, patterns); err != nil {
-			return nil, err
-		}
+	selected, err := selectHosts(p.Plan, patterns)
+	if err != nil {
+		return nil, err
 	}
 	ctx, stop := interruptible()
 	defer stop()
@@ -72,8 +73,11 @@ func (a *app) status(patterns []string) ([]rollout.HostStatus, error) {
 		return nil, err
 	}
 	defer ssh.Close()
-	rack, err := a.survey(ctx, p, selected, ssh.Machines(remote.DeployUser), false)
+	rack, err := rollout.NewRack(ctx, a.environment(p), p, selected, ssh.Machines(remote.DeployUser))
 	if err != nil {
+		return nil, err
+	}
+	if err := rack.Survey(ctx); err != nil {
 		return nil, err
 	}
 	return rack.Status(ctx)
@@ -148,7 +152,7 @@ func printableAll(texts []string) []string {
 	return printable
 }
 
-// cell keeps the table narrow: what is missing stands below it.
+// cell keeps the table narrow: what is missing is shown below it.
 func cell(state, version string) string {
 	switch {
 	case state == "":

@@ -171,7 +171,7 @@ func TestADeployAsksForThePassphraseOnce(t *testing.T) {
 	require.NoError(t, command.Wait(), term.seen())
 	require.NoError(t, os.RemoveAll(filepath.Join(os.Getenv("HOME"), ".config")))
 
-	alone := exec.Command("k3splan", "-p", r.dir, "deploy", "--no-gates")
+	alone := exec.Command("k3splan", "-p", r.dir, "deploy", "--no-gates", "--force")
 	alone.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
 	said, err := alone.CombinedOutput()
 	require.Error(t, err)
@@ -179,7 +179,7 @@ func TestADeployAsksForThePassphraseOnce(t *testing.T) {
 	require.Contains(t, string(said), "hint: run the command on a terminal")
 	require.NotContains(t, string(said), "colmena apply")
 
-	term, command = startOn(t, "k3splan", "-p", r.dir, "deploy", "--no-gates")
+	term, command = startOn(t, "k3splan", "-p", r.dir, "deploy", "--no-gates", "--force")
 	term.answer("Passphrase of "+private+": ", "open sesame")
 	require.NoError(t, command.Wait(), term.seen())
 	r.requireUploaded()
@@ -189,7 +189,7 @@ func TestADeployAsksForThePassphraseOnce(t *testing.T) {
 	require.Empty(t, r.found())
 	require.Empty(t, r.leftOver())
 
-	term, command = startOn(t, "k3splan", "-p", r.dir, "deploy", "--no-gates")
+	term, command = startOn(t, "k3splan", "-p", r.dir, "deploy", "--no-gates", "--force")
 	term.answer("Passphrase of "+private+": ", "wrong")
 	require.Error(t, command.Wait())
 	require.Eventually(t, func() bool { return strings.Contains(term.seen(), "the passphrase of "+private+" is wrong") }, 10*time.Second, time.Millisecond, term.seen())

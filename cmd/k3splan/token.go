@@ -12,6 +12,7 @@ import (
 	"k3splan/internal/k3s"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
+	"k3splan/internal/rollout"
 	"k3splan/internal/secrets"
 )
 
@@ -169,7 +170,7 @@ func (a *app) openCluster(name string) (*cluster, error) {
 	}
 	c := &cluster{}
 	// a deploy meanwhile would bring the old token, or half of the new one
-	if c.unlock, err = lockProject(m.dir); err != nil {
+	if c.unlock, err = rollout.LockProject(m.dir); err != nil {
 		return nil, err
 	}
 	if c.conf, err = m.prepare(hosts...); err != nil {

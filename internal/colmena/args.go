@@ -69,15 +69,15 @@ func deployment(command, hive string, selection Selection, extra []string) []str
 	}
 	// Each server is a member of etcd. By default Colmena treats ten hosts at a time, and two that
 	// restart together can cost the quorum.
-	if selection.Servers > 1 && !setsParallel(extra) {
+	if selection.Servers > 1 && !SetsParallel(extra) {
 		args = append(args, "--parallel", "1")
 	}
 	return append(args, extra...)
 }
 
-// setsParallel tells whether the user's arguments hold Colmena's -p or --parallel, which it does
+// SetsParallel reports whether the user's arguments hold Colmena's -p or --parallel, which it does
 // not take twice. All four spellings count, and -p behind flags without a value ("-vp3").
-func setsParallel(args []string) bool {
+func SetsParallel(args []string) bool {
 	for _, arg := range args {
 		switch {
 		case arg == "--":
@@ -110,4 +110,33 @@ func BuildFirst(hive string, hosts, extra []string) []string {
 	afterwards := []string{"switch", "boot", "--reboot", "--keep-result"}
 	kept := slices.DeleteFunc(slices.Clone(extra), func(arg string) bool { return slices.Contains(afterwards, arg) })
 	return append([]string{"build", "-f", hive, "--on", strings.Join(hosts, ",")}, kept...)
+}
+
+// goals are what "colmena apply" can be told to do (src/command/apply.rs); switch is its default.
+var goals = []string{"build", "push", "switch", "boot", "test", "dry-activate", "keys", "upload-keys"}
+
+// Goal returns what "colmena apply" does with the user's arguments. --reboot is a goal of its own: the
+// new system runs afterwards, by way of the goal boot.
+func Goal(extra []string) string {
+	if slices.Contains(extra, "--reboot") {
+		return "reboot"
+	}
+	for _, arg := range extra {
+		if slices.Contains(goals, arg) {
+			return arg
+		}
+	}
+	return "switch"
+}
+
+// IsActivated reports whether the new system runs on the hosts after a goal, so that containers may have
+// restarted.
+func IsActivated(goal string) bool { return goal == "switch" || goal == "test" || goal == "reboot" }
+
+// IsKept reports whether the new system is that of the hosts after a goal, also after their next boot.
+func IsKept(goal string) bool { return goal == "switch" || goal == "reboot" }
+
+// ChangesHosts reports whether a goal changes anything on the hosts that matters there.
+func ChangesHosts(goal string) bool {
+	return goal != "build" && goal != "push" && goal != "dry-activate"
 }

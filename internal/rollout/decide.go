@@ -15,80 +15,78 @@ const serverToken = "server-token"
 
 // Work is what a host needs.
 type Work struct {
-	// System tells that the host's system is to be evaluated, built, copied and activated.
+	// System reports whether the host's system is to be evaluated, built, copied and activated.
 	System bool
-	// OnlyNames tells that the new system differs in /etc/hosts alone, so that nothing restarts.
+	// OnlyNames reports whether the new system differs in /etc/hosts alone, so that nothing restarts.
 	OnlyNames bool
 	// Secrets are the kinds that have changed on a host that had others; they have to take effect.
 	Secrets []string
+	// Server reports whether the host has a server now: it may be stopped although the plan has none there.
+	Server bool
 	// Other is the host of the plan that the machine was deployed as, if it is another one.
 	Other string
-	// New tells that k3splan has never finished a deployment of the host.
+	// New reports whether k3splan has never finished a deployment of the host.
 	New bool
 	// Changes are those of the plan that concern the host, since it was deployed last.
 	Changes diff.Changes
-	// Reasons say why, in words.
+	// Reasons explain why, in words.
 	Reasons []string
 }
 
-// None tells whether the host is as it should be.
+// None reports whether the host needs nothing.
 func (w Work) None() bool { return !w.System && len(w.Secrets) == 0 }
 
-// Restarts tells whether containers of the host may restart.
+// Restarts reports whether containers of the host may restart.
 func (w Work) Restarts() bool {
 	return w.System && !w.OnlyNames || slices.Contains(w.Secrets, "agent-token") || slices.Contains(w.Secrets, serverToken)
 }
 
-// Decide finds out what a reachable host needs. changed are the kinds of secrets that are not what
-// the receipt has; all deploys regardless.
+// Decide returns what a reachable host needs. changed are the kinds of secrets that differ from what the
+// receipt has; with all, a host that is up to date gets its system again.
 func Decide(past *Past, host string, o Observed, today fingerprint.Inputs, changed []string, all bool) Work {
+	hasServer := o.Receipt.ServerName() != "" || len(o.Etcd) > 0
 	if o.Receipt == nil {
-		return newWork(cmp.Or(o.BadReceipt, "new"))
+		return Work{System: true, New: true, Server: hasServer, Reasons: []string{cmp.Or(o.BadReceipt, "new")}}
 	}
 	was := o.Receipt
-	w := Work{Secrets: changed}
+	w := Work{Secrets: changed, Server: hasServer}
 	if name := past.nameNow(was, host); name != host {
 		w.Other = name
 	}
-	add := func(reasons ...string) {
-		w.System = true
-		w.Reasons = append(w.Reasons, reasons...)
-	}
+	var reasons []string
+	onlyNames := false
 	if was.Fingerprint != today.Fingerprint() {
 		changes, err := past.Since(was)
 		if err != nil {
-			return Work{System: true, New: true, Secrets: changed, Other: w.Other, Reasons: []string{err.Error()}}
+			w.System, w.New, w.Reasons = true, true, []string{err.Error()}
+			return w
 		}
 		w.Changes = changes.Of(host)
-		add(Reasons(w.Changes, was.Inputs, today)...)
-		w.OnlyNames = fingerprint.OnlyNames(was.Inputs, today)
+		reasons = Reasons(w.Changes, was.Inputs, today)
+		onlyNames = fingerprint.OnlyNames(was.Inputs, today)
 	}
+	var others []string // which can mean anything but /etc/hosts
 	if w.Other != "" {
-		add("was deployed as " + was.HostName(host))
-		w.OnlyNames = false
+		others = append(others, "was deployed as "+was.HostName(host))
 	}
-	if strange := strangeSystem(o); strange != "" {
-		add(strange)
-		w.OnlyNames = false
+	if foreign := foreignSystem(o); foreign != "" {
+		others = append(others, foreign)
 	}
-	if len(today.Loose) > 0 {
-		add(today.Loose...)
-		w.OnlyNames = false
+	others = append(others, today.Loose...)
+	if all && len(reasons)+len(others) == 0 {
+		others = append(others, "--all")
 	}
-	if all && !w.System {
-		add("--all")
-		w.OnlyNames = false
-	}
+	w.OnlyNames = onlyNames && len(others) == 0
+	w.Reasons = append(reasons, others...)
+	w.System = len(w.Reasons) > 0
 	for _, kind := range changed {
 		w.Reasons = append(w.Reasons, SecretWord(kind))
 	}
 	return w
 }
 
-func newWork(why string) Work { return Work{System: true, New: true, Reasons: []string{why}} }
-
-// strangeSystem tells how what runs differs from what was deployed.
-func strangeSystem(o Observed) string {
+// foreignSystem says how what runs differs from what was deployed, or returns "".
+func foreignSystem(o Observed) string {
 	switch {
 	case o.System != o.Receipt.System && o.System == o.Booted && o.System != o.Profile:
 		return "has booted into another system than was deployed"
@@ -100,7 +98,7 @@ func strangeSystem(o Observed) string {
 	return ""
 }
 
-// SecretWord names a kind of secret for people.
+// SecretWord returns the words for a kind of secret.
 func SecretWord(kind string) string {
 	if kind == "passwd" {
 		return "password"
@@ -108,13 +106,13 @@ func SecretWord(kind string) string {
 	return strings.ReplaceAll(kind, "-", " ")
 }
 
-// Reasons says why a host's system is to be another: the changes of the plan that concern it, in the
-// words of "k3splan diff" behind the places that say so, and whatever else went into its inputs.
+// Reasons explains why a host's system is to change: the changes of the plan that concern it, in the
+// words of "k3splan diff" and with their places, and whatever else has changed in its inputs.
 func Reasons(changes diff.Changes, was, is fingerprint.Inputs) []string {
 	differences := fingerprint.Compare(was, is)
 	disko := slices.ContainsFunc(differences, func(d fingerprint.Difference) bool { return d.Group == "pins" && d.Name == "disko" })
 	changes = slices.DeleteFunc(slices.Clone(changes), func(c diff.Change) bool {
-		return c.Name == "versions.disko" && !disko // the plan does not know whom disko partitions
+		return c.Name == "versions.disko" && !disko // the plan does not know which hosts disko partitions
 	})
 	var reasons, names, others, keys []string
 	say := func(text string) { reasons = append(reasons, text) }
@@ -130,7 +128,7 @@ func Reasons(changes diff.Changes, was, is fingerprint.Inputs) []string {
 			if now, _, _ := strings.Cut(d.Is, " "); before == now {
 				say(fmt.Sprintf("plans/lock.json %s: another commit of %s", d.Name, now))
 			}
-		case d.Group == "files" && (d.Name == "rendered" || ofContainerThatCameOrWent(d.Name, was, is)): // the rest tells it
+		case d.Group == "files" && (d.Name == "rendered" || ofContainerThatCameOrWent(d.Name, was, is)): // the other reasons say it
 		case d.Group == "files":
 			say(changedFile(d))
 		case group == "keys":
@@ -158,8 +156,8 @@ func Reasons(changes diff.Changes, was, is fingerprint.Inputs) []string {
 	return reasons
 }
 
-// ofContainerThatCameOrWent tells that a file has a part in the host only because of a server or agent
-// that was not there or is no longer.
+// ofContainerThatCameOrWent reports whether a file belongs to the host only because of a server or agent
+// that was added or removed.
 func ofContainerThatCameOrWent(file string, was, is fingerprint.Inputs) bool {
 	name := "server.name"
 	switch {
@@ -171,7 +169,7 @@ func ofContainerThatCameOrWent(file string, was, is fingerprint.Inputs) bool {
 	return (was.Data[name] == "") != (is.Data[name] == "")
 }
 
-// changesKey tells whether one of the changes is that of a key of the network.
+// changesKey reports whether one of the changes is of a key of the network.
 func changesKey(changes diff.Changes, key string) bool {
 	return slices.ContainsFunc(changes, func(c diff.Change) bool {
 		return c.Object == diff.Network && c.Field == key || c.Object == diff.Server && c.Field == "type" && key == "init_server"

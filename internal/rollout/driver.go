@@ -22,22 +22,25 @@ import (
 	"k3splan/internal/text"
 )
 
-// Driver does the steps of a rollout with Colmena and ssh.
+// Driver carries out the steps of a rollout with Colmena and ssh.
 type Driver struct {
-	Plan    *plan.Plan
+	// Before is what was known before the rollout.
+	Before Situation
+	// Agreed are what the user has forced.
+	Agreed []objection
+	// Program is Colmena, Hive what it is called with, Extra the user's arguments for it, and Env is added
+	// to its environment.
 	Program string
 	Hive    *colmena.Hive
-	// Extra are the user's arguments for Colmena.
-	Extra []string
-	// Env is added to the environment of Colmena.
-	Env []string
-	// Machine tells how a host is reached; Other, if it is not nil, how else it may be reached.
+	Extra   []string
+	Env     []string
+	// Machine returns how a host is reached; Other, if it is not nil, how else it may be reached.
 	Machine, Other func(host *plan.Host) remote.Machine
+	// Renew makes sure that no other operator changes the rack; it may be nil.
+	Renew func(context.Context) error
 	// Inputs and Secrets go into the receipts.
 	Inputs  map[string]fingerprint.Inputs
 	Secrets map[string]fingerprint.Contents
-	// Before is what the hosts said before the rollout.
-	Before map[string]Observed
 	// Logs is a folder; a host's log is NAME.log in it.
 	Logs string
 	// GateTimeout limits how long the gate of a host waits.
@@ -48,10 +51,10 @@ type Driver struct {
 
 var _ Steps = (*Driver)(nil)
 
-// LogFile is where what Colmena says about a host is kept.
+// LogFile is the path of Colmena's output about a host.
 func (d *Driver) LogFile(host string) string { return filepath.Join(d.Logs, host+".log") }
 
-// reach gives how the host answers.
+// reach returns how the host answers.
 func (d *Driver) reach(ctx context.Context, h *plan.Host) (remote.Machine, Observed) {
 	machine := d.Machine(h)
 	o := observe(ctx, askLimit, machine)
@@ -66,7 +69,7 @@ func (d *Driver) reach(ctx context.Context, h *plan.Host) (remote.Machine, Obser
 
 const askLimit = 30 * time.Second
 
-// BuildLog is where what Colmena says about Build is kept; no host has its name.
+// BuildLog is the path of Colmena's output about Build; no host has its name.
 func (d *Driver) BuildLog() string { return filepath.Join(d.Logs, "_build.log") }
 
 // Build builds the systems of hosts and touches none of them, so that a mistake in the last host's
@@ -78,7 +81,7 @@ func (d *Driver) Build(hosts []string, say func(line string)) error {
 // Apply lets Colmena bring the new system, or the secrets alone, and makes changed secrets take
 // effect.
 func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (string, error) {
-	h := d.Plan.Host(host)
+	h := d.Before.Plan.Host(host)
 	var args []string
 	switch {
 	case h.Target.Local:
@@ -97,7 +100,7 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 	if err := d.colmena(d.LogFile(host), args, func(line string) { say(phase, line) }); err != nil {
 		return "", err
 	}
-	system := d.Before[host].System
+	system := d.Before.Observed[host].System
 	if work.System {
 		system = d.Hive.Result(host)
 	}
@@ -131,7 +134,7 @@ func secretWords(kinds []string) string {
 	return text.Enumerate(words)
 }
 
-// applySecrets gives the script that makes changed files take effect: uploading replaces the files
+// applySecrets returns the script that makes changed files take effect: uploading replaces the files
 // and nothing else. A new system was activated already, but not in the container.
 func applySecrets(h *plan.Host, kinds []string, onHost bool) string {
 	lines := []string{"set -e"}
@@ -211,7 +214,7 @@ func (g *guarded) Write(p []byte) (int, error) {
 	return g.to.Write(p)
 }
 
-// lastLines keeps the end of an output, and tells each line.
+// lastLines keeps the end of an output, and passes each line on.
 type lastLines struct {
 	say   func(string)
 	part  []byte
@@ -251,7 +254,7 @@ func (l *lastLines) end() string { return strings.Join(l.lines, "\n") }
 
 // Record writes the receipt.
 func (d *Driver) Record(ctx context.Context, host, system string) error {
-	r, err := receipt.New(d.Plan, system, d.Inputs[host], d.Secrets[host])
+	r, err := receipt.New(d.Before.Plan, system, d.Inputs[host], d.Secrets[host])
 	if err != nil {
 		return err
 	}
@@ -259,7 +262,7 @@ func (d *Driver) Record(ctx context.Context, host, system string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.Machine(d.Plan.Host(host)).Script(ctx, script); err != nil {
+	if _, err := d.Machine(d.Before.Plan.Host(host)).Script(ctx, script); err != nil {
 		return fmt.Errorf("writing the receipt of %s: %s", host, reason(err))
 	}
 	return nil

@@ -15,16 +15,21 @@ import (
 )
 
 // Gate waits until the host answers, runs the system, and has no failed units that were not failed
-// before; where containers may have restarted, until its server is a ready voter and its agent's
-// Node ready and alive.
+// before; where containers may have restarted, until they are those that were deployed, its server is a
+// ready voter and its agent's Node ready and alive.
 func (d *Driver) Gate(ctx context.Context, host, system string, work Work, say Say) error {
-	h := d.Plan.Host(host)
-	limited, cancel := context.WithTimeout(ctx, d.GateTimeout)
+	h := d.Before.Plan.Host(host)
+	g := &gate{Driver: d, host: h, system: system, containers: !work.OnlyNames || work.Restarts() || h.Server != nil}
+	return wait(ctx, host, d.GateTimeout, d.Pause, g.check, say)
+}
+
+// wait asks again and again until check waits for nothing any more. An error of check ends it.
+func wait(ctx context.Context, what string, limit, pause time.Duration, check func(context.Context) (waits string, err error), say Say) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	g := &gate{Driver: d, host: h, system: system, containers: !work.OnlyNames || work.Restarts()}
 	last := ""
 	for {
-		waits, err := g.check(limited)
+		waits, err := check(limited)
 		if err != nil {
 			return err
 		}
@@ -39,10 +44,10 @@ func (d *Driver) Gate(ctx context.Context, host, system string, work Work, say S
 		select {
 		case <-limited.Done():
 			if ctx.Err() != nil {
-				return fmt.Errorf("while waiting for %s: %s: %w", host, last, context.Cause(ctx))
+				return fmt.Errorf("while waiting for %s: %s: %w", what, last, context.Cause(ctx))
 			}
-			return fmt.Errorf("%s is not well after %s: %s", host, d.GateTimeout, last)
-		case <-time.After(d.Pause):
+			return fmt.Errorf("%s did not become healthy within %s: %s", what, limit, last)
+		case <-time.After(pause):
 		}
 	}
 }
@@ -57,7 +62,7 @@ type gate struct {
 	renewed string
 }
 
-// check gives what the gate still waits for, or "". The error is one that waiting does not mend.
+// check returns what the gate still waits for, or "". The error is one that waiting does not mend.
 func (g *gate) check(ctx context.Context) (waits string, err error) {
 	machine, o := g.reach(ctx, g.host)
 	switch {
@@ -69,8 +74,14 @@ func (g *gate) check(ctx context.Context) (waits string, err error) {
 	if failed := g.newlyFailed(o); len(failed) > 0 {
 		return "failed units: " + strings.Join(failed, " "), nil
 	}
-	if !g.containers {
+	if !g.containers || len(g.host.Containers()) == 0 {
 		return "", nil
+	}
+	switch differs, err := askRunning(ctx, machine, g.host, g.system, g.Before.Observed[g.host.Name].System); {
+	case err != nil:
+		return "ssh: " + reason(err), nil
+	case differs != "":
+		return differs, nil
 	}
 	if g.host.Server != nil {
 		if health := askServer(ctx, machine, g.host.Server.Name); !health.Ready {
@@ -84,7 +95,7 @@ func (g *gate) check(ctx context.Context) (waits string, err error) {
 }
 
 func (g *gate) newlyFailed(o Observed) []string {
-	before := g.Before[g.host.Name].Failed
+	before := g.Before.Observed[g.host.Name].Failed
 	return slices.DeleteFunc(slices.Clone(o.Failed), func(unit string) bool { return slices.Contains(before, unit) })
 }
 
@@ -92,7 +103,7 @@ func (g *gate) newlyFailed(o Observed) []string {
 func (g *gate) agent(ctx context.Context, machine remote.Machine) (waits string, err error) {
 	name := g.host.Agent.Name
 	why := "the plan has no server"
-	for _, server := range g.Plan.Servers() {
+	for _, server := range g.Before.Plan.Servers() {
 		node, err := askNode(ctx, g.Machine(server.Host), server.Name, name)
 		if err != nil {
 			why = "no server answers: " + server.Name + ": " + err.Error()
@@ -121,7 +132,7 @@ func (g *gate) agent(ctx context.Context, machine remote.Machine) (waits string,
 	return "agent " + name + ": " + why, nil
 }
 
-// rejected tells whether k3s refuses the agent because another machine has had its name: an agent keeps a
+// rejected reports whether k3s refuses the agent because another machine has had its name: an agent keeps a
 // password that the cluster remembers with the Node
 // (https://docs.k3s.io/architecture#how-agent-node-registration-works).
 func (g *gate) rejected(ctx context.Context, machine remote.Machine) bool {
@@ -129,10 +140,10 @@ func (g *gate) rejected(ctx context.Context, machine remote.Machine) bool {
 	return err == nil && out != ""
 }
 
-// Node is what the cluster says about an agent.
+// Node is what the cluster reports about an agent.
 type Node struct {
 	Ready bool
-	// Why says what is missing.
+	// Why says what is missing if it is not ready.
 	Why string
 	// Version is its k3s, "v1.31.14+k3s1".
 	Version string

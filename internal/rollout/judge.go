@@ -2,395 +2,540 @@ package rollout
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/diff"
 	"k3splan/internal/plan"
 	"k3splan/internal/text"
 )
 
-// Objection is what speaks against a deployment.
-type Objection struct {
-	// Refused objections need to be overridden on purpose (--force); others are questions (--yes).
-	Refused bool `json:"refused"`
-	// Message says what would happen.
-	Message string `json:"message"`
-	// Hint is what to do instead, or how to go about it; it may have several lines.
-	Hint string `json:"hint"`
+// rule is one way in which a deployment can do harm.
+type rule struct {
+	// code is that of its problems.
+	code string
+	// severity Error refuses unless the user forces it (--force); Warning asks the user (--yes).
+	severity diag.Severity
+	// live rules depend on how the servers are at the moment. They are checked again right before each
+	// step that stops or starts a server.
+	live bool
+	find func(Situation) []finding
 }
 
-// Situation is everything that is known before a deployment.
-type Situation struct {
-	Plan *plan.Plan
-	// Observed are the hosts that were asked: all selected ones and, if a container is concerned, all
-	// with a server.
-	Observed map[string]Observed
-	// Health is what the servers of hosts say, as far as they were asked.
-	Health map[string]Health
-	// Work is what the selected hosts that answer need.
-	Work map[string]Work
-	// Deployed is the plan as it is on the machines (Past.Deployed); nil if none has a receipt.
-	Deployed *plan.Plan
-	// OtherToken are hosts that were asked and got another server token than today's.
-	OtherToken []string
+// finding is what a rule objects to.
+type finding struct {
+	// message says what would happen, and hint what to do instead.
+	message, hint string
+	// where is the place in the plan that asks for it ("plans/k3s.csv:5"), or empty.
+	where string
+	// about names what makes it true: members that are down, for example. A user who forces a deployment
+	// agrees to these and to no others.
+	about []string
 }
 
-// members are the hosts of the plan whose server belongs to etcd already, as far as is known.
-func (s Situation) members() []string {
-	var names []string
-	for _, server := range s.Plan.Servers() {
-		o, asked := s.Observed[server.Host.Name]
-		switch {
-		case !asked:
-		case s.Health[server.Host.Name].Ready,
-			o.Receipt != nil && o.Receipt.ServerName() == server.Name,
-			slices.Contains(o.Etcd, server.Name):
-			names = append(names, server.Host.Name)
-		case o.Unreachable != "" && s.hadServer(server.Host.Name):
-			names = append(names, server.Host.Name)
-		}
+// rules are all rules in the order of their weight: what could not be undone comes first.
+var rules = []rule{
+	{"second-cluster", diag.Error, true, secondCluster},
+	{"machine-of-another-host", diag.Error, false, machineOfAnotherHost},
+	{"server-token-differs", diag.Error, false, serverTokenDiffers},
+	{"quorum-lost", diag.Error, true, quorumLost},
+	{"repair-of-a-voter", diag.Error, true, repairOfAVoter},
+	{"change-refused", diag.Error, false, changesRefused},
+	{"k3s-step", diag.Error, false, k3sStep},
+	{"member-emptied", diag.Error, true, memberEmptied},
+	{"nothing-to-join", diag.Error, true, nothingToJoin},
+	{"join-refused-by-etcd", diag.Error, true, joinRefusedByEtcd},
+
+	{"cluster-founded-again", diag.Warning, false, clusterFoundedAgain},
+	{"receipt-unreadable", diag.Warning, false, receiptUnreadable},
+	{"quorum-of-two", diag.Warning, false, quorumOfTwo},
+	{"change-risky", diag.Warning, false, changesRisky},
+	{"first-contact", diag.Warning, false, firstContact},
+}
+
+// Judge returns what speaks against a deployment, most important first: problems of severity Error are
+// refused unless the user forces them, Warnings are questions.
+func Judge(s Situation) diag.Problems {
+	var problems diag.Problems
+	for _, o := range judge(s, false) {
+		problems = append(problems, o.Problem)
 	}
-	return names
+	return problems
 }
 
-// hadServer tells whether the host was to have a server in the last deployment.
-func (s Situation) hadServer(host string) bool {
-	if s.Deployed == nil {
-		return false
-	}
-	was := s.Deployed.Host(host)
-	return was != nil && was.Server != nil
+// objection is a problem with what makes it true.
+type objection struct {
+	diag.Problem
+	about []string
 }
 
-// etcd are the names of the servers that are members of etcd, by the word of those that are ready;
-// empty if that is not known.
-func (s Situation) etcd() (names []string) {
-	for _, health := range s.Health {
-		if health.Ready {
-			names = append(names, health.Members...)
-		}
-	}
-	return names
-}
-
-// Down gives the hosts whose server is a member of a living cluster and does not answer well. With
-// no server answering there is no living cluster whose quorum could be kept.
-func (s Situation) Down() map[string]bool {
-	down := map[string]bool{}
-	members := s.members()
-	if !slices.ContainsFunc(members, func(name string) bool { return s.Health[name].Ready }) {
-		return down
-	}
-	for _, name := range members {
-		if !s.Health[name].Ready {
-			down[name] = true
-		}
-	}
-	return down
-}
-
-// Judge finds what speaks against deploying, most important first.
-func Judge(s Situation) []Objection {
-	busy := slices.ContainsFunc(slices.Collect(maps.Values(s.Work)), func(w Work) bool { return !w.None() })
-	if !busy {
+// judge applies the rules, or only the live ones. Where nothing is to be done there is no objection.
+func judge(s Situation, live bool) (list []objection) {
+	if len(s.changed()) == 0 {
 		return nil
 	}
-	j := &judge{Situation: s, seen: map[string]bool{}}
-	j.machines()
-	j.tokens()
-	j.quorum()
-	j.founder()
-	j.secondCluster()
-	j.changes()
-	j.running()
-	j.emptied()
-	j.firstContact()
-	slices.SortStableFunc(j.list, func(a, b Objection) int {
-		switch {
-		case a.Refused == b.Refused:
-			return 0
-		case a.Refused:
-			return -1
+	seen := map[string]bool{}
+	for _, r := range rules {
+		if live && !r.live {
+			continue
 		}
-		return 1
-	})
-	return j.list
-}
-
-type judge struct {
-	Situation
-	list []Objection
-	seen map[string]bool
-	// servers are those of refused changes
-	servers []string
-}
-
-func (j *judge) object(refused bool, message, hint string) {
-	if j.seen[message] {
-		return
-	}
-	j.seen[message] = true
-	j.list = append(j.list, Objection{Refused: refused, Message: message, Hint: hint})
-}
-
-func (j *judge) refuse(message, hint string) { j.object(true, message, hint) }
-func (j *judge) ask(message, hint string)    { j.object(false, message, hint) }
-
-// hosts calls do for each host of the plan that is to be changed, with its receipt or nil.
-func (j *judge) hosts(do func(h *plan.Host, w Work, o Observed)) {
-	for _, host := range j.Plan.Hosts {
-		if w := j.Work[host.Name]; !w.None() {
-			do(host, w, j.Observed[host.Name])
-		}
-	}
-}
-
-// machines: what a host was deployed as tells what must not change.
-func (j *judge) machines() {
-	j.hosts(func(h *plan.Host, w Work, o Observed) {
-		if w.Other != "" {
-			was := fmt.Sprintf("%s, which is another host of the plan", w.Other)
-			if name := o.Receipt.HostName(h.Name); name != w.Other {
-				was = fmt.Sprintf("%s, which is %s today", name, w.Other)
+		for _, f := range r.find(s) {
+			if seen[f.message] {
+				continue
 			}
-			j.refuse(fmt.Sprintf("the machine that answers as %s was deployed as %s", h.Name, was),
-				fmt.Sprintf("were their addresses swapped, or is it a copy of the disk? look at %s and %s\n", h.Where("ip"), j.Plan.Host(w.Other).Where("ip"))+
-					"if the hosts were renamed: a machine is known by its serial or mac if that and its ip stay; else deploy one new name before the next")
+			seen[f.message] = true
+			file, line := place(f.where)
+			list = append(list, objection{about: f.about, Problem: diag.Problem{
+				File: file, Line: line, Severity: r.severity, Code: r.code, Message: f.message, Hint: f.hint,
+			}})
 		}
-		unreadable := w.New && (o.Receipt != nil || o.BadReceipt != "")
-		if unreadable && len(h.Containers())+len(o.Etcd) > 0 {
-			j.ask(fmt.Sprintf("what %s was deployed with is not known: %s", h.Name, strings.Join(w.Reasons, "; ")),
-				"make sure that its containers, the networks and the version of k3s are the same as then, or may change\n"+
-					"\"k3splan diff REVISION\" compares with a plan of then; a receipt of a newer k3splan needs a newer one here")
+	}
+	return list
+}
+
+// one returns a finding as a list.
+func one(f finding) []finding { return []finding{f} }
+
+// secondCluster: an init server without state founds a cluster when k3s starts it. If another server has
+// state, was deployed, or was and does not answer, there would be two clusters with one token: those who
+// join next belong to either, and what was written to the first one is missing in the second. What counts
+// is what is on the disks: a cluster without quorum does not answer, and is there all the same.
+func secondCluster(s Situation) []finding {
+	if !s.founds() {
+		return nil
+	}
+	init := s.Plan.InitServer()
+	for _, server := range s.readyServers() {
+		return one(finding{
+			message: fmt.Sprintf("the init server %s is empty, and %s answers: it would found a second cluster beside the running one", init.Name, server.Name),
+			hint: fmt.Sprintf("let it join: make %s the init server and %s a server (%s); before\n", server.Name, init.Name, init.Where("type")) +
+				diff.RemoveMember(server, init.Name),
+			where: init.Where("type"), about: []string{server.Name},
+		})
+	}
+	var traces, hosts []string
+	for _, host := range s.Plan.Hosts {
+		if trace := s.traceOfServer(host); host != init.Host && trace != "" {
+			traces, hosts = append(traces, host.Name+" "+trace), append(hosts, host.Name)
 		}
+	}
+	if len(traces) == 0 {
+		return nil
+	}
+	return one(finding{
+		message: fmt.Sprintf("the init server %s is empty, and there is a cluster already (%s): it would found a second cluster", init.Name, strings.Join(traces, "; ")),
+		hint: fmt.Sprintf("bring the servers of %s back and make one of them the init server (%s), so that %s joins it\n", text.Enumerate(hosts), init.Where("type"), init.Name) +
+			"if that cluster is lost for good, --force founds a new one",
+		where: init.Where("type"), about: hosts,
 	})
 }
 
-// tokens: k3s encrypts its bootstrap data with the server token, and fails at its next start with
-// another one.
-func (j *judge) tokens() {
-	if hosts := slices.Sorted(slices.Values(j.OtherToken)); j.touchesK3s() && len(hosts) > 0 {
-		j.refuse("the server token is not the one that "+text.Enumerate(hosts)+" got: k3s would fail at its next start",
-			"restore secrets/init-token; \"k3splan token rotate\" changes the token of a running cluster\n"+
-				"if the cluster knows the new token already, --force uploads it")
-	}
-}
-
-// quorum: no server is stopped while another one is down.
-func (j *judge) quorum() {
-	members, down := j.members(), j.Down()
-	var stopped, left []string
-	for _, name := range members {
-		if w := j.Work[name]; !w.None() && w.Restarts() && !down[name] {
-			stopped = append(stopped, name)
-		}
-		if down[name] && j.Work[name].None() {
-			left = append(left, name)
-		}
-	}
-	quorum := len(members)/2 + 1
-	if len(stopped) > 0 && len(left) > 0 {
-		var why []string
-		for _, name := range left {
-			why = append(why, fmt.Sprintf("%s (%s)", name, j.whyDown(name)))
-		}
-		j.refuse(fmt.Sprintf("%s would be restarted while the server on %s is down: of %d servers etcd needs %d, and %d would be left",
-			text.Enumerate(stopped), text.Enumerate(why), len(members), quorum, max(0, len(members)-len(down)-1)),
-			"bring the server back first; k3splan status shows how it is")
-	}
-	if len(members) == 2 && len(stopped) > 0 {
-		j.ask("the server on "+text.Enumerate(stopped)+" restarts ("+diff.LosesQuorum+")", "the Kubernetes API is away meanwhile; a third server would change that")
-	}
-}
-
-func (j *judge) whyDown(name string) string {
-	if o := j.Observed[name]; o.Unreachable != "" {
-		return o.Unreachable
-	}
-	if why := j.Health[name].Why; why != "" {
-		return why
-	}
-	return "it does not answer"
-}
-
-// founder: without the init server, and before there is another one, there is nothing to join.
-func (j *judge) founder() {
-	init := j.Plan.InitServer()
-	if init == nil || j.Observed[init.Host.Name].Unreachable == "" {
-		return
-	}
-	joins := false
-	j.hosts(func(h *plan.Host, w Work, _ Observed) { joins = joins || h.Server != nil && w.Restarts() })
-	for _, server := range j.Plan.Servers() {
-		joins = joins && !j.Health[server.Host.Name].Ready
-	}
-	if joins {
-		j.refuse(fmt.Sprintf("no server answers yet, and the init server's host %s does not either: there is nothing to join", init.Host.Name),
-			"bring "+init.Host.Name+" up first, or name the hosts without k3s alone")
-	}
-}
-
-// secondCluster: an init server without state founds a cluster.
-func (j *judge) secondCluster() {
-	init := j.Plan.InitServer()
-	if init == nil {
-		return
-	}
-	name := init.Host.Name
-	w, o := j.Work[name], j.Observed[name]
-	if w.None() || !w.System || o.Unreachable != "" || slices.Contains(o.Etcd, init.Name) || j.Health[name].Ready {
-		return
-	}
-	for _, server := range j.Plan.Servers() {
-		if server != init && j.Health[server.Host.Name].Ready {
-			j.refuse(fmt.Sprintf("the init server %s is empty, and %s answers: it would found a second cluster beside the living one", init.Name, server.Name),
-				fmt.Sprintf("let it join: make %s the init server and %s a server (%s); before\n", server.Name, init.Name, init.Where("type"))+
-					diff.RemoveMember(server, init.Name))
-			return
-		}
-	}
-}
-
-// touchesK3s tells whether a host with a container is to be changed.
-func (j *judge) touchesK3s() (touches bool) {
-	j.hosts(func(h *plan.Host, _ Work, _ Observed) { touches = touches || len(h.Containers()) > 0 })
-	return touches
-}
-
-// changes: what the plan has changed, in the words and by the judgement of "k3splan diff". A host
-// knows what has changed for itself; what becomes of containers is told by what all hosts know.
-func (j *judge) changes() {
-	ofContainer := func(c diff.Change) bool { return c.Object == diff.Server || c.Object == diff.Agent }
-	// whether the host was of the cluster already; networks concern servers alone
-	ofCluster := func(host string, change diff.Change) bool {
-		r := j.Observed[host].Receipt
-		return !j.Work[host].New && r.HasK3s() && (change.Name == "versions.k3s" || r.ServerName() != "")
-	}
-	j.hosts(func(h *plan.Host, w Work, _ Observed) {
-		for _, change := range w.Changes {
-			// a host that joins is judged by its cluster, which may have gone on since
-			if !ofContainer(change) && (change.Risk != diff.Refuse || ofCluster(h.Name, change)) {
-				j.change(change)
-			}
-		}
-	})
-	if j.Deployed == nil {
-		return
-	}
-	touched := func(host string) bool { return !j.Work[host].None() }
-	gone := func(host string) bool { return j.Plan.Host(host) == nil }
-	for _, change := range diff.Compare(j.Deployed, j.Plan) {
-		joins := func(host string) bool { return touched(host) && !ofCluster(host, change) }
-		switch {
-		case ofContainer(change) && (slices.ContainsFunc(change.Hosts, touched) || j.touchesK3s() && all(change.Hosts, gone)):
-			j.change(change)
-		case change.Risk == diff.Refuse && slices.ContainsFunc(change.Hosts, joins): // by the cluster that the host is to join
-			j.change(change)
-		}
-	}
-}
-
-func all(list []string, holds func(string) bool) bool {
-	return !slices.ContainsFunc(list, func(item string) bool { return !holds(item) })
-}
-
-func (j *judge) change(change diff.Change) {
+// traceOfServer says how a host shows that it has a server of a cluster, or "".
+func (s Situation) traceOfServer(host *plan.Host) string {
+	o := s.Observed[host.Name]
 	switch {
-	case change.Risk.Compare(diff.Ask) < 0:
-	case change.Reason == diff.LosesQuorum: // judged by the members that etcd really has
-	case change.Reason == diff.SecondCluster && j.joined(j.Plan.InitServer()): // all the same
-	case change.Risk == diff.Refuse && (j.noCluster() || j.hasLeft(change)): // nothing lives that could be harmed
-	default:
-		j.object(change.Risk == diff.Refuse, change.Sentence, change.Hint)
-		if change.Object == diff.Server {
-			j.servers = append(j.servers, change.Name)
+	case o.Unreachable != "" && s.hadServer(host.Name):
+		return "was deployed with a server and does not answer"
+	case len(o.Etcd) > 0:
+		return "has the state of " + text.Enumerate(o.Etcd)
+	case o.Receipt.ServerName() != "":
+		return "was deployed with " + o.Receipt.ServerName()
+	case o.BadReceipt != "" && host.Server != nil:
+		return "has a receipt that cannot be read"
+	}
+	return ""
+}
+
+// machineOfAnotherHost: a machine that was deployed as another host of the plan would get that one's
+// server taken away and another one's put in its place.
+func machineOfAnotherHost(s Situation) (found []finding) {
+	for _, h := range s.changed() {
+		other := s.Work[h.Name].Other
+		if other == "" {
+			continue
+		}
+		was := other + ", which is another host of the plan"
+		if name := s.Observed[h.Name].Receipt.HostName(h.Name); name != other {
+			was = fmt.Sprintf("%s, which is %s today", name, other)
+		}
+		found = append(found, finding{
+			message: fmt.Sprintf("the machine that answers as %s was deployed as %s", h.Name, was),
+			hint: fmt.Sprintf("were their addresses swapped, or is it a copy of the disk? compare %s with %s\n", h.Where("ip"), s.Plan.Host(other).Where("ip")) +
+				"if the hosts were renamed: a machine is recognized by its serial or mac if that and its ip stay; otherwise deploy one new name before the next",
+			where: h.Where("ip"), about: []string{h.Name},
+		})
+	}
+	return found
+}
+
+// serverTokenDiffers: k3s encrypts its bootstrap data with the server token, and a server that starts
+// with another one fails.
+func serverTokenDiffers(s Situation) []finding {
+	hosts := slices.Sorted(slices.Values(s.OtherToken))
+	if len(hosts) == 0 || !s.touchesK3s() {
+		return nil
+	}
+	return one(finding{
+		message: "the server token is not the one that " + text.Enumerate(hosts) + " got: k3s would fail at its next start",
+		hint: "restore secrets/init-token; \"k3splan token rotate\" changes the token of a running cluster\n" +
+			"if the cluster already has the new token, --force uploads it",
+		about: hosts,
+	})
+}
+
+// quorumLost: no healthy member of etcd is stopped while another member is down, unless that one is
+// repaired first.
+func quorumLost(s Situation) []finding {
+	stopped, lost := s.stoppedMembers(), s.lostMembers()
+	if len(stopped) == 0 || len(lost) == 0 {
+		return nil
+	}
+	members := s.members()
+	down := len(slices.DeleteFunc(slices.Clone(members), func(m member) bool { return m.ready }))
+	needed, _ := plan.Quorum(len(members))
+	verb := "is"
+	if len(lost) > 1 {
+		verb = "are"
+	}
+	return one(finding{
+		message: fmt.Sprintf("%s would be restarted while %s %s down: of %d servers etcd needs %d, and %d would be left",
+			text.Enumerate(hostNames(stopped)), text.Enumerate(listed(lost)), verb, len(members), needed, max(0, len(members)-down-1)),
+		hint:  "bring it back first (k3splan status shows how the servers are), or, if it is gone for good, remove it from etcd" + s.removal(lost),
+		about: serverNames(lost),
+	})
+}
+
+// removal says how a ready server removes lost members from etcd, each in lines of its own.
+func (s Situation) removal(lost []member) (lines string) {
+	ready := s.readyServers()
+	if len(ready) == 0 {
+		return ""
+	}
+	for _, m := range lost {
+		name := m.server
+		if name == "" {
+			name = "the member without a name"
+		}
+		lines += "\n" + diff.RemoveMember(ready[0], name)
+	}
+	return lines
+}
+
+// repairOfAVoter: a server that does not answer well can still be the voter that keeps the quorum. That
+// is so where etcd has a leader although too few other members are healthy.
+func repairOfAVoter(s Situation) (found []finding) {
+	if !s.anyReady() {
+		return nil
+	}
+	members := s.members()
+	needed, _ := plan.Quorum(len(members))
+	ready := len(slices.DeleteFunc(slices.Clone(members), func(m member) bool { return !m.ready }))
+	if ready >= needed {
+		return nil
+	}
+	for _, m := range members {
+		if m.ready || !s.Work[m.host].Restarts() || !slices.Contains(s.Observed[m.host].Etcd, m.server) {
+			continue
+		}
+		found = append(found, finding{
+			message: fmt.Sprintf("%s would be restarted although it may still vote: etcd has a leader, and only %d of %d servers are healthy (%s is not: %s)",
+				m, ready, len(members), m.server, m.why),
+			hint:  "wait, or bring the other servers back first; k3splan status shows how they are",
+			about: []string{m.server},
+		})
+	}
+	return found
+}
+
+var k3sMinor = regexp.MustCompile(`^v([0-9]+\.[0-9]+)\.`)
+
+// k3sStep: after a deployment that failed, a server may run another k3s than its receipt says. k3s does
+// not go back, and skips no minor version.
+func k3sStep(s Situation) (found []finding) {
+	for _, h := range s.changed() {
+		w := s.Work[h.Name]
+		version := k3sMinor.FindStringSubmatch(s.Health[h.Name].Version)
+		known := slices.ContainsFunc(w.Changes, func(c diff.Change) bool { return c.Name == "versions.k3s" && c.Risk == diff.Refuse })
+		if h.Server == nil || !w.System || version == nil || known {
+			continue
+		}
+		// patch releases of servers are those of nixpkgs
+		runs, planned := plan.K3sVersion{Minor: version[1]}, plan.K3sVersion{Minor: s.Plan.Network.Versions.K3s.Minor}
+		if step := diff.K3sStep(runs, planned); step.Risk == diff.Refuse {
+			found = append(found, finding{
+				message: fmt.Sprintf("the server on %s runs k3s %s, and would be changed to %s: %s", h.Name, runs, planned, step.Reason),
+				hint:    step.Hint, where: s.Plan.Network.Where("versions.k3s"), about: []string{h.Name},
+			})
 		}
 	}
+	return found
 }
 
-// joined tells whether a server is known to be a member of etcd.
-func (j *judge) joined(server *plan.Container) bool {
-	return slices.Contains(j.members(), server.Host.Name)
+// memberEmptied: a server without state, on a new machine for example, cannot become the member again
+// that etcd still has. (The init server would even found a cluster: secondCluster.)
+func memberEmptied(s Situation) (found []finding) {
+	names, _ := s.etcd()
+	refused := serversOfRefusedChanges(s)
+	for _, h := range s.changed() {
+		server := h.Server
+		if server == nil || server.Role == plan.Init || !s.Work[h.Name].System || slices.Contains(refused, server.Name) ||
+			slices.Contains(s.Observed[h.Name].Etcd, server.Name) || !slices.Contains(names, server.Name) {
+			continue
+		}
+		for _, helper := range s.readyServers() {
+			if helper == server {
+				continue
+			}
+			found = append(found, finding{
+				message: fmt.Sprintf("the server %s is empty, and etcd still has it as a member: it would not be let in", server.Name),
+				hint:    diff.RemoveMember(helper, server.Name) + "\nk3splan deploy",
+				where:   server.Where("name"), about: []string{server.Name},
+			})
+			break
+		}
+	}
+	return found
 }
 
-// noCluster tells that all hosts with a server were asked, and that nothing of k3s was ever deployed
+// nothingToJoin: new servers and agents join by the init server alone, whatever other servers answer. It
+// must be ready, or be deployed before them.
+func nothingToJoin(s Situation) []finding {
+	init, joining := s.Plan.InitServer(), s.joining()
+	if init == nil || len(joining) == 0 || s.Health[init.Host.Name].Ready {
+		return nil
+	}
+	o, asked := s.Observed[init.Host.Name]
+	if !asked || o.Unreachable == "" && s.Work[init.Host.Name].System {
+		return nil
+	}
+	names := text.Enumerate(containerNames(joining))
+	ready := s.readyServers()
+	why := "it was never deployed"
+	if o.Receipt != nil || len(o.Etcd) > 0 {
+		why = s.member(s.runs(init.Host.Name), init.Host.Name).why
+	}
+	f := finding{about: []string{init.Name}, where: init.Where("type")}
+	switch {
+	case o.Unreachable != "" && len(ready) == 0:
+		f.message = fmt.Sprintf("no server answers yet, and the init server's host %s does not either: there is nothing to join for %s", init.Host.Name, names)
+		f.hint = "bring " + init.Host.Name + " up first, or deploy only hosts without k3s"
+	case len(ready) == 0:
+		f.message = fmt.Sprintf("no server is ready, the init server %s on %s included (%s): there is nothing to join for %s", init.Name, init.Host.Name, why, names)
+		f.hint = "deploy " + init.Host.Name + " first, or together with them"
+	default:
+		if o.Unreachable != "" {
+			why = o.Unreachable
+		}
+		f.message = fmt.Sprintf("new servers and agents join by the init server %s on %s, which is down (%s): %s cannot join", init.Name, init.Host.Name, why, names)
+		f.hint = fmt.Sprintf("bring %s up first, or make %s, which is ready, the init server and %s a server (%s)", init.Host.Name, ready[0].Name, init.Name, init.Where("type"))
+	}
+	return one(f)
+}
+
+// joinRefusedByEtcd: etcd refuses every new member, learners too, unless it is connected to all voters
+// ("unhealthy cluster": StrictReconfigCheck, https://etcd.io/docs/v3.5/op-guide/runtime-configuration/).
+func joinRefusedByEtcd(s Situation) []finding {
+	joining := slices.DeleteFunc(s.joining(), func(c *plan.Container) bool { return !c.IsServer() })
+	lost := s.lostMembers()
+	if len(joining) == 0 || len(lost) == 0 {
+		return nil
+	}
+	verb := "is"
+	if len(lost) > 1 {
+		verb = "are"
+	}
+	return one(finding{
+		message: fmt.Sprintf("%s cannot join while %s %s down: etcd takes no new member then", text.Enumerate(containerNames(joining)), text.Enumerate(listed(lost)), verb),
+		hint:    "bring it back first (k3splan status shows how the servers are), or, if it is gone for good, remove it from etcd" + s.removal(lost),
+		where:   joining[0].Where("name"), about: serverNames(lost),
+	})
+}
+
+// clusterFoundedAgain: the init server founds a cluster although the rack had one, of which no server has
+// left a trace; or it cannot be known whether it had one.
+func clusterFoundedAgain(s Situation) []finding {
+	if !s.founds() || len(secondCluster(s)) > 0 {
+		return nil
+	}
+	init := s.Plan.InitServer()
+	var had, away []string
+	for _, host := range s.Plan.Hosts {
+		switch o := s.Observed[host.Name]; {
+		case o.Receipt.HasK3s():
+			had = append(had, host.Name)
+		case o.Unreachable != "" && !s.hadServer(host.Name):
+			away = append(away, host.Name)
+		}
+	}
+	switch {
+	case len(had) > 0:
+		return one(finding{
+			message: fmt.Sprintf("the init server %s is empty and founds a new cluster, without anything of the one that %s had", init.Name, text.Enumerate(had)),
+			hint:    "a snapshot of the old cluster can still be restored instead; its agents cannot join the new cluster before their state (/var/lib/k3splan/agents) is removed",
+			where:   init.Where("type"), about: had,
+		})
+	case len(away) > 0:
+		return one(finding{
+			message: fmt.Sprintf("the init server %s founds a cluster, and %s did not answer: whether there is a cluster already is unknown", init.Name, text.Enumerate(away)),
+			hint:    "if the rack is new, this is right",
+			where:   init.Where("type"), about: away,
+		})
+	}
+	return nil
+}
+
+// receiptUnreadable: what the plan must not change on a host is known from its receipt.
+func receiptUnreadable(s Situation) (found []finding) {
+	for _, h := range s.changed() {
+		w, o := s.Work[h.Name], s.Observed[h.Name]
+		unreadable := w.New && (o.Receipt != nil || o.BadReceipt != "")
+		if !unreadable || len(h.Containers())+len(o.Etcd) == 0 {
+			continue
+		}
+		found = append(found, finding{
+			message: fmt.Sprintf("what %s was deployed with is not known: %s", h.Name, strings.Join(w.Reasons, "; ")),
+			hint: "make sure that its containers, the networks and the version of k3s are the same as then, or may change\n" +
+				"\"k3splan diff REVISION\" compares with the plan of that time; a receipt of a newer k3splan needs that version here",
+			where: h.Where("name"), about: []string{h.Name},
+		})
+	}
+	return found
+}
+
+// quorumOfTwo: with two members every restart loses the quorum until the server is back.
+func quorumOfTwo(s Situation) []finding {
+	stopped := s.stoppedMembers()
+	if len(stopped) == 0 || len(s.members()) != 2 {
+		return nil
+	}
+	return one(finding{
+		message: "the server on " + text.Enumerate(hostNames(stopped)) + " restarts (" + diff.LosesQuorum + ")",
+		hint:    "the Kubernetes API does not answer meanwhile; a third server would change that",
+		about:   serverNames(stopped),
+	})
+}
+
+// firstContact: the address of a host moves to another interface once.
+func firstContact(s Situation) []finding {
+	var first []string
+	for _, h := range s.changed() {
+		if s.Work[h.Name].New && !h.DHCP() && !s.Observed[h.Name].LAN && !h.Target.Local {
+			first = append(first, h.Name)
+		}
+	}
+	if len(first) == 0 {
+		return nil
+	}
+	return one(finding{
+		message: "the address moves to a macvlan interface for the first time on " + text.Enumerate(first) + " (may cut the connection)",
+		hint:    "have a console at hand", about: first,
+	})
+}
+
+// changesRefused and changesRisky: what the plan has changed, in the words and by the judgement of
+// "k3splan diff".
+func changesRefused(s Situation) (found []finding) { return findings(s.changesOf(diff.Refuse)) }
+func changesRisky(s Situation) (found []finding)   { return findings(s.changesOf(diff.Ask)) }
+
+func findings(changes []diff.Change) (found []finding) {
+	for _, c := range changes {
+		found = append(found, finding{message: c.Sentence, hint: c.Hint, where: c.Where, about: []string{c.Name}})
+	}
+	return found
+}
+
+// serversOfRefusedChanges are servers that changesRefused speaks of already.
+func serversOfRefusedChanges(s Situation) (names []string) {
+	for _, c := range s.changesOf(diff.Refuse) {
+		if c.Object == diff.Server {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// changesOf returns the changes of one risk that the deployment would bring to the machines. A host's
+// receipt says what has changed for the host itself; what becomes of containers is known from all
+// receipts together.
+func (s Situation) changesOf(risk diff.Risk) (list []diff.Change) {
+	ofContainer := func(c diff.Change) bool { return c.Object == diff.Server || c.Object == diff.Agent }
+	add := func(c diff.Change) {
+		if c.Risk == risk && !s.isHarmless(c) {
+			list = append(list, c)
+		}
+	}
+	for _, h := range s.changed() {
+		for _, change := range s.Work[h.Name].Changes {
+			// a host that joins is judged by its cluster, which may have changed since
+			if !ofContainer(change) && (change.Risk != diff.Refuse || s.wasOfCluster(h.Name, change)) {
+				add(change)
+			}
+		}
+	}
+	if s.Deployed == nil {
+		return list
+	}
+	touched := func(host string) bool { return !s.Work[host].None() }
+	inPlan := func(host string) bool { return s.Plan.Host(host) != nil }
+	for _, change := range diff.Compare(s.Deployed, s.Plan) {
+		joins := func(host string) bool { return touched(host) && !s.wasOfCluster(host, change) }
+		switch {
+		case ofContainer(change) && (slices.ContainsFunc(change.Hosts, touched) || s.touchesK3s() && !slices.ContainsFunc(change.Hosts, inPlan)):
+			add(change)
+		case change.Risk == diff.Refuse && slices.ContainsFunc(change.Hosts, joins):
+			add(change)
+		}
+	}
+	return list
+}
+
+// wasOfCluster reports whether a host belonged to the cluster that a change is about when it was
+// deployed. Networks concern servers alone.
+func (s Situation) wasOfCluster(host string, change diff.Change) bool {
+	r := s.Observed[host].Receipt
+	return !s.Work[host].New && r.HasK3s() && (change.Name == "versions.k3s" || r.ServerName() != "")
+}
+
+// isHarmless reports whether a change that is risky by the plan is not, as things are on the machines.
+func (s Situation) isHarmless(change diff.Change) bool {
+	switch {
+	case change.Reason == diff.LosesQuorum: // quorumOfTwo judges by the members that etcd really has
+		return true
+	case change.Reason == diff.SecondCluster && s.isMember(s.Plan.InitServer()):
+		return true
+	}
+	return change.Risk == diff.Refuse && (s.hasNoCluster() || s.hasLeft(change))
+}
+
+// isMember reports whether a server is known to be a member of etcd.
+func (s Situation) isMember(server *plan.Container) bool {
+	return slices.ContainsFunc(s.members(), func(m member) bool { return m.server == server.Name })
+}
+
+// hasNoCluster reports whether all hosts with a server were asked, and nothing of k3s was ever deployed
 // on them or on another host that was asked: earlier deployments did not reach them.
-func (j *judge) noCluster() bool {
-	for name, o := range j.Observed {
-		if o.Receipt.HasK3s() || o.BadReceipt != "" || len(o.Etcd) > 0 || o.Unreachable != "" && j.hadServer(name) {
+func (s Situation) hasNoCluster() bool {
+	for name, o := range s.Observed {
+		if o.Receipt.HasK3s() || o.BadReceipt != "" || len(o.Etcd) > 0 || o.Unreachable != "" && s.hadServer(name) {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(j.Plan.Servers(), func(s *plan.Container) bool { _, asked := j.Observed[s.Host.Name]; return !asked })
+	return !slices.ContainsFunc(s.Plan.Servers(), func(c *plan.Container) bool { _, asked := s.Observed[c.Host.Name]; return !asked })
 }
 
-// hasLeft tells that the server of the change is no member of etcd, nor has a state that would keep
-// it from joining: it has never been one, or the hint was followed.
-func (j *judge) hasLeft(change diff.Change) bool {
-	members := j.etcd()
-	if change.Object != diff.Server || change.Reason == diff.SecondCluster || len(members) == 0 {
+// hasLeft reports whether the server of the change is not a member of etcd, and has no state that would
+// keep it from joining: it has never been a member, or the hint was followed.
+func (s Situation) hasLeft(change diff.Change) bool {
+	names, unnamed := s.etcd()
+	if change.Object != diff.Server || change.Reason == diff.SecondCluster || len(names) == 0 || unnamed > 0 {
 		return false
 	}
 	name := change.Name
 	if change.Action == diff.Renamed {
 		name = change.From
 	}
-	hasState := func(host string) bool { return slices.Contains(j.Observed[host].Etcd, name) }
-	return !slices.Contains(members, name) && (change.Action == diff.Removed || !slices.ContainsFunc(change.Hosts, hasState))
-}
-
-var k3sMinor = regexp.MustCompile(`^v([0-9]+\.[0-9]+)\.`)
-
-// running: after a deployment that did not end well, a server may run another k3s than its receipt
-// knows.
-func (j *judge) running() {
-	j.hosts(func(h *plan.Host, w Work, _ Observed) {
-		version := k3sMinor.FindStringSubmatch(j.Health[h.Name].Version)
-		told := slices.ContainsFunc(w.Changes, func(c diff.Change) bool { return c.Name == "versions.k3s" && c.Risk == diff.Refuse })
-		if h.Server == nil || !w.System || version == nil || told {
-			return
-		}
-		// patch releases of servers are those of nixpkgs
-		runs, is := plan.K3sVersion{Minor: version[1]}, plan.K3sVersion{Minor: j.Plan.Network.Versions.K3s.Minor}
-		if step := diff.K3sStep(runs, is); step.Risk == diff.Refuse {
-			j.refuse(fmt.Sprintf("the server on %s runs k3s %s, and is to run %s: %s", h.Name, runs, is, step.Reason), step.Hint)
-		}
-	})
-}
-
-// emptied: a server without state, on a machine that is new for example, cannot be the member again
-// that etcd still has. (The init server would even found a cluster: secondCluster.)
-func (j *judge) emptied() {
-	j.hosts(func(h *plan.Host, w Work, o Observed) {
-		if h.Server == nil || h.Server.Role == plan.Init || !w.System || slices.Contains(j.servers, h.Server.Name) {
-			return
-		}
-		if slices.Contains(o.Etcd, h.Server.Name) || !slices.Contains(j.etcd(), h.Server.Name) {
-			return
-		}
-		for _, helper := range j.Plan.Servers() {
-			if helper != h.Server && j.Health[helper.Host.Name].Ready {
-				j.refuse(fmt.Sprintf("the server %s is empty, and etcd still has it as a member: it would not be let in", h.Server.Name),
-					diff.RemoveMember(helper, h.Server.Name)+"\nk3splan deploy")
-				return
-			}
-		}
-	})
-}
-
-// firstContact: the address of a host moves to another interface once.
-func (j *judge) firstContact() {
-	var first []string
-	j.hosts(func(h *plan.Host, w Work, o Observed) {
-		if w.New && !h.DHCP() && !o.LAN && !h.Target.Local {
-			first = append(first, h.Name)
-		}
-	})
-	if len(first) > 0 {
-		j.ask("the address moves to a macvlan interface for the first time on "+text.Enumerate(first)+" (may cut the connection)",
-			"have a console at hand")
-	}
+	hasState := func(host string) bool { return slices.Contains(s.Observed[host].Etcd, name) }
+	return !slices.Contains(names, name) && (change.Action == diff.Removed || !slices.ContainsFunc(change.Hosts, hasState))
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
 	"k3splan/internal/receipt"
@@ -299,6 +300,9 @@ func (w *world) unsettled() bool {
 // deploy is a deployment that went well, by force and with all hints followed if need be.
 func (w *world) deploy(p *plan.Plan, s Situation) {
 	w.clock++
+	if s.founds() && !slices.ContainsFunc(slices.Collect(maps.Values(w.machines)), func(m *machine) bool { return len(m.etcd) > 0 }) {
+		clear(w.members) // nothing is left of the old cluster
+	}
 	for name, work := range s.Work {
 		if !work.None() {
 			delete(w.members, w.machines[w.at(name)].row.server)
@@ -319,6 +323,15 @@ func (w *world) deploy(p *plan.Plan, s Situation) {
 		m.receipt.Inputs = w.inputs(p, h)
 		m.receipt.Fingerprint, m.receipt.Time = m.receipt.Inputs.Fingerprint(), time.Unix(w.clock, 0)
 	}
+}
+
+// forgetLostMembers removes the members of etcd that no machine of the plan runs.
+func (w *world) forgetLostMembers() {
+	runs := map[string]bool{}
+	for at := range w.hosts {
+		runs[w.machines[at].row.server] = true
+	}
+	maps.DeleteFunc(w.members, func(server string, _ bool) bool { return !runs[server] })
 }
 
 // Over random plans and histories: what would harm the cluster that runs is refused, and there is
@@ -357,16 +370,17 @@ func TestJudgeKnowsTheMachines(t *testing.T) {
 			}
 			s := w.situation(p, selected, rapid.Bool().Draw(t, "--all"), rapid.Bool().Draw(t, "members known"))
 			objections := Judge(s)
-			refused := slices.ContainsFunc(objections, func(o Objection) bool { return o.Refused })
+			refused := slices.ContainsFunc(objections, isRefused)
 			if harm := w.harm(s); len(harm) > 0 {
 				harmed++
 				if !refused {
 					t.Fatalf("not refused: %s\n%v\n%s", strings.Join(harm, "; "), w.hosts, messages(objections))
 				}
 			}
-			known := len(s.etcd()) > 0
-			others := slices.DeleteFunc(slices.Clone(objections), func(o Objection) bool {
-				return !o.Refused || strings.Contains(o.Message, "second cluster") || strings.Contains(o.Message, "still has it as a member")
+			named, _ := s.etcd()
+			known := len(named) > 0
+			others := slices.DeleteFunc(slices.Clone(objections), func(o diag.Problem) bool {
+				return !isRefused(o) || strings.Contains(o.Message, "second cluster") || strings.Contains(o.Message, "still has it as a member")
 			})
 			if len(w.harm(s)) == 0 && len(others) > 0 && known && !w.unsettled() && !w.ambiguous() {
 				t.Fatalf("refused for nothing: %s\n%v\nmembers %v", messages(objections), w.hosts, w.members)
@@ -376,10 +390,14 @@ func TestJudgeKnowsTheMachines(t *testing.T) {
 				continue
 			}
 			w.deploy(p, s)
-			if len(selected) == len(p.Hosts) {
+			if refused { // with all hints followed
+				w.forgetLostMembers()
+			}
+			// a member that nobody knew of when etcd did not name its members is still there
+			if len(selected) == len(p.Hosts) && !w.unsettled() {
 				for known := range 2 {
 					s := w.situation(p, p.HostNames(), true, known == 1)
-					questions := slices.DeleteFunc(Judge(s), func(o Objection) bool { return strings.Contains(o.Message, "with 2 servers a restart") })
+					questions := slices.DeleteFunc(Judge(s), func(o diag.Problem) bool { return strings.Contains(o.Message, "with 2 servers a restart") })
 					if len(questions) > 0 {
 						t.Fatalf("all is deployed: %v", questions)
 					}
@@ -449,7 +467,7 @@ func TestJudgeStories(t *testing.T) {
 	ulrichAgent["ulrich"] = "a"
 	noReceipt := func(s Situation, name, why string) Situation {
 		s.Observed[name] = Observed{LAN: true, BadReceipt: why}
-		s.Work[name] = newWork(why)
+		s.Work[name] = Work{System: true, New: true, Reasons: []string{why}}
 		return s
 	}
 	const rolfMoves = "refused server rolf-s: ip 10.0.10.4 → 10.0.10.99 (etcd keeps the old member)"
@@ -486,7 +504,7 @@ func TestJudgeStories(t *testing.T) {
 			s := by(was, receipts{}, "rolf")
 			s.Health["rolf"] = Health{Version: "v1.32.3+k3s1"}
 			return s
-		}(), []string{"refused the server on rolf runs k3s 1.32, and is to run 1.31: k3s cannot go back to an older version"}},
+		}(), []string{"refused the server on rolf runs k3s 1.32, and would be changed to 1.31: k3s cannot go back to an older version"}},
 		"again after an upgrade that did not end well": {func() Situation {
 			s := by(tables(t, roles, fmt.Sprintf(versions, "1.32")), receipts{}, "rolf")
 			s.Health["rolf"] = Health{Version: "v1.32.3+k3s1"}
@@ -595,7 +613,7 @@ func TestJudgeHostsThatTakeNames(t *testing.T) {
 	was, swapped = rackOf(false, "anna", "bert", "cleo"), rackOf(false, "bert", "anna", "cleo")
 	list := Judge(situation(was, swapped))
 	require.Equal(t, "the machine that answers as anna was deployed as bert, which is another host of the plan", list[0].Message)
-	require.Contains(t, list[0].Hint, "known by its serial or mac")
+	require.Contains(t, list[0].Hint, "recognized by its serial or mac")
 
 	// the one that had the name leaves servers behind
 	gone := edited(t, edited(t, rackOf(true, "bert", "anna", "cleo"), `"s1"`, `"s9"`), `"a1"`, `"a9"`)
@@ -606,7 +624,13 @@ func TestJudgeHostsThatTakeNames(t *testing.T) {
 func TestParseMembers(t *testing.T) {
 	said := "readyz ok\nmember 8e9e05c52164694d, started, rolf-s-1a2b3c4d, https://10.0.10.4:2380, https://10.0.10.4:2379, false\n" +
 		"member 91bc3c398fb3c146, started, olaf-s-00ff00ff, https://10.0.10.3:2380, https://10.0.10.3:2379, false\n"
-	require.Equal(t, []string{"olaf-s", "rolf-s"}, parseMembers(said))
-	require.Empty(t, parseMembers(said+"member fd422379fda50e48, unstarted, , https://10.0.10.5:2380, , true\n"), "nobody knows who that is")
-	require.Empty(t, parseMembers("readyz ok\n"))
+	names, unnamed := parseMembers(said)
+	require.Equal(t, []string{"olaf-s", "rolf-s"}, names)
+	require.Zero(t, unnamed)
+	names, unnamed = parseMembers(said + "member fd422379fda50e48, unstarted, , https://10.0.10.5:2380, , true\n")
+	require.Equal(t, []string{"olaf-s", "rolf-s"}, names)
+	require.Equal(t, 1, unnamed)
+	names, unnamed = parseMembers("readyz ok\n")
+	require.Empty(t, names)
+	require.Zero(t, unnamed)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
 	"k3splan/internal/receipt"
@@ -115,7 +116,7 @@ func TestWaves(t *testing.T) {
 	for _, host := range []string{"a", "b", "g"} {
 		s.Work[host] = Work{System: true, OnlyNames: true}
 	}
-	require.Equal(t, []string{"agents: d /1", "only /etc/hosts: a b g /3"}, shape(Waves(p, s.Work, nil, Limits{1, 5})))
+	require.Equal(t, []string{"agents: d /1", "only /etc/hosts: b /1", "only /etc/hosts: a /1", "only /etc/hosts: g /1"}, shape(Waves(p, s.Work, nil, Limits{1, 5})))
 	require.Empty(t, Waves(p, living(t, p).Work, nil, Limits{1, 1}))
 }
 
@@ -236,7 +237,7 @@ func TestJudge(t *testing.T) {
 			for i, want := range test.want {
 				kind, message, _ := strings.Cut(want, " ")
 				require.Contains(t, got[i].Message, message)
-				require.Equal(t, kind == "refused", got[i].Refused)
+				require.Equal(t, kind == "refused", isRefused(got[i]))
 				require.NotEmpty(t, got[i].Hint)
 			}
 		})
@@ -254,9 +255,11 @@ func edited(t *testing.T, p *plan.Plan, old, new string) *plan.Plan {
 	return now
 }
 
-func messages(objections []Objection) (list []string) {
+func isRefused(o diag.Problem) bool { return o.Severity == diag.Error }
+
+func messages(objections diag.Problems) (list []string) {
 	for _, o := range objections {
-		list = append(list, map[bool]string{true: "refused ", false: "asked "}[o.Refused]+o.Message)
+		list = append(list, map[bool]string{true: "refused ", false: "asked "}[isRefused(o)]+o.Message)
 	}
 	return list
 }
@@ -322,7 +325,7 @@ func TestJudgeInitServer(t *testing.T) {
 	now := tables(t, map[string]string{"karl": "i", "olaf": "s", "rolf": "s", "ulf": "s"}, "")
 	s := living(t, was)
 	s.Plan = now
-	require.Contains(t, messages(Judge(s.change("karl", "olaf"))), "refused the init server karl-s is empty, and olaf-s answers: it would found a second cluster beside the living one")
+	require.Contains(t, messages(Judge(s.change("karl", "olaf"))), "refused the init server karl-s is empty, and olaf-s answers: it would found a second cluster beside the running one")
 
 	joined := s.Observed["karl"]
 	joined.Etcd = []string{"karl-s"}
@@ -412,9 +415,9 @@ func TestWavesKeepTheQuorum(t *testing.T) {
 		slices.Sort(got)
 		require.Equal(t, want, got)
 
-		refused := slices.ContainsFunc(Judge(s), func(o Objection) bool { return o.Refused })
+		refused := slices.ContainsFunc(Judge(s), isRefused)
 		up := map[string]bool{}
-		members := s.members()
+		members := hostNames(s.members())
 		for _, name := range members {
 			if s.Health[name].Ready {
 				up[name] = true

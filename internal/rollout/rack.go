@@ -2,75 +2,143 @@ package rollout
 
 import (
 	"context"
+	"maps"
 	"os/exec"
 	"slices"
 	"time"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/run"
 )
 
-// Rack is a living rack: what its hosts are to be, and what they say about themselves.
+// Rack is a running rack: what its hosts are to be, and what they say about themselves.
 type Rack struct {
 	// Situation needs the plan; Survey finds out the rest.
 	Situation
-	// Selected are the hosts that the user is after.
+	// Selected are the hosts that the user named.
 	Selected []*plan.Host
-	// Machine tells how a host is reached.
+	// Machine returns how a host is reached.
 	Machine func(*plan.Host) remote.Machine
 	// Inputs are today's, of all hosts of the plan.
 	Inputs map[string]fingerprint.Inputs
-	// ReadSecrets gives the secrets that a host is to have.
+	// ReadSecrets returns the secrets that a host is to have.
 	ReadSecrets func(*plan.Host) (fingerprint.Contents, error)
-	// All lets also hosts that are up to date be deployed.
+	// All also deploys hosts that are up to date.
 	All bool
 
 	// Secrets are those of the hosts that were asked, after Survey.
 	Secrets map[string]fingerprint.Contents
+	// objections are those of Waves
+	objections []objection
+	// asker is nil for ssh to the machines
+	asker asker
+}
+
+// asker asks hosts, and servers on them.
+type asker interface {
+	host(ctx context.Context, h *plan.Host) Observed
+	server(ctx context.Context, h *plan.Host, name string) Health
+}
+
+// bySSH asks machines.
+type bySSH func(*plan.Host) remote.Machine
+
+func (b bySSH) host(ctx context.Context, h *plan.Host) Observed {
+	return observe(ctx, surveyLimit, b(h))
+}
+
+func (b bySSH) server(ctx context.Context, h *plan.Host, name string) Health {
+	ctx, cancel := context.WithTimeout(ctx, serverLimit)
+	defer cancel()
+	return askServer(ctx, b(h), name)
+}
+
+func (r *Rack) ask() asker {
+	if r.asker != nil {
+		return r.asker
+	}
+	return bySSH(r.Machine)
 }
 
 const (
 	surveyLimit = 20 * time.Second
 	// serverLimit is for questions to which k3s has to find the answer first.
 	serverLimit = 40 * time.Second
-	askParallel = 24
 )
 
+// askParallel is how many hosts are asked at the same time.
+var askParallel = 24
+
 // Survey asks the selected hosts, and those with a server if a container is concerned, and finds out
-// what the selected ones need. That a host does not answer is no error.
+// what the selected ones need. A host that does not answer is not an error.
 func (r *Rack) Survey(ctx context.Context) error {
 	asked := slices.Clone(r.Selected)
-	if slices.ContainsFunc(r.Selected, func(h *plan.Host) bool { return len(h.Containers()) > 0 }) {
-		for _, server := range r.Plan.Servers() {
-			if !slices.Contains(asked, server.Host) {
-				asked = append(asked, server.Host)
-			}
+	add := func(host *plan.Host) {
+		if !slices.Contains(asked, host) {
+			asked = append(asked, host)
 		}
 	}
-	r.Secrets = map[string]fingerprint.Contents{}
-	for _, host := range asked {
+	if slices.ContainsFunc(r.Selected, func(h *plan.Host) bool { return len(h.Containers()) > 0 }) {
+		for _, server := range r.Plan.Servers() {
+			add(server.Host)
+		}
+	}
+	r.Secrets, r.Observed = map[string]fingerprint.Contents{}, map[string]Observed{}
+	if err := r.observe(ctx, asked); err != nil {
+		return err
+	}
+	if r.mayFound() {
+		// any other host may have a server of a cluster that is there already, or a receipt that knows of it
+		known := len(asked)
+		for _, host := range r.Plan.Hosts {
+			add(host)
+		}
+		if err := r.observe(ctx, asked[known:]); err != nil {
+			return err
+		}
+	}
+	return r.decide()
+}
+
+// observe asks hosts and adds what they answer to Observed.
+func (r *Rack) observe(ctx context.Context, hosts []*plan.Host) error {
+	for _, host := range hosts {
 		var err error
 		if r.Secrets[host.Name], err = r.ReadSecrets(host); err != nil {
 			return err
 		}
 	}
-	if slices.ContainsFunc(asked, func(h *plan.Host) bool { return !h.Target.Local }) {
-		if _, err := exec.LookPath("ssh"); err != nil {
-			return run.Missing("ssh") // else each host would not answer
-		}
+	if err := needSSH(hosts); err != nil {
+		return err
 	}
-	r.Observed = each(namesOf(asked), askParallel, func(name string) Observed {
-		return observe(ctx, surveyLimit, r.Machine(r.Plan.Host(name)))
-	})
+	maps.Copy(r.Observed, askHosts(ctx, r.Plan, hosts, r.ask()))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return r.decide()
+	return nil
 }
 
-// decide finds out what the selected hosts need, of all that they say.
+// needSSH returns an error if there is no ssh by which hosts could be reached: otherwise none of them
+// would seem to answer.
+func needSSH(hosts []*plan.Host) error {
+	if slices.ContainsFunc(hosts, func(h *plan.Host) bool { return !h.Target.Local }) {
+		if _, err := exec.LookPath("ssh"); err != nil {
+			return run.Missing("ssh")
+		}
+	}
+	return nil
+}
+
+// mayFound reports whether the init server may be about to found a cluster.
+func (r *Rack) mayFound() bool {
+	init := r.Plan.InitServer()
+	return init != nil && slices.Contains(r.Selected, init.Host) && r.isEmpty(init)
+}
+
+// decide finds out what the selected hosts need, after all that were asked have answered.
 func (r *Rack) decide() (err error) {
 	past := NewPast(r.Plan)
 	if r.Deployed, err = past.Deployed(r.Observed); err != nil {
@@ -96,52 +164,42 @@ func (r *Rack) decide() (err error) {
 	return nil
 }
 
-// Waves gives the order in which the hosts get what they need, and what speaks against it. If it
+// Waves returns the order in which the hosts get what they need, and what speaks against it. If it
 // matters, the servers are asked first.
-func (r *Rack) Waves(ctx context.Context, limits Limits) ([]Wave, []Objection) {
-	// what is objected to may be settled by what the servers say
-	if r.stopsServers() || len(Judge(r.Situation)) > 0 {
-		r.askServers(ctx)
+func (r *Rack) Waves(ctx context.Context, limits Limits) ([]Wave, diag.Problems) {
+	if r.touchesK3s() {
+		r.Health = askServers(ctx, r.Situation, r.ask())
 	}
-	return Waves(r.Plan, r.Work, r.Down(), limits), Judge(r.Situation)
+	r.objections = judge(r.Situation, false)
+	var problems diag.Problems
+	for _, o := range r.objections {
+		problems = append(problems, o.Problem)
+	}
+	return Waves(r.Plan, r.Work, r.Down(), limits), problems
 }
 
-// stopsServers tells whether a server may be stopped or started.
-func (r *Rack) stopsServers() bool {
-	return slices.ContainsFunc(r.Selected, func(h *plan.Host) bool { return h.Server != nil && r.Work[h.Name].Restarts() })
+// askHosts asks hosts of a plan at the same time.
+func askHosts(ctx context.Context, p *plan.Plan, hosts []*plan.Host, ask asker) map[string]Observed {
+	return each(namesOf(hosts), askParallel, func(name string) Observed { return ask.host(ctx, p.Host(name)) })
 }
 
-// askServers asks all servers of the plan whose hosts answer how they are.
-func (r *Rack) askServers(ctx context.Context) {
-	containers := map[string]string{}
+// askServers asks all servers of the plan, and those that the receipts name, how they are.
+func askServers(ctx context.Context, s Situation, ask asker) map[string]Health {
 	var hosts []string
-	for _, server := range r.Plan.Servers() {
-		o, asked := r.Observed[server.Host.Name]
+	for _, host := range s.Plan.Hosts {
+		o, asked := s.Observed[host.Name]
 		// without NixOS or a state there is nobody to ask
-		if !asked || o.Unreachable != "" || o.Receipt == nil && len(o.Etcd) == 0 {
-			continue
-		}
-		hosts = append(hosts, server.Host.Name)
-		containers[server.Host.Name] = server.Name
-		// it may still have the name that it was deployed with
-		if o.Receipt != nil && o.Receipt.ServerName() != "" {
-			containers[server.Host.Name] = o.Receipt.ServerName()
+		if asked && o.Unreachable == "" && s.runs(host.Name) != "" && (o.Receipt != nil || len(o.Etcd) > 0) {
+			hosts = append(hosts, host.Name)
 		}
 	}
-	r.Health = each(hosts, askParallel, func(name string) Health {
-		inner, cancel := context.WithTimeout(ctx, serverLimit)
-		defer cancel()
-		return askServer(inner, r.Machine(r.Plan.Host(name)), containers[name])
-	})
+	return each(hosts, askParallel, func(name string) Health { return ask.server(ctx, s.Plan.Host(name), s.runs(name)) })
 }
 
 // askNodes asks the first server that answers; missing says why none did.
 func (r *Rack) askNodes(ctx context.Context) (nodes map[string]Node, missing string) {
 	missing = "no server answers"
-	for _, server := range r.Plan.Servers() {
-		if !r.Health[server.Host.Name].Ready {
-			continue
-		}
+	for _, server := range r.readyServers() {
 		inner, cancel := context.WithTimeout(ctx, serverLimit)
 		nodes, err := askNodes(inner, r.Machine(server.Host), server.Name)
 		cancel()

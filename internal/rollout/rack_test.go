@@ -152,10 +152,10 @@ func TestStatus(t *testing.T) {
 		missing string
 		want    HostStatus
 	}{
-		"well": {func(*Rack, *Observed, map[string]Node) {}, "", HostStatus{Well: true, State: StateCurrent}},
+		"well": {func(*Rack, *Observed, map[string]Node) {}, "", HostStatus{Healthy: true, State: StateCurrent}},
 		"to be deployed": {func(r *Rack, _ *Observed, _ map[string]Node) {
 			r.Work["olaf"] = Work{System: true, Reasons: []string{"a cell"}}
-		}, "", HostStatus{Well: true, State: StateChanged, Reasons: []string{"a cell"}}},
+		}, "", HostStatus{Healthy: true, State: StateChanged, Reasons: []string{"a cell"}}},
 		"new": {func(_ *Rack, o *Observed, _ map[string]Node) { o.Receipt = nil }, "",
 			HostStatus{State: StateNew}},
 		"another system": {func(_ *Rack, o *Observed, _ map[string]Node) { o.System = "/nix/store/y" }, "", HostStatus{State: StateForeign}},
@@ -179,7 +179,7 @@ func TestStatus(t *testing.T) {
 			test.change(r, &o, nodes)
 			r.Observed["olaf"] = o
 			got := r.status(p.Host("olaf"), nodes, test.missing)
-			require.Equal(t, test.want.Well, got.Well)
+			require.Equal(t, test.want.Healthy, got.Healthy)
 			require.Equal(t, test.want.State, got.State)
 			require.Equal(t, append([]string{}, test.want.Reasons...), got.Reasons)
 			require.Equal(t, append([]string{}, test.want.FailedUnits...), got.FailedUnits)

@@ -1,11 +1,15 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/run"
 )
 
@@ -40,16 +44,18 @@ type Result struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Say tells what is going on with a host: what is being done, in a few words, and what was heard of it
-// last, or "".
+// Say reports what is being done with a host, in a few words, and the last detail of it, or "".
 type Say func(phase, detail string)
 
 // Steps are what is done with one host. Every error ends the rollout.
 type Steps interface {
-	// Apply brings the new system or secrets to the host, and gives the store path of the system
-	// that is to run.
+	// Check makes sure, right before anything is done with the host, that this is still as harmless as it
+	// was when the rollout was decided on.
+	Check(ctx context.Context, host string, work Work, say Say) error
+	// Apply brings the new system or secrets to the host, and returns the store path of the system that
+	// is to run.
 	Apply(ctx context.Context, host string, work Work, say Say) (system string, err error)
-	// Gate waits until the host is well with the system.
+	// Gate waits until the host is healthy with the system.
 	Gate(ctx context.Context, host, system string, work Work, say Say) error
 	// Record writes the receipt.
 	Record(ctx context.Context, host, system string) error
@@ -64,33 +70,14 @@ type Event struct {
 	Result        *Result
 }
 
-// Run deploys wave after wave. When a host of a wave fails or ctx is done, no further host is begun.
-// Results are those of all hosts in waves, in their order. report is called from one goroutine at a
-// time.
+// Run deploys wave after wave. When a host of a wave fails or is not safe to deploy any more, or ctx is
+// done, no further host is begun. The results are those of all hosts in waves, in their order. report is
+// called from one goroutine at a time.
 func Run(ctx context.Context, waves []Wave, work map[string]Work, steps Steps, report func(Event)) []Result {
 	r := &runner{work: work, steps: steps, report: report}
 	var results []Result
-	stopped := ""
 	for i, wave := range waves {
-		number := i + 1
-		if stopped == "" && ctx.Err() != nil {
-			stopped = "interrupted before its turn"
-		}
-		if stopped != "" {
-			for _, host := range wave.Hosts {
-				results = append(results, Result{Host: host, Status: NotReached, Wave: number, Reasons: work[host].Reasons, Cause: stopped})
-			}
-			continue
-		}
-		for _, result := range r.wave(ctx, number, wave) {
-			if result.Status != Deployed && stopped == "" {
-				stopped = "stopped after " + result.Host
-				if result.Status == NotReached {
-					stopped = result.Cause
-				}
-			}
-			results = append(results, result)
-		}
+		results = append(results, r.wave(ctx, i+1, wave)...)
 	}
 	return results
 }
@@ -98,8 +85,11 @@ func Run(ctx context.Context, waves []Wave, work map[string]Work, steps Steps, r
 type runner struct {
 	work   map[string]Work
 	steps  Steps
-	mutex  sync.Mutex
 	report func(Event)
+
+	mutex sync.Mutex
+	// stopped says why no further host is begun, or is empty
+	stopped string
 }
 
 func (r *runner) tell(e Event) {
@@ -108,33 +98,34 @@ func (r *runner) tell(e Event) {
 	r.report(e)
 }
 
-func (r *runner) wave(ctx context.Context, number int, wave Wave) []Result {
-	var mutex sync.Mutex
-	failed := ""
+// stop ends the rollout for the reason, unless it has ended already, and returns why it has.
+func (r *runner) stop(why string) string {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.stopped = cmp.Or(r.stopped, why)
+	return r.stopped
+}
+
+func (r *runner) wave(ctx context.Context, number int, wave Wave) (results []Result) {
 	answers := each(wave.Hosts, wave.Parallel, func(host string) Result {
-		mutex.Lock()
-		cause := ""
-		switch {
-		case ctx.Err() != nil:
-			cause = "interrupted before its turn"
-		case failed != "":
-			cause = "stopped after " + failed
+		why := ""
+		if ctx.Err() != nil {
+			why = "interrupted before its turn"
 		}
-		mutex.Unlock()
-		result := Result{Host: host, Status: NotReached, Cause: cause}
-		if cause == "" {
+		result := Result{Host: host, Status: NotReached, Cause: r.stop(why)}
+		if result.Cause == "" {
 			result = r.host(ctx, number, host)
-			if result.Status == Failed {
-				mutex.Lock()
-				failed = host
-				mutex.Unlock()
+			switch result.Status {
+			case Failed:
+				r.stop("stopped after " + host)
+			case NotReached:
+				r.stop("stopped before " + host)
 			}
 		}
 		result.Wave, result.Reasons = number, r.work[host].Reasons
 		r.tell(Event{Host: host, Wave: number, Result: &result})
 		return result
 	})
-	var results []Result
 	for _, host := range wave.Hosts {
 		results = append(results, answers[host])
 	}
@@ -147,6 +138,10 @@ func (r *runner) host(ctx context.Context, number int, host string) (result Resu
 	defer func() { result.Seconds = time.Since(start).Seconds() }()
 	say := func(phase, detail string) { r.tell(Event{Host: host, Wave: number, Phase: phase, Detail: detail}) }
 	work := r.work[host]
+	if err := r.steps.Check(ctx, host, work, say); err != nil {
+		result.Status, result.Cause = NotReached, causeOf(ctx, err)
+		return result
+	}
 	system, err := r.steps.Apply(ctx, host, work, say)
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -159,12 +154,40 @@ func (r *runner) host(ctx context.Context, number int, host string) (result Resu
 		err = r.steps.Record(ctx, host, system)
 	}
 	if err != nil {
-		result.Cause = err.Error()
-		if exit := (*run.ExitError)(nil); ctx.Err() != nil || errors.As(err, &exit) && exit.Interrupted != nil {
-			result.Cause = "interrupted: " + result.Cause
-		}
+		result.Cause = causeOf(ctx, err)
 		return result
 	}
 	result.Status, result.System = Deployed, system
 	return result
 }
+
+// causeOf returns the words of an error, with its hint and whether the user interrupted it.
+func causeOf(ctx context.Context, err error) string {
+	cause := err.Error()
+	if exit := (*run.ExitError)(nil); ctx.Err() != nil || errors.As(err, &exit) && exit.Interrupted != nil {
+		cause = "interrupted: " + cause
+	}
+	if hint := diag.HintOf(err); hint != "" {
+		cause += "\n" + hint
+	}
+	return cause
+}
+
+// String returns the result in words, with the further lines of the cause below.
+func (r Result) String() string {
+	switch r.Status {
+	case Deployed:
+		return fmt.Sprintf("deployed (%.0f s)", r.Seconds)
+	case Failed:
+		text := "failed: " + indented(r.Cause)
+		if r.Log != "" {
+			text += "\n    log: " + r.Log
+		}
+		return text
+	case NotReached:
+		return "not reached: " + indented(r.Cause)
+	}
+	return string(r.Status)
+}
+
+func indented(lines string) string { return strings.ReplaceAll(lines, "\n", "\n    ") }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/diff"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/receipt"
@@ -23,6 +24,7 @@ type fakeSteps struct {
 	mutex                      sync.Mutex
 	done                       []string
 	failApply, failGate, failR string
+	failCheck                  string
 	at                         func(step string)
 	running, most              atomic.Int32
 }
@@ -36,6 +38,13 @@ func (f *fakeSteps) step(name, host, fails string) error {
 	}
 	if host == fails || fails == "*" {
 		return errors.New("it does not work")
+	}
+	return nil
+}
+
+func (f *fakeSteps) Check(_ context.Context, host string, _ Work, _ Say) error {
+	if host == f.failCheck {
+		return diag.WithHint(errors.New("refused: a server is down"), "bring it back")
 	}
 	return nil
 }
@@ -110,6 +119,23 @@ func TestRunStops(t *testing.T) {
 	for _, host := range []string{"c", "d"} {
 		require.Contains(t, []Status{Deployed, NotReached}, results[host].Status)
 	}
+}
+
+// A step that is not safe any more is not begun, nor is anything after it.
+func TestRunStopsBeforeWhatIsRefused(t *testing.T) {
+	f := &fakeSteps{failCheck: "b"}
+	f.at = func(step string) {
+		if step == "apply c" || step == "apply d" {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	results := runThreeWaves(t.Context(), f)
+	require.Equal(t, NotReached, results["b"].Status)
+	require.Equal(t, "refused: a server is down\nbring it back", results["b"].Cause)
+	require.Equal(t, Deployed, results["a"].Status)
+	require.Equal(t, "stopped before b", results["e"].Cause)
+	require.NotContains(t, f.done, "apply b")
+	require.NotContains(t, f.done, "apply e")
 }
 
 // In a wave of several, no host is begun after one has failed.

@@ -7,7 +7,7 @@ import (
 	"k3splan/internal/plan"
 )
 
-// HostState says how what a host runs relates to the plan.
+// HostState is how what a host runs relates to the plan.
 type HostState string
 
 const (
@@ -18,12 +18,12 @@ const (
 	StateCurrent     HostState = "up to date"
 )
 
-// HostStatus is how a host is.
+// HostStatus is the state of a host.
 type HostStatus struct {
-	Host  string    `json:"host"`
-	Well  bool      `json:"healthy"`
-	State HostState `json:"state"`
-	// Reasons say why the state is not "up to date"; never nil.
+	Host    string    `json:"host"`
+	Healthy bool      `json:"healthy"`
+	State   HostState `json:"state"`
+	// Reasons explain why the state is not "up to date"; never nil.
 	Reasons []string `json:"reasons"`
 	// Hint says what to do if the host is unreachable, or is empty.
 	Hint  string `json:"hint"`
@@ -33,7 +33,7 @@ type HostStatus struct {
 	RebootNeeded bool `json:"reboot_needed"`
 	// FailedUnits is never nil.
 	FailedUnits []string `json:"failed_units"`
-	// Server and Node are "ready" or say what is missing; empty where there is none.
+	// Server and Node are "ready" or what is missing; empty where there is none.
 	Server    string `json:"server"`
 	ServerK3s string `json:"server_k3s"`
 	Node      string `json:"node"`
@@ -43,9 +43,9 @@ type HostStatus struct {
 	DeployedAt time.Time `json:"-"`
 }
 
-// Status asks the servers as well, and says of each selected host how it is. It is for after Survey.
+// Status also asks the servers, and returns the state of each selected host. It is for after Survey.
 func (r *Rack) Status(ctx context.Context) ([]HostStatus, error) {
-	r.askServers(ctx)
+	r.Health = askServers(ctx, r.Situation, r.ask())
 	nodes, nodesMissing := r.askNodes(ctx)
 	rows := make([]HostStatus, len(r.Selected))
 	for i, host := range r.Selected {
@@ -79,12 +79,12 @@ func (r *Rack) status(host *plan.Host, nodes map[string]Node, nodesMissing strin
 		s.DeployedAt = o.Receipt.Time
 		s.Deployed = o.Receipt.Time.Format(time.RFC3339)
 	}
-	s.Well = (s.State == StateChanged || s.State == StateCurrent) && len(o.Failed) == 0
+	s.Healthy = (s.State == StateChanged || s.State == StateCurrent) && len(o.Failed) == 0
 	if host.Server != nil {
 		health, asked := r.Health[host.Name]
 		s.Server, s.ServerK3s = "ready", health.Version
 		if !health.Ready {
-			s.Well, s.Server, s.ServerK3s = false, health.Why, ""
+			s.Healthy, s.Server, s.ServerK3s = false, health.Why, ""
 			switch {
 			case o.Unreachable != "":
 				s.Server = "unknown"
@@ -104,7 +104,7 @@ func (r *Rack) status(host *plan.Host, nodes map[string]Node, nodesMissing strin
 		case !node.Ready:
 			s.Node = node.Why
 		}
-		s.Well = s.Well && s.Node == "ready"
+		s.Healthy = s.Healthy && s.Node == "ready"
 	}
 	return s
 }

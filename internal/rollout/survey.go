@@ -18,9 +18,9 @@ import (
 	"k3splan/internal/remote"
 )
 
-// Observed is what a host says about itself.
+// Observed is what a host reports about itself.
 type Observed struct {
-	// Unreachable says why the host did not answer, or is empty.
+	// Unreachable says why the host did not answer, or why what answers cannot be deployed to; else empty.
 	Unreachable string
 	// Hint says what to do about Unreachable, or is empty.
 	Hint string
@@ -29,17 +29,17 @@ type Observed struct {
 	System, Profile, Booted string
 	// Generation is the number of the profile's generation, or 0.
 	Generation int
-	// NixOS is the running system's version.
-	NixOS string
-	// RebootNeeded tells that the kernels of the booted and the running system differ.
+	// NixOS is the running system's version, and OS the name of whatever operating system runs.
+	NixOS, OS string
+	// RebootNeeded reports whether the kernels of the booted and the running system differ.
 	RebootNeeded bool
 	// Failed are systemd units.
 	Failed []string
-	// LAN tells that the host has its macvlan interface.
+	// LAN reports whether the host has its macvlan interface.
 	LAN bool
-	// Etcd are server containers that have a state of etcd.
+	// Etcd are the names of server containers that have a state of etcd.
 	Etcd []string
-	// Receipt is nil without a readable one; BadReceipt says why one cannot be read.
+	// Receipt is nil without a readable one; BadReceipt says why there is one that cannot be read.
 	Receipt    *receipt.Receipt
 	BadReceipt string
 }
@@ -52,6 +52,7 @@ echo "booted $(link /run/booted-system)"
 echo "profile $(link /nix/var/nix/profiles/system)"
 echo "generation $(readlink /nix/var/nix/profiles/system 2> /dev/null)"
 echo "kernels $(readlink -e /run/booted-system/kernel) $(readlink -e /run/current-system/kernel)"
+echo "os $(. /etc/os-release 2> /dev/null && echo "$PRETTY_NAME")"
 echo "nixos $(cat /run/current-system/nixos-version 2> /dev/null)"
 systemctl list-units --state=failed --no-legend --plain --full 2> /dev/null | while read -r unit rest; do echo "failed $unit"; done
 if [ -e /sys/class/net/k3splan-lan ]; then echo "lan yes"; fi
@@ -77,8 +78,11 @@ func observe(ctx context.Context, limit time.Duration, machine remote.Machine) O
 		return Observed{Unreachable: reason(err), Hint: diag.HintOf(err)}
 	}
 	observed, err := parseObserved(out)
-	if err != nil {
+	switch {
+	case err != nil:
 		return Observed{Unreachable: err.Error()}
+	case observed.System == "": // nothing is known of what it is, and no system can be activated there
+		return Observed{Unreachable: "it runs " + cmp.Or(observed.OS, "an unknown operating system") + " and not NixOS: a boot stick installs it"}
 	}
 	return observed
 }
@@ -108,6 +112,8 @@ func parseObserved(out string) (Observed, error) {
 		case "kernels":
 			kernels := strings.Fields(value)
 			o.RebootNeeded = len(kernels) == 2 && kernels[0] != kernels[1]
+		case "os":
+			o.OS = value
 		case "nixos":
 			o.NixOS = value
 		case "failed":
@@ -128,7 +134,7 @@ func parseObserved(out string) (Observed, error) {
 	return o, nil
 }
 
-// storePath passes over a path that readlink gives for a link that is not there.
+// storePath ignores the path that readlink prints for a link that is missing.
 func storePath(path string) string {
 	if !strings.HasPrefix(path, "/nix/store/") {
 		return ""
@@ -136,16 +142,19 @@ func storePath(path string) string {
 	return path
 }
 
-// Health is what a server says about itself.
+// Health is what a server reports about itself.
 type Health struct {
-	// Ready tells that the API says so, and that the server is a voting member of an etcd with a
-	// leader; Why says what is missing.
+	// Ready reports whether its API is ready and it is a voting member of an etcd with a leader; Why
+	// says what is missing.
 	Ready bool
 	Why   string
-	// Version is the k3s that it runs, "v1.31.14+k3s1", also if it is not ready; "" if it does not say.
+	// Version is the k3s that it runs, "v1.31.14+k3s1", also if it is not ready; "" if unknown.
 	Version string
-	// Members are the servers that this one's etcd has as members, sorted; empty if that is not known.
+	// Members are the names of the servers that its etcd has as members, learners included, sorted; empty
+	// if that is not known.
 	Members []string
+	// Unnamed counts members that have been added to etcd and have not started yet.
+	Unnamed int
 }
 
 // healthScript asks k3s in the container "$1". The API refuses anonymous questions, so kubectl asks with
@@ -186,7 +195,8 @@ func parseHealth(out string) Health {
 	case said["etcd_server_is_learner"] != "0":
 		h.Why = "still a learner of etcd, not a voter"
 	default:
-		h.Ready, h.Members = true, parseMembers(out)
+		h.Ready = true
+		h.Members, h.Unnamed = parseMembers(out)
 	}
 	return h
 }
@@ -195,24 +205,31 @@ func parseHealth(out string) Health {
 // with a random number that tells it from an earlier one.
 var memberLine = regexp.MustCompile(`(?m)^member [0-9a-f]+, \w+, (.*?)(?:-[0-9a-f]{8})?, `)
 
-// parseMembers gives nothing if one of the members has no name yet.
-func parseMembers(out string) (names []string) {
+// parseMembers returns the members' names and how many of them have none yet.
+func parseMembers(out string) (names []string, unnamed int) {
 	for _, m := range memberLine.FindAllStringSubmatch(out, -1) {
 		if m[1] == "" {
-			return nil
+			unnamed++
+			continue
 		}
 		names = append(names, m[1])
 	}
 	slices.Sort(names)
-	return names
+	return names, unnamed
 }
 
-// each calls ask for every name, at most limit at once, and gives the answers.
+// each calls ask for every name, at most limit at the same time, and returns the answers.
 func each[T any](names []string, limit int, ask func(name string) T) map[string]T {
 	answers := make(map[string]T, len(names))
+	if limit <= 1 {
+		for _, name := range names {
+			answers[name] = ask(name)
+		}
+		return answers
+	}
 	var mutex sync.Mutex
 	var group sync.WaitGroup
-	slots := make(chan struct{}, max(limit, 1))
+	slots := make(chan struct{}, limit)
 	for _, name := range names {
 		group.Go(func() {
 			slots <- struct{}{}

@@ -11,9 +11,9 @@ import (
 	"k3splan/internal/plan"
 )
 
-// Wave is hosts that are deployed together. The next one starts when all of them are well.
+// Wave is a group of hosts that are deployed together. The next one starts when all of them are healthy.
 type Wave struct {
-	// Kind says in words what the hosts have in common.
+	// Kind describes what the hosts have in common.
 	Kind string `json:"kind"`
 	// Hosts are sorted by name.
 	Hosts []string `json:"hosts"`
@@ -23,20 +23,20 @@ type Wave struct {
 
 // Limits bound how much happens at once.
 type Limits struct {
-	// Unavailable is how many hosts with agents may be away at once, at least 1.
+	// Unavailable is how many hosts with agents may be down at once, at least 1.
 	Unavailable int
 	// Parallel is for hosts where nothing of the cluster stops, at least 1.
 	Parallel int
 }
 
-// ParseUnavailable reads a number of hosts or a per cent of all hosts that only have agents,
-// rounded down, at least one.
+// ParseUnavailable reads a number of hosts, or a percentage of the hosts that have only agents, rounded
+// down; the result is at least one.
 func ParseUnavailable(text string, agents int) (int, error) {
 	number, isPercent := strings.CutSuffix(strings.TrimSpace(text), "%")
 	n, err := strconv.Atoi(number)
 	switch {
 	case err != nil || n < 1:
-		return 0, fmt.Errorf("%q is neither a number of hosts nor a per cent of them, like 2 or 25%%", text)
+		return 0, fmt.Errorf("%q is neither a number of hosts nor a percentage of them (2, 25%%)", text)
 	case isPercent && n > 100:
 		return 0, errors.New("more than 100% cannot be unavailable")
 	case isPercent:
@@ -46,26 +46,30 @@ func ParseUnavailable(text string, agents int) (int, error) {
 }
 
 const (
-	kindRepair = "server that is down"
-	kindInit   = "init server"
-	kindServer = "server"
-	kindAgents = "agents"
-	kindOther  = "hosts without k3s"
-	kindNames  = "only /etc/hosts"
+	kindRepair  = "server that is down"
+	kindInit    = "init server"
+	kindServer  = "server"
+	kindRemoved = "server that is removed"
+	kindAgents  = "agents"
+	kindOther   = "hosts without k3s"
+	kindNames   = "only /etc/hosts"
 )
 
 // Waves puts the hosts that need something into an order that keeps etcd's quorum: servers one after
-// the other, those that are down first, then the init server, which on a fresh cluster founds what
-// the others join; then agents; then the rest. Hosts that only learn new names come last.
+// the other, those that are down first, then the init server, which on a fresh cluster founds what the
+// others join; then agents; then the rest. Hosts that only learn new names come last. Two servers are
+// never in one wave, whatever changes on their hosts.
 func Waves(p *plan.Plan, work map[string]Work, down map[string]bool, limits Limits) []Wave {
-	var servers, agents, others, names []*plan.Host
+	var servers, agents, others, names, namesOfServers []*plan.Host
+	isServer := func(h *plan.Host) bool { return h.Server != nil || work[h.Name].Server }
 	for _, host := range p.Hosts {
-		w, asked := work[host.Name]
-		switch {
-		case !asked || w.None():
+		switch w := work[host.Name]; {
+		case w.None():
+		case w.OnlyNames && !w.Restarts() && isServer(host):
+			namesOfServers = append(namesOfServers, host)
 		case w.OnlyNames && !w.Restarts():
 			names = append(names, host)
-		case host.Server != nil:
+		case isServer(host):
 			servers = append(servers, host)
 		case host.Agent != nil:
 			agents = append(agents, host)
@@ -73,31 +77,43 @@ func Waves(p *plan.Plan, work map[string]Work, down map[string]bool, limits Limi
 			others = append(others, host)
 		}
 	}
-	rank := func(h *plan.Host) int {
+	kind := func(h *plan.Host) string {
 		switch {
+		case h.Server == nil:
+			return kindRemoved
 		case down[h.Name]:
-			return 0
+			return kindRepair
 		case h.Server.Role == plan.Init:
-			return 1
+			return kindInit
 		}
-		return 2
+		return kindServer
 	}
-	slices.SortStableFunc(servers, func(a, b *plan.Host) int { return cmp.Compare(rank(a), rank(b)) })
+	order := []string{kindRepair, kindInit, kindServer, kindRemoved}
+	rank := func(a, b *plan.Host) int {
+		return cmp.Compare(slices.Index(order, kind(a)), slices.Index(order, kind(b)))
+	}
 	var waves []Wave
-	for _, host := range servers {
-		kind := []string{kindRepair, kindInit, kindServer}[rank(host)]
+	alone := func(kind string, host *plan.Host) {
 		waves = append(waves, Wave{Kind: kind, Hosts: []string{host.Name}, Parallel: 1})
 	}
-	for batch := range slices.Chunk(agents, max(1, limits.Unavailable)) {
-		waves = append(waves, Wave{Kind: kindAgents, Hosts: namesOf(batch), Parallel: len(batch)})
-	}
-	together := func(kind string, hosts []*plan.Host) {
+	together := func(kind string, hosts []*plan.Host, parallel int) {
 		if len(hosts) > 0 {
-			waves = append(waves, Wave{Kind: kind, Hosts: namesOf(hosts), Parallel: min(len(hosts), max(1, limits.Parallel))})
+			waves = append(waves, Wave{Kind: kind, Hosts: namesOf(hosts), Parallel: min(len(hosts), max(1, parallel))})
 		}
 	}
-	together(kindOther, others)
-	together(kindNames, names)
+	slices.SortStableFunc(servers, rank)
+	for _, host := range servers {
+		alone(kind(host), host)
+	}
+	for batch := range slices.Chunk(agents, max(1, limits.Unavailable)) {
+		together(kindAgents, batch, len(batch))
+	}
+	together(kindOther, others, limits.Parallel)
+	slices.SortStableFunc(namesOfServers, rank)
+	for _, host := range namesOfServers {
+		alone(kindNames, host)
+	}
+	together(kindNames, names, limits.Parallel)
 	return waves
 }
 

@@ -1,0 +1,623 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"k3splan/internal/ask"
+	"k3splan/internal/colmena"
+	"k3splan/internal/diag"
+	"k3splan/internal/files"
+	"k3splan/internal/fingerprint"
+	"k3splan/internal/hive"
+	"k3splan/internal/lease"
+	"k3splan/internal/plan"
+	"k3splan/internal/project"
+	"k3splan/internal/remote"
+	"k3splan/internal/run"
+	"k3splan/internal/text"
+)
+
+// Request is what is to be deployed, and how.
+type Request struct {
+	Project *project.Project
+	// Selected are the hosts, and Every reports whether they are all hosts because none was named.
+	Selected []*plan.Host
+	Every    bool
+	// Args are the user's arguments for Colmena.
+	Args []string
+	// As is the login name for hosts that have no user deploy yet, or "".
+	As string
+	// All also deploys hosts that are up to date.
+	All bool
+	// Force does what is refused as well.
+	Force bool
+	// NoGates leaves all hosts to a single run of Colmena: nothing is compared, no gate waits, and no
+	// receipt is written.
+	NoGates bool
+	// DryRun changes nothing.
+	DryRun bool
+	// Keep leaves the rendered hive after success.
+	Keep bool
+
+	Limits                 Limits
+	GateTimeout, GatePause time.Duration
+}
+
+// Environment is what a deployment uses of k3splan and of the machine that it runs on.
+type Environment struct {
+	// Templates are what hosts are rendered from.
+	Templates fs.FS
+	// Render writes the hive and returns its path.
+	Render func(*project.Project) (hiveFile string, err error)
+	// Colmena returns the Colmena to run with a hive.
+	Colmena func(hiveFile string) (program string, err error)
+	// ReadSecret returns the content of a secret that is not kept in plain text.
+	ReadSecret func(entry string) ([]byte, error)
+	// Unlock makes the secrets of hosts available to Colmena, by the environment, until lock is called.
+	Unlock func(hosts []*plan.Host) (env []string, lock func() error, err error)
+	// Stdin, Stdout and Stderr are given to Colmena where it alone does all the work.
+	Stdin, Stdout, Stderr *os.File
+}
+
+// View is the user, who is shown what is about to be done before any question.
+type View interface {
+	ask.User
+	Propose(Proposal)
+}
+
+// Proposal is what a deployment would do.
+type Proposal struct {
+	Selected []*plan.Host
+	Observed map[string]Observed
+	Work     map[string]Work
+	Waves    []Wave
+	// Problems are what speaks against it.
+	Problems diag.Problems
+}
+
+// hosts are those of all waves.
+func (p Proposal) hosts() (hosts []string) {
+	for _, wave := range p.Waves {
+		hosts = append(hosts, wave.Hosts...)
+	}
+	return hosts
+}
+
+// Unreachable returns why hosts did not answer; what they need is unknown.
+func (p Proposal) Unreachable() map[string]string {
+	away := map[string]string{}
+	for _, host := range p.Selected {
+		if o := p.Observed[host.Name]; o.Unreachable != "" {
+			away[host.Name] = o.Unreachable
+		}
+	}
+	return away
+}
+
+// Outcome is what was decided and what became of it.
+type Outcome struct {
+	Proposal
+	// Results are of all selected hosts, in the order of the waves; nil after a dry run and where Colmena
+	// alone did the work.
+	Results []Result
+}
+
+// deployment is one run of Deploy.
+type deployment struct {
+	environment Environment
+	view        View
+	request     Request
+	started     time.Time
+
+	ssh   *remote.Config
+	lease *lease.Lease // nil if none is held
+	rack  *Rack
+}
+
+// Deploy brings the plan to the hosts. Every form of it takes the project's lock and, where containers
+// are concerned, the lease on the rack; whatever may stop a server is judged before.
+//
+// The outcome is nil if nothing was found out; it is not with an error about the hosts.
+func Deploy(ctx context.Context, environment Environment, view View, request Request) (*Outcome, error) {
+	d := &deployment{environment: environment, view: view, request: request, started: time.Now()}
+	if !request.DryRun {
+		unlock, err := LockProject(request.Project.Dir)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
+	var err error
+	if d.ssh, err = remote.Prepare(request.Project.Dir, request.Project.Plan, request.Project.HostKeys); err != nil {
+		return nil, err
+	}
+	defer d.ssh.Close()
+	defer func() {
+		if d.lease != nil {
+			d.lease.Release()
+		}
+	}()
+	goal := colmena.Goal(request.Args)
+	if request.NoGates || !colmena.IsKept(goal) {
+		return d.byColmenaAlone(ctx, goal)
+	}
+	proposal, err := d.propose(ctx)
+	if err != nil {
+		return nil, err
+	}
+	outcome := &Outcome{Proposal: proposal}
+	if request.DryRun {
+		return outcome, unknownChanges(proposal)
+	}
+	view.Propose(proposal)
+	if len(proposal.Waves) == 0 {
+		return d.finish(outcome, nil)
+	}
+	if err := d.consent(ctx, proposal.Problems); err != nil {
+		outcome.Results = notReached(proposal, err)
+		return outcome, err
+	}
+	results, err := d.roll(ctx, proposal)
+	if err != nil {
+		return nil, err
+	}
+	return d.finish(outcome, results)
+}
+
+// unknownChanges is the error of a dry run that cannot say what all hosts need.
+func unknownChanges(p Proposal) error {
+	away := p.Unreachable()
+	if len(away) == 0 {
+		return nil
+	}
+	if len(away) == len(p.Selected) {
+		return fmt.Errorf("no host answered (%s of %d), so what would be deployed is unknown", text.Count(len(away), "host"), len(p.Selected))
+	}
+	return fmt.Errorf("%s of %d did not answer, so their changes are unknown", text.Count(len(away), "host"), len(p.Selected))
+}
+
+// propose asks the hosts, and decides and judges what would be done.
+func (d *deployment) propose(ctx context.Context) (Proposal, error) {
+	machine, err := d.machines(ctx)
+	if err != nil {
+		return Proposal{}, err
+	}
+	if !d.request.DryRun {
+		if err := d.takeLease(ctx, machine, hasContainers(d.request.Selected)); err != nil {
+			return Proposal{}, err
+		}
+	}
+	d.rack, err = NewRack(ctx, d.environment, d.request.Project, d.request.Selected, machine)
+	if err != nil {
+		return Proposal{}, err
+	}
+	d.rack.All = d.request.All
+	if err := d.rack.Survey(ctx); err != nil {
+		return Proposal{}, err
+	}
+	if !d.request.DryRun { // a server may run on a host for which the plan has none any more
+		if err := d.takeLease(ctx, machine, d.rack.touchesK3s()); err != nil {
+			return Proposal{}, err
+		}
+	}
+	p := Proposal{Selected: d.request.Selected, Observed: d.rack.Observed, Work: d.rack.Work}
+	p.Waves, p.Problems = d.rack.Waves(ctx, d.request.Limits)
+	if ctx.Err() != nil {
+		return Proposal{}, context.Cause(ctx)
+	}
+	return p, nil
+}
+
+// machines returns how the hosts are reached before they are deployed.
+func (d *deployment) machines(ctx context.Context) (func(*plan.Host) remote.Machine, error) {
+	needed := slices.Clone(d.request.Selected)
+	if hasContainers(needed) {
+		needed = append(needed, lease.ServerHosts(d.request.Project.Plan)...)
+	}
+	if err := needSSH(needed); err != nil {
+		return nil, err
+	}
+	deploy := d.ssh.Machines(remote.DeployUser)
+	if d.request.As == "" {
+		return deploy, nil
+	}
+	other := d.ssh.Machines(d.request.As)
+	for _, host := range d.request.Selected {
+		if err := CheckAccount(ctx, other(host)); err != nil {
+			return nil, err
+		}
+	}
+	return func(h *plan.Host) remote.Machine {
+		if slices.Contains(d.request.Selected, h) {
+			return other(h)
+		}
+		return deploy(h)
+	}, nil
+}
+
+// takeLease takes the lease on the rack if it is needed and not held yet.
+func (d *deployment) takeLease(ctx context.Context, machine func(*plan.Host) remote.Machine, needed bool) error {
+	if !needed || d.lease != nil {
+		return nil
+	}
+	var hosts []lease.Host
+	for _, host := range lease.ServerHosts(d.request.Project.Plan) {
+		hosts = append(hosts, lease.Host{Name: host.Name, Script: machine(host).Script})
+	}
+	held, err := lease.Take(ctx, lease.Request{Hosts: hosts, Dir: d.request.Project.Dir, Purpose: "k3splan deploy"})
+	switch {
+	case err != nil && (!d.request.Force || lease.IsHeld(err) || ctx.Err() != nil):
+		return err
+	case err != nil:
+		d.view.Warn("%v; going on without it (--force)", err)
+		return nil
+	}
+	d.lease = held
+	if warning := held.Warning(); warning != "" {
+		d.view.Warn("%s", warning)
+	}
+	return nil
+}
+
+// renew makes sure that the lease is still held.
+func (d *deployment) renew(ctx context.Context) error {
+	if d.lease == nil {
+		return nil
+	}
+	err := d.lease.Renew(ctx)
+	if err != nil && d.request.Force && !lease.IsHeld(err) && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
+func hasContainers(hosts []*plan.Host) bool {
+	return slices.ContainsFunc(hosts, func(h *plan.Host) bool { return len(h.Containers()) > 0 })
+}
+
+// NewRack returns the rack of a project, before it is asked anything.
+func NewRack(ctx context.Context, environment Environment, p *project.Project, selected []*plan.Host, machine func(*plan.Host) remote.Machine) (*Rack, error) {
+	tree, err := hive.Render(p, environment.Templates)
+	if err != nil {
+		return nil, err
+	}
+	inputs, err := fingerprint.Of(p, tree)
+	if err != nil {
+		return nil, err
+	}
+	return &Rack{
+		Situation: Situation{Plan: p.Plan}, Selected: selected, Machine: machine, Inputs: inputs,
+		ReadSecrets: func(host *plan.Host) (fingerprint.Contents, error) {
+			return fingerprint.ReadSecrets(ctx, p.Dir, hive.Secrets(p, host), environment.ReadSecret)
+		},
+	}, nil
+}
+
+// consent stops at what is refused, unless it is forced, and asks about the rest.
+func (d *deployment) consent(ctx context.Context, problems diag.Problems) error {
+	var refused []string
+	for _, p := range problems {
+		if p.Severity == diag.Error {
+			refused = append(refused, p.Message)
+		}
+	}
+	if len(refused) > 0 && !d.request.Force {
+		return diag.WithHint(errors.New("refused: "+strings.Join(refused, "\n  ")), "the hints above say what to do first; --force deploys anyway")
+	}
+	if questions := len(problems) - len(refused); questions > 0 {
+		return d.view.Confirm(ctx, fmt.Sprintf("deploy, with %s to be confirmed?", text.Count(questions, "point")))
+	}
+	return nil
+}
+
+// roll writes the hive and deploys wave after wave.
+func (d *deployment) roll(ctx context.Context, proposal Proposal) ([]Result, error) {
+	file, program, err := d.prepareColmena()
+	if err != nil {
+		return nil, err
+	}
+	private, err := colmena.PrivateHive(file, d.users())
+	if err != nil {
+		return nil, err
+	}
+	defer private.Close()
+	logs, err := files.OwnFolder(d.request.Project.Dir, files.StateDir, "logs", d.started.Format("20060102-150405"))
+	if err != nil {
+		return nil, err
+	}
+	env, lock, err := d.environment.Unlock(d.request.Selected)
+	if err != nil {
+		return nil, err
+	}
+	defer lock()
+	driver := &Driver{
+		Before: d.rack.Situation, Agreed: d.rack.objections, Program: program, Hive: private, Extra: d.request.Args,
+		Env: append(env, d.ssh.Env()...), Machine: d.ssh.Machines(remote.DeployUser), Renew: d.renew,
+		Inputs: d.rack.Inputs, Secrets: d.rack.Secrets,
+		Logs: logs, GateTimeout: d.request.GateTimeout, Pause: d.request.GatePause,
+	}
+	if d.request.As != "" {
+		driver.Other = d.ssh.Machines(d.request.As)
+	}
+	d.view.Say("Colmena's output is kept in %s", logs)
+	progress := d.view.Progress(len(proposal.hosts()))
+	defer progress.Stop()
+	if err := buildFirst(driver, proposal, progress); err != nil {
+		progress.Stop()
+		if ctx.Err() != nil {
+			return notReached(proposal, context.Cause(ctx)), nil
+		}
+		d.view.Say("nothing was deployed: %v\n  log: %s", err, driver.BuildLog())
+		return notReached(proposal, errors.New("the systems cannot be built")), nil
+	}
+	log := func(r Result) Result {
+		if _, err := os.Stat(driver.LogFile(r.Host)); err == nil {
+			r.Log = driver.LogFile(r.Host)
+		}
+		return r
+	}
+	results := Run(ctx, proposal.Waves, proposal.Work, driver, func(e Event) {
+		if e.Result != nil {
+			progress.Done(e.Host, log(*e.Result).String())
+			return
+		}
+		progress.Step(e.Host, e.Phase, e.Detail)
+	})
+	for i, r := range results {
+		results[i] = log(r)
+	}
+	return results, nil
+}
+
+// prepareColmena renders the hive and finds the program to call with it.
+func (d *deployment) prepareColmena() (hiveFile, program string, err error) {
+	if hiveFile, err = d.environment.Render(d.request.Project); err != nil {
+		return "", "", err
+	}
+	program, err = d.environment.Colmena(hiveFile)
+	return hiveFile, program, err
+}
+
+// users are the login names of hosts that are not reached by the usual one.
+func (d *deployment) users() map[string]string {
+	users := map[string]string{}
+	for _, host := range d.request.Selected {
+		if d.request.As != "" && !host.Target.Local {
+			users[host.Name] = d.request.As
+		}
+	}
+	return users
+}
+
+// buildFirst builds what is to be deployed before the first host is touched: a mistake in the last one's
+// snippet must not show when all others are deployed already, and little time must pass between the look
+// at the servers and the step that stops one. A host alone that has no server is built right before it is
+// deployed.
+func buildFirst(driver *Driver, proposal Proposal, progress ask.Progress) error {
+	hosts := slices.DeleteFunc(proposal.hosts(), func(host string) bool { return !proposal.Work[host].System })
+	isServer := func(host string) bool {
+		return driver.Before.Plan.Host(host).Server != nil || proposal.Work[host].Server
+	}
+	if len(hosts) < 2 && !slices.ContainsFunc(hosts, isServer) {
+		return nil
+	}
+	all := text.Count(len(hosts), "system")
+	say := func(line string) { progress.Step(all, "evaluating, building", line) }
+	say("")
+	defer progress.Drop(all)
+	return driver.Build(hosts, say)
+}
+
+// notReached returns the results of the hosts of all waves when none was begun.
+func notReached(p Proposal, why error) (results []Result) {
+	for i, wave := range p.Waves {
+		for _, host := range wave.Hosts {
+			results = append(results, Result{Host: host, Status: NotReached, Wave: i + 1, Reasons: p.Work[host].Reasons, Cause: why.Error()})
+		}
+	}
+	return results
+}
+
+// finish adds the results of hosts that are in no wave, and removes what was rendered if everything is
+// deployed.
+func (d *deployment) finish(outcome *Outcome, results []Result) (*Outcome, error) {
+	inWave := outcome.hosts()
+	for _, host := range d.request.Selected {
+		switch o := outcome.Observed[host.Name]; {
+		case slices.Contains(inWave, host.Name):
+		case o.Unreachable != "":
+			results = append(results, Result{Host: host.Name, Status: NotReached, Cause: o.Unreachable})
+		case outcome.Work[host.Name].None():
+			results = append(results, Result{Host: host.Name, Status: Unchanged})
+		}
+	}
+	outcome.Results = results
+	failed := 0
+	for _, r := range results {
+		if r.Status != Deployed && r.Status != Unchanged {
+			failed++
+		}
+	}
+	if failed > 0 {
+		return outcome, fmt.Errorf("%s of %d not deployed", text.Count(failed, "host"), len(d.request.Selected))
+	}
+	return outcome, d.removeHive()
+}
+
+func (d *deployment) removeHive() error {
+	if d.request.Keep {
+		return nil
+	}
+	return hive.Remove(d.request.Project.Dir)
+}
+
+// byColmenaAlone leaves the hosts to Colmena: once for all of them, without gates and receipts. What it
+// activates is judged before like any other deployment, unless the user forces it: then no host is asked.
+func (d *deployment) byColmenaAlone(ctx context.Context, goal string) (*Outcome, error) {
+	switch {
+	case d.request.DryRun && !colmena.IsActivated(goal):
+		return nil, fmt.Errorf("--dry-run shows what would be activated, and Colmena's goal %s activates nothing", goal)
+	case d.request.DryRun || colmena.IsActivated(goal) && !d.request.Force:
+		d.request.All = true // Colmena compares nothing
+		proposal, err := d.propose(ctx)
+		if err != nil {
+			return nil, err
+		}
+		proposal.Problems = append(d.withoutGates(proposal), proposal.Problems...)
+		if d.request.DryRun {
+			return &Outcome{Proposal: proposal}, unknownChanges(proposal)
+		}
+		if len(proposal.Unreachable()) == len(proposal.Selected) {
+			return nil, unknownChanges(proposal)
+		}
+		d.view.Propose(Proposal{Selected: proposal.Selected, Observed: proposal.Observed, Problems: proposal.Problems})
+		if err := d.consent(ctx, proposal.Problems); err != nil {
+			return nil, err
+		}
+	case colmena.ChangesHosts(goal) && !d.request.Force:
+		machine, err := d.machines(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := d.takeLease(ctx, machine, hasContainers(d.request.Selected)); err != nil {
+			return nil, err
+		}
+	}
+	file, program, err := d.prepareColmena()
+	if err != nil {
+		return nil, err
+	}
+	env, lock, err := d.environment.Unlock(d.request.Selected)
+	if err != nil {
+		return nil, err
+	}
+	c, err := d.openColmena(program, file, append(env, d.ssh.Env()...))
+	if err != nil {
+		return nil, errors.Join(err, lock())
+	}
+	if err := d.renew(ctx); err != nil {
+		return nil, errors.Join(err, c.close(), lock())
+	}
+	if err := errors.Join(c.apply(d.request), c.close(), lock()); err != nil {
+		return nil, err
+	}
+	return nil, d.removeHive()
+}
+
+// withoutGates returns what speaks against restarting several servers without waiting for each.
+func (d *deployment) withoutGates(p Proposal) diag.Problems {
+	var servers []string
+	for _, host := range p.Selected {
+		if p.Observed[host.Name].Unreachable == "" && (host.Server != nil || p.Work[host.Name].Server) {
+			servers = append(servers, host.Name)
+		}
+	}
+	if len(servers) < 2 {
+		return nil
+	}
+	problem := diag.Problem{Severity: diag.Warning, Code: "no-gates",
+		Message: "the servers on " + text.Enumerate(servers) + " restart one right after the other: etcd loses its quorum if one is not back before the next",
+		Hint:    "without --no-gates, k3splan waits until each of them is healthy"}
+	if colmena.SetsParallel(d.request.Args) {
+		problem.Severity, problem.Message = diag.Error, "the servers on "+text.Enumerate(servers)+" restart at the same time: etcd loses its quorum"
+	}
+	return diag.Problems{problem}
+}
+
+// Build renders the hive and lets Colmena build the systems of the selected hosts. The hive stays.
+func Build(environment Environment, request Request) error {
+	unlock, err := LockProject(request.Project.Dir) // a deployment removes the hive when it is done
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	d := &deployment{environment: environment, request: request}
+	file, program, err := d.prepareColmena()
+	if err != nil {
+		return err
+	}
+	c, err := d.openColmena(program, file, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.run(colmena.Build(c.hive.File, selectionOf(request.Selected, request.Every), request.Args)), c.close())
+}
+
+// atTerminal is Colmena with the user's terminal.
+type atTerminal struct {
+	environment Environment
+	program     string
+	hive        *colmena.Hive
+	env         []string
+	close       func() error
+}
+
+func (d *deployment) openColmena(program, hiveFile string, env []string) (*atTerminal, error) {
+	open := colmena.OpenHive
+	if users := d.users(); len(users) > 0 {
+		open = func(file string) (*colmena.Hive, error) { return colmena.PrivateHive(file, users) }
+	}
+	opened, err := open(hiveFile)
+	if err != nil {
+		return nil, err
+	}
+	return &atTerminal{d.environment, program, opened, slices.Concat(opened.Env, env), opened.Close}, nil
+}
+
+func (c *atTerminal) run(args []string) error {
+	// its own context: Colmena gets the user's signals, and is waited for
+	return run.Run(context.Background(), run.Command{
+		Program: c.program, Args: args, Env: c.env,
+		Stdin: c.environment.Stdin, Stdout: c.environment.Stdout, Stderr: c.environment.Stderr,
+	})
+}
+
+// apply deploys by ssh, and then to the deploying machine itself if it is among the hosts.
+func (c *atTerminal) apply(request Request) error {
+	isLocal := func(h *plan.Host) bool { return h.Target.Local }
+	others := slices.DeleteFunc(slices.Clone(request.Selected), isLocal)
+	if len(others) > 0 {
+		all := request.Every && len(others) == len(request.Selected)
+		if err := c.run(colmena.Apply(c.hive.File, selectionOf(others, all), request.Args)); err != nil {
+			return err
+		}
+	}
+	for _, host := range request.Selected {
+		if !isLocal(host) {
+			continue
+		}
+		if err := c.run(colmena.ApplyLocal(c.hive.File, host.Name, request.Args)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func selectionOf(hosts []*plan.Host, all bool) colmena.Selection {
+	selection := colmena.Selection{All: all}
+	for _, host := range hosts {
+		selection.Hosts = append(selection.Hosts, host.Name)
+		if host.Server != nil {
+			selection.Servers++
+		}
+	}
+	return selection
+}
+
+// FindColmena returns the Colmena to run with a rendered hive; what Nix says while it fetches or builds
+// one goes to stderr.
+func FindColmena(hiveFile string, stderr *os.File) (program string, err error) {
+	program, err = colmena.Find(context.Background(), filepath.Join(filepath.Dir(hiveFile), "sources.nix"), stderr)
+	if missing := (*run.MissingError)(nil); errors.As(err, &missing) {
+		err = fmt.Errorf("%w; the hive is rendered at %s", err, hiveFile)
+	}
+	return program, err
+}

@@ -1,0 +1,67 @@
+package rollout
+
+import (
+	"context"
+	"strings"
+
+	"k3splan/internal/plan"
+	"k3splan/internal/remote"
+)
+
+// runningScript compares the containers that run with the system "$1" that was activated, and prints a
+// line for each that differs: a unit can be healthy and still be the one of before. "$2" is the system of
+// before, "$3" the name of the server and "$4" that of the agent, or "".
+//
+// A server's container runs the system that the host's configuration of it names. An agent's runs with
+// the arguments of podman that are in its unit's start script, except for quotes and white space; it was
+// started after the activation if its unit is another one than before.
+const runningScript = `
+system=$1 before=$2 server=$3 agent=$4
+plain() { tr -d "\\\\ \t\n'\""; }
+if [ -n "$server" ]; then
+  for conf in "$system/etc/nixos-containers/$server.conf" "$system/etc/containers/$server.conf"; do
+    if [ -e "$conf" ]; then break; fi
+  done
+  wanted=$(sed -n 's/^SYSTEM_PATH=//p' "$conf" 2> /dev/null | head -n 1)
+  runs=$(timeout 20 nixos-container run "$server" -- readlink -f /run/current-system 2> /dev/null)
+  if [ -z "$wanted" ]; then
+    echo "the system has no container $server"
+  elif [ "$runs" != "$(readlink -f "$wanted")" ]; then
+    echo "the container of server $server runs ${runs:-nothing} and not $wanted"
+  fi
+fi
+if [ -n "$agent" ]; then
+  unit=etc/systemd/system/podman-$agent.service
+  start=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$system/$unit" 2> /dev/null | head -n 1)
+  runs=$(podman inspect --type container --format '{{range .Config.CreateCommand}}{{println .}}{{end}}' "$agent" 2> /dev/null | tail -n +2 | plain)
+  if [ ! -e "$start" ]; then
+    echo "the system has no unit podman-$agent.service"
+  elif [ -z "$runs" ]; then
+    echo "podman does not run the agent $agent"
+  else
+    case $(plain < "$start") in
+      *"$runs"*)
+        started=$(podman inspect --type container --format '{{.State.StartedAt.Unix}}' "$agent" 2> /dev/null)
+        activated=$(stat -c %Y /run/current-system)
+        if [ -e "$before" ] && ! cmp -s "$before/$unit" "$system/$unit" && [ "${started:-0}" -lt "$activated" ]; then
+          echo "the agent $agent was not restarted with its new unit"
+        fi ;;
+      *) echo "podman runs the agent $agent with other arguments than were deployed" ;;
+    esac
+  fi
+fi
+true
+`
+
+// askRunning returns how the containers of a host differ from the system that was activated, or "".
+func askRunning(ctx context.Context, machine remote.Machine, host *plan.Host, system, before string) (differs string, err error) {
+	server, agent := "", ""
+	if host.Server != nil {
+		server = host.Server.Name
+	}
+	if host.Agent != nil {
+		agent = host.Agent.Name
+	}
+	out, err := machine.Script(ctx, runningScript, system, before, server, agent)
+	return strings.ReplaceAll(strings.TrimSpace(out), "\n", "; "), err
+}
