@@ -59,8 +59,10 @@ func (t terminalUser) line(ctx context.Context, prompt string) (string, error) {
 	if !term.IsTerminal(int(in.Fd())) {
 		return "", ask.ErrNoTerminal
 	}
-	fmt.Fprint(t.app.stderr, prompt)
-	line, err := heard(ctx, func() ([]byte, error) { return readTo(in, '\n') })
+	line, err := heard(ctx, func() ([]byte, error) {
+		fmt.Fprint(t.app.stderr, prompt)
+		return readTo(in, '\n')
+	})
 	if errors.Is(err, ask.ErrInterrupted) {
 		fmt.Fprintln(t.app.stderr) // the prompt is an open line
 	}
@@ -101,16 +103,19 @@ func hidden(ctx context.Context, in, out *os.File, prompt string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprint(out, prompt)
 	defer fmt.Fprintln(out)
-	answer, err := heard(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+	answer, err := heard(ctx, func() ([]byte, error) {
+		fmt.Fprint(out, prompt)
+		return term.ReadPassword(fd)
+	})
 	if errors.Is(err, ask.ErrInterrupted) {
 		_ = term.Restore(fd, before) // ReadPassword is still waiting and would not do it
 	}
 	return answer, err
 }
 
-// heard reads an answer, unless the user interrupts it or ctx is done. The read that was interrupted
+// heard asks and reads an answer, unless the user interrupts it or ctx is done: from before the prompt is
+// shown. The read that was interrupted
 // goes on waiting in the background: k3splan is about to end.
 func heard(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)

@@ -25,6 +25,7 @@ import (
 	"k3splan/internal/ask"
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
+	"k3splan/internal/secrets"
 	"k3splan/internal/text"
 
 	"github.com/spf13/cobra"
@@ -66,7 +67,7 @@ func (a *app) fail(command *cobra.Command, err error) int {
 	var exit *exitError
 	var wrongFile *files.Error // in the place of a file of the project: nothing was done
 	switch {
-	case errors.Is(err, ask.ErrNoTerminal), errors.As(err, &wrongFile):
+	case errors.Is(err, ask.ErrNoTerminal), errors.Is(err, secrets.ErrRecipients), errors.As(err, &wrongFile):
 		code = exitInvalid
 	case errors.As(err, &exit):
 		if exit.quiet {

@@ -6,12 +6,11 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
+	"k3splan/internal/project"
 
-	"k3splan/internal/secrets"
+	"github.com/spf13/cobra"
 )
 
 func (a *app) passwdCommand() *cobra.Command {
@@ -21,10 +20,11 @@ func (a *app) passwdCommand() *cobra.Command {
 		Short: "Set the admins' password, for all hosts or for one",
 		Long: `Asks for a password twice, without showing it, and stores its hash (sha512-crypt) among the secrets:
 as ` + "`passwd`" + ` for all hosts that have none of their own, with HOST as that host's own (HOSTpasswd, or
-HOST_passwd where that is there), with --all for really all hosts: those that have one of their own
-get the same password. The password itself is stored nowhere. It takes effect with the next deploy.
+HOST_passwd if that exists), with --all for all hosts: those that have one of their own get the same
+password. The password itself is stored nowhere. It takes effect with the next deploy. A weak one, such
+as a host's name, has to be confirmed; with --stdin there is only a warning.
 
-A hash that you have already (sha512-crypt, yescrypt, bcrypt) can be pasted by ` + "`k3splan secrets edit passwd`" + `.`,
+A hash that you already have (sha512-crypt, yescrypt, bcrypt) can be pasted with ` + "`k3splan secrets edit passwd`" + `.`,
 		Example: "  k3splan passwd\n  k3splan passwd olaf\n  k3splan passwd --all\n  pass show rack/olaf | k3splan passwd olaf --stdin",
 		Args:    usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -56,50 +56,23 @@ func (a *app) passwd(host string, all, fromStdin bool) error {
 	if host != "" && p.Host(host) == nil {
 		return unknownHost(p, host)
 	}
-	present, err := vault.List()
-	if err != nil {
-		return err
-	}
-	targets := []string{secrets.PasswordName(host, present)}
-	var own []string
-	for _, h := range p.HostNames() {
-		if name := secrets.PasswordName(h, present); slices.Contains(present, name) {
-			own = append(own, h)
-			if all {
-				targets = append(targets, name)
-			}
-		}
-	}
-	password, err := a.readPassword(fromStdin)
-	if err != nil {
-		return err
-	}
-	// all hashes before the first is stored; each has a salt of its own
-	hashes := make([]string, len(targets))
-	for i := range targets {
-		if hashes[i], err = secrets.HashPassword(password); err != nil {
-			return usageError(err)
-		}
-	}
-	var places []string
-	for i, name := range targets {
-		if err := vault.Replace(name, []byte(hashes[i]+"\n")); err != nil {
+	change := project.PasswordChange{Host: host, All: all, Asked: !fromStdin}
+	if fromStdin {
+		if change.Given, err = readLine(a.stdin); err != nil {
 			return err
 		}
-		places = append(places, vault.At(name))
 	}
-	a.say("stored the hash in %s; it takes effect with the next deploy", strings.Join(places, ", "))
-	if host == "" && !all && len(own) > 0 {
-		a.say("not for %s: each has a password of its own, which --all replaces", strings.Join(own, ", "))
+	set, err := project.SetPassword(context.Background(), a.user(false), p, vault, change)
+	if errors.Is(err, project.ErrPassword) {
+		return usageError(err)
+	} else if err != nil {
+		return err
+	}
+	a.say("stored the hash in %s; it takes effect with the next deploy", strings.Join(set.Places, ", "))
+	if len(set.Own) > 0 {
+		a.say("not for %s: each has a password of its own, which --all replaces", strings.Join(set.Own, ", "))
 	}
 	return nil
-}
-
-func (a *app) readPassword(fromStdin bool) ([]byte, error) {
-	if fromStdin {
-		return readLine(a.stdin)
-	}
-	return a.user(false).NewPassword(context.Background())
 }
 
 // readLine reads the one line of standard input, without its end.

@@ -44,8 +44,8 @@ func (a *app) secretsCommand() *cobra.Command {
   pass   entries of the program pass, below pass_prefix
 
 With age, the private key is looked for in ~/.config/age/, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa, or in
-the files that K3SPLAN_IDENTITY names. Decrypted secrets are in memory only, or in a folder of the
-runtime directory for you alone, which is removed in the end, and at the next start after a crash.`,
+the files named by K3SPLAN_IDENTITY. Decrypted secrets are only in memory, or in a private folder of
+the runtime directory, which is removed at the end, or after a crash at the next start.`,
 		Example: "  k3splan secrets list\n  k3splan secrets move --to age\n  k3splan secrets audit",
 	}, a.secretsListCommand(), a.secretsShowCommand(), a.secretsEditCommand(),
 		a.secretsMoveCommand(), a.secretsRekeyCommand(), a.secretsAuditCommand())
@@ -216,63 +216,55 @@ func (a *app) completeSecrets(_ *cobra.Command, args []string, _ string) ([]cobr
 }
 
 func (a *app) secretsEditCommand() *cobra.Command {
-	var force bool
+	var edit project.SecretEdit
 	command := &cobra.Command{
 		Use:   "edit NAME",
 		Short: "Change one secret in an editor",
 		Long: `Opens a secret in $VISUAL, $EDITOR or vi. What comes out is checked before it replaces the secret; if
 it is not of the right form, or nothing has changed, nothing is stored. The editor works on a file in
-the runtime directory, which is removed afterwards with all that the editor left beside it.
+the runtime directory, which is removed afterwards with everything that the editor left beside it.
 
-The token of a living cluster is changed by ` + "`k3splan token rotate`" + `, not here; --force edits it all
-the same, for a cluster that does not live yet.`,
-		Example:           "  k3splan secrets edit olafpasswd",
+A secret that does not exist yet is made if k3splan uses one of that name: init-token, agent-token,
+passwd, HOSTpasswd, hosts/HOST_ed25519. --new makes one of any other name, for your own Nix files.
+
+The token of a running cluster is changed by ` + "`k3splan token rotate`" + `, not here; --force edits it all
+the same, for a cluster that does not run yet.`,
+		Example:           "  k3splan secrets edit olafpasswd\n  k3splan secrets edit wireguard.key --new",
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeSecrets,
-		RunE:              func(_ *cobra.Command, args []string) error { return a.editSecret(args[0], force) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			edit.Name, edit.Editor = args[0], a.editor
+			return a.editSecret(edit)
+		},
 	}
-	command.Flags().BoolVar(&force, "force", false, "change a token that exists, too")
+	command.Flags().BoolVar(&edit.Force, "force", false, "change a token that exists, too")
+	command.Flags().BoolVar(&edit.New, "new", false, "make a secret that k3splan does not use itself")
 	return command
 }
 
-func (a *app) editSecret(name string, force bool) (err error) {
+func (a *app) editSecret(edit project.SecretEdit) error {
+	p, err := a.validPlan()
+	if err != nil {
+		return err
+	}
 	_, vault, err := a.vault(a.asker())
 	if err != nil {
 		return err
 	}
-	name = vault.NameOf(name)
-	before, err := vault.Read(name)
-	isNew := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !isNew {
+	edited, err := project.EditSecret(p, vault, edit)
+	a.printProblems(a.stderr, edited.Problems)
+	switch {
+	case errors.Is(err, project.ErrWrongSecret):
+		return usageError(err)
+	case err != nil:
 		return err
-	}
-	isToken := name == string(secrets.InitToken) || name == string(secrets.AgentToken)
-	if isToken && !isNew && !force {
-		return &exitError{code: exitInvalid, err: fmt.Errorf("%s may be the token of a living cluster, which would not start again with another", vault.At(name)),
-			hint: "`k3splan token rotate` changes it in the cluster and here; --force edits it here alone"}
-	}
-	after, err := a.edit(name, before)
-	if err != nil {
-		return err
-	}
-	if bytes.Equal(before, after) {
+	case !edited.Changed:
 		a.say("nothing was changed")
-		return nil
+	case edited.Used:
+		a.say("stored %s; it takes effect with the next deploy", edited.Place)
+	default:
+		a.say("stored %s; k3splan does not use it itself", edited.Place)
 	}
-	if err := a.checkSecret(vault, name, after); err != nil {
-		return err
-	}
-	if isNew {
-		err = vault.Create(name, after) // another may have made it meanwhile
-	} else if now, readErr := vault.Read(name); readErr != nil || !bytes.Equal(now, before) {
-		err = errors.Join(readErr, fmt.Errorf("%s was changed while it was edited; nothing was stored", vault.At(name)))
-	} else {
-		err = vault.Replace(name, after)
-	}
-	if err != nil {
-		return err
-	}
-	a.say("stored %s; it takes effect with the next deploy", vault.At(name))
 	return nil
 }
 
@@ -289,17 +281,8 @@ func (a *app) checkSecret(vault *secrets.Vault, name string, content []byte) err
 	return nil
 }
 
-// edit lets a person change a text in their editor.
-func (a *app) edit(name string, content []byte) (changed []byte, err error) {
-	runtime, err := secrets.NewRuntime()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, runtime.Close()) }()
-	file, err := runtime.Put(name, content)
-	if err != nil {
-		return nil, err
-	}
+// editor lets a person change a file in their editor.
+func (a *app) editor(file string) error {
 	editor := "vi"
 	for _, variable := range []string{"VISUAL", "EDITOR"} {
 		if value := strings.TrimSpace(os.Getenv(variable)); value != "" {
@@ -313,13 +296,13 @@ func (a *app) edit(name string, content []byte) (changed []byte, err error) {
 		// no copies of the text in the home folder
 		args = append(args, "-n", "-i", "NONE", "--cmd", "set nobackup nowritebackup noundofile")
 	}
-	err = run.Run(context.Background(), run.Command{
+	err := run.Run(context.Background(), run.Command{
 		Program: "sh", Args: append(args, file), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("the editor %s failed, nothing was changed: %w", editor, err)
+		return fmt.Errorf("the editor %s failed, nothing was changed: %w", editor, err)
 	}
-	return secrets.ReadRuntime(runtime.Dir, name)
+	return nil
 }
 
 func (a *app) secretsMoveCommand() *cobra.Command {
@@ -329,8 +312,8 @@ func (a *app) secretsMoveCommand() *cobra.Command {
 		Short: "Keep the secrets in another way",
 		Long: `Takes all secrets over into another back end, reads each of them back, and only then writes the
 choice to plans/network.yaml and removes them from where they were. What a link led to is not removed:
-it tells the file, which still holds the secret and may be needed by something else. What was interrupted can be
-called again; with the back end that is in use already it takes over what lies about in plain text.
+the file is named, for it still holds the secret and may be needed by something else. An interrupted
+move can be run again; with the back end that is in use already, it takes over secrets in plain text.
 
 age needs secrets/recipients, pass a --prefix for the entries of this cluster.`,
 		Example: "  k3splan secrets move --to age\n  k3splan secrets move --to pass --prefix k3splan/my-rack\n  k3splan secrets move --to files",
@@ -414,12 +397,15 @@ func (a *app) sayLeftSecrets(left []project.Left) {
 func (a *app) secretsRekeyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rekey",
-		Short: "Encrypt all secrets anew, after a change of secrets/recipients",
-		Long: `Decrypts all secrets that age keeps and encrypts them to those who are in secrets/recipients now. Who was
-taken out of that file can still read old versions, in git for instance: rotate what they knew.`,
+		Short: "Encrypt all secrets again, after a change of secrets/recipients",
+		Long: `Decrypts all secrets that age keeps and encrypts them to the present secrets/recipients. Anyone removed
+from that file can still read old versions, in git for instance: rotate what they knew.`,
 		Example: "  k3splan secrets rekey",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
+			if _, err := a.validPlan(); err != nil {
+				return err
+			}
 			_, vault, err := a.vault(a.asker())
 			if err != nil {
 				return err
@@ -431,7 +417,7 @@ taken out of that file can still read old versions, in git for instance: rotate 
 			if err != nil {
 				return err
 			}
-			a.say("encrypted %s anew", text.Count(len(names), "secret"))
+			a.say("encrypted %s again", text.Count(len(names), "secret"))
 			return nil
 		},
 	}

@@ -108,6 +108,32 @@ func IsOurs(name string) bool {
 	return u != useNone
 }
 
+// IsUsed reports whether k3splan uses a secret of this name in a plan with these hosts.
+func IsUsed(name string, hosts []string) bool {
+	u, _ := useOf(name)
+	owners := NewOwners(hosts)
+	switch u {
+	case useServers, useAgents:
+		return true
+	case usePassword:
+		_, _, known := owners.password(name)
+		return known
+	case useHostKey:
+		host, isKey := strings.CutSuffix(strings.TrimPrefix(name, HostKeys+"/"), hostKeyEnding)
+		return isKey && owners[host]
+	}
+	return false
+}
+
+// UsedNames returns the names of all secrets that k3splan uses in a plan with these hosts.
+func UsedNames(hosts []string) []string {
+	names := []string{string(InitToken), string(AgentToken), passwordName}
+	for _, host := range hosts {
+		names = append(names, host+passwordName, HostKeyName(host))
+	}
+	return names
+}
+
 // Describe returns what a secret is, for people, by its name.
 func Describe(name string) string {
 	switch u, host := useOf(name); {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/tredoe/osutil/user/crypt/sha512_crypt"
 )
@@ -35,4 +37,33 @@ func HashPassword(password []byte) (string, error) {
 		return "", fmt.Errorf("hash the password: %w", err)
 	}
 	return hash, nil
+}
+
+// minPasswordLength is the length in characters below which a password is weak. The hash slows down a
+// guess, but whoever has a disk has time.
+const minPasswordLength = 8
+
+// commonPasswords are tried first by everyone who guesses; only those that are long enough.
+var commonPasswords = []string{
+	"password", "passwort", "password1", "12345678", "123456789", "1234567890", "qwertyui", "qwertyuiop", "qwertzui", "qwertzuiop", "iloveyou",
+	"changeme", "letmein1", "trustno1", "sunshine", "superman", "computer", "internet", "admin123", "administrator", "kubernetes", "abcdefgh",
+}
+
+// Weakness returns what is weak about a password, fit to follow "the password", or "". names are those of
+// hosts, admins and the like. The words show nothing of it.
+func Weakness(password []byte, names []string) string {
+	text := strings.ToLower(strings.TrimSpace(string(password)))
+	runes := []rune(text)
+	isName := func(name string) bool { return name != "" && text == strings.ToLower(name) }
+	switch {
+	case slices.ContainsFunc(names, isName):
+		return "is a name of the plan and can be guessed"
+	case len(runes) < minPasswordLength:
+		return fmt.Sprintf("is shorter than %d characters and can be guessed", minPasswordLength)
+	case slices.Contains(commonPasswords, text):
+		return "is one of the most common ones and can be guessed"
+	case strings.Count(text, string(runes[0])) == len(runes):
+		return "is one character repeated and can be guessed"
+	}
+	return ""
 }
