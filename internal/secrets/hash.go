@@ -98,10 +98,11 @@ func (c cost) check() string {
 
 // checkScrypt: a digit for log2 of N, five for r, five for p, the salt, the hash.
 func checkScrypt(rest string) string {
-	setting, hash, found := strings.Cut(rest, "$")
-	if !found || len(setting) < 11 || len(setting) > 11+maxScryptSalt || strings.Trim(setting, cryptAlphabet) != "" || !hash32Shape.MatchString(hash) {
+	end := strings.LastIndexByte(rest, '$') // a salt may hold some, too
+	if end < 11 || end > 11+maxScryptSalt || strings.Trim(rest[:11], cryptAlphabet) != "" || strings.Trim(rest[11:end], cryptAlphabet+"$") != "" || !hash32Shape.MatchString(rest[end+1:]) {
 		return damagedHash
 	}
+	setting := rest[:end]
 	number := func(digits string) (n uint64) {
 		for i := range len(digits) {
 			n |= uint64(strings.IndexByte(cryptAlphabet, digits[i])) << (6 * i)
