@@ -51,7 +51,7 @@ and the exit code is 2. Missing secrets, as in a fresh clone, are not errors her
 		},
 	}
 	addFormat(command, &format, "table", "svg", "html")
-	command.Flags().StringVar(&theme, "theme", show.Themes[0], "the colours of --format svg: auto, which follows the reader's choice, light or dark")
+	command.Flags().StringVar(&theme, "theme", show.Themes[0], "the colours of --format svg: `THEME` is auto, which follows the reader's choice, light or dark")
 	if err := command.RegisterFlagCompletionFunc("theme", cobra.FixedCompletions(show.Themes, nothingElse)); err != nil {
 		panic(err) // the flag is the one above
 	}
