@@ -39,8 +39,7 @@ on a partition that only root can read. Keep such a stick as safe as a key, or m
 
 k3splan needs root only to write to the device, and never calls sudo itself.
 
-The keys of --list --json: path, number, size, model, serial, bus, removable, read_only, sector_size,
-table, contents (path, kind, label, size, mounts), force_name, refusals (reason, message, hint).`,
+--json belongs to --list.`,
 		Example: `  k3splan boot-stick --list
   k3splan boot-stick olaf /dev/sdb
   k3splan boot-stick olaf /dev/sdb --wipe
@@ -71,7 +70,7 @@ table, contents (path, kind, label, size, mounts), force_name, refusals (reason,
 	}
 	flags := command.Flags()
 	flags.BoolVar(&list, "list", false, "show the disks of this machine, and why they would be refused")
-	flags.BoolVar(&asJSON, "json", false, "with --list: print JSON")
+	addJSON(command, &asJSON, []stick.Disk{})
 	stickFlags(command, &request)
 	return command
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -98,33 +97,6 @@ func TestHelpFits(t *testing.T) {
 			require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, "%s: %s", command.CommandPath(), line)
 		}
 	}
-}
-
-// The README tells every command, and calls none that does not exist.
-func TestReadme(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
-	require.NoError(t, err)
-	for _, command := range commands() {
-		if command.Parent() != nil && !command.Parent().HasParent() && command.Name() != "help" {
-			require.Regexp(t, "(?m)^\\| .*`"+regexp.QuoteMeta(command.Name())+"\\b.*\\|", string(text))
-		}
-	}
-	calls := 0
-	inBlock := regexp.MustCompile(`(?m)^(?:\$ |sudo )?(k3splan [a-z].*)$`)
-	inline := regexp.MustCompile("`(k3splan [a-z][^`]*)`")
-	for i, part := range strings.Split(string(text), "```") {
-		pattern := inline
-		if i%2 == 1 {
-			pattern = inBlock
-		}
-		for _, call := range pattern.FindAllStringSubmatch(part, -1) {
-			if !strings.Contains(call[1], "--help") {
-				requireReadable(t, call[1])
-				calls++
-			}
-		}
-	}
-	require.Greater(t, calls, 10)
 }
 
 // whyNotRun says what keeps a line from being run here, or "".

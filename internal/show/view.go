@@ -70,7 +70,7 @@ const (
 // Container is a k3s server or agent.
 type Container struct {
 	Name    string            `json:"name"`
-	Role    plan.Role         `json:"role"`
+	Role    plan.Role         `json:"type"`
 	Address netip.Addr        `json:"ip"`
 	MAC     string            `json:"mac"`
 	Labels  []string          `json:"labels"`
