@@ -41,6 +41,8 @@ type Inputs struct {
 	Pins map[string]string `json:"pins"`
 	// Loose are reasons why the same inputs can give another system: something without a hash.
 	Loose []string `json:"-"`
+	// ReadsNames reports whether a snippet may make something else of Names than /etc/hosts.
+	ReadsNames bool `json:"-"`
 }
 
 // Fingerprint is a digest of all inputs, "sha256:" and hexadecimal digits.
@@ -148,6 +150,7 @@ func (c *collector) host(h *plan.Host) (Inputs, error) {
 	if walk.plan {
 		c.wholePlan(&in)
 	}
+	in.ReadsNames = walk.readsNames()
 	slices.Sort(in.Loose)
 	in.Loose = slices.Compact(in.Loose)
 	return in, nil

@@ -117,3 +117,17 @@ func FuzzRefer(f *testing.F) {
 	f.Add(`{ a = "x ${./a.sh} y"; b = ''${./b.sh}''; }`)
 	f.Fuzz(func(_ *testing.T, text string) { refer(text) })
 }
+
+func TestReadsNames(t *testing.T) {
+	for text, reads := range map[string]bool{
+		`{ config, ... }: { containers.olaf-s.config.networking.hosts = config.networking.hosts; }`: true,
+		`{ config, ... }: with config.networking; { x = hosts; }`:                                   true,
+		`args: { x = builtins.toJSON args.config.networking; }`:                                     true,
+		`{ config, ... }: { x = config.environment.etc.hosts.text; }`:                               true,
+		`{ config, pkgs, ... }: { services.nginx.package = pkgs.nginx; users.x = config.users.y; }`: false,
+		`{ networking.firewall.enable = true; }`:                                                    false,
+	} {
+		w := &walk{used: refer(text).used}
+		require.Equal(t, reads, w.readsNames(), text)
+	}
+}

@@ -466,3 +466,12 @@ func (c *collector) read(name string) (*file, error) {
 	}
 	return f, nil
 }
+
+// readsNames reports whether the files may read the option that holds the names of /etc/hosts: they use
+// the configuration, and a name on the way to that option.
+func (w *walk) readsNames() bool {
+	uses := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return w.used[name] })
+	}
+	return uses("config", "options") && uses("networking", "hosts", "extraHosts", "hostFiles", "etc")
+}

@@ -63,7 +63,7 @@ func Decide(past *Past, host string, o Observed, today fingerprint.Inputs, chang
 		}
 		w.Changes = changes.Of(host)
 		reasons = Reasons(w.Changes, was.Inputs, today)
-		onlyNames = fingerprint.OnlyNames(was.Inputs, today)
+		onlyNames = fingerprint.OnlyNames(was.Inputs, today) && !today.ReadsNames
 	}
 	var others []string // which can mean anything but /etc/hosts
 	if w.Other != "" {

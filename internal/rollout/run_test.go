@@ -313,6 +313,9 @@ func TestDecide(t *testing.T) {
 	// the names of others are no change of the host's own plan
 	names := Decide(NewPast(was), "karl", good(), named, nil, false)
 	require.Equal(t, Work{System: true, OnlyNames: true, Reasons: []string{"/etc/hosts: +egon"}}, names)
+	named.ReadsNames = true // a snippet may restart containers because of them
+	require.Equal(t, Work{System: true, Reasons: []string{"/etc/hosts: +egon"}}, Decide(NewPast(was), "karl", good(), named, nil, false))
+	named.ReadsNames = false
 	after := good()
 	after.System = "/nix/store/old"
 	require.False(t, Decide(NewPast(was), "karl", after, named, nil, false).OnlyNames)
