@@ -41,4 +41,4 @@ cat rack.1
 ! grep -q nixpkgs rack.1
 grep -q '^none     nothing happens$' rack.1 && ! grep -q '^.nf' rack.1
 grep -q -- '--parallel\\fP=4' rack.1
-mandoc -Tlint rack.1 | grep 'tab in filled text'
+{ mandoc -Tlint rack.1 || true; } | grep 'tab in filled text'
