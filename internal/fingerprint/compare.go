@@ -2,7 +2,7 @@ package fingerprint
 
 import "maps"
 
-// OnlyNames tells whether two inputs differ in the names of /etc/hosts and in nothing else.
+// OnlyNames reports whether two inputs differ in the names of /etc/hosts and in nothing else.
 func OnlyNames(was, is Inputs) bool {
 	return !maps.Equal(was.Names, is.Names) &&
 		maps.Equal(was.Data, is.Data) && maps.Equal(was.Files, is.Files) && maps.Equal(was.Pins, is.Pins)
@@ -14,13 +14,13 @@ type Difference struct {
 	Group string
 	// Name is the input's name in Inputs.
 	Name string
-	// Was and Is are its values; the empty string stands for none.
+	// Was and Is are its values, empty where there is none.
 	Was, Is string
-	// Added and Removed tell that it was or is not there.
+	// Added reports that it is new, Removed that it is gone.
 	Added, Removed bool
 }
 
-// Compare gives what differs, sorted by group and name.
+// Compare returns what differs, sorted by group and name.
 func Compare(was, is Inputs) []Difference {
 	var all []Difference
 	add := func(group string, was, is map[string]string) {

@@ -81,7 +81,7 @@ func copyExample(t *testing.T, dir string) {
 	}
 }
 
-// look gives the inputs of all hosts, and their systems as Nix evaluates them.
+// look returns the inputs of all hosts, and their systems as Nix evaluates them.
 func look(t *testing.T, dir string) (map[string]fingerprint.Inputs, map[string]string) {
 	t.Helper()
 	p, problems, err := project.Load(dir)

@@ -1,8 +1,9 @@
-// Package fingerprint tells from which inputs a host's system is made, so that a host whose inputs
+// Package fingerprint determines the inputs that a host's system is made from, so that a host whose inputs
 // are the same as at its last deployment need not be evaluated.
 //
-// It follows what the rendered modules do with the plan. Where it cannot know (a snippet that reads
-// the plan, a computed import), it takes too much rather than too little.
+// It follows what the rendered modules do with the plan, and what the user's Nix files refer to. It may err
+// to one side only: what cannot be followed (a computed import, a snippet that reads the plan) counts as a
+// whole, and a host that can change without any input counts as changed always.
 package fingerprint
 
 import (
@@ -59,7 +60,7 @@ func digest(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Of gives the inputs of every host of a project that was rendered into tree.
+// Of returns the inputs of every host of a project that was rendered into tree.
 func Of(p *project.Project, tree hive.Tree) (map[string]Inputs, error) {
 	root, err := filepath.EvalSymlinks(p.Dir)
 	if err == nil {
@@ -238,7 +239,8 @@ func flattenHost(into map[string]string, prefix string, h *plan.Host) {
 	}
 }
 
-// flattenRow tells the user's column "target.host" from the key host of target.
+// flattenRow quotes the names of columns with dots: the user's column "target.host" is not the key host of
+// target.
 func flattenRow(into map[string]string, name string, row map[string]any) {
 	for column, value := range row {
 		if strings.Contains(column, ".") {
@@ -248,7 +250,7 @@ func flattenRow(into map[string]string, name string, row map[string]any) {
 	}
 }
 
-// toJSON gives a value as encoding/json decodes it.
+// toJSON returns a value as encoding/json decodes it.
 func toJSON(value any) any {
 	data, err := json.Marshal(value)
 	if err == nil {
@@ -260,7 +262,7 @@ func toJSON(value any) any {
 	return value
 }
 
-// flatten gives every scalar below value a name. Lists are one value; null is "".
+// flatten adds every scalar below value under a name of its own. Lists are one value; null is "".
 func flatten(into map[string]string, name string, value any) {
 	switch value := value.(type) {
 	case map[string]any:
@@ -291,7 +293,7 @@ func (c *collector) wholePlan(in *Inputs) {
 	}
 }
 
-// sorted gives the keys that are in one of the maps.
+// sorted returns the keys of both maps.
 func sorted(a, b map[string]string) []string {
 	keys := slices.Collect(maps.Keys(a))
 	for key := range b {

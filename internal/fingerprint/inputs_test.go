@@ -428,7 +428,7 @@ func TestSecrets(t *testing.T) {
 	dir := rack(t)
 	p := load(t, dir)
 	read := func(host string) Contents {
-		contents, err := ReadSecrets(t.Context(), dir, hive.Secrets(p, p.Plan.Host(host)), nil)
+		contents, err := ReadSecrets(dir, hive.Secrets(p, p.Plan.Host(host)), nil)
 		require.NoError(t, err)
 		return contents
 	}
@@ -443,9 +443,6 @@ func TestSecrets(t *testing.T) {
 	require.Equal(t, []string{"agent-token"}, read("ulf").Changed(sealed))
 	require.Equal(t, []string{"agent-token", "passwd", "server-token"}, read("ulf").Changed(Secrets{}))
 
-	out, err := ReadSecrets(t.Context(), dir, []hive.Secret{{Name: "x", KeyCommand: []string{"cat", "secrets/agent-token"}}}, nil)
-	require.NoError(t, err)
-	require.Equal(t, read("ulf")["agent-token"], out["x"])
-	_, err = ReadSecrets(t.Context(), dir, []hive.Secret{{Name: "x", KeyFile: "secrets/none"}}, nil)
+	_, err := ReadSecrets(dir, []hive.Secret{{Name: "x", KeyFile: "secrets/none"}}, nil)
 	require.ErrorContains(t, err, "reading the secret x")
 }

@@ -18,16 +18,14 @@ type host struct {
 }
 
 // Secret is what is uploaded to a host beside its system: never its content, only where that comes
-// from. One of KeyFile, Entry and KeyCommand is set.
+// from. Either KeyFile or Entry is set.
 type Secret struct {
-	// Name tells the kind: "passwd", "server-token", "agent-token".
+	// Name is the kind: "passwd", "ssh-host-key", "server-token", "agent-token".
 	Name string
 	// KeyFile is the file that holds it in plain text, relative to the project with forward slashes.
 	KeyFile string
 	// Entry is its name for `k3splan secrets show` and secrets.Vault.
 	Entry string
-	// KeyCommand prints it.
-	KeyCommand []string
 }
 
 // Secrets are the secrets that a rendered host gets.

@@ -157,7 +157,7 @@ func (p *Project) LabelledFileSystems(host *plan.Host) bool {
 
 func (p *Project) hardwareTellsRoot(host *plan.Host) bool {
 	text, err := fs.ReadFile(p.fsys, hardwareFile(host))
-	return err == nil && definesRoot.Match(text)
+	return err == nil && definesRoot(text)
 }
 
 // checkDisks: a disko layout and a hardware configuration with file systems contradict each other.

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
+	"k3splan/internal/nixtext"
 	"k3splan/internal/plan"
 )
 
@@ -137,20 +137,29 @@ func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool
 			continue
 		}
 		names = append(names, name)
-		for _, found := range pathInFolder.FindAllString(string(text), -1) {
-			if found != "./"+name {
-				imports[found] = true
+		for _, token := range nixtext.Tokens(string(text)) {
+			if token.Kind == nixtext.Path && token.Text != "./"+name {
+				imports[token.Text] = true
 			}
 		}
 	}
 	return names, imports, problems
 }
 
-// pathInFolder is a Nix path to a file of the same folder.
-var pathInFolder = regexp.MustCompile(`\./[A-Za-z0-9._@+-]+\.nix`)
-
-// definesRoot finds the root file system in what nixos-generate-config writes.
-var definesRoot = regexp.MustCompile(`(?m)^[^#\n]*(fileSystems\s*\.\s*)?"/"\s*(=|\.\s*device)`)
+// definesRoot reports whether Nix code defines the root file system, as nixos-generate-config writes it:
+// fileSystems."/" = or fileSystems = { "/".device =.
+func definesRoot(text []byte) bool {
+	tokens := nixtext.Tokens(string(text))
+	for i, token := range tokens {
+		if !token.Whole() || token.Text != "/" {
+			continue
+		}
+		if rest := tokens[i+1:]; len(rest) > 0 && rest[0].Is("=") || len(rest) > 1 && rest[0].Is(".") && rest[1].Is("device") {
+			return true
+		}
+	}
+	return false
+}
 
 // unreadableFolder is a problem unless the folder is missing: all of them are optional.
 func unreadableFolder(dir string, err error) diag.Problems {

@@ -296,7 +296,7 @@ func NewRack(ctx context.Context, environment Environment, p *project.Project, s
 	return &Rack{
 		Situation: Situation{Plan: p.Plan}, Selected: selected, Machine: machine, Inputs: inputs,
 		ReadSecrets: func(host *plan.Host) (fingerprint.Contents, error) {
-			return fingerprint.ReadSecrets(ctx, p.Dir, hive.Secrets(p, host), environment.ReadSecret)
+			return fingerprint.ReadSecrets(p.Dir, hive.Secrets(p, host), environment.ReadSecret)
 		},
 	}, nil
 }

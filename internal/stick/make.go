@@ -180,7 +180,7 @@ func (m *maker) data(ctx context.Context) (Data, error) {
 	if m.NoSecrets || m.Device == "" {
 		return data, nil
 	}
-	secrets, err := fingerprint.ReadSecrets(ctx, m.project.Dir, hive.Secrets(m.project, m.host), m.source.SecretReader(m.project))
+	secrets, err := fingerprint.ReadSecrets(m.project.Dir, hive.Secrets(m.project, m.host), m.source.SecretReader(m.project))
 	data.Secrets = secrets
 	return data, err
 }

@@ -1,4 +1,4 @@
-# What Colmena has to know: how the host is reached, by which tags, and which secrets it gets.
+# Colmena's options: how the host is reached, by which tags, and which secrets it gets.
 { config, lib, ... }:
 let
   inherit (lib) mkIf optional;
@@ -8,9 +8,9 @@ let
   inherit (host.k3s) agent server;
   places = import ./places.nix;
 
-  # Prints a secret that is kept encrypted, on the machine that deploys. k3splan tells in K3SPLAN where
-  # it is; who calls Colmena without it needs it on PATH. A path that is made a string by toString is
-  # not copied to the store.
+  # A command that prints an encrypted secret, run on the machine that deploys. k3splan puts its own path
+  # into K3SPLAN; anyone who calls Colmena directly needs k3splan on PATH. A path that toString makes a
+  # string is not copied to the store.
   show = entry: [
     "sh"
     "-c"
@@ -27,7 +27,7 @@ let
   # uploaded to a file that only root reads
   upload = secret: path: {
     inherit (secret) keyFile;
-    keyCommand = if secret.entry != null then show secret.entry else secret.keyCommand;
+    keyCommand = if secret.entry != null then show secret.entry else null;
     destDir = dirOf path;
     name = baseNameOf path;
     user = "root";

@@ -1,5 +1,5 @@
-# What a host's own file (../hosts/NAME.nix) says. It names files and keys; what the plan says about
-# the host stands in the plan alone (cluster.nix).
+# The options that a host's own file (../hosts/NAME.nix) sets. It names files and keys; what the plan
+# contains about the host is in the plan alone (cluster.nix).
 { lib, ... }:
 let
   inherit (lib) mkOption types;
@@ -12,18 +12,13 @@ let
   secret = types.submodule {
     options = {
       keyFile = mkOption {
-        description = "The file that holds the secret, on the machine that deploys. Never to be put into a string: that copies it to the store.";
+        description = "The file that holds the secret, on the machine that deploys. Never interpolate it into a string: Nix would copy it to the store.";
         type = types.nullOr types.path;
         default = null;
       };
       entry = mkOption {
-        description = "The name under which `k3splan secrets show` prints the secret, which is kept encrypted.";
+        description = "The name by which `k3splan secrets show` prints the secret, which is stored encrypted.";
         type = types.nullOr types.str;
-        default = null;
-      };
-      keyCommand = mkOption {
-        description = "A command that prints the secret, run on the machine that deploys.";
-        type = types.nullOr (types.listOf types.str);
         default = null;
       };
     };

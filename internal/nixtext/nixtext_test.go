@@ -1,0 +1,41 @@
+package nixtext
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTokens(t *testing.T) {
+	whole := func(text string) Token { return Token{Kind: String, Text: text, Parts: []string{text}} }
+	for text, want := range map[string][]Token{
+		`a ./b # ./c`:    {{Kind: Word, Text: "a"}, {Kind: Path, Text: "./b"}},
+		`/* "x */ "y"`:   {whole("y")},
+		`__readFile ~/x`: {{Kind: Word, Text: "readFile"}, {Kind: Path, Text: "~/x"}},
+		`<nixpkgs/x>`:    {{Kind: Lookup, Text: "<nixpkgs/x>"}},
+		`a ++ b // c`: {
+			{Kind: Word, Text: "a"}, {Kind: Punctuation, Text: "++"}, {Kind: Word, Text: "b"}, {Kind: Punctuation, Text: "//"}, {Kind: Word, Text: "c"},
+		},
+		`"a${b}-c"`: {
+			{Kind: String, Text: "a", Parts: []string{"a", "-c"}}, {Kind: Open, Text: "${"}, {Kind: Word, Text: "b"}, {Kind: Close, Text: "-"},
+		},
+		`./a/${b}/c.nix d`: {
+			{Kind: ComputedPath, Text: "./a/", Parts: []string{"./a/", "/c.nix"}},
+			{Kind: Open, Text: "${"}, {Kind: Word, Text: "b"}, {Kind: Close, Text: "/"}, {Kind: Word, Text: "d"},
+		},
+		`a.${b}`: {{Kind: Word, Text: "a"}, {Kind: Punctuation, Text: "."}, {Kind: Open, Text: "${"}, {Kind: Word, Text: "b"}, {Kind: Close}},
+		`''a ''${b} ''' ${c}''`: {
+			{Kind: String, Text: "a ''${b} ''' ", Parts: []string{"a ''${b} ''' ", ""}},
+			{Kind: Open, Text: "${"}, {Kind: Word, Text: "c"}, {Kind: Close, Text: "'"},
+		},
+		`https://example.org/x?y=1 z`: {whole("https://example.org/x?y=1"), {Kind: Word, Text: "z"}},
+		`"a`:                          {whole("a")},
+	} {
+		require.Equal(t, want, Tokens(text), text)
+	}
+}
+
+func FuzzTokens(f *testing.F) {
+	f.Add("{ a = \"x ${./a.sh} y\"; b = ''${./b.sh}''; c = ./d/${e}/f; }")
+	f.Fuzz(func(_ *testing.T, text string) { Tokens(text) })
+}
