@@ -17,7 +17,7 @@ import (
 	"k3splan/internal/project"
 )
 
-// Render gives the tree of a valid project. files holds the templates in its folder "templates".
+// Render returns the tree of a valid project. files holds the templates in its folder "templates".
 func Render(p *project.Project, files fs.FS) (Tree, error) {
 	templates, err := template.New("").Funcs(sprig.HermeticTxtFuncMap()).Funcs(template.FuncMap{
 		"nixString": NixString,
@@ -70,7 +70,7 @@ func (r *renderer) data(file string, value any) {
 	r.tree[file] = out.Bytes()
 }
 
-// copy takes over a file, or all files of a folder, that are the same in every project.
+// copy adds a file, or all files of a folder, that are the same in every project.
 func (r *renderer) copy(files fs.FS, name string) {
 	const root = "templates"
 	err := fs.WalkDir(files, path.Join(root, name), func(file string, entry fs.DirEntry, err error) error {

@@ -5,8 +5,8 @@ import (
 	"k3splan/internal/project"
 )
 
-// host is what host.nix.tmpl works with. Cells of the tables do not pass through it: they reach
-// Nix as data, in cluster.json.
+// host is the data of host.nix.tmpl. Cells of the tables are not among it: they reach Nix as data, in
+// cluster.json.
 type host struct {
 	Name string
 	// Imports and ServerImports are files of the project for the host and its server container.

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"k3splan/internal/diag"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -16,15 +18,12 @@ var small = Tree{
 
 func requireInterference(t *testing.T, err error, says string) {
 	t.Helper()
-	var wrong *InterferenceError
-	require.ErrorAs(t, err, &wrong)
 	require.ErrorContains(t, err, says)
-	require.NotEmpty(t, wrong.Hint())
+	require.Contains(t, diag.HintOf(err), "run the same command again")
 }
 
-// Somebody removes what is being written (git clean): the rest became the tree.
-func TestWriteNeverPutsAHalfTreeInPlace(t *testing.T) {
-	defer func(before func(string)) { written = before }(written)
+// A part of what was being written was removed meanwhile (git clean), and the rest became the tree.
+func TestAHalfTreeIsNotPutInPlace(t *testing.T) {
 	for what, remove := range map[string]func(fresh string) error{
 		"a part":   func(fresh string) error { return os.RemoveAll(filepath.Join(fresh, "hosts")) },
 		"a file":   func(fresh string) error { return os.Remove(filepath.Join(fresh, "cluster.json")) },
@@ -33,41 +32,45 @@ func TestWriteNeverPutsAHalfTreeInPlace(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			project := t.TempDir()
-			written = func(fresh string) { require.NoError(t, remove(fresh)) }
-			_, err := small.Write(project)
-			requireInterference(t, err, "what was to become generated/")
-			require.Empty(t, entries(t, project))
+			dir, fresh := filepath.Join(project, Dir), filepath.Join(project, "fresh")
+			spoil := func() {
+				require.NoError(t, os.RemoveAll(fresh))
+				require.NoError(t, os.Mkdir(fresh, 0o700))
+				require.NoError(t, small.writeTo(fresh))
+				require.NoError(t, remove(fresh))
+			}
+			spoil()
+			requireInterference(t, small.place(fresh, dir), "what was to become generated/")
+			require.NoDirExists(t, dir)
 
 			old := Tree{"hive.nix": []byte("old")}
-			written = func(string) {}
-			_, err = old.Write(project)
+			_, err := old.Write(project)
 			require.NoError(t, err)
-			written = func(fresh string) { require.NoError(t, remove(fresh)) }
-			_, err = small.Write(project)
-			requireInterference(t, err, "nothing was rendered")
-			require.True(t, old.isAt(filepath.Join(project, Dir)))
-			require.Equal(t, []string{Dir}, entries(t, project))
+			spoil()
+			requireInterference(t, small.place(fresh, dir), "nothing was rendered")
+			require.True(t, old.isAt(dir))
 		})
 	}
 }
 
-// Nobody is told that the tree is there if it is not.
-func TestWriteTellsThatTheTreeWasRemoved(t *testing.T) {
-	defer func(before func(string)) { exchanged = before }(exchanged)
+// A tree that was removed right after it was put in place is an error.
+func TestATreeThatVanishesIsAnError(t *testing.T) {
 	for what, remove := range map[string]func(dir string) error{
 		"a part": func(dir string) error { return os.RemoveAll(filepath.Join(dir, "modules")) },
 		"all":    os.RemoveAll,
 	} {
 		t.Run(what, func(t *testing.T) {
 			project := t.TempDir()
-			exchanged = func(dir string) { require.NoError(t, remove(dir)) }
+			dir := filepath.Join(project, Dir)
 			_, err := small.Write(project)
-			requireInterference(t, err, "it is not to be used")
-			exchanged = func(string) {}
+			require.NoError(t, err)
+			require.NoError(t, small.confirm(dir))
+			require.NoError(t, remove(dir))
+			requireInterference(t, small.confirm(dir), "it is not to be used")
 			changed, err := small.Write(project)
 			require.NoError(t, err)
 			require.True(t, changed)
-			require.True(t, small.isAt(filepath.Join(project, Dir)))
+			require.True(t, small.isAt(dir))
 		})
 	}
 }
@@ -114,7 +117,7 @@ func TestWriteWhileTheTreeIsRemoved(t *testing.T) {
 	require.Equal(t, []string{Dir}, entries(t, project), "nothing is left behind")
 }
 
-// Who renders or builds while a deploy removes its tree sees all of it, or none.
+// A render or build while a deploy removes its tree sees all of it, or nothing.
 func TestRemoveLeavesNoHalfTree(t *testing.T) {
 	project := t.TempDir()
 	require.NoError(t, Remove(project))

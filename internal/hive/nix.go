@@ -16,10 +16,10 @@ var nixEscapes = strings.NewReplacer(
 	"\t", `\t`,
 )
 
-// NixString gives text as a Nix string literal that evaluates to the same text. Nix strings cannot
+// NixString returns text as a Nix string literal that evaluates to the same text. Nix strings cannot
 // hold a null byte, so neither can text.
 func NixString(text string) string { return `"` + nixEscapes.Replace(text) + `"` }
 
-// NixPath gives a file of the project as a Nix path expression that holds in the files of
-// generated/hosts, wherever the project lies. A path literal could not hold blanks.
+// NixPath returns a file of the project as a Nix path expression for the files of generated/hosts,
+// wherever the project is. A path literal could not contain blanks.
 func NixPath(file string) string { return "(../.. + " + NixString("/"+path.Clean(file)) + ")" }

@@ -8,7 +8,7 @@ import (
 	"k3splan/internal/project"
 )
 
-// sources is what sources.nix.tmpl works with. Disko is nil if no host has a disko layout.
+// sources is the data of sources.nix.tmpl. Disko is nil if no host has a disko layout.
 type sources struct{ Nixpkgs, Disko *source }
 
 // source is where nixpkgs or disko comes from; one of the fields is set.
@@ -16,7 +16,7 @@ type source struct {
 	Tarball *pins.Tarball
 	// Path is Nix code.
 	Path string
-	// Missing is the message of the error that Nix is to show.
+	// Missing is the message of an error for Nix to throw.
 	Missing string
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/aymanbagabas/go-udiff"
 	"golang.org/x/sys/unix"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 )
 
@@ -27,17 +28,12 @@ type Tree map[string][]byte
 // Paths are the files of the tree, sorted.
 func (t Tree) Paths() []string { return slices.Sorted(maps.Keys(t)) }
 
-// InterferenceError is another program that works on the rendered tree at the same time.
-type InterferenceError struct{ message string }
-
-func (e *InterferenceError) Error() string { return e.message }
-
-// Hint says how to mend it.
-func (e *InterferenceError) Hint() string {
-	return "another k3splan's deploy, git clean or the like has to end first; then run the same command again"
+// interference is the error about another program that works on the rendered tree at the same time.
+func interference(message string) error {
+	return diag.WithHint(errors.New(message), "let it end (another k3splan's deploy, git clean or the like), then run the same command again")
 }
 
-// readTree reads what was rendered before; a folder that is not there is an empty tree. What vanishes
+// readTree reads what was rendered before; without the folder the tree is empty. What vanishes
 // meanwhile is an error that wraps fs.ErrNotExist.
 func readTree(dir string) (Tree, error) {
 	info, err := os.Lstat(dir)
@@ -77,12 +73,12 @@ func (t Tree) equal(other Tree) bool {
 }
 
 // Write puts the tree into the project's folder, as a whole or not at all. Files of an earlier
-// tree vanish; if nothing differs, nothing is touched. It tells whether something was written.
+// tree vanish; if nothing differs, nothing is touched. It reports whether something was written.
 func (t Tree) Write(project string) (changed bool, err error) {
 	dir := filepath.Join(project, Dir)
 	present, err := readTree(dir)
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // somebody removes it; it is to be replaced as a whole anyway
+	case errors.Is(err, fs.ErrNotExist): // another program removes it; it is replaced as a whole anyway
 	case err != nil:
 		return false, err
 	case len(present) > 0 && t.equal(present):
@@ -98,36 +94,41 @@ func (t Tree) Write(project string) (changed bool, err error) {
 	if err := t.writeTo(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	if err := files.Inherit(fresh); err != nil {
+	if err := files.Inherit(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	written(fresh)
-	// folders are made where they are missing, so that a tree of which a part was removed while it was
-	// written would seem to be in order
-	if !t.isAt(fresh) {
-		return false, &InterferenceError{"another program has removed or changed what was to become " + Dir + "/; nothing was rendered"}
-	}
-	if err := exchange(fresh, dir); err != nil {
+	if err := t.place(fresh, dir); err != nil {
 		return false, err
 	}
-	exchanged(dir)
-	if !t.isAt(dir) {
-		return true, &InterferenceError{"another program has removed or changed " + Dir + "/ while it was rendered; it is not to be used"}
-	}
-	return true, nil
+	return true, t.confirm(dir)
 }
 
-// written and exchanged are for tests: what others may do at those moments.
-var written, exchanged = func(dir string) {}, func(dir string) {}
+// place exchanges a folder that was written for the one with the earlier tree, if it holds the tree as a
+// whole: folders are made where they are missing, so one of which a part was removed meanwhile would
+// seem to be in order.
+func (t Tree) place(fresh, dir string) error {
+	if !t.isAt(fresh) {
+		return interference("another program has removed or changed what was to become " + Dir + "/; nothing was rendered")
+	}
+	return exchange(fresh, dir)
+}
 
-// isAt tells whether a folder holds the tree and nothing else.
+// confirm fails if the tree is no longer where it was put.
+func (t Tree) confirm(dir string) error {
+	if !t.isAt(dir) {
+		return interference("another program has removed or changed " + Dir + "/ while it was rendered; it is not to be used")
+	}
+	return nil
+}
+
+// isAt reports whether a folder holds the tree and nothing else.
 func (t Tree) isAt(dir string) bool {
 	present, err := readTree(dir)
 	return err == nil && maps.EqualFunc(t, present, bytes.Equal)
 }
 
-// Remove removes the tree from the project's folder, in one step for those who look: never is a part of
-// it there. Without a tree there is nothing to do.
+// Remove removes the tree from the project's folder, for other programs in one step: they see all of it
+// or nothing. Without a tree there is nothing to do.
 func Remove(project string) (err error) {
 	aside, err := os.MkdirTemp(project, "."+Dir+"-*")
 	if err != nil {
@@ -141,8 +142,8 @@ func Remove(project string) (err error) {
 	return err
 }
 
-// removeLeftovers removes what a killed k3splan left beside the tree. What is younger may belong to
-// one that runs.
+// removeLeftovers removes what a killed k3splan left beside the tree, if it is an hour old: anything
+// younger may belong to one that runs.
 func removeLeftovers(project string) {
 	found, _ := filepath.Glob(filepath.Join(globEscape(project), "."+Dir+"-*"))
 	for _, dir := range found {
@@ -152,7 +153,7 @@ func removeLeftovers(project string) {
 	}
 }
 
-// removeAll removes folders that may not be written to, as well.
+// removeAll removes a folder, write-protected folders in it too.
 func removeAll(dir string) error {
 	_ = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
@@ -198,7 +199,7 @@ func exchange(fresh, dir string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
-		return &InterferenceError{"another program has removed or changed what was to become " + Dir + "/; nothing was rendered"}
+		return interference("another program has removed or changed what was to become " + Dir + "/; nothing was rendered")
 	case !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS):
 		return &os.LinkError{Op: "exchange", Old: fresh, New: dir, Err: err}
 	}
@@ -217,7 +218,7 @@ func exchange(fresh, dir string) error {
 func (t Tree) Diff(project string) (string, error) {
 	present, err := readTree(filepath.Join(project, Dir))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", &InterferenceError{"another program is removing " + Dir + "/"}
+		return "", interference("another program is removing " + Dir + "/")
 	} else if err != nil {
 		return "", err
 	}
