@@ -83,7 +83,9 @@ func (e *editing) run(change func(*edit.Edit) error, next func(dir string, now *
 		return err
 	}
 	if !e.dryRun {
-		e.warnOpen(dir, tables)
+		for file := range tables.Files() {
+			e.app.warnOpen(dir, file)
+		}
 		if err := tables.Write(dir); err != nil {
 			return err
 		}
@@ -180,12 +182,10 @@ func (e *editing) confirm() error {
 }
 
 // warnOpen warns that a table is open in a spreadsheet program, which would overwrite the change.
-func (e *editing) warnOpen(dir string, tables *edit.Edit) {
-	for file := range tables.Files() {
-		for program, lock := range map[string]string{"LibreOffice": ".~lock." + path.Base(file) + "#", "Excel": "~$" + path.Base(file)} {
-			if fileExists(filepath.Join(dir, path.Dir(file), lock)) {
-				e.app.say("%s is open in %s: load it again there, or the change is lost", file, program)
-			}
+func (a *app) warnOpen(dir, file string) {
+	for program, lock := range map[string]string{"LibreOffice": ".~lock." + path.Base(file) + "#", "Excel": "~$" + path.Base(file)} {
+		if fileExists(filepath.Join(dir, path.Dir(file), lock)) {
+			a.say("%s is open in %s: load it again there, or the change is lost", file, program)
 		}
 	}
 }

@@ -114,7 +114,7 @@ func (a *app) addCommands(root *cobra.Command) {
 		commands []*cobra.Command
 	}{
 		{"The plan", []*cobra.Command{
-			a.setupCommand(), a.validateCommand(), a.showCommand(), a.diffCommand(), a.addCommand(), a.removeCommand(), a.renameCommand(), a.configurationCommand(),
+			a.setupCommand(), a.validateCommand(), a.showCommand(), a.diffCommand(), a.addCommand(), a.removeCommand(), a.renameCommand(), a.convertCommand(), a.configurationCommand(),
 		}},
 		{"Installing and deploying", []*cobra.Command{
 			a.updateCommand(), a.renderCommand(), a.buildCommand(), a.deployCommand(), a.bootStickCommand(), a.hardwareCommand(),

@@ -23,12 +23,13 @@ import (
 )
 
 func (a *app) setupCommand() *cobra.Command {
-	return &cobra.Command{
+	workbook := false
+	command := &cobra.Command{
 		Use:   "setup [DIR]",
 		Short: "Make a project: folders, starter tables, tokens, .gitignore",
 		Long: `Makes a project in DIR (default: here), or completes one. What is there already is never
 overwritten. It is the only command that makes tokens for a k3s cluster.`,
-		Example: "  k3splan setup my-rack",
+		Example: "  k3splan setup my-rack\n  k3splan setup my-rack --workbook",
 		Args:    usageArgs(cobra.MaximumNArgs(1)),
 
 		ValidArgsFunction: onlyFolders,
@@ -48,9 +49,11 @@ overwritten. It is the only command that makes tokens for a k3s cluster.`,
 					return err
 				}
 			}
-			return a.setup(dir)
+			return a.setup(dir, workbook)
 		},
 	}
+	command.Flags().BoolVar(&workbook, "workbook", false, "make the tables in one workbook, plans/cluster.xlsx")
+	return command
 }
 
 // refuseInside: nobody wants a project in a folder of a project without saying so.
@@ -66,7 +69,7 @@ func refuseInside() error {
 	return nil
 }
 
-func (a *app) setup(dir string) error {
+func (a *app) setup(dir string, workbook bool) error {
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return usageError(fmt.Errorf("%s is a file, not a folder", dir))
 	}
@@ -75,7 +78,11 @@ func (a *app) setup(dir string) error {
 	if err != nil {
 		return err
 	}
-	made, err := w.Setup(k3splan.Files)
+	setup := w.Setup
+	if workbook {
+		setup = w.SetupWorkbook
+	}
+	made, err := setup(k3splan.Files)
 	for _, m := range made {
 		verb := "made"
 		if m.Completed {
@@ -110,15 +117,18 @@ func (a *app) setup(dir string) error {
 		a.say("no tokens and keys were made; correct the tables, then run this again")
 		return invalid()
 	}
-	a.sayLeft(w, dir, hasMade(".csv") || isStarter(w, plan.HostsFile))
+	a.sayLeft(w, dir, hasMade(".csv") || isStarter(w, plan.HostsFile) || isStarter(w, plan.WorkbookFile))
 	return nil
 }
 
 // isStarter reports whether a file of the project is as setup writes it.
 func isStarter(w *project.Workspace, file string) bool {
 	present, err := fs.ReadFile(w.FS(), file)
-	starter, errStarter := fs.ReadFile(k3splan.Files, file)
-	return err == nil && errStarter == nil && bytes.Equal(present, starter)
+	if err != nil {
+		return false
+	}
+	starter, errStarter := project.Starter(k3splan.Files, file)
+	return errStarter == nil && bytes.Equal(present, starter)
 }
 
 // sayLeft lists what only the user can supply. dir is the project as the user named it.

@@ -168,6 +168,16 @@ func same(before, after fs.FS) error {
 	return nil
 }
 
+// Created returns the names of the new files, in the order in which they are written.
+func (c *Conversion) Created() (names []string) {
+	for _, file := range append(slices.Clone(tables), plan.WorkbookFile) {
+		if _, ok := c.Create[file]; ok {
+			names = append(names, file)
+		}
+	}
+	return names
+}
+
 // Write makes the conversion in the project's folder. If it is interrupted, the project has both forms,
 // which k3splan refuses to work with, and the same conversion completes it.
 func (c *Conversion) Write(dir string) error {
@@ -177,10 +187,8 @@ func (c *Conversion) Write(dir string) error {
 	}
 	defer unlock()
 	var changes []files.Change
-	for _, file := range append(slices.Clone(tables), plan.WorkbookFile) {
-		if content, ok := c.Create[file]; ok {
-			changes = append(changes, files.Change{Name: filepath.Join(dir, file), Content: content})
-		}
+	for _, file := range c.Created() {
+		changes = append(changes, files.Change{Name: filepath.Join(dir, file), Content: c.Create[file]})
 	}
 	for _, file := range c.Remove {
 		changes = append(changes, files.Change{Name: filepath.Join(dir, file), Remove: true})

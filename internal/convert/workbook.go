@@ -20,36 +20,42 @@ var sheetNames = []string{"hosts", "k3s", "network"}
 
 // toWorkbook converts the files into a workbook.
 func toWorkbook(fsys fs.FS) (*Conversion, error) {
-	c := &Conversion{Create: map[string][]byte{}}
-	sheets := map[string][]row{}
-	for sheet, file := range map[string]string{"hosts": plan.HostsFile, "k3s": plan.K3sFile} {
+	sheets, from, err := sheetsOf(fsys)
+	if err != nil {
+		return nil, err
+	}
+	data, err := write(sheets)
+	return &Conversion{Create: map[string][]byte{plan.WorkbookFile: data}, Remove: from}, err
+}
+
+// sheetsOf returns the rows of the sheets, and the files from which they are.
+func sheetsOf(fsys fs.FS) (sheets map[string][]row, from []string, err error) {
+	sheets = map[string][]row{}
+	for _, file := range []string{plan.HostsFile, plan.K3sFile} {
 		raw, problems := plan.ReadRaw(fsys, file)
 		if problems.Errors() > 0 {
-			return nil, &InvalidError{problems}
+			return nil, nil, &InvalidError{problems}
 		}
-		sheets[sheet] = rowsOf(raw)
-		c.Remove = append(c.Remove, file)
+		sheets[raw.Sheet] = rowsOf(raw)
+		from = append(from, file)
 	}
-	slices.Sort(c.Remove)
 	for _, file := range []string{plan.NetworkFile, plan.VersionsFile} {
 		if !exists(fsys, file) {
 			continue
 		}
 		data, err := fs.ReadFile(fsys, file)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		mapping, problem := yamlfile.Read(file, data, nil)
 		if problem != nil {
-			return nil, &InvalidError{diag.Problems{*problem}}
+			return nil, nil, &InvalidError{diag.Problems{*problem}}
 		}
 		sheets["network"] = append(sheets["network"], networkRows(string(data), mapping, file == plan.VersionsFile)...)
-		c.Remove = append(c.Remove, file)
+		from = append(from, file)
 	}
 	sheets["network"] = withHeader(sheets["network"])
-	var err error
-	c.Create[plan.WorkbookFile], err = write(sheets)
-	return c, err
+	return sheets, from, nil
 }
 
 // row is a row of a sheet: cells, a comment, or nothing.
@@ -255,11 +261,14 @@ func writeSheet(file *excelize.File, sheet string, rows []row, text, head int) e
 	return nil
 }
 
-// Workbook returns the files of a plan as a workbook.
+// Workbook returns the files of a plan as a workbook without comments, to begin with.
 func Workbook(fsys fs.FS) ([]byte, error) {
-	c, err := toWorkbook(fsys)
+	sheets, _, err := sheetsOf(fsys)
 	if err != nil {
 		return nil, err
 	}
-	return c.Create[plan.WorkbookFile], nil
+	for sheet, rows := range sheets {
+		sheets[sheet] = slices.DeleteFunc(rows, func(r row) bool { return r.cells == nil })
+	}
+	return write(sheets)
 }

@@ -87,10 +87,14 @@ func meantFile(name string) string {
 	return ""
 }
 
-// Misplaced reports whether a file of the plan is missing, but another one is probably meant to be it.
+// Misplaced reports whether a file of the plan is missing, but another one is probably meant to be it, or to
+// be the whole plan.
 func Misplaced(fsys fs.FS, file string) bool {
+	if !slices.Contains([]string{HostsFile, K3sFile, NetworkFile, WorkbookFile}, file) {
+		return false
+	}
 	_, err := fs.Stat(fsys, file)
-	return err != nil && len(misplaced(fsys)[file]) > 0
+	return err != nil && (len(misplaced(fsys)[file]) > 0 || otherWorkbook(fsys) != "")
 }
 
 // reportMisplaced adds what is wrong with files of another name: the hint of a missing file names the one

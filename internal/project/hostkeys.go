@@ -157,12 +157,15 @@ func giveWayTo(key remote.HostKey, vault *secrets.Vault, name string) (ours bool
 // hostKeys makes the keys of the hosts in the plan, as soon as it is the user's: nobody has the
 // machines of the starter tables.
 func (s *setup) hostKeys() error {
-	starter, err := s.starter(plan.HostsFile)
+	table := plan.HostsFile
+	if s.exists(plan.WorkbookFile) {
+		table = plan.WorkbookFile
+	}
+	starter, err := s.starter(table)
 	if err != nil {
 		return err
 	}
-	present, err := fs.ReadFile(s.fsys, plan.HostsFile)
-	if !s.exists(plan.WorkbookFile) && (err != nil || bytes.Equal(present, starter)) {
+	if present, err := fs.ReadFile(s.fsys, table); err != nil || bytes.Equal(present, starter) {
 		return nil
 	}
 	p, problems := s.Plan()

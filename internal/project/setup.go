@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 
+	"k3splan/internal/convert"
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
@@ -38,7 +40,22 @@ func Setup(dir string, starters fs.FS) ([]Made, error) {
 // starter files. While the tables have errors it makes no secrets, since nothing that follows from such
 // a plan is certain. It returns what it made, in the order in which it made it.
 func (w *Workspace) Setup(starters fs.FS) ([]Made, error) {
-	s := &setup{Workspace: w, starters: starters}
+	return w.setup(&setup{Workspace: w, starters: starters})
+}
+
+// SetupWorkbook is Setup with the tables in a workbook. Tables in files are not converted: the error says
+// how.
+func (w *Workspace) SetupWorkbook(starters fs.FS) ([]Made, error) {
+	s := &setup{Workspace: w, starters: starters, workbook: true}
+	for _, file := range []string{plan.HostsFile, plan.K3sFile, plan.NetworkFile} {
+		if s.exists(file) {
+			return nil, diag.WithHint(fmt.Errorf("the plan already is in %s and the files beside it", file), "to make a workbook of it: k3splan convert xlsx")
+		}
+	}
+	return w.setup(s)
+}
+
+func (w *Workspace) setup(s *setup) ([]Made, error) {
 	for _, step := range []func() error{s.folders, s.files, s.hostKeys} {
 		if err := step(); err != nil {
 			return s.made, err
@@ -50,6 +67,8 @@ func (w *Workspace) Setup(starters fs.FS) ([]Made, error) {
 type setup struct {
 	*Workspace
 	starters fs.FS
+	// workbook: the tables that are missing are made in a workbook
+	workbook bool
 	made     []Made
 }
 
@@ -105,18 +124,36 @@ func (s *setup) create(file string, content []byte) error {
 	return nil
 }
 
-// starter gives an embedded file.
-func (s *setup) starter(file string) ([]byte, error) { return fs.ReadFile(s.starters, file) }
+// starter returns an embedded file, or the starter tables as a workbook.
+func (s *setup) starter(file string) ([]byte, error) { return Starter(s.starters, file) }
+
+// Starter returns a file as Setup makes it.
+func Starter(starters fs.FS, file string) ([]byte, error) {
+	if file == plan.WorkbookFile {
+		return convert.Workbook(starters)
+	}
+	return fs.ReadFile(starters, file)
+}
+
+// tablesReadme says what the columns are: the tables themselves are also edited by programs that would take
+// comments for rows.
+const tablesReadme = files.PlansDir + "/README.md"
 
 // tables writes the starter tables. They fit together; beside tables of the user, a missing one
 // must fit to those instead: no container on hosts that are not theirs, and a gateway in the
 // network of their hosts.
 func (s *setup) tables() error {
+	made := []string{plan.HostsFile, plan.K3sFile, plan.NetworkFile, files.SchemaFile}
 	if s.exists(plan.WorkbookFile) {
-		return nil // which takes the place of all of them
+		made = nil // it takes the place of all of them
+	} else if s.workbook {
+		made = []string{plan.WorkbookFile}
 	}
 	beside := s.isUsers(plan.HostsFile) || s.isUsers(plan.K3sFile)
-	for _, file := range []string{plan.HostsFile, plan.K3sFile, plan.NetworkFile, files.SchemaFile} {
+	for _, file := range append(made, tablesReadme) {
+		if plan.Misplaced(s.fsys, file) {
+			continue // it is there under another name, which validate reports
+		}
 		content, err := s.starter(file)
 		if err != nil {
 			return err
@@ -145,14 +182,10 @@ var starterGateway = regexp.MustCompile(`(?m)^gateway: .*$`)
 
 func (s *setup) fit(file, content string) []byte {
 	if strings.HasSuffix(file, ".csv") {
-		lines := strings.SplitAfter(content, "\n")
-		last := len(lines) - 1
-		for last > 0 && !strings.HasPrefix(lines[last-1], "#") {
-			last--
-		}
-		return []byte(strings.Join(lines[:last+1], "")) // comments and header
+		header, _, _ := strings.Cut(content, "\n")
+		return []byte(header + "\n")
 	}
-	if file == files.SchemaFile {
+	if file != plan.NetworkFile {
 		return []byte(content)
 	}
 	p, _ := plan.Load(s.fsys) // not Plan: network.yaml may still be missing
