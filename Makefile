@@ -1,7 +1,7 @@
 # make demo   the main job on the five-host example; installs nothing
 # make test   installs from Debian what the tests need, then runs all of them
 # make build  the program, into ./k3splan
-.PHONY: build demo test packages lint fuzz bench
+.PHONY: build demo test packages lint fuzz kills bench
 
 build:
 	go build -o k3splan ./cmd/k3splan
@@ -30,6 +30,11 @@ fuzz:
 	@set -e; for package in $$(grep -rl '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \
 		for name in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -d' ' -f2); do \
 			go test ./$$package -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x; done; done
+
+# Kills every command that writes at random moments, on a full disk too (as root), and looks what is left.
+KILLS ?= 300
+kills:
+	K3SPLAN_KILLS=$(KILLS) go test -count=1 -timeout 40m -v -run TestKilledAtAnyMoment ./cmd/k3splan
 
 bench:
 	go test -run '^$$' -bench . ./internal/...

@@ -173,13 +173,13 @@ func sameSetting(made, hash string) bool {
 func tooSlowToTry(hash string) bool {
 	switch {
 	case strings.HasPrefix(hash, "$6$rounds="):
-		return !regexp.MustCompile(`^\$6\$rounds=[0-9]{0,5}(?:\D|$)`).MatchString(hash)
+		return !regexp.MustCompile(`^\$6\$rounds=[0-9]{0,4}(?:\D|$)`).MatchString(hash)
 	case strings.HasPrefix(hash, "$2"):
-		return !regexp.MustCompile(`^\$2.?\$0[0-5]`).MatchString(hash)
+		return !regexp.MustCompile(`^\$2.?\$0[0-4]`).MatchString(hash)
 	case strings.HasPrefix(hash, "$7$"):
 		return !regexp.MustCompile(`^\$7\$[./0-9A][./0-9]\.{4}[./0-9]\.{4}`).MatchString(hash)
 	case strings.HasPrefix(hash, "$y$"), strings.HasPrefix(hash, "$gy$"):
-		return !regexp.MustCompile(`^\$g?y\$[./j][./0-7][./0-9A-C][./0-9A-Z]{0,3}\$`).MatchString(hash)
+		return !regexp.MustCompile(`^\$g?y\$[./j][./0-6][./0-9][./0-9A-Z]{0,3}\$`).MatchString(hash)
 	case strings.HasPrefix(hash, "$"), strings.HasPrefix(hash, "_"):
 		return true // not of our methods
 	}
