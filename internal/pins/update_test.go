@@ -177,19 +177,22 @@ func TestUpdate(t *testing.T) {
 	require.Equal(t, []string{prefetch(second), prefetch(first)}, calls())
 	require.Equal(t, second, readLock(t, dir).Nixpkgs.Rev)
 
-	// one source alone moves alone; where the file is a link, what it leads to changes
-	lock := filepath.Join(dir, "plans", "lock.json")
-	require.NoError(t, os.Rename(lock, filepath.Join(dir, "shared.json")))
-	require.NoError(t, os.Symlink("../shared.json", lock))
+	// one source alone moves alone
 	third := r.commit("3")
 	r.git("branch", "--force", "master", third)
 	update(t, dir, r.source(plan.SourceDisko, "master"))
 	require.Equal(t, second, readLock(t, dir).Nixpkgs.Rev)
 	require.Equal(t, third, readLock(t, dir).Disko.Rev)
-	info, err = os.Lstat(lock)
-	require.NoError(t, err)
-	require.Equal(t, os.ModeSymlink, info.Mode().Type())
 	calls()
+
+	// a link, which git may have brought, is neither read nor written through
+	lock, elsewhere := filepath.Join(dir, "plans", "lock.json"), filepath.Join(dir, "elsewhere")
+	require.NoError(t, os.Rename(lock, lock+".aside"))
+	require.NoError(t, os.Symlink("../elsewhere", lock))
+	_, err = Update(context.Background(), dir, []plan.Source{r.source(plan.SourceDisko, "master")}, io.Discard)
+	require.ErrorContains(t, err, "plans/lock.json: is a link, not a file")
+	require.NoFileExists(t, elsewhere)
+	require.NoError(t, os.Rename(lock+".aside", lock))
 
 	// another name for the same commit is noted, but not fetched
 	r.git("branch", "other", second)

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"path"
@@ -10,9 +11,11 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"k3splan/internal/diag"
 )
 
-// SourceKind is what a Source is the source of.
+// SourceKind is what a Source provides.
 type SourceKind string
 
 const (
@@ -20,7 +23,7 @@ const (
 	SourceDisko   SourceKind = "disko"
 )
 
-// DefaultRepository is where a branch, tag or commit is looked for that comes without a repository.
+// DefaultRepository is the repository of a branch, tag or commit that is given alone.
 func (k SourceKind) DefaultRepository() string {
 	if k == SourceDisko {
 		return "https://github.com/nix-community/disko"
@@ -28,7 +31,7 @@ func (k SourceKind) DefaultRepository() string {
 	return "https://github.com/NixOS/nixpkgs"
 }
 
-// SourceForm is how a Source names what it means, and which of its fields say it.
+// SourceForm is the way in which a Source names what it means, and so which of its fields are set.
 type SourceForm int
 
 const (
@@ -58,7 +61,7 @@ type Source struct {
 	Location string
 }
 
-// String gives the normal form, which ParseSource reads back to the same Source.
+// String returns the normal form, which ParseSource reads back to the same Source.
 func (s Source) String() string {
 	ref := s.Ref
 	if s.Form == SourceTag {
@@ -76,10 +79,10 @@ func (s Source) String() string {
 	}
 }
 
-// IsZero tells whether s is no source at all.
+// IsZero reports whether s is not a source at all.
 func (s Source) IsZero() bool { return s == Source{} }
 
-// NeedsLock tells whether the source moves on its own or comes over a network, so that a commit
+// NeedsLock reports whether the source moves on its own or comes over a network, so that a commit
 // and a hash must be pinned before anything is fetched.
 func (s Source) NeedsLock() bool {
 	switch s.Form {
@@ -90,16 +93,8 @@ func (s Source) NeedsLock() bool {
 	}
 }
 
-// SourceError says why a text names no source.
-type SourceError struct{ message, hint string }
-
-func (e *SourceError) Error() string { return e.message }
-
-// Hint says how to mend the text.
-func (e *SourceError) Hint() string { return e.hint }
-
 func wrongSource(message, hint string) (Source, error) {
-	return Source{}, &SourceError{message, hint}
+	return Source{}, diag.WithHint(errors.New(message), hint)
 }
 
 var (
@@ -124,10 +119,9 @@ var (
 	tarballEndings = []string{".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst", ".zip"}
 )
 
-// ParseSource reads what stands in versions.nixos or versions.disko: a release ("24.11"), branch,
+// ParseSource reads versions.nixos or versions.disko: a release ("24.11"), branch,
 // tag ("tags/24.11"), commit, search path ("<nixpkgs>"), path ("/x", "./x", "../x"), the URL of a
-// tarball, or that of a repository with "#" and a branch, tag or commit. The error is a
-// *SourceError.
+// tarball, or that of a repository with "#" and a branch, tag or commit. Every error has a hint.
 func ParseSource(kind SourceKind, text string) (Source, error) {
 	text = strings.TrimSpace(text)
 	switch {
@@ -162,7 +156,7 @@ func exampleRef(kind SourceKind) string {
 	return "a release like 24.11, a branch like nixos-unstable, or a commit"
 }
 
-// unflake gives the source that a flake reference means.
+// unflake returns the source that a flake reference means.
 func unflake(kind SourceKind, text string) string {
 	part := flakeForm.FindStringSubmatch(text)
 	repository := "https://" + part[1] + ".com/" + part[2] + "/" + part[3]
@@ -180,7 +174,7 @@ func parseSourcePath(kind SourceKind, text string) (Source, error) {
 	location := path.Clean(text)
 	switch {
 	case location == ".":
-		return wrongSource("the project itself is no source of "+string(kind), "name another folder")
+		return wrongSource("the project itself cannot be the source of "+string(kind), "name another folder")
 	case strings.TrimSpace(location) != location:
 		return wrongSource("a folder's name cannot end with a blank", "rename the folder")
 	}
@@ -196,14 +190,14 @@ func parseSourceURL(kind SourceKind, text string) (Source, error) {
 	u, err := url.Parse(text)
 	switch {
 	case strings.Contains(text, " "):
-		return wrongSource("a URL holds no blanks", "write "+strings.ReplaceAll(text, " ", "%20"))
+		return wrongSource("a URL contains no blanks", "write "+strings.ReplaceAll(text, " ", "%20"))
 	case err != nil || strings.ContainsAny(text, "\"'`\\<>"):
 		return wrongSource("not a URL", forms)
 	case !strings.HasPrefix(text, "https://") && !strings.HasPrefix(text, "file://"):
 		scheme, _, _ := strings.Cut(text, "://")
 		return wrongSource(scheme+" is not supported", "use https, or file for a file on this machine")
 	case u.User != nil:
-		return wrongSource("a URL here is copied into files that others can read, and must hold no login", "put the login into ~/.netrc")
+		return wrongSource("a URL is copied into files that others can read, and must contain no login", "put the login into ~/.netrc")
 	case u.Scheme == "https" && u.Host == "", u.Scheme == "file" && (u.Host != "" || !path.IsAbs(u.Path)):
 		return wrongSource("not a URL", forms+", or file:///FOLDER/FILE.tar.gz")
 	}
@@ -275,7 +269,7 @@ func parseRef(kind SourceKind, repository, text string) (Source, error) {
 		case kind == SourceDisko && diskoForm.MatchString(text):
 			source.Ref = "v" + text
 		case numberForm.MatchString(text):
-			return wrongSource("no release has this number", "write "+exampleRef(kind))
+			return wrongSource("not the number of a release", "write "+exampleRef(kind))
 		}
 	}
 	if len(text) >= 7 && shortCommitForm.MatchString(text) {
@@ -284,15 +278,15 @@ func parseRef(kind SourceKind, repository, text string) (Source, error) {
 	return source, nil
 }
 
-// isRef tells whether git accepts text as the name of a branch or tag, see git check-ref-format.
+// isRef reports whether git accepts text as the name of a branch or tag, see git check-ref-format.
 func isRef(text string) bool {
 	return refForm.MatchString(text) && !strings.Contains(text, "..") && !strings.Contains(text, "//") &&
 		!strings.Contains(text, "/.") && !strings.HasSuffix(text, "/") && !strings.HasSuffix(text, ".") &&
 		!slices.ContainsFunc(strings.Split(text, "/"), func(part string) bool { return strings.HasSuffix(part, ".lock") })
 }
 
-// checkRelease refuses a name that tells a release of NixOS before 24.11: the rendered modules use
-// options that it lacks.
+// checkRelease refuses the name of a release of NixOS before 24.11, which lacks options that the rendered
+// modules use.
 func checkRelease(kind SourceKind, name string) error {
 	part := releaseName.FindStringSubmatch(name)
 	if kind != SourceNixpkgs || part == nil {
@@ -302,7 +296,7 @@ func checkRelease(kind SourceKind, name string) error {
 	if release >= 2411 {
 		return nil
 	}
-	return &SourceError{fmt.Sprintf("NixOS %s.%s is too old", part[1], part[2]), "24.11 is the oldest release that works"}
+	return diag.WithHint(fmt.Errorf("NixOS %s.%s is too old", part[1], part[2]), "24.11 is the oldest release that works")
 }
 
 func isPrintable(text string) bool {
