@@ -1,6 +1,7 @@
 package k3s
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -107,11 +108,37 @@ func (c *Cluster) own() (content []byte, err error) {
 	return content, nil
 }
 
+// interrupted returns the project's token if a rotation was killed after the cluster had taken the new one:
+// a copy of it is among the retired secrets, and it is still in its place. kept is that copy.
+func (c *Cluster) interrupted() (content []byte, kept string, err error) {
+	content, err = c.vault.Read(string(secrets.InitToken))
+	if err != nil {
+		return nil, "", err
+	}
+	names, err := c.vault.List()
+	if err != nil {
+		return nil, "", err
+	}
+	for _, name := range slices.Backward(names) {
+		if !strings.HasPrefix(name, secrets.Retired+"/"+string(secrets.InitToken)+"-") {
+			continue
+		}
+		if copied, err := c.vault.Read(name); err == nil && bytes.Equal(copied, content) {
+			return content, c.vault.At(name), nil
+		}
+	}
+	return nil, "", nil
+}
+
 // Rotate lets the cluster take a new token if the project's is the one that is good now, and puts it
-// into the project's file. consent is asked before anything is done. kept is where the old one is.
+// into the project's file. consent is asked before anything is done. kept is where the old one is. After a
+// rotation that was killed, it completes that one.
 func (c *Cluster) Rotate(ctx context.Context, consent func() error) (kept string, err error) {
 	content, err := c.own()
 	if err != nil {
+		if old, kept, readErr := c.interrupted(); readErr == nil && kept != "" {
+			return kept, c.store(old)
+		}
 		return "", err
 	}
 	if err := consent(); err != nil {

@@ -229,6 +229,22 @@ func TestRotateKeepsTheForm(t *testing.T) {
 	require.Equal(t, full+next, l.file())
 }
 
+// Killed after the cluster had taken the new token: the same command stores it, and rotates nothing again.
+func TestAKilledRotationIsCompleted(t *testing.T) {
+	l := newLiving(t)
+	l.put(first)
+	l.onRotate = func() error { l.rotate(); panic("killed") }
+	require.Panics(t, func() { _, _ = l.find().Rotate(context.Background(), yes) })
+	require.Equal(t, first, l.file())
+	l.done = nil
+	kept, err := l.find().Rotate(context.Background(), func() error { t.Error("asked without need"); return nil })
+	require.NoError(t, err)
+	require.Equal(t, next, l.file())
+	require.Equal(t, []string{first}, l.kept())
+	require.FileExists(t, filepath.Join(l.dir, kept))
+	require.Empty(t, l.done)
+}
+
 func TestRotateNeedsConsent(t *testing.T) {
 	l := newLiving(t)
 	l.put(first)
