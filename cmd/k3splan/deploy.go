@@ -124,15 +124,10 @@ func (a *app) deploy(command *cobra.Command, args []string, request rollout.Requ
 		return err
 	case request.DryRun:
 		return errors.Join(a.showDryRun(view, *outcome, flags.asJSON), err)
-	case err != nil && !flags.asJSON && !wasBegun(outcome.Results): // nothing more to show than the error
+	case !outcome.Begun && !flags.asJSON: // nothing more to show than the error
 		return err
 	}
 	return errors.Join(a.showResults(outcome.Results, started, flags.asJSON), err)
-}
-
-// wasBegun reports whether the results are more than the list of what was not begun.
-func wasBegun(results []rollout.Result) bool {
-	return slices.ContainsFunc(results, func(r rollout.Result) bool { return r.Status != rollout.NotReached })
 }
 
 // selectFor puts the project and the hosts into a request for Colmena, if both are fit for it.

@@ -108,6 +108,8 @@ type Outcome struct {
 	// Results are of all selected hosts, in the order of the waves; nil after a dry run and where Colmena
 	// alone did the work.
 	Results []Result
+	// Begun reports whether the rollout was allowed to begin: it was not refused, and was confirmed.
+	Begun bool
 }
 
 // deployment is one run of Deploy.
@@ -159,12 +161,14 @@ func Deploy(ctx context.Context, environment Environment, view View, request Req
 	}
 	view.Propose(proposal)
 	if len(proposal.Waves) == 0 {
+		outcome.Begun = true
 		return d.finish(outcome, nil)
 	}
 	if err := d.consent(ctx, proposal.Problems); err != nil {
 		outcome.Results = notReached(proposal, err)
 		return outcome, err
 	}
+	outcome.Begun = true
 	results, err := d.roll(ctx, proposal)
 	if err != nil {
 		return nil, err

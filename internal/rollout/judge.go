@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -202,25 +203,29 @@ func quorumLost(s Situation) []finding {
 	return one(finding{
 		message: fmt.Sprintf("%s would be restarted while %s %s down: of %d servers etcd needs %d, and %d would be left",
 			text.Enumerate(hostNames(stopped)), text.Enumerate(listed(lost)), verb, len(members), needed, max(0, len(members)-down-1)),
-		hint:  "bring it back first (k3splan status shows how the servers are), or, if it is gone for good, remove it from etcd" + s.removal(lost),
+		hint:  bringBack + s.removal(lost),
 		about: serverNames(lost),
 	})
 }
 
-// removal says how a ready server removes lost members from etcd, each in lines of its own.
-func (s Situation) removal(lost []member) (lines string) {
+const bringBack = "bring back what is down first (k3splan status shows how the servers are); what is gone for good can be removed from etcd"
+
+// removal says how a ready server removes lost members from etcd, in lines below a hint.
+func (s Situation) removal(lost []member) string {
 	ready := s.readyServers()
 	if len(ready) == 0 {
 		return ""
 	}
+	var lines []string
 	for _, m := range lost {
-		name := m.server
-		if name == "" {
-			name = "the member without a name"
+		name := cmp.Or(m.server, "the member without a name")
+		for line := range strings.Lines(diff.RemoveMember(ready[0], name)) {
+			if line = strings.TrimSpace(line); !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
 		}
-		lines += "\n" + diff.RemoveMember(ready[0], name)
 	}
-	return lines
+	return "\n" + strings.Join(lines, "\n")
 }
 
 // repairOfAVoter: a server that does not answer well can still be the voter that keeps the quorum. That
@@ -348,7 +353,7 @@ func joinRefusedByEtcd(s Situation) []finding {
 	}
 	return one(finding{
 		message: fmt.Sprintf("%s cannot join while %s %s down: etcd takes no new member then", text.Enumerate(containerNames(joining)), text.Enumerate(listed(lost)), verb),
-		hint:    "bring it back first (k3splan status shows how the servers are), or, if it is gone for good, remove it from etcd" + s.removal(lost),
+		hint:    bringBack + s.removal(lost),
 		where:   joining[0].Where("name"), about: serverNames(lost),
 	})
 }
