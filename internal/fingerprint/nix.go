@@ -74,8 +74,7 @@ func set(names ...string) map[string]bool {
 // refer finds the references of a Nix file. It errs on the side of too many: what is in a comment does not
 // count, what is in dead code does.
 func refer(text string) references {
-	s := scan{tokens: nixtext.Tokens(text)}
-	s.pair()
+	s := newScan(text)
 	for i, t := range s.tokens {
 		s.token(i)
 		s.extends = s.extends || s.continued(i) || t.Kind == nixtext.Close && !strings.Contains("/\"' \n", t.Text)
@@ -88,15 +87,42 @@ func refer(text string) references {
 type scan struct {
 	references
 	tokens []nixtext.Token
-	// around has for each token the index of the bracket or interpolation that it is in, -1 for none;
-	// partner has for each bracket the index of its other end.
-	around, partner []int
+	places []place
+	// flows remembers flow for brackets.
+	flows map[int]flow
+	// pathsBefore counts the path literals before each token.
+	pathsBefore []int
+	// ownPkgs and deployment report that the file binds pkgs, or has the word deployment.
+	ownPkgs, deployment bool
 	// unanchoredRead reports a function that reads what has no path literal at its beginning, absolute
 	// a string that could be such a path.
 	unanchoredRead bool
 	absolute       string
 	// names of builtins taken by computed attributes
 	builtinsPassed, selected bool
+}
+
+// place is where a token is, as indices of others; -1 for none.
+type place struct {
+	// around is the bracket or interpolation that it is in, partner the other end of a bracket.
+	around, partner int
+	// first is where the application begins that it is part of ("lib.optional a b"), last the last word of
+	// the function there.
+	first, last int
+	// name is what the expression around it is bound to, within its brackets.
+	name int
+	// inherited reports that it is a name in "inherit (x) name;".
+	inherited bool
+}
+
+func newScan(text string) *scan {
+	tokens, whole := nixtext.Tokens(text)
+	s := &scan{tokens: tokens, flows: map[int]flow{}}
+	if !whole {
+		s.add("is nested too deep to be followed")
+	}
+	s.place()
+	return s
 }
 
 func (s *scan) add(reason string) {
@@ -113,27 +139,69 @@ func (s *scan) at(i int) nixtext.Token {
 	return s.tokens[i]
 }
 
-// pair finds the brackets that belong together.
-func (s *scan) pair() {
-	s.around, s.partner = make([]int, len(s.tokens)), make([]int, len(s.tokens))
-	var open []int
+// place finds for each token where it is.
+func (s *scan) place() {
+	outside := place{around: -1, partner: -1, first: -1, name: -1}
+	levels := []place{outside} // of the open brackets, as of the last token in each
+	inHead := []bool{false}
+	paths := 0
 	for i, t := range s.tokens {
-		s.partner[i] = -1
 		isOpen := t.Kind == nixtext.Open || t.Kind == nixtext.Punctuation && strings.Contains("([{", t.Text)
 		isClose := t.Kind == nixtext.Close || t.Kind == nixtext.Punctuation && strings.Contains(")]}", t.Text)
-		if isClose && len(open) > 0 {
-			last := open[len(open)-1]
-			s.partner[i], s.partner[last] = last, i
-			open = open[:len(open)-1]
+		here := &levels[len(levels)-1]
+		if isClose && len(levels) > 1 {
+			opener := here.around
+			levels, inHead = levels[:len(levels)-1], inHead[:len(inHead)-1]
+			s.places = append(s.places, s.places[opener])
+			s.places[i].partner, s.places[opener].partner = opener, i
+			s.pathsBefore = append(s.pathsBefore, paths)
+			continue
 		}
-		s.around[i] = -1
-		if len(open) > 0 {
-			s.around[i] = open[len(open)-1]
+		delimiter := t.Kind == nixtext.Punctuation && !isOpen && t.Text != "." || t.Kind == nixtext.Word && keywords[t.Text] && t.Text != "rec"
+		if here.around >= 0 && s.tokens[here.around].Is("[") && !t.Is(".") && !s.at(i-1).Is(".") {
+			here.first = -1 // elements of a list are not arguments of each other
 		}
+		top := len(levels) - 1
+		switch {
+		case delimiter:
+			here.first = -1
+		case here.first < 0:
+			here.first, here.last, inHead[top] = i, i, true
+		case inHead[top] && t.Kind == nixtext.Word && s.at(i-1).Is("."):
+			here.last = i
+		case !t.Is("."):
+			inHead[top] = false
+		}
+		switch {
+		case t.Is(";"):
+			here.name, here.inherited = -1, false
+		case t.Is("inherit"):
+			here.inherited = true
+		case t.Is("?"), t.Is("=") && !s.at(i-1).Is("=") && !s.at(i+1).Is("=") && !s.at(i-1).Is("!"):
+			here.name = i - 1
+		}
+		s.places = append(s.places, *here)
+		s.pathsBefore = append(s.pathsBefore, paths)
+		if t.Kind == nixtext.Path || t.Kind == nixtext.ComputedPath {
+			paths++
+		}
+		s.ownPkgs = s.ownPkgs || t.Is("pkgs") && s.at(i+1).Is("=") && !s.at(i-1).Is(".")
+		s.deployment = s.deployment || t.Is("deployment")
 		if isOpen {
-			open = append(open, i)
+			inner := outside
+			inner.around = i
+			levels, inHead = append(levels, inner), append(inHead, false)
 		}
 	}
+	s.pathsBefore = append(s.pathsBefore, paths)
+}
+
+// partner returns the other end of the bracket at i, the end of the file where it is missing.
+func (s *scan) partner(i int) int {
+	if end := s.places[i].partner; end >= 0 {
+		return end
+	}
+	return len(s.tokens)
 }
 
 func (s *scan) token(i int) {
@@ -176,49 +244,64 @@ func (s *scan) path(i int) {
 	} else if s.at(i+1).Is("+") && suffix.Whole() && !s.at(i+3).Is("+") {
 		literal += suffix.Text
 	}
-	name, known := s.flow(i)
+	to := s.flow(i)
 	switch {
-	case importers[name] && known:
+	case importers[to.name] && to.known:
 		s.imported = append(s.imported, literal)
-	case known && !readers[name] && !fetchers[name]:
+	case to.known && !readers[to.name] && !fetchers[to.name]:
 		if s.bound == nil {
 			s.bound = map[string][]string{}
 		}
-		s.bound[name] = append(s.bound[name], literal)
-	case !known:
+		s.bound[to.name] = append(s.bound[to.name], literal)
+	case !to.known:
 		s.beside = append(s.beside, literal)
 	}
 	s.paths = append(s.paths, literal)
 }
 
-// flow follows the value at i to what takes it: the name that it is bound to, or the function that it is
-// given to. It is known unless a function may continue it under a name that the file does not show.
-func (s *scan) flow(i int) (name string, known bool) {
-	opener := s.around[i]
+// flow is where a value goes: the name that it is bound to, or the function that it is given to. It is
+// known unless a function may continue the value under a name that the file does not show.
+type flow struct {
+	name  string
+	known bool
+}
+
+// flow follows the value at i.
+func (s *scan) flow(i int) flow {
+	found, ok := s.flows[i]
+	if !ok {
+		found = s.follow(i)
+		s.flows[i] = found
+	}
+	return found
+}
+
+func (s *scan) follow(i int) flow {
 	function, argument := s.function(i)
 	switch {
 	case argument && keepers[function]: // as its result
 	case argument:
-		return function, (importers[function] || readers[function] || fetchers[function]) && s.firstArgument(i)
+		return flow{function, (importers[function] || readers[function] || fetchers[function]) && s.places[i].last+1 == i}
 	}
-	if name, ok := s.binding(i); ok {
-		return name, true
+	at := s.places[i]
+	if at.name >= 0 {
+		if name := s.tokens[at.name]; name.Kind == nixtext.Word || name.Kind == nixtext.String {
+			return flow{name.Text, true}
+		}
+		return flow{"", true}
 	}
-	if opener < 0 {
-		return "", true
+	if at.around < 0 {
+		return flow{"", true}
 	}
-	end := s.partner[opener]
-	switch bracket := s.tokens[opener]; {
+	switch bracket, end := s.tokens[at.around], s.partner(at.around); {
 	case bracket.Kind == nixtext.Open: // "${./x}/y" continues it, "${./x}-y" continues its name
-		return "", end >= 0 && strings.Contains("/\"' \n", s.tokens[end].Text)
-	case bracket.Is("["):
-		return s.flow(opener)
+		return flow{"", strings.Contains("/\"' \n", s.at(end).Text)}
 	case bracket.Is("(") && s.continued(end):
-		return "", false
-	case bracket.Is("("):
-		return s.flow(opener)
+		return flow{"", false}
+	case bracket.Is("("), bracket.Is("["):
+		return s.flow(at.around)
 	}
-	return "", true
+	return flow{"", true}
 }
 
 // continued reports whether something is added to the value that ends at i which may continue the name of
@@ -230,69 +313,14 @@ func (s *scan) continued(i int) bool {
 
 // function returns the function that the value at i is an argument of, the last word of lib.optional.
 func (s *scan) function(i int) (name string, argument bool) {
-	if opener := s.around[i]; opener >= 0 && s.tokens[opener].Is("[") {
-		return "", false // an element
-	}
-	first := s.application(i)
-	if first == i {
+	at := s.places[i]
+	if at.first < 0 || at.first == i {
 		return "", false
 	}
-	last := first
-	for s.at(last+1).Is(".") && s.at(last+2).Kind == nixtext.Word && last+2 < i {
-		last += 2
+	if function := s.tokens[at.last]; function.Kind == nixtext.Word {
+		return function.Text, true
 	}
-	if s.at(last).Kind != nixtext.Word {
-		return "", true
-	}
-	return s.at(last).Text, true
-}
-
-// application returns where the application begins that the value at i is an argument of: i if of none.
-func (s *scan) application(i int) int {
-	first := i
-	for first > 0 {
-		previous := s.tokens[first-1]
-		switch {
-		case s.partner[first-1] >= 0 && s.partner[first-1] < first-1:
-			first = s.partner[first-1]
-			continue
-		case s.partner[first-1] >= first, previous.Kind == nixtext.Open:
-			return first // the bracket around it
-		case previous.Kind == nixtext.Punctuation && previous.Text != ".", previous.Kind == nixtext.Word && keywords[previous.Text]:
-			return first
-		}
-		first--
-	}
-	return first
-}
-
-// firstArgument reports whether nothing but the function's name precedes the value at i.
-func (s *scan) firstArgument(i int) bool {
-	for at := s.application(i); at < i; at++ {
-		if at+1 < i && !s.at(at+1).Is(".") && !s.at(at).Is(".") {
-			return false
-		}
-	}
-	return true
-}
-
-// binding returns the name that the expression around i is bound to, within the brackets around it.
-func (s *scan) binding(i int) (string, bool) {
-	for at := i - 1; at >= 0 && at != s.around[i]; at-- {
-		switch t := s.tokens[at]; {
-		case s.partner[at] >= 0 && s.partner[at] < at:
-			at = s.partner[at]
-		case t.Is(";"):
-			return "", false
-		case t.Is("=") && s.at(at-1).Is("="), t.Is("=") && s.at(at+1).Is("="), t.Is("=") && s.at(at-1).Is("!"):
-		case t.Is("="), t.Is("?"):
-			if name := s.at(at - 1); name.Kind == nixtext.Word || name.Kind == nixtext.String {
-				return name.Text, true
-			}
-			return "", true
-		}
-	}
-	return "", false
+	return "", true
 }
 
 func (s *scan) string(i int) {
@@ -309,8 +337,7 @@ func (s *scan) string(i int) {
 		}
 	}
 	if strings.HasPrefix(t.Text, "/") && !strings.HasPrefix(t.Text, "//") && !strings.Contains(t.Text, "\n") && (len(t.Text) > 1 || !t.Whole()) && !s.at(i-1).Is("+") {
-		name, _ := s.flow(i)
-		if fileOptions[name] {
+		if fileOptions[s.flow(i).name] {
 			s.add("reads " + t.Text + ", which is outside of the project")
 		}
 		if s.absolute == "" {
@@ -355,7 +382,7 @@ func (s *scan) word(i int) {
 	switch {
 	case t.Text == "keyCommand":
 		s.add("uploads what a command prints")
-	case t.Text == "keyFile" && next.Is("=") && s.at(i+2).Kind != nixtext.Path && s.has("deployment"):
+	case t.Text == "keyFile" && next.Is("=") && s.at(i+2).Kind != nixtext.Path && s.deployment:
 		s.add("uploads a file that is not a path of the project")
 	case t.Text == "builtins":
 		ok := next.Is(".") && s.at(i+2).Kind == nixtext.Word || s.at(i-1).Is("with") && next.Is(";") || s.at(i-1).Is("(") && s.at(i-2).Is("inherit")
@@ -389,24 +416,8 @@ func (s *scan) builtin(i int) {
 
 // inherited reports whether a word is a name in "inherit (builtins) name;" or an argument in "{ name, ... }:".
 func (s *scan) inherited(i int) bool {
-	if s.at(i-1).Is(",") || s.at(i+1).Is(",") || s.at(i-1).Is("{") && s.at(i+1).Is("}") {
-		return true // commas separate nothing else
-	}
-	for at := i - 1; at >= 0; at-- {
-		switch t := s.tokens[at]; {
-		case t.Is("inherit"):
-			return true
-		case t.Is(")") && s.partner[at] >= 0:
-			at = s.partner[at]
-		case t.Kind != nixtext.Word:
-			return false
-		}
-	}
-	return false
-}
-
-func (s *scan) has(word string) bool {
-	return slices.ContainsFunc(s.tokens, func(t nixtext.Token) bool { return t.Is(word) })
+	return s.places[i].inherited || s.at(i-1).Is(",") || s.at(i+1).Is(",") || // which separate nothing else
+		s.at(i-1).Is("{") && s.at(i+1).Is("}")
 }
 
 // use takes a name whose value the file uses, and whether something is added to that.
@@ -450,11 +461,7 @@ func (s *scan) reader(i int) {
 		s.nixpkgs(i)
 	case next.Is("modulesPath"):
 	case next.Is("("):
-		end := s.partner[i+1]
-		if end < 0 {
-			end = len(s.tokens)
-		}
-		inner := s.tokens[i+2 : max(i+2, end)]
+		inner := s.tokens[i+2 : max(i+2, s.partner(i+1))]
 		anchored := len(inner) > 0 && (inner[0].Kind == nixtext.Path || inner[0].Kind == nixtext.ComputedPath || inner[0].Is("modulesPath") || inner[0].Is("sources"))
 		if !anchored {
 			s.computed, s.unanchoredRead = true, true
@@ -464,11 +471,7 @@ func (s *scan) reader(i int) {
 		}
 	case next.Is("{"):
 		// builtins.path { path = ./x; }: the literal counts
-		end := s.partner[i+1]
-		if end < 0 {
-			end = len(s.tokens)
-		}
-		if !slices.ContainsFunc(s.tokens[i+1:end], func(t nixtext.Token) bool { return t.Kind == nixtext.Path || t.Kind == nixtext.ComputedPath }) {
+		if s.pathsBefore[s.partner(i+1)] == s.pathsBefore[i+1] {
 			s.computed, s.unanchoredRead = true, true
 		}
 	case next.Kind == nixtext.String:
@@ -483,17 +486,19 @@ func (s *scan) reader(i int) {
 func (s *scan) nixpkgs(i int) {
 	last := i + 1
 	if s.at(last).Is("(") {
-		last = s.partner[last]
+		last = s.partner(last)
 	}
 	for s.at(last+1).Is(".") && s.at(last+2).Kind == nixtext.Word {
 		last += 2
 	}
-	if last < 0 || !s.tokens[i].Is("import") || s.at(last).Is("disko") || s.at(i+1).Is("pkgs") && !s.at(last).Is("path") {
+	if !s.tokens[i].Is("import") || s.at(last).Is("disko") || s.at(i+1).Is("pkgs") && !s.at(last).Is("path") {
 		return
 	}
 	var given []string
 	if s.at(last + 1).Is("{") {
-		given = s.attributes(last + 1)
+		for _, at := range s.attributes(last + 1) {
+			given = append(given, s.tokens[at].Text)
+		}
 	}
 	platform := slices.ContainsFunc(given, func(name string) bool { return name == "system" || name == "localSystem" })
 	if !platform || !s.at(i+1).Is("(") && (!slices.Contains(given, "config") || !slices.Contains(given, "overlays")) {
@@ -501,11 +506,15 @@ func (s *scan) nixpkgs(i int) {
 	}
 }
 
-// attributes returns the names of the attribute set whose brace is at open.
-func (s *scan) attributes(open int) (names []string) {
-	for i := open + 1; i < len(s.tokens) && i != s.partner[open]; i++ {
-		if s.around[i] == open && s.tokens[i].Kind == nixtext.Word && (s.at(i+1).Is("=") || s.at(i+1).Is(".") || s.inherited(i)) {
-			names = append(names, s.tokens[i].Text)
+// attributes returns the indices of the names in the attribute set whose brace is at open: those that are
+// bound to a value or inherited, and the first of each a.b.c.
+func (s *scan) attributes(open int) (names []int) {
+	for i := open + 1; i < s.places[open].partner; i++ {
+		switch {
+		case s.places[i].partner > i:
+			i = s.places[i].partner
+		case s.tokens[i].Kind == nixtext.Word && (s.at(i+1).Is("=") || s.at(i+1).Is(".") || s.inherited(i)):
+			names = append(names, i)
 		}
 	}
 	return names
@@ -519,7 +528,7 @@ var (
 // pinned reports whether the argument of the fetcher at i is an attribute set in which a hash or commit is
 // written out.
 func (s *scan) pinned(i int) bool {
-	if s.at(i-1).Is(".") && s.at(i-2).Is("pkgs") && !s.at(i-3).Is(".") && !s.binds("pkgs") {
+	if s.at(i-1).Is(".") && s.at(i-2).Is("pkgs") && !s.at(i-3).Is(".") && !s.ownPkgs {
 		return true // a derivation, which Nix builds only with a hash
 	}
 	if s.at(i + 1).Is("=") {
@@ -535,9 +544,8 @@ func (s *scan) pinned(i int) bool {
 	if !s.at(open).Is("{") {
 		return false
 	}
-	for at := open + 1; at < len(s.tokens) && at != s.partner[open]; at++ {
-		if s.around[at] != open || !s.at(at+1).Is("=") || !s.at(at+2).Whole() || !s.at(at+3).Is(";") ||
-			!s.at(at-1).Is(";") && at-1 != open {
+	for _, at := range s.attributes(open) {
+		if !s.at(at+1).Is("=") || !s.at(at+2).Whole() || !s.at(at+3).Is(";") || s.at(at-1).Is(".") {
 			continue
 		}
 		value := s.at(at + 2).Text
@@ -548,16 +556,6 @@ func (s *scan) pinned(i int) bool {
 			if s.tokens[i].Is("fetchGit") && hexadecimal.MatchString(value) || commit.MatchString(value) {
 				return true
 			}
-		}
-	}
-	return false
-}
-
-// binds reports whether the file gives the name a value of its own.
-func (s *scan) binds(name string) bool {
-	for i, t := range s.tokens {
-		if t.Is(name) && s.at(i+1).Is("=") && !s.at(i-1).Is(".") {
-			return true
 		}
 	}
 	return false
@@ -576,11 +574,9 @@ func (s *scan) unanchored() {
 // looksLikeNix reports whether a file whose name does not end in .nix may be Nix code that refers to
 // something: it begins like an expression, and its brackets match.
 func looksLikeNix(text string) bool {
-	tokens := nixtext.Tokens(text)
-	s := scan{tokens: tokens}
-	s.pair()
-	for i, t := range tokens {
-		if t.Kind == nixtext.Punctuation && strings.Contains("()[]{}", t.Text) && s.partner[i] < 0 {
+	s := newScan(text)
+	for i, t := range s.tokens {
+		if t.Kind == nixtext.Punctuation && strings.Contains("()[]{}", t.Text) && s.places[i].partner < 0 {
 			return false
 		}
 	}

@@ -1,7 +1,10 @@
 package fingerprint
 
 import (
+	"math"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -129,5 +132,26 @@ func TestReadsNames(t *testing.T) {
 	} {
 		w := &walk{used: refer(text).used}
 		require.Equal(t, reads, w.readsNames(), text)
+	}
+}
+
+// Work is linear in the text, whatever it is: eight times as much takes about eight times as long.
+func TestReferIsLinear(t *testing.T) {
+	for _, piece := range []string{
+		"./x ", "f ./x ./y ", "(./x ", "[ ./x ", "{ a = ./x; ", "readFile ", "inherit a ", "\"${a}\" ", "fetchTarball { ", "path { ", "builtins.${a} ",
+		"keyFile = x; deployment ", "pkgs.fetchurl { ", "a.b.c.d ", "import sources.nixpkgs { ", "a = b == ./x; ",
+	} {
+		took := func(n int) time.Duration {
+			text := strings.Repeat(piece, n/len(piece))
+			best := time.Duration(math.MaxInt64)
+			for range 3 {
+				start := time.Now()
+				refer(text)
+				best = min(best, time.Since(start))
+			}
+			return best
+		}
+		small, large := took(25_000), took(200_000)
+		require.Less(t, large, 40*small+300*time.Millisecond, "%q: %s and %s", piece, small, large)
 	}
 }

@@ -48,20 +48,24 @@ func (t Token) Is(text string) bool {
 // Whole reports whether the token is a string without interpolations.
 func (t Token) Whole() bool { return t.Kind == String && len(t.Parts) == 1 }
 
-// Tokens splits Nix code. A String or ComputedPath comes before the code in its interpolations. It never
-// fails: broken code gives broken tokens.
-func Tokens(text string) []Token {
+// maxDepth is how deep strings in interpolations are followed. People nest three.
+const maxDepth = 500
+
+// Tokens splits Nix code. A String or ComputedPath comes before the code in its interpolations. Broken code
+// gives broken tokens. It is not whole if interpolations are nested too deep: the rest is missing.
+func Tokens(text string) (tokens []Token, whole bool) {
 	l := &lexer{text: text}
 	for l.at < len(l.text) {
 		l.code(false)
 	}
-	return l.tokens
+	return l.tokens, !l.cut
 }
 
 type lexer struct {
-	text   string
-	at     int
-	tokens []Token
+	text      string
+	at, depth int
+	cut       bool
+	tokens    []Token
 }
 
 func (l *lexer) rest() string { return l.text[l.at:] }
@@ -74,6 +78,12 @@ func (l *lexer) emit(kind Kind, text string) {
 
 // code reads up to the end of the text, or to the brace that closes an interpolation.
 func (l *lexer) code(inside bool) {
+	if l.depth == maxDepth {
+		l.at, l.cut = len(l.text), true
+		return
+	}
+	l.depth++
+	defer func() { l.depth-- }()
 	depth := 0
 	for l.at < len(l.text) {
 		c := l.text[l.at]

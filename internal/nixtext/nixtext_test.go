@@ -1,16 +1,17 @@
 package nixtext
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
 func TestTokens(t *testing.T) {
-	whole := func(text string) Token { return Token{Kind: String, Text: text, Parts: []string{text}} }
-	for text, want := range map[string][]Token{
+	text := func(text string) Token { return Token{Kind: String, Text: text, Parts: []string{text}} }
+	for code, want := range map[string][]Token{
 		`a ./b # ./c`:    {{Kind: Word, Text: "a"}, {Kind: Path, Text: "./b"}},
-		`/* "x */ "y"`:   {whole("y")},
+		`/* "x */ "y"`:   {text("y")},
 		`__readFile ~/x`: {{Kind: Word, Text: "readFile"}, {Kind: Path, Text: "~/x"}},
 		`<nixpkgs/x>`:    {{Kind: Lookup, Text: "<nixpkgs/x>"}},
 		`a ++ b // c`: {
@@ -28,11 +29,15 @@ func TestTokens(t *testing.T) {
 			{Kind: String, Text: "a ''${b} ''' ", Parts: []string{"a ''${b} ''' ", ""}},
 			{Kind: Open, Text: "${"}, {Kind: Word, Text: "c"}, {Kind: Close, Text: "'"},
 		},
-		`https://example.org/x?y=1 z`: {whole("https://example.org/x?y=1"), {Kind: Word, Text: "z"}},
-		`"a`:                          {whole("a")},
+		`https://example.org/x?y=1 z`: {text("https://example.org/x?y=1"), {Kind: Word, Text: "z"}},
+		`"a`:                          {text("a")},
 	} {
-		require.Equal(t, want, Tokens(text), text)
+		got, whole := Tokens(code)
+		require.Equal(t, want, got, code)
+		require.True(t, whole)
 	}
+	_, whole := Tokens(strings.Repeat(`"${`, 1_000_000))
+	require.False(t, whole)
 }
 
 func FuzzTokens(f *testing.F) {

@@ -137,7 +137,8 @@ func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool
 			continue
 		}
 		names = append(names, name)
-		for _, token := range nixtext.Tokens(string(text)) {
+		tokens, _ := nixtext.Tokens(string(text))
+		for _, token := range tokens {
 			if token.Kind == nixtext.Path && token.Text != "./"+name {
 				imports[token.Text] = true
 			}
@@ -149,7 +150,7 @@ func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool
 // definesRoot reports whether Nix code defines the root file system, as nixos-generate-config writes it:
 // fileSystems."/" = or fileSystems = { "/".device =.
 func definesRoot(text []byte) bool {
-	tokens := nixtext.Tokens(string(text))
+	tokens, _ := nixtext.Tokens(string(text))
 	for i, token := range tokens {
 		if !token.Whole() || token.Text != "/" {
 			continue
