@@ -81,11 +81,10 @@ func Make(ctx context.Context, request Request, project Project, user ask.User, 
 	if err := m.load(); err != nil {
 		return err
 	}
-	if m.Device != "" && !m.DryRun {
-		// before building for ten minutes
-		if _, err := m.choose(ctx, 0); err != nil {
-			return err
-		}
+	// before building for ten minutes
+	target, err := m.choose(ctx, 0)
+	if err != nil {
+		return err
 	}
 	data, err := m.data(ctx)
 	if err != nil {
@@ -98,7 +97,8 @@ func Make(ctx context.Context, request Request, project Project, user ask.User, 
 	}
 	defer discard()
 	if m.DryRun {
-		return m.sayPlanned(ctx, data)
+		m.sayPlanned(target, data)
+		return nil
 	}
 	if err := m.keep(file); err != nil || m.Device == "" {
 		return err
@@ -160,16 +160,19 @@ func (m *maker) load() (err error) {
 	return nil
 }
 
-// choose returns the device and checks, before anything long begins, that it may be written to. need is
-// the size of the image in bytes, 0 as long as there is none.
+// choose returns the device, nil if none is named, and checks that it may be written to; a dry run does
+// not open it. need is the size of the image in bytes, 0 as long as there is none.
 func (m *maker) choose(ctx context.Context, need int64) (*Target, error) {
+	if m.Device == "" {
+		return nil, nil
+	}
 	machine, err := Inspect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	target, err := machine.Choose(m.Device, need, m.Force)
-	if err != nil {
-		return nil, err
+	if err != nil || m.DryRun {
+		return target, err
 	}
 	return target, target.CheckAccess(ctx)
 }
@@ -247,26 +250,17 @@ func codes(problems diag.Problems) (codes []string) {
 	return codes
 }
 
-// sayPlanned ends a dry run.
-func (m *maker) sayPlanned(ctx context.Context, data Data) error {
+// sayPlanned ends a dry run. target is nil without a device.
+func (m *maker) sayPlanned(target *Target, data Data) {
 	if m.Output != "" {
 		m.user.Say("would keep the image in %s", m.Output)
 	}
-	if m.Device != "" {
-		machine, err := Inspect(ctx)
-		if err != nil {
-			return err
-		}
-		target, err := machine.Choose(m.Device, 0, m.Force)
-		if err != nil {
-			return err
-		}
+	if target != nil {
 		m.user.Say("would erase and write:\n%s", target.Disk.Describe())
 		m.user.Say("secrets on the stick: %s", data.kinds())
 		m.user.Say("erasing a disk that is not blank: %s", map[bool]string{true: "allowed, once", false: "not allowed"}[data.Wipe])
 	}
 	m.user.Say("nothing was evaluated, built or written")
-	return nil
 }
 
 // keep copies the image to the file of the request, if there is one.

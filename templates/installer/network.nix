@@ -44,7 +44,7 @@ in
     "wlanInterfaces"
   ] // {
     # images of some releases start it, and it would take leases on interfaces that are part of others
-    networkmanager.enable = mkForce installed.config.networking.networkmanager.enable;
+    networkmanager.enable = mkForce false;
   };
 
   systemd.network = takeOver [ "systemd" "network" ] [ "enable" "links" "netdevs" "networks" ];
