@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
@@ -30,7 +32,7 @@ func playHosts(t *testing.T) *hostsOf {
 	require.NoError(t, os.WriteFile(filepath.Join(bin, "ssh"), []byte(`#!/bin/sh
 while [ "$1" != -- ]; do target=$1; shift; done
 shift 4
-case $(cat) in *k3splan-lan*) question=facts ;; *readyz*) question=health ;; *leases*) question=nodes ;; esac
+case $(cat) in *k3splan-lan*) question=facts ;; *readyz*) question=health ;; *leases*) question=nodes ;; *"restart k3s"*) question=restart ;; esac
 echo "$question ${target#root@}" "$@" >> "`+h.folder+`/asked"
 cat "`+h.folder+`/$question-${target#root@}" 2> /dev/null && exit
 echo noise >&2
@@ -215,4 +217,66 @@ leases
 	require.Len(t, rows, 1)
 	require.Equal(t, []string{"ready", "v1", "ready"}, []string{rows[0].Server, rows[0].ServerK3s, rows[0].Node})
 	require.Contains(t, hosts.asked(), "nodes "+p.Host("olaf").Target.Host+" olaf-s", "which was asked first, and did not answer")
+}
+
+// Servers are restarted one after the other, each only while all others are healthy.
+func TestRestart(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s"}, "")
+	hosts := playHosts(t)
+	const ready = "readyz ok\netcd_server_has_leader 1\netcd_server_is_learner 0\nversion v1\n"
+	members := ""
+	for _, server := range p.Servers() {
+		members += "member 8e9e05c52164694d, started, " + server.Name + "-1a2b3c4d, x, x, false\n"
+	}
+	for _, host := range p.Hosts {
+		hosts.deployed(p, host, "today's")
+		hosts.answer("health", host, ready+members)
+		hosts.answer("restart", host, "")
+	}
+	renewed := 0
+	r := Restart{Plan: p, Machine: (&remote.Config{File: "none"}).Machines("root"), Timeout: time.Second, Pause: time.Millisecond,
+		Renew: func(context.Context) error { renewed++; return nil }}
+	restarts := func() (list []string) {
+		for _, question := range hosts.asked() {
+			if strings.HasPrefix(question, "restart ") {
+				list = append(list, strings.Fields(question)[2])
+			}
+		}
+		return list
+	}
+	var done []string
+	servers := func() error {
+		done = nil
+		return r.Servers(context.Background(), func(server string) { done = append(done, server) })
+	}
+	require.NoError(t, r.Check(context.Background()))
+	require.NoError(t, servers())
+	require.Equal(t, []string{"olaf-s", "rolf-s", "ulf-s"}, done, "the init server first")
+	require.Equal(t, []string{"olaf-s", "rolf-s", "ulf-s"}, restarts())
+	require.Equal(t, 3, renewed)
+
+	hosts.answer("health", p.Host("ulf"), "readyz no\n")
+	const refused = "refused: olaf would be restarted while the server on ulf (/readyz: no) is down: of 3 servers etcd needs 2, and 1 would be left"
+	require.EqualError(t, r.Check(context.Background()), refused)
+	err := servers()
+	require.EqualError(t, err, refused)
+	require.Contains(t, diag.HintOf(err), "the servers after it were not restarted")
+	require.Empty(t, done)
+	require.Empty(t, restarts())
+
+	// a member that is in no row of the plan
+	hosts.answer("health", p.Host("ulf"), ready+members+"member 91bc3c398fb3c146, started, zora-s-00ff00ff, x, x, false\n")
+	require.ErrorContains(t, servers(), "while the server zora-s (no host of the plan runs it) is down")
+	require.Empty(t, restarts())
+
+	// one that does not come back stops it
+	hosts.answer("health", p.Host("ulf"), ready+members)
+	r.Renew = func(context.Context) error { // the second time
+		if len(done) == 1 {
+			return diag.WithHint(errors.New("alice is changing this rack"), "wait")
+		}
+		return nil
+	}
+	require.EqualError(t, servers(), "alice is changing this rack")
+	require.Equal(t, []string{"olaf-s"}, restarts())
 }

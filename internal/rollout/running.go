@@ -13,8 +13,8 @@ import (
 // before, "$3" the name of the server and "$4" that of the agent, or "".
 //
 // A server's container runs the system that the host's configuration of it names. An agent's runs with
-// the arguments of podman that are in its unit's start script, except for quotes and white space; it was
-// started after the activation if its unit is another one than before.
+// the arguments of podman that are in its unit or the unit's start script, apart from quotes and white
+// space; it was started after the activation if its unit is another one than before.
 const runningScript = `
 system=$1 before=$2 server=$3 agent=$4
 plain() { tr -d "\\\\ \t\n'\""; }
@@ -34,12 +34,14 @@ if [ -n "$agent" ]; then
   unit=etc/systemd/system/podman-$agent.service
   start=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$system/$unit" 2> /dev/null | head -n 1)
   runs=$(podman inspect --type container --format '{{range .Config.CreateCommand}}{{println .}}{{end}}' "$agent" 2> /dev/null | tail -n +2 | plain)
-  if [ ! -e "$start" ]; then
+  if [ ! -e "$system/$unit" ]; then
     echo "the system has no unit podman-$agent.service"
   elif [ -z "$runs" ]; then
     echo "podman does not run the agent $agent"
   else
-    case $(plain < "$start") in
+    # older releases of NixOS have the arguments in the unit itself
+    case $(head -c 2 "$start") in '#!') ;; *) start= ;; esac
+    case $(cat "$system/$unit" $start | plain) in
       *"$runs"*)
         started=$(podman inspect --type container --format '{{.State.StartedAt.Unix}}' "$agent" 2> /dev/null)
         activated=$(stat -c %Y /run/current-system)

@@ -1,0 +1,182 @@
+package rollout
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/diag"
+	"k3splan/internal/plan"
+)
+
+// Each rule has its case here, in the order of their weight, with the words that the user reads and a
+// case beside it in which there is nothing to object to.
+func TestRules(t *testing.T) {
+	three := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s", "karl": "a", "ulrich": ""}, "")
+	members := []string{"olaf-s", "rolf-s", "ulf-s"}
+	// healthy is the rack as deployed, of which some hosts are to change
+	healthy := func(p *plan.Plan, changed ...string) Situation {
+		s := living(t, p)
+		for _, server := range p.Servers() {
+			s.Health[server.Host.Name] = Health{Ready: true, Members: members}
+		}
+		return s.change(changed...)
+	}
+	empty := Observed{System: "/nix/store/installer", LAN: true}
+	away := Observed{Unreachable: "no route to host"}
+	// with changes what is known of a host; its server answers only if health does
+	with := func(s Situation, host string, o Observed, health Health) Situation {
+		s.Observed[host] = o
+		s.Health[host] = health
+		return s
+	}
+	none := func(s Situation, servers ...string) Situation {
+		for _, name := range servers {
+			s.Health[name] = Health{Why: "etcd has no leader"}
+		}
+		return s
+	}
+	without := func(s Situation, change func(*Situation)) Situation { change(&s); return s }
+	otherPods := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s", "karl": "a", "ulrich": ""}, "pod_cidr: 10.50.0.0/16\nversions: {nixos: nixos-24.11, k3s: 1.31}\n")
+	withoutKarl := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s", "karl": "", "ulrich": ""}, "")
+	two := tables(t, map[string]string{"olaf": "i", "ulf": "s"}, "")
+	five := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s", "karl": "s", "karl2": "s"}, "")
+	cases := []struct {
+		code    string
+		message string
+		objects Situation
+		fine    Situation
+	}{
+		{"second-cluster", "the init server olaf-s is empty, and there is a cluster already (rolf has the state of rolf-s; ulf was deployed with a server and does not answer): it would found a second cluster",
+			none(with(with(healthy(three, "olaf"), "olaf", empty, Health{}), "ulf", away, Health{}), "rolf"),
+			none(healthy(three, "olaf"), "olaf", "rolf", "ulf")},
+		{"machine-of-another-host", "the machine that answers as karl was deployed as ulf, which is another host of the plan",
+			with(healthy(three), "karl", Observed{System: "/nix/store/x", Receipt: receiptOf(t, three, three.Host("ulf")), LAN: true}, Health{}).change("karl"),
+			healthy(three, "karl")},
+		{"server-token-differs", "the server token is not the one that olaf and ulf got: k3s would fail at its next start",
+			without(healthy(three, "rolf"), func(s *Situation) { s.OtherToken = []string{"ulf", "olaf"} }),
+			without(healthy(three, "ulrich"), func(s *Situation) { s.OtherToken = []string{"ulf", "olaf"} })},
+		{"quorum-lost", "ulf would be restarted while the server on rolf (etcd has no leader) is down: of 3 servers etcd needs 2, and 1 would be left",
+			none(healthy(three, "ulf"), "rolf"),
+			none(healthy(three, "ulf", "rolf"), "rolf")}, // which is repaired first
+		{"repair-of-a-voter", "the server on rolf would be restarted although it may still vote: etcd has a leader, and only 1 of 3 servers are healthy (rolf-s is not: etcd has no leader)",
+			none(healthy(three, "rolf"), "rolf", "ulf"),
+			none(healthy(three, "rolf"), "rolf")},
+		{"change-refused", "pod_cidr 10.42.0.0/16 → 10.50.0.0/16 (all servers; ",
+			without(healthy(three), func(s *Situation) { s.Plan = otherPods; *s = s.change("ulf") }),
+			without(healthy(three), func(s *Situation) { s.Plan = otherPods; *s = s.change("ulrich") })},
+		{"k3s-step", "the server on rolf runs k3s 1.33, and would be changed to 1.31",
+			without(healthy(three, "rolf"), func(s *Situation) { s.Health["rolf"] = Health{Ready: true, Version: "v1.33.1+k3s1", Members: members} }),
+			without(healthy(three, "rolf"), func(s *Situation) { s.Health["rolf"] = Health{Ready: true, Version: "v1.31.2+k3s1", Members: members} })},
+		{"member-emptied", "the server rolf-s is empty, and etcd still has it as a member: it would not be let in",
+			with(healthy(three, "rolf"), "rolf", empty, Health{}),
+			without(with(healthy(three, "rolf"), "rolf", empty, Health{}), func(s *Situation) { // it was removed from etcd
+				s.Health["olaf"], s.Health["ulf"] = Health{Ready: true, Members: []string{"olaf-s", "ulf-s"}}, Health{Ready: true, Members: []string{"olaf-s", "ulf-s"}}
+			})},
+		{"nothing-to-join", "new servers and agents join by the init server olaf-s on olaf, which is down (no route to host): karl-a cannot join",
+			with(with(healthy(three, "karl"), "karl", empty, Health{}), "olaf", away, Health{}),
+			with(healthy(three, "karl"), "olaf", away, Health{})}, // an agent that joined before knows the others
+		{"join-refused-by-etcd", "karl-s cannot join while the server on ulf (no route to host) is down: etcd takes no new member then",
+			with(with(healthy(five, "karl"), "karl", empty, Health{}), "ulf", away, Health{}),
+			with(healthy(five, "karl"), "karl", empty, Health{})},
+		{"cluster-founded-again", "the init server olaf-s is empty and founds a new cluster, without anything of the one that karl had",
+			with(with(with(healthy(three, "olaf"), "olaf", empty, Health{}), "rolf", empty, Health{}), "ulf", empty, Health{}),
+			with(with(with(with(healthy(three, "olaf"), "olaf", empty, Health{}), "rolf", empty, Health{}), "ulf", empty, Health{}), "karl", empty, Health{})},
+		{"receipt-unreadable", "what karl was deployed with is not known: the receipt cannot be read",
+			without(with(healthy(three), "karl", Observed{System: "/nix/store/x", LAN: true, BadReceipt: "the receipt cannot be read"}, Health{}), func(s *Situation) {
+				s.Work["karl"] = Work{System: true, New: true, Reasons: []string{"the receipt cannot be read"}}
+			}),
+			healthy(three, "karl")},
+		{"quorum-of-two", "the server on olaf restarts (with 2 servers a restart loses the quorum for a moment)",
+			living(t, two).change("olaf"),
+			healthy(three, "olaf")},
+		{"change-risky", "agent karl-a removed from karl (its Node stays behind)",
+			without(healthy(three), func(s *Situation) { s.Plan = withoutKarl; *s = s.change("karl") }),
+			healthy(three, "karl")},
+		{"first-contact", "the address moves to a macvlan interface for the first time on ulrich (may cut the connection)",
+			without(with(healthy(three), "ulrich", Observed{System: "/nix/store/installer"}, Health{}), func(s *Situation) { s.Work["ulrich"] = Work{System: true, New: true} }),
+			healthy(three, "ulrich")},
+	}
+	var codes []string
+	for i, test := range cases {
+		codes = append(codes, test.code)
+		t.Run(test.code, func(t *testing.T) {
+			has := func(s Situation) (found *diag.Problem) {
+				for _, p := range Judge(s) {
+					if p.Code == test.code {
+						return &p
+					}
+				}
+				return nil
+			}
+			problem := has(test.objects)
+			require.NotNil(t, problem, "%v", messages(Judge(test.objects)))
+			require.True(t, strings.HasPrefix(problem.Message, test.message), problem.Message)
+			require.NotEmpty(t, problem.Hint)
+			require.Equal(t, rules[i].severity, problem.Severity)
+			require.Nil(t, has(test.fine))
+		})
+	}
+	var all []string
+	for _, r := range rules {
+		all = append(all, r.code)
+	}
+	require.Equal(t, all, codes, "each rule has its case, in the same order")
+}
+
+// A learner, a member that has not started, and one whose server was renamed are members as well.
+func TestMembersAreThoseOfEtcd(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s"}, "")
+	down := func(change func(s Situation)) (list []string) {
+		s := living(t, p).change("ulf")
+		change(s)
+		for _, m := range s.members() {
+			if !m.ready {
+				list = append(list, m.String()+": "+m.why)
+			}
+		}
+		return list
+	}
+	all := []string{"olaf-s", "rolf-s", "ulf-s"}
+	require.Empty(t, down(func(s Situation) { s.Health["olaf"] = Health{Ready: true, Members: all} }))
+	require.Equal(t, []string{"the server on rolf: still a learner of etcd, not a voter"}, down(func(s Situation) {
+		s.Health["olaf"], s.Health["rolf"] = Health{Ready: true, Members: all}, Health{Why: "still a learner of etcd, not a voter"}
+	}))
+	require.Equal(t, []string{"a member without a name: it was added to etcd and has not started yet"}, down(func(s Situation) {
+		s.Health["olaf"] = Health{Ready: true, Members: all, Unnamed: 1}
+	}))
+	require.Equal(t, []string{"the server zora-s: no host of the plan runs it"}, down(func(s Situation) {
+		s.Health["olaf"] = Health{Ready: true, Members: append([]string{"zora-s"}, all...)}
+	}))
+	require.Equal(t, []string{"the server on rolf: its host has no state of it"}, down(func(s Situation) {
+		s.Health["olaf"], s.Health["rolf"], s.Observed["rolf"] = Health{Ready: true, Members: all}, Health{}, Observed{}
+	}))
+	// the old member of a server that was renamed by force
+	require.Equal(t, []string{"the server on rolf: its host runs rolf-s instead"}, down(func(s Situation) {
+		o := s.Observed["rolf"]
+		o.Etcd = []string{"old-s", "rolf-s"}
+		s.Observed["rolf"] = o
+		s.Health["olaf"] = Health{Ready: true, Members: append([]string{"old-s"}, all...)}
+	}))
+	// two servers that answer in part: what one of them knows counts
+	require.Equal(t, []string{"the server zora-s: no host of the plan runs it"}, down(func(s Situation) {
+		s.Health["olaf"] = Health{Ready: true}
+		s.Health["rolf"] = Health{Ready: true, Members: append([]string{"zora-s"}, all...)}
+	}))
+}
+
+// What was forced stays forced for what it was about, and for nothing that is added later.
+func TestAgreed(t *testing.T) {
+	quorum := func(about ...string) objection {
+		return objection{Problem: diag.Problem{Severity: diag.Error, Code: "quorum-lost", Message: "m", Hint: "h"}, about: about}
+	}
+	require.NoError(t, notAgreed(nil, nil))
+	require.EqualError(t, notAgreed([]objection{quorum("rolf-s")}, nil), "refused: m")
+	require.NoError(t, notAgreed([]objection{quorum("rolf-s")}, []objection{quorum("rolf-s", "ulf-s")}))
+	require.Error(t, notAgreed([]objection{quorum("rolf-s", "ulf-s")}, []objection{quorum("rolf-s")}))
+	require.Equal(t, "h", diag.HintOf(notAgreed([]objection{quorum("ulf-s")}, []objection{quorum("rolf-s")})))
+	warning := quorum("rolf-s")
+	warning.Severity = diag.Warning
+	require.NoError(t, notAgreed([]objection{warning}, nil), "what was asked is not asked again")
+}
