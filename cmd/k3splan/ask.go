@@ -60,7 +60,7 @@ func (t terminalUser) line(ctx context.Context, prompt string) (string, error) {
 		return "", ask.ErrNoTerminal
 	}
 	line, err := heard(ctx, func() ([]byte, error) {
-		fmt.Fprint(t.app.stderr, prompt)
+		fmt.Fprint(t.app.stderr, diag.Printable(prompt))
 		return readTo(in, '\n')
 	})
 	if errors.Is(err, ask.ErrInterrupted) {
@@ -105,7 +105,7 @@ func hidden(ctx context.Context, in, out *os.File, prompt string) ([]byte, error
 	}
 	defer fmt.Fprintln(out)
 	answer, err := heard(ctx, func() ([]byte, error) {
-		fmt.Fprint(out, prompt)
+		fmt.Fprint(out, diag.Printable(prompt))
 		return term.ReadPassword(fd)
 	})
 	if errors.Is(err, ask.ErrInterrupted) {

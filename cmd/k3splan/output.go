@@ -92,21 +92,25 @@ func (a *app) hints(out *os.File, indent, hint string) string {
 	return text.String()
 }
 
-// say prints a message to the user that is not part of the result.
+// say prints a message to the user that is not part of the result. Text of others in it cannot control the
+// terminal.
 func (a *app) say(format string, args ...any) {
+	a.sayAbove(diag.PrintableLines(fmt.Sprintf(format, args...)))
+}
+
+// sayAbove prints a message, above the progress if there is any.
+func (a *app) sayAbove(message string) {
 	if p := a.shown.Load(); p != nil {
-		p.say(fmt.Sprintf(format, args...))
+		p.say(message)
 		return
 	}
-	a.printf(format, args...)
+	fmt.Fprintln(a.stderr, message)
 }
 
 // warn prints a message that needs the user's attention.
 func (a *app) warn(format string, args ...any) {
-	a.say("%s %s", a.paint(a.stderr, yellow, "k3splan: warning:"), fmt.Sprintf(format, args...))
+	a.sayAbove(a.paint(a.stderr, yellow, "k3splan: warning:") + " " + diag.PrintableLines(fmt.Sprintf(format, args...)))
 }
-
-func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }
 
 // printProblems prints every problem, and their number to stderr.
 func (a *app) printProblems(out *os.File, problems diag.Problems) error {

@@ -86,7 +86,7 @@ func (p *progress) Step(name, phase, detail string) {
 	}
 	entry := p.active[i]
 	if entry.phase != phase && !p.live {
-		p.app.printf("%s: %s", name, phase)
+		fmt.Fprintf(p.app.stderr, "%s: %s\n", diag.Printable(name), diag.Printable(phase))
 	}
 	entry.phase, entry.detail = phase, detail
 	p.draw()
@@ -98,7 +98,7 @@ func (p *progress) Done(name, result string) {
 	p.drop(name)
 	p.done++
 	p.clear()
-	p.app.printf("%s: %s", name, result)
+	fmt.Fprintf(p.app.stderr, "%s: %s\n", diag.Printable(name), diag.PrintableLines(result))
 	p.draw()
 }
 
@@ -114,7 +114,7 @@ func (p *progress) say(message string) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.clear()
-	p.app.printf("%s", message)
+	fmt.Fprintln(p.app.stderr, message)
 	p.draw()
 }
 

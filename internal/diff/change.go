@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
+
+	"k3splan/internal/diag"
 )
 
 // Object is the kind of thing that changes.
@@ -142,10 +143,11 @@ func fromTo(field, from, to string) string {
 	}
 }
 
-// inOneLine quotes a value with a line break, which a cell of an own column may have.
+// inOneLine quotes a value with a line break, or with what a terminal would obey, which a cell of an own
+// column may have.
 func inOneLine(value string) string {
-	if strings.ContainsFunc(value, unicode.IsControl) {
-		return strconv.Quote(value)
+	if diag.Printable(value) != value {
+		return strconv.QuoteToGraphic(value)
 	}
 	return value
 }

@@ -82,6 +82,10 @@ func (t Terminal) Table(headers []string, rows [][]string) string {
 
 // table draws lines below headers, within the width.
 func (t Terminal) table(headers []string, lines []line) string {
+	headers, lines = printableCells(headers), slices.Clone(lines)
+	for i := range lines {
+		lines[i].cells = printableCells(lines[i].cells)
+	}
 	widths := fitted(naturalWidths(headers, lines), leastWidths(headers, lines), t.width())
 	drawn := table.New().Border(lipgloss.HiddenBorder()).
 		BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).
@@ -116,6 +120,15 @@ func (t Terminal) table(headers []string, lines []line) string {
 		drawn.Row(broken(l.cells)...)
 	}
 	return trimLines(drawn.String()) + "\n"
+}
+
+// printableCells returns cells without what a terminal would obey.
+func printableCells(cells []string) []string {
+	printed := make([]string, len(cells))
+	for i, cell := range cells {
+		printed[i] = diag.Printable(cell)
+	}
+	return printed
 }
 
 // breakCell breaks a cell into lines; in the tree, and below indented text, they are indented.
@@ -302,7 +315,7 @@ func (t Terminal) Cluster(v *View) string {
 
 	var b strings.Builder
 	if v.Title != "" {
-		b.WriteString(t.styled(headline, lipgloss.Wrap(v.Title, t.width(), ".")) + "\n\n")
+		b.WriteString(t.styled(headline, lipgloss.Wrap(diag.Printable(v.Title), t.width(), ".")) + "\n\n")
 	}
 	b.WriteString(t.table(headers, lines))
 	b.WriteString(t.noRoom(left, "k3splan show host NAME"))
@@ -343,7 +356,7 @@ func (t Terminal) facts(facts []Fact) string {
 	var b strings.Builder
 	for _, f := range facts {
 		name := f.Name + strings.Repeat(" ", widest-len(f.Name)+gap)
-		text := lipgloss.Wrap(f.Text, t.width()-len(name), " ")
+		text := lipgloss.Wrap(diag.Printable(f.Text), t.width()-len(name), " ")
 		for i, part := range strings.Split(text, "\n") {
 			if i > 0 {
 				name = strings.Repeat(" ", widest+gap)
