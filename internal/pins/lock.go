@@ -60,15 +60,16 @@ func (l *Lock) entry(kind plan.SourceKind) **Entry {
 // Read reads the lock of the project in fsys. Without the file it is the zero Lock. What it says
 // is to be used only if there are no problems, which have the code "lock-invalid".
 func Read(fsys fs.FS) (Lock, diag.Problems) {
-	if info, err := fs.Lstat(fsys, File); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+	data, err := fs.ReadFile(fsys, File)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if info, linkErr := fs.Lstat(fsys, File); linkErr == nil && info.Mode()&fs.ModeSymlink != 0 && (err == nil || missing) {
 		// git keeps links: update would write where somebody else wants it to
 		problem := invalid(0, "", "", "is a link, not a file")
 		problem.Hint = "put the file in its place"
 		return Lock{}, diag.Problems{problem}
 	}
-	data, err := fs.ReadFile(fsys, File)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case missing:
 		return Lock{}, nil
 	case err != nil:
 		return Lock{}, diag.Problems{invalid(0, "", "", fmt.Sprintf("cannot be read: %v", diag.Reason(err)))}

@@ -71,6 +71,9 @@ func Value(node *yaml.Node) *yaml.Node {
 // IsNull reports whether a node holds no value: nothing, ~ or null.
 func IsNull(node *yaml.Node) bool { return node.Kind == yaml.ScalarNode && node.Tag == "!!null" }
 
+// syntaxError matches the messages of the scanner and the parser of yaml.v3.
+var syntaxError = regexp.MustCompile(`^(?:found|did not find|could not find|mapping values|block sequence)`)
+
 var errorForm = regexp.MustCompile(`^(?:yaml: )?(?:line ([0-9]+): )?`)
 
 // Error returns the line of an error of yaml.v3, 0 if it gives none, and its message without the line.
@@ -83,8 +86,11 @@ func Error(err error) (line int, message string) {
 	m := errorForm.FindStringSubmatch(message)
 	line, _ = strconv.Atoi(m[1])
 	message = message[len(m[0]):]
-	if line > 0 && strings.HasPrefix(message, "did not find expected") {
+	switch {
+	case line > 0 && strings.HasPrefix(message, "did not find expected"):
 		line++ // yaml.v3 counts from 0 in the errors of its parser, from 1 in those of its scanner
+	case line == 0 && syntaxError.MatchString(message):
+		line = 1 // which yaml.v3 leaves out
 	}
 	return line, message
 }
