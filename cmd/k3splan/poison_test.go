@@ -150,7 +150,7 @@ func (r *rack) leaks(text []byte) bool {
 	return false
 }
 
-// found gives the files below the home, the project among them, in which a secret is, except where
+// found returns the files below the home, the project among them, in which a secret is, except where
 // plain secrets are kept on purpose.
 func (r *rack) found() (files []string) {
 	r.t.Helper()
@@ -187,7 +187,7 @@ func (r *rack) requireUploaded() {
 	require.NoError(r.t, os.Remove(filepath.Join(r.witness, "uploaded")))
 }
 
-// leftOver gives the files in the runtime directory and among the temporary ones, without the hive and
+// leftOver returns the files in the runtime directory and among the temporary ones, without the hive and
 // the ssh_config of a killed k3splan, which hold paths and public keys.
 func (r *rack) leftOver() (files []string) {
 	r.t.Helper()

@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	// programVariable tells Colmena's key commands where k3splan is.
+	// programVariable says Colmena's key commands where k3splan is.
 	programVariable = "K3SPLAN"
 	// unlockedVariable names the folder where they find what this deploy has decrypted. It is a path,
 	// not a secret.
@@ -65,7 +65,7 @@ func (a *app) vault(ask secrets.Ask) (*plan.Plan, *secrets.Vault, error) {
 	return p, vault, nil
 }
 
-// secretReader gives the entries of the project's secrets, each read once, so that a passphrase is
+// secretReader returns the entries of the project's secrets, each read once, so that a passphrase is
 // asked for once.
 func (a *app) secretReader(p *project.Project) func(entry string) ([]byte, error) {
 	contents := map[string][]byte{}
@@ -423,7 +423,7 @@ from that file can still read old versions, in git for instance: rotate what the
 	}
 }
 
-// unlock decrypts the secrets of the hosts once, asking for a passphrase if need be, and gives the
+// unlock decrypts the secrets of the hosts once, asking for a passphrase if need be, and returns the
 // environment in which Colmena's key commands find them. Where they are plain files there is nothing
 // to do. lock removes them again and must be called.
 func (a *app) unlock(p *project.Project, hosts []*plan.Host) (env []string, lock func() error, err error) {

@@ -101,7 +101,7 @@ func (a *audit) unread(place string, err error) {
 		return
 	}
 	if reason := errors.Unwrap(err); reason != nil {
-		err = reason // the place is told
+		err = reason // the place is named
 	}
 	a.find(place, codeUnread, err.Error()+", so it was not looked for elsewhere", "mend it, or keep it elsewhere if it is none of k3splan's secrets")
 }
@@ -114,7 +114,7 @@ func (a *audit) note(format string, args ...any) {
 func (a *audit) known() {
 	for _, p := range a.Known {
 		switch p.Code {
-		case "secret-invalid", "secret-weak", "secret-plain", "secret-duplicate", "recipients-invalid":
+		case "secret-invalid", "secret-weak", "secret-plain", "secret-duplicate", "recipients-invalid", "not-own":
 			a.Findings = append(a.Findings, p)
 		case "file-orphan":
 			if strings.HasPrefix(p.File, secrets.Dir+"/") && path.Ext(p.File) != ".pub" {
@@ -124,7 +124,7 @@ func (a *audit) known() {
 	}
 }
 
-// modes looks who else can get at the secrets' files.
+// modes checks which other users can access the secrets' files.
 func (a *audit) modes(context.Context) error {
 	root := filepath.Join(a.Dir, secrets.Dir)
 	looked := 0
@@ -141,13 +141,13 @@ func (a *audit) modes(context.Context) error {
 		}
 		wrong, right := fs.FileMode(0o077), "0600"
 		if public {
-			wrong = 0o022 // who can change a key's file lets themselves in
+			wrong = 0o022 // anyone who can change a key file can let themselves in
 		}
 		if info.IsDir() {
 			right = "0700"
 		}
 		if mode := info.Mode().Perm(); mode&wrong != 0 {
-			a.find(shown, codeReadable, fmt.Sprintf("has mode %04o: others can get at it", mode), "chmod "+right+" "+run.Word(shown))
+			a.find(shown, codeReadable, fmt.Sprintf("has mode %04o: other users can access it", mode), "chmod "+right+" "+run.Word(shown))
 		}
 		return nil
 	}
@@ -158,7 +158,7 @@ func (a *audit) modes(context.Context) error {
 		return check(file, shown, !entry.IsDir() && !isGuarded(shown) || entry.IsDir() && !plain)
 	})
 	if err != nil {
-		return fmt.Errorf("look at the modes: %w", err)
+		return fmt.Errorf("check the modes: %w", err)
 	}
 	if a.Vault.Where().Kind == plan.SecretAge {
 		for _, file := range secrets.IdentityFiles() {
@@ -173,7 +173,7 @@ func (a *audit) modes(context.Context) error {
 
 // walk visits all that is below root. It passes over what vanishes meanwhile (an editor, another
 // k3splan or Nix's garbage collector may be at work). What is another user's (sudo k3splan) is a finding:
-// nobody knows what it holds.
+// what it contains is unknown.
 func (a *audit) walk(root string, visit func(file string, entry fs.DirEntry) error) error {
 	return filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
 		if err == nil {
@@ -187,7 +187,7 @@ func (a *audit) walk(root string, visit func(file string, entry fs.DirEntry) err
 			if relative, err := filepath.Rel(a.Dir, file); err == nil && filepath.IsLocal(relative) {
 				shown = filepath.ToSlash(relative)
 			}
-			a.find(shown, codeUnread, "cannot be looked at: permission denied", "run the audit as its owner, or: sudo chown -R "+strconv.Itoa(os.Geteuid())+" "+run.Word(shown))
+			a.find(shown, codeUnread, "cannot be read: permission denied", "run the audit as its owner, or: sudo chown -R "+strconv.Itoa(os.Geteuid())+" "+run.Word(shown))
 			return nil
 		}
 		return err
@@ -236,14 +236,14 @@ func (a *audit) project(context.Context) error {
 func mendFile(file string) string {
 	switch top, _, _ := strings.Cut(file, "/"); top {
 	case "generated", ".k3splan":
-		return "remove the file, and tell us: k3splan must not write secrets there; then rotate the secret"
+		return "remove the file and report it: k3splan must not write secrets there; then rotate the secret"
 	case "nixConfigs", "partitioning", "hardware", "manifests", "k3s", "plans":
 		return "take it out: what is there gets into the Nix store, where everyone on the machine can read it; then rotate the secret"
 	}
 	return "take it out, and rotate the secret if others could read it"
 }
 
-// git looks whether plain secrets are tracked, or ever were in what is checked out now.
+// git checks whether plain secrets are tracked, or ever were in the history of what is checked out.
 func (a *audit) git(ctx context.Context) error {
 	if _, err := exec.LookPath("git"); err != nil {
 		a.note("git not looked at: git is not installed")
@@ -288,9 +288,9 @@ func (a *audit) gitOutput(ctx context.Context, args ...string) (string, error) {
 	return run.Output(ctx, run.Command{Program: "git", Args: args, Dir: a.Dir, Env: []string{"LC_ALL=C", "GIT_OPTIONAL_LOCKS=0"}})
 }
 
-const mendHistory = "rotate the secret: whoever has a clone has it; `git filter-repo` takes it out of the history"
+const mendHistory = "rotate the secret: anyone who has a clone has it; `git filter-repo` removes it from the history"
 
-// gitHistory looks at every version of every file that HEAD or the index reaches. The secrets are
+// gitHistory searches every version of every file that HEAD or the index reaches. The secrets are
 // compared here: as an argument of git they would be seen by everyone on the machine.
 func (a *audit) gitHistory(ctx context.Context, prefix string, seen map[string]bool) error {
 	args := []string{"rev-list", "--objects", "--indexed-objects"}
@@ -360,7 +360,7 @@ func (a *audit) searchObjects(in *bufio.Reader, paths map[string]string, prefix 
 					a.find(shown, codeTracked, "in git, now or in the history, holds the secret "+name, mendHistory)
 				}
 			}
-			// an older secret, which is no longer known
+			// an older secret, whose content is unknown
 			if ours && len(names) == 0 && !seen[shown] && isGuarded(shown) {
 				seen[shown] = true
 				a.find(shown, codeTracked, "is in git's history", mendHistory)
@@ -375,7 +375,7 @@ func (a *audit) searchObjects(in *bufio.Reader, paths map[string]string, prefix 
 	}
 }
 
-// gitIgnored looks whether the next `git add` would take plain secrets.
+// gitIgnored checks whether the next `git add` would include plain secrets.
 func (a *audit) gitIgnored(ctx context.Context) error {
 	for _, file := range []string{path.Join(secrets.Dir, "init-token"), path.Join(secrets.Dir, "hosts", "x"), "generated/hive.nix", ".k3splan/x"} {
 		top, _, _ := strings.Cut(file, "/")
@@ -431,7 +431,7 @@ func (a *audit) store(ctx context.Context) error {
 	return nil
 }
 
-// closure gives the paths that the roots need, or where Nix cannot tell, the roots alone.
+// closure returns the paths that the roots need, or the roots alone if Nix does not know them.
 func (a *audit) closure(ctx context.Context, roots []string) ([]string, error) {
 	out, err := run.Output(ctx, run.Command{Program: "nix-store", Args: append([]string{"--query", "--requisites"}, roots...)})
 	var missing *run.MissingError

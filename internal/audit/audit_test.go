@@ -23,7 +23,7 @@ import (
 
 const hash = "$6$rounds=5000$k3splantest$3NZsTVpZzBrpJtNsvTBiEItI1rfXRWzF6wBnJqLWYxIfPaTvVfPTIuZVmp3WHVgNKr0wAnuW4NrXYbHtOpkzL1\n"
 
-// newProject gives a project in which nothing is to be found, in a git repository, and its token.
+// newProject returns a project in which nothing is to be found, in a git repository, and its token.
 func newProject(t *testing.T) (dir, token string) {
 	t.Helper()
 	secretstest.Home(t)
@@ -193,7 +193,7 @@ func TestFindings(t *testing.T) {
 			_, err := project.MoveSecrets(dir, plan.SecretStore{Kind: plan.SecretAge}, nil)
 			require.NoError(t, err)
 			write(t, dir, key, token+"\n")
-		}, []string{"secret-plain secrets/init-token"}},
+		}, []string{"secret-duplicate secrets/init-token"}},
 		"private key that others can read": {func(t *testing.T, dir, _ string) {
 			_, err := project.MoveSecrets(dir, plan.SecretStore{Kind: plan.SecretAge}, nil)
 			require.NoError(t, err)

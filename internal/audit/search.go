@@ -44,8 +44,8 @@ func (s *search) add(name string, content []byte) {
 	}
 }
 
-// telling gives what stands in a secret and nowhere else. Of a private key these are the lines after
-// the first two: those hold what all keys have in common, and the public key.
+// telling returns what is in a secret and nowhere else. Of a private key these are the lines after the
+// first two, which contain what all keys have in common and the public key.
 func telling(content []byte) []string {
 	text := strings.TrimSpace(string(content))
 	if !strings.HasPrefix(text, "-----BEGIN ") {
@@ -67,7 +67,7 @@ func telling(content []byte) []string {
 // maxArchive is how much is read of an archive and of each file in it, in bytes.
 const maxArchive = 128 << 20
 
-// in gives the names of the secrets that are in what is read, each once and sorted. It looks into
+// in returns the names of the secrets that are in what is read, each once and sorted. It looks into
 // archives as well: a workbook is one.
 func (s *search) in(r io.Reader) ([]string, error) {
 	start := bufio.NewReader(r)
@@ -81,7 +81,7 @@ func (s *search) in(r io.Reader) ([]string, error) {
 	found, err := s.scan(io.MultiReader(bytes.NewReader(data), start))
 	archive, wrong := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	if err != nil || wrong != nil {
-		return found, err // what is no archive after all holds what it shows
+		return found, err // what only begins like an archive has been searched
 	}
 	for _, file := range archive.File {
 		part, err := file.Open()
@@ -96,7 +96,7 @@ func (s *search) in(r io.Reader) ([]string, error) {
 	return slices.Compact(found), nil
 }
 
-// scan gives the names of the secrets in a text, each once and sorted. Its memory is bounded.
+// scan returns the names of the secrets in a text, each once and sorted. Its memory is bounded.
 func (s *search) scan(r io.Reader) ([]string, error) {
 	var found []string
 	buffer := make([]byte, 1<<20+s.longest)

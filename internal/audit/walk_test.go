@@ -42,7 +42,7 @@ func TestWalk(t *testing.T) {
 		return nil
 	}))
 	require.Len(t, a.Findings, 1)
-	require.Equal(t, "a: cannot be looked at: permission denied", a.Findings[0].String())
+	require.Equal(t, "a: cannot be read: permission denied", a.Findings[0].String())
 	require.Contains(t, a.Findings[0].Hint, "sudo chown -R ")
 	other := errors.New("another error")
 	require.ErrorIs(t, a.walk(dir, func(string, fs.DirEntry) error { return other }), other)

@@ -49,7 +49,7 @@ type staged struct {
 	name string
 }
 
-// Prepare writes all contents aside and gives files with a new name both names. A new name that is taken
+// Prepare writes all contents aside and returns files with a new name both names. A new name that is taken
 // by a file with another content is an error that wraps fs.ErrExist. After an error nothing has changed.
 func Prepare(changes []Change) (x *Exchange, err error) {
 	x = &Exchange{}
@@ -100,7 +100,7 @@ func (x *Exchange) stage(name string, content []byte) error {
 	return err
 }
 
-// link gives a file a second name.
+// link returns a file a second name.
 func (x *Exchange) link(from, to string) error {
 	err := os.Link(from, to)
 	switch {

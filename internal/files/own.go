@@ -114,6 +114,9 @@ func checkInside(project, name string, owner int) error {
 	if err != nil {
 		return nil
 	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 && name == LockFile {
+		return nil // package pins refuses it
+	}
 	if relative, err := filepath.Rel(root, target); err != nil || !filepath.IsLocal(relative) {
 		return diag.WithHint(&Error{fmt.Sprintf("is a link that leads out of the project, to %q", target)}, "put the file or folder itself in its place")
 	}
@@ -234,7 +237,7 @@ func groupOf(fd int) int {
 	return int(stat.Gid)
 }
 
-// Inherit gives a file or folder that root has just made, with everything in it, to the owner of the
+// Inherit returns a file or folder that root has just made, with everything in it, to the owner of the
 // folder it is in: after a `sudo k3splan` its owner can still use the project. For other users it does
 // nothing.
 func Inherit(path string) error {
@@ -257,7 +260,7 @@ func Inherit(path string) error {
 	})
 }
 
-// inheritFrom gives an open file that root has made to the owner of a folder.
+// inheritFrom returns an open file that root has made to the owner of a folder.
 func inheritFrom(file *os.File, folder string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -269,7 +272,7 @@ func inheritFrom(file *os.File, folder string) error {
 	return inherit(file, info)
 }
 
-// inherit gives an open file that root has made to the owner of something else.
+// inherit returns an open file that root has made to the owner of something else.
 func inherit(file *os.File, like fs.FileInfo) error {
 	stat, ok := like.Sys().(*syscall.Stat_t)
 	if !ok || os.Geteuid() != 0 || stat.Uid == 0 {

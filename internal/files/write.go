@@ -104,7 +104,7 @@ func Remove(name string) error {
 	return nil
 }
 
-// Rename gives a file another name. It never overwrites: the error then wraps fs.ErrExist.
+// Rename returns a file another name. It never overwrites: the error then wraps fs.ErrExist.
 func Rename(from, to string) error {
 	if err := moveNew(from, to); err != nil {
 		return err
@@ -196,7 +196,7 @@ func stage(folder string, content []byte, p pending) (file *os.File, err error) 
 	return file, nil
 }
 
-// adjust gives a file owner and mode, before there is anything in it.
+// adjust returns a file owner and mode, before there is anything in it.
 func (p pending) adjust(file *os.File) error {
 	switch {
 	case p.like != nil:
@@ -243,7 +243,7 @@ func removeIfThere(name string) error {
 	return nil
 }
 
-// moveNew gives a file a name that must not be taken.
+// moveNew returns a file a name that must not be taken.
 func moveNew(from, to string) error {
 	err := renameNoReplace(from, to)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EINVAL) {

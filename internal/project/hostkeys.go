@@ -15,8 +15,8 @@ import (
 )
 
 // checkHostKeys compares the private ssh keys of the hosts, among the secrets, with the public ones
-// that git has. With one of them lacking or another, a deployment would give a host a key by which
-// nobody knows it.
+// in git. If one is missing or does not match, a deployment would give a host a key by which it is not
+// known.
 func (p *Project) checkHostKeys() diag.Problems {
 	if p.Plan.Network.Secrets.Kind == plan.SecretUnknown {
 		return nil // where the private ones would be is not known
@@ -45,11 +45,11 @@ func (p *Project) checkHostKeys() diag.Problems {
 	return problems
 }
 
-// MakeHostKeys gives each of the hosts an ssh key, private part in the vault and public part in
+// MakeHostKeys returns each of the hosts an ssh key, private part in the vault and public part in
 // [remote.KnownHostsFile] of the project in dir, unless it is known by one already. Where only the private
 // part is there, the public one is added. With renew, a host gets a new key beside those by which
 // it is known: it proves itself with the old one until the new one is deployed; the replaced
-// private part is kept among the retired secrets. It gives the hosts that got something; after an
+// private part is kept among the retired secrets. It returns the hosts that got something; after an
 // error they are not known by it yet, and another call completes that.
 func MakeHostKeys(dir string, vault *secrets.Vault, hosts []string, renew bool) (made []string, err error) {
 	if err := vault.Prepare(); err != nil {
@@ -80,7 +80,7 @@ func changeKeys(dir string, vault *secrets.Vault, change func(vault *secrets.Vau
 	})
 }
 
-// makeHostKey gives the key that is to be added, nil if none is.
+// makeHostKey returns the key that is to be added, nil if none is.
 func makeHostKey(vault *secrets.Vault, host string, present []remote.HostKey, renew bool) (*remote.HostKey, error) {
 	name := secrets.HostKeyName(host)
 	private, err := vault.Read(name)

@@ -23,7 +23,7 @@ type Moved struct {
 	Names []string
 	// Foreign are those of them that k3splan does not use itself: a snippet may name them as files.
 	Foreign []string
-	// Files are the project's files that were changed besides.
+	// Files are the other files of the project that were changed.
 	Files []string
 	// Left are those of the secrets that were removed from the project and are still elsewhere, as they
 	// were there: whose that is, and whether others need it, is not known.
@@ -39,10 +39,10 @@ type Left struct {
 
 // MoveSecrets takes the secrets over into another back end and makes it the project's. Nothing is
 // removed from the old place before everything was read back from the new one, and a call that was
-// interrupted can be made again. Without anything to move to another place, it clears away what lies
-// about in plain files.
+// interrupted can be made again. If the back end is in use already, it takes over what is left in the other
+// form in the project's folder.
 //
-// A secret that is in both places, and not the same, stops it: only a person knows which is right.
+// A secret that is in both places with different contents stops it: only the user knows which is right.
 func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved, err error) {
 	ask = ask.Once()
 	from, err := certainStore(dir)
@@ -117,7 +117,7 @@ func certainStore(dir string) (where plan.SecretStore, err error) {
 	return p.Network.Secrets, nil
 }
 
-// clear removes what was taken over from the old place, and nothing that was written there meanwhile.
+// clear removes what was taken over from the old place, and nothing that was written there in the meantime.
 func (m *Moved) clear(source *secrets.Vault, contents map[string][]byte) (err error) {
 	var same []string
 	for _, name := range m.Names { // all of them first: one may be a link to another
@@ -141,13 +141,13 @@ func (m *Moved) clear(source *secrets.Vault, contents map[string][]byte) (err er
 		}
 	}
 	m.Left = slices.DeleteFunc(m.Left, func(l Left) bool {
-		_, gone := os.Stat(l.File)
-		return l.File != "" && errors.Is(gone, fs.ErrNotExist) // it was another of the secrets
+		_, err := os.Stat(l.File)
+		return l.File != "" && errors.Is(err, fs.ErrNotExist) // it was another of the secrets
 	})
 	return err
 }
 
-// otherFiles is the back end in the same folder whose files could lie about beside those of kept.
+// otherFiles is the back end in the same folder whose files could be left beside those of kept.
 func otherFiles(kept plan.SecretStore) plan.SecretStore {
 	if kept.Kind == plan.SecretFiles {
 		return plan.SecretStore{Kind: plan.SecretAge}
@@ -208,10 +208,10 @@ func takeOver(source, target *secrets.Vault) (contents map[string][]byte, err er
 		created = append(created, name)
 		read, err := target.Read(name)
 		if err != nil {
-			return nil, fmt.Errorf("nothing was changed, for what was stored cannot be read back: %w", err)
+			return nil, fmt.Errorf("nothing was changed, because what was stored cannot be read back: %w", err)
 		}
 		if !bytes.Equal(read, contents[name]) {
-			return nil, fmt.Errorf("nothing was changed, for %s gives back something else than was stored", target.At(name))
+			return nil, fmt.Errorf("nothing was changed, for %s returns something other than what was stored", target.At(name))
 		}
 	}
 	return contents, nil

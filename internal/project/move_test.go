@@ -34,7 +34,7 @@ var (
 
 const moveHash = "$6$rounds=5000$k3splantest$3NZsTVpZzBrpJtNsvTBiEItI1rfXRWzF6wBnJqLWYxIfPaTvVfPTIuZVmp3WHVgNKr0wAnuW4NrXYbHtOpkzL1\n"
 
-// withSecrets gives a project that is set up and has recipients, and what its secrets are.
+// withSecrets returns a project that is set up and has recipients, and what its secrets are.
 func withSecrets(t *testing.T) (dir string, contents map[string]string) {
 	t.Helper()
 	secretstest.Home(t)
@@ -218,7 +218,7 @@ func TestAMoveKeepsWhatIsStoredMeanwhile(t *testing.T) {
 	requireSecrets(t, dir, inAge, contents)
 }
 
-// tree gives all files below a folder with their contents.
+// tree returns all files below a folder with their contents.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -259,7 +259,7 @@ func TestAMoveThatFailsChangesNothing(t *testing.T) {
 		"a secret cannot be read": {func(t *testing.T, dir string) {
 			file := filepath.Join(dir, "secrets", "passwd")
 			require.NoError(t, errors.Join(os.Remove(file), os.Symlink("nowhere", file)))
-		}, "leads nowhere"},
+		}, "dangling"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, _ := withSecrets(t)

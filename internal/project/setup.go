@@ -23,7 +23,7 @@ import (
 type Made struct {
 	// File is relative to the project; a folder ends in "/".
 	File string
-	// Completed tells that the file was there and lines were added to it.
+	// Completed reports whether the file was there and lines were added to it.
 	Completed bool
 }
 
@@ -319,7 +319,7 @@ func (s *setup) gitignore() error {
 	return nil
 }
 
-// ignoresFolder tells whether a .gitignore has the line, in any usual spelling, and does not take it
+// ignoresFolder reports whether a .gitignore has the line, in any usual spelling, and does not take it
 // back below.
 func ignoresFolder(text, line string) (ignored bool) {
 	bare := strings.Trim(line, "/")

@@ -113,7 +113,7 @@ func parseFile(content []byte, hosts []string, partial bool) (HostKeys, diag.Pro
 			if other, taken := first[blob]; !taken {
 				first[blob] = place{host, row}
 			} else if other.host != host {
-				report(row, diag.Error, codeShared, host, fmt.Sprintf("has the same ssh key as %s in line %d: neither machine can be told from the other", other.host, other.row), SharedHint(host))
+				report(row, diag.Error, codeShared, host, fmt.Sprintf("has the same ssh key as %s in line %d: the two machines cannot be told apart", other.host, other.row), SharedHint(host))
 			}
 		}
 		switch {

@@ -55,14 +55,14 @@ func (k *ageKeeper) read(name string, limit int64) ([]byte, fs.FileMode, error) 
 		return nil, 0, err
 	}
 	content, err := k.open(sealed, limit)
-	return content, 0, err // whoever may read an encrypted file reads nothing
+	return content, 0, err // an encrypted file may be readable by anyone
 }
 
 func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
 	k.once.Do(func() { k.identities = findIdentities(k.ask) })
 	all := k.identities.all
 	if len(all) == 0 {
-		all = []age.Identity{noIdentity{}} // so that a damaged file is still told from a locked one
+		all = []age.Identity{noIdentity{}} // so that a damaged file is still distinguished from a locked one
 	}
 	k.identities.locked, k.identities.failed = "", ""
 	out, err := age.Decrypt(unarmored(sealed), all...)
@@ -87,7 +87,7 @@ func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
 	return content, nil
 }
 
-// unarmored gives the binary form of what age encrypted. Only the text form may have white space around
+// unarmored returns the binary form of what age encrypted. Only the text form may have white space around
 // it: that of the binary form is part of it.
 func unarmored(sealed []byte) io.Reader {
 	if bytes.HasPrefix(bytes.TrimSpace(sealed), []byte(armor.Header)) {
@@ -96,7 +96,7 @@ func unarmored(sealed []byte) io.Reader {
 	return bytes.NewReader(sealed)
 }
 
-// errDamaged stands for the errors of age, which quote from what may be plain text.
+// errDamaged replaces the errors of age, which quote from what may be plain text.
 var errDamaged = errors.New("was not encrypted by age, or is damaged")
 
 type noIdentity struct{}
@@ -197,7 +197,7 @@ var withstands = map[bool]string{true: "is a post-quantum key", false: "is not a
 const recipientsHint = "for example `mkdir -p ~/.config/age`, `age-keygen -o ~/.config/age/keys.txt` and `age-keygen -y ~/.config/age/keys.txt >> " + RecipientsFile +
 	"`, or `cat ~/.ssh/id_ed25519.pub >> " + RecipientsFile + "`"
 
-// parseRecipient also gives the key without its comment, and says in fixed words what is wrong.
+// parseRecipient also returns the key without its comment, and says in fixed words what is wrong.
 func parseRecipient(line string) (recipient age.Recipient, key, wrong string) {
 	var err error
 	switch {

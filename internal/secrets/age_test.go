@@ -27,7 +27,7 @@ import (
 
 var ageStore = plan.SecretStore{Kind: plan.SecretAge}
 
-// ageProject gives a project whose secrets are encrypted to a key in the home.
+// ageProject returns a project whose secrets are encrypted to a key in the home.
 func ageProject(t testing.TB, more ...string) string {
 	t.Helper()
 	secretstest.Home(t)
@@ -135,7 +135,7 @@ func TestSecretsOfOthersAreNotJudged(t *testing.T) {
 	t.Setenv(IdentityVariable, "/nowhere/key")
 	_, err = openVault(t, dir, ageStore).Read("passwd")
 	require.ErrorAs(t, err, &locked)
-	require.Contains(t, diag.HintOf(err), "/nowhere/key: there is no such file")
+	require.Contains(t, diag.HintOf(err), "/nowhere/key: no such file")
 }
 
 func TestAPassphraseIsAskedForOnlyWhereOneMay(t *testing.T) {

@@ -26,7 +26,7 @@ func folderOf(project string) folder { return folder{filepath.Join(project, Dir)
 
 func (f folder) path(name string) string { return filepath.Join(f.dir, filepath.FromSlash(name)) }
 
-// walk gives the files below the folder that are wanted, by slash path, sorted. Links count as files.
+// walk returns the files below the folder that are wanted, by slash path, sorted. Links count as files.
 func (f folder) walk(wanted func(name string) bool) (names []string, err error) {
 	if _, err := os.Stat(f.dir); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -65,7 +65,7 @@ func (f folder) remove(name string) error {
 	return files.Remove(f.path(name))
 }
 
-// elsewhere looks for what stays behind a link, or at another name of the file.
+// elsewhere returns where the content remains after the file is removed: behind a link, or under another name.
 func (f folder) elsewhere(name string) Elsewhere {
 	info, err := os.Lstat(f.path(name))
 	if err != nil {
@@ -96,7 +96,7 @@ func (f folder) names() (names []string, shared fs.FileMode, err error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Lstat(f.dir); err == nil {
-			return nil, 0, errors.New("is a symbolic link that leads nowhere")
+			return nil, 0, errors.New("is a dangling symbolic link")
 		}
 		return nil, 0, nil
 	case err != nil:
@@ -115,7 +115,7 @@ func (f folder) names() (names []string, shared fs.FileMode, err error) {
 	return names, othersIn(info), nil
 }
 
-// read gives a file's content and, if its mode lets others in, that mode. The errors are fit to
+// read returns a file's content and, if its mode lets others in, that mode. The errors are fit to
 // be a problem's message: they name no absolute path.
 func (f folder) read(name string, limit int64) (content []byte, shared fs.FileMode, err error) {
 	path := f.path(name)
@@ -128,9 +128,9 @@ func (f folder) read(name string, limit int64) (content []byte, shared fs.FileMo
 		return content, shared, nil
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Lstat(path); err != nil {
-			return nil, 0, fmt.Errorf("is not there: %w", fs.ErrNotExist)
+			return nil, 0, fmt.Errorf("is missing: %w", fs.ErrNotExist)
 		}
-		return nil, 0, errors.New("is a symbolic link that leads nowhere")
+		return nil, 0, errors.New("is a dangling symbolic link")
 	}
 	return nil, shared, unreadable(err)
 }
@@ -153,10 +153,10 @@ func othersIn(info fs.FileInfo) fs.FileMode {
 
 func sharedFile(mode fs.FileMode, path string) finding {
 	return finding{diag.Warning, codeReadable,
-		fmt.Sprintf("has mode %04o: others than its owner can get at it", mode), "chmod 0600 " + run.Word(path)}
+		fmt.Sprintf("has mode %04o: other users can access it", mode), "chmod 0600 " + run.Word(path)}
 }
 
 func sharedFolder(mode fs.FileMode) finding {
 	return finding{diag.Warning, codeReadable,
-		fmt.Sprintf("has mode %04o: others than its owner can look into it", mode), "chmod 0700 " + Dir}
+		fmt.Sprintf("has mode %04o: other users can look into it", mode), "chmod 0700 " + Dir}
 }

@@ -42,7 +42,7 @@ const (
 )
 
 // sha512Shape: rounds are optional; an unsalted hash is taken by crypt(3) and refused here. The last of
-// the 86 characters stands for two bits.
+// the 86 characters encodes two bits.
 var sha512Shape = regexp.MustCompile(`^(?:rounds=([1-9][0-9]{3,8})\$)?[!-~]{1,16}\$[./0-9A-Za-z]{85}[./01]$`)
 
 func checkSHA512(rest string) string {
@@ -60,7 +60,7 @@ func checkSHA512(rest string) string {
 	return ""
 }
 
-// bcryptShape: the last characters of the 22 of the salt and of the 31 of the hash stand for fewer bits.
+// bcryptShape: the last characters of the 22 of the salt and the 31 of the hash encode fewer bits.
 var bcryptShape = regexp.MustCompile(`^(0[4-9]|[12][0-9]|3[01])\$[./0-9A-Za-z]{21}[.Oeu][./0-9A-Za-z]{30}[.CGKOSWaeimquy26]$`)
 
 func checkBcrypt(rest string) string {
@@ -77,7 +77,7 @@ func checkBcrypt(rest string) string {
 // cryptAlphabet are the digits of base 64 in crypt(3), least significant first where it matters.
 const cryptAlphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// hash32Shape is a hash of 32 bytes; the last of its 43 characters stands for four bits.
+// hash32Shape is a hash of 32 bytes; the last of its 43 characters encodes four bits.
 var hash32Shape = regexp.MustCompile(`^[./0-9A-Za-z]{42}[./0-9A-D]$`)
 
 // cost is that of scrypt and yescrypt.
@@ -195,7 +195,7 @@ func (n *yescryptNumbers) digit() uint32 {
 	return uint32(digit)
 }
 
-// isSalt reports whether a text stands for whole bytes, at most 64: four characters for three of them.
+// isSalt reports whether a text encodes whole bytes, at most 64: four characters for three of them.
 func isSalt(text string) bool {
 	if len(text) > 86 || strings.Trim(text, cryptAlphabet) != "" {
 		return false
@@ -227,7 +227,7 @@ var notTaken = []struct {
 }
 
 // CheckHash checks the content of a password file: one line with a hash that NixOS takes. The problems
-// lack only the File, which the caller knows; they show nothing of the content.
+// have no File, which the caller adds, and show nothing of the content.
 func CheckHash(content []byte) diag.Problems {
 	if f := checkHash(content, "k3splan passwd"); f != nil {
 		return diag.Problems{f.at("", 0)}

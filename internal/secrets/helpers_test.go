@@ -56,7 +56,7 @@ func project(t testing.TB, files map[string]string) string {
 	return dir
 }
 
-// found gives problems as `severity code file:line`.
+// found returns problems as `severity code file:line`.
 func found(problems diag.Problems) []string {
 	lines := []string{}
 	for _, p := range problems {
@@ -67,7 +67,7 @@ func found(problems diag.Problems) []string {
 	return lines
 }
 
-// newKey gives a new ed25519 key as `type base64`.
+// newKey returns a new ed25519 key as `type base64`.
 func newKey(t testing.TB) string {
 	t.Helper()
 	public, _, err := ed25519.GenerateKey(rand.Reader)
@@ -89,7 +89,7 @@ func ecdsaKey(t testing.TB, curve elliptic.Curve) string {
 	return line(t, private.Public())
 }
 
-// rawKey gives a key of the type that stands first in its fields, whatever they say.
+// rawKey returns a key of the type that stands first in its fields, whatever they say.
 func rawKey(kind string, fields any) string {
 	return kind + " " + base64Of(ssh.Marshal(fields))
 }

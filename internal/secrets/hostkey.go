@@ -36,7 +36,7 @@ func NewHostKey(host string) (private []byte, public ssh.PublicKey, err error) {
 	return pem.EncodeToMemory(block), public, nil
 }
 
-// ParseHostKey gives the public part of a host's private ssh key. The error is fit to be a
+// ParseHostKey returns the public part of a host's private ssh key. The error is fit to be a
 // problem's message and shows nothing of the key.
 func ParseHostKey(private []byte) (ssh.PublicKey, error) {
 	public, f := parseHostKey(private)
@@ -54,7 +54,7 @@ func parseHostKey(private []byte) (ssh.PublicKey, *finding) {
 	var locked *ssh.PassphraseMissingError
 	switch {
 	case errors.As(err, &locked):
-		return bad("is an ssh key with a passphrase, which sshd cannot give", "remove the passphrase with `ssh-keygen -p`")
+		return bad("is an ssh key with a passphrase, which sshd cannot enter", "remove the passphrase with `ssh-keygen -p`")
 	case err != nil && bytes.HasPrefix(bytes.TrimSpace(private), []byte("ssh-")):
 		return bad("is a public ssh key; the private one belongs here", "")
 	case err != nil: // the parser's own words may quote
@@ -62,7 +62,7 @@ func parseHostKey(private []byte) (ssh.PublicKey, *finding) {
 	case signer.PublicKey().Type() != ssh.KeyAlgoED25519:
 		return bad("is an ssh key of another type than ed25519", "")
 	case !bytes.HasSuffix(private, []byte("\n")):
-		return bad("lacks its last line end, and sshd would refuse it", "")
+		return bad("has no newline at its end, and sshd would refuse it", "")
 	}
 	return signer.PublicKey(), nil
 }
@@ -80,7 +80,7 @@ func (s *Store) HostKeyFile(host string) string {
 // could not be read, or if reading it takes too long to be done in passing (pass).
 func (s *Store) HostKey(host string) ssh.PublicKey { return s.hostKeys[host] }
 
-// readHostKeyFiles looks into the folder of the hosts' private keys, as plain files.
+// readHostKeyFiles reads the folder of the hosts' private keys, as plain files.
 func (o *opening) readHostKeyFiles() {
 	files, shared, err := (folder{o.folder.path(HostKeys)}).names()
 	if err != nil {
@@ -104,7 +104,7 @@ func (o *opening) readHostKeyFiles() {
 	o.readHostKeys(names)
 }
 
-// readHostKeys looks at the hosts' private keys. names are those of all secrets.
+// readHostKeys checks the hosts' private keys. names are those of all secrets.
 func (o *opening) readHostKeys(names []string) {
 	owners := map[string]string{} // hosts, by key
 	for _, name := range names {
@@ -135,7 +135,7 @@ func (o *opening) readHostKeys(names []string) {
 		}
 		blob := string(public.Marshal())
 		if other, taken := owners[blob]; taken {
-			o.report(o.At(name), 0, finding{diag.Error, codeDuplicate, "is the same ssh key as " + o.At(HostKeyName(other)) + ": neither machine could be told from the other",
+			o.report(o.At(name), 0, finding{diag.Error, codeDuplicate, "is the same ssh key as " + o.At(HostKeyName(other)) + ": the two machines could not be told apart",
 				"remove the one that was copied, then run `k3splan known-hosts make HOST`"})
 		}
 		owners[blob] = host

@@ -33,12 +33,12 @@ type identities struct {
 	unusable []string
 	named    bool
 	ask      Ask
-	// locked is the key that last wanted a passphrase when nobody could be asked, failed one that could
-	// not be opened by what was given.
+	// locked is the file of the key that last needed a passphrase when nobody could be asked for it, failed
+	// that of one that could not be opened with the passphrase given.
 	locked, failed string
 }
 
-// IdentityFiles gives the existing files in which private keys are looked for.
+// IdentityFiles returns the existing files in which private keys are looked for.
 func IdentityFiles() []string {
 	files, _ := identityFiles()
 	return slices.DeleteFunc(files, func(file string) bool {
@@ -83,7 +83,7 @@ func findIdentities(ask Ask) *identities {
 	return ids
 }
 
-// hint tells where keys were looked for.
+// hint returns where keys were looked for.
 func (ids *identities) hint() string {
 	hint := "no private key was found: they are looked for in ~/.config/age/, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa, or where " + IdentityVariable + " says"
 	if len(ids.files) > 0 {
@@ -102,7 +102,7 @@ func (ids *identities) parse(file string) ([]age.Identity, error) {
 	content, _, err := folder{filepath.Dir(file)}.read(filepath.Base(file), maxKeyFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, errors.New("there is no such file")
+		return nil, errors.New("no such file")
 	case err != nil:
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func hasKeyLine(text string) bool {
 	return false
 }
 
-// errNoIdentities stands for the errors of age, which may quote from a private key.
+// errNoIdentities replaces the errors of age, which may quote from a private key.
 var errNoIdentities = errors.New("is not a file of age's private keys")
 
 func (ids *identities) parseSSH(file string, content []byte) (age.Identity, error) {
@@ -172,7 +172,7 @@ func (ids *identities) parseSSH(file string, content []byte) (age.Identity, erro
 		return identity, err
 	}
 	public := missing.PublicKey
-	if public == nil { // the old format does not tell
+	if public == nil { // the old format does not contain it
 		line, err := files.Read(file + keyExtension)
 		if err != nil {
 			return nil, err
@@ -188,7 +188,7 @@ func (ids *identities) parseSSH(file string, content []byte) (age.Identity, erro
 	return ids.watch(file, sealed), nil
 }
 
-// watched is a key with a passphrase that tells when it could not be opened.
+// watched is a key with a passphrase that records when it could not be opened.
 type watched struct {
 	age.Identity
 	file string
@@ -211,7 +211,7 @@ func (ids *identities) asker(file string) func() ([]byte, error) {
 	return func() ([]byte, error) {
 		if ids.ask == nil {
 			ids.locked = file
-			return nil, errors.New("nobody can be asked for the passphrase")
+			return nil, errors.New("there is no terminal to ask for the passphrase")
 		}
 		return ids.ask("Passphrase of " + file + ": ")
 	}

@@ -51,7 +51,7 @@ var (
 
 func isHidden(name string) bool { return strings.HasPrefix(name, ".") }
 
-// What a key file can be for, beside a host of that name. No host can have these names.
+// What a key file can be for, apart from a host of that name. No host can have these names.
 const (
 	everyHost  = "all"
 	deployUser = "deploy"

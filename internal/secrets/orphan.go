@@ -47,7 +47,7 @@ func (o *opening) findOrphans(names []string) {
 			orphan.message = "belongs to no host of the plan"
 			orphan.hint = o.passwordHint(name, nearest)
 		case isKey && !keyKnown:
-			orphan.message = "opens no host: neither the whole name nor its end after a separator (- _ .) is `all` or a host of the plan"
+			orphan.message = "belongs to no host: neither the whole name nor its end after a separator (- _ .) is `all` or a host of the plan"
 			orphan.hint = o.keyHint(name, nearest)
 		default:
 			continue

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// passPlace precedes an entry's name, so that people do not look for a file.
+	// passPlace precedes an entry's name, so that it is not taken for a file.
 	passPlace     = "pass:"
 	passExtension = ".gpg"
 )
@@ -75,7 +75,7 @@ func (k passKeeper) read(name string, limit int64) ([]byte, fs.FileMode, error) 
 	if there, err := k.has(name); err != nil {
 		return nil, 0, err
 	} else if !there {
-		return nil, 0, fmt.Errorf("is not there: %w", fs.ErrNotExist)
+		return nil, 0, fmt.Errorf("is missing: %w", fs.ErrNotExist)
 	}
 	command := run.Command{Program: "pass", Args: []string{"show", k.entry(name)}}
 	if k.ask == nil {
@@ -104,7 +104,7 @@ func (k passKeeper) create(name string, content []byte) error {
 	return k.replace(name, content)
 }
 
-// replace gives the content by standard input: arguments are seen by everyone on the machine.
+// replace returns the content by standard input: arguments are seen by everyone on the machine.
 func (k passKeeper) replace(name string, content []byte) error {
 	_, err := run.Output(context.Background(), run.Command{
 		Program: "pass", Args: []string{"insert", "--multiline", "--force", k.entry(name)}, Stdin: bytes.NewReader(content),

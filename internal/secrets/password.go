@@ -40,10 +40,10 @@ func HashPassword(password []byte) (string, error) {
 }
 
 // minPasswordLength is the length in characters below which a password is weak. The hash slows down a
-// guess, but whoever has a disk has time.
+// guess, but anyone who has the disk has time.
 const minPasswordLength = 8
 
-// commonPasswords are tried first by everyone who guesses; only those that are long enough.
+// commonPasswords are the first guesses; shorter ones are weak in any case.
 var commonPasswords = []string{
 	"password", "passwort", "password1", "12345678", "123456789", "1234567890", "qwertyui", "qwertyuiop", "qwertzui", "qwertzuiop", "iloveyou",
 	"changeme", "letmein1", "trustno1", "sunshine", "superman", "computer", "internet", "admin123", "administrator", "kubernetes", "abcdefgh",

@@ -71,7 +71,7 @@ func TestCheckHashAgreesWithCrypt(t *testing.T) {
 	}
 }
 
-// systemCrypt gives crypt(3) by way of perl or python. The password goes by stdin.
+// systemCrypt returns crypt(3) by way of perl or python. The password goes by stdin.
 func systemCrypt(t *testing.T) func(password, setting string) string {
 	t.Helper()
 	for _, command := range [][]string{

@@ -19,7 +19,7 @@ import (
 // 32 hexadecimal digits that stand in no message by chance.
 const poison = "5e6d08f1c3b9a7245e6d18f0c2b8a634"
 
-// poisoned gives files that hold the poison and provoke every message we have.
+// poisoned returns files that hold the poison and provoke every message we have.
 func poisoned(t *testing.T) []string {
 	k := newKey(t)
 	contents := []string{

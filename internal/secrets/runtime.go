@@ -17,7 +17,7 @@ import (
 
 // Runtime is a folder for secrets in plain text while one k3splan needs them as files: for an
 // editor, and for Colmena's key commands. It is for its owner alone and, where the machine has such a
-// place, in memory. [SweepRuntime] removes those whose k3splan is gone.
+// place, in memory. [SweepRuntime] removes those whose process has ended.
 type Runtime struct {
 	// Dir is the folder.
 	Dir  string
@@ -40,7 +40,7 @@ func runtimeParents() []string {
 	return append(parents, filepath.Join(os.TempDir(), own))
 }
 
-// mustBeOwn refuses what another user could have put there, or can look into.
+// mustBeOwn refuses what another user could have put there or can read.
 func mustBeOwn(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
@@ -53,7 +53,7 @@ func mustBeOwn(dir string) error {
 	case !ok || int(owner.Uid) != os.Geteuid():
 		return fmt.Errorf("%s belongs to another user", dir)
 	case othersIn(info) != 0:
-		return fmt.Errorf("%s has mode %04o: others can get at it", dir, info.Mode().Perm())
+		return fmt.Errorf("%s has mode %04o: other users can access it", dir, info.Mode().Perm())
 	}
 	return nil
 }
@@ -119,7 +119,7 @@ func lockFile(name string, how int) (*os.File, error) {
 	return file, nil
 }
 
-// Put writes a secret into the runtime and gives the file's path.
+// Put writes a secret into the runtime and returns the file's path.
 func (r *Runtime) Put(name string, content []byte) (string, error) {
 	if err := checkName(name); err != nil {
 		return "", err
@@ -137,7 +137,7 @@ func (r *Runtime) Close() error {
 	return nil
 }
 
-// SweepRuntime removes the runtimes of this user whose process is gone, and tells how many.
+// SweepRuntime removes the runtimes of this user whose process is gone, and reports how many.
 func SweepRuntime() (swept int, err error) {
 	for _, parent := range runtimeParents() {
 		if mustBeOwn(parent) != nil {

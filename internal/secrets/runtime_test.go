@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// hold starts such a process and gives its runtime's folder.
+// hold starts such a process and returns its runtime's folder.
 func hold(t *testing.T) (process *os.Process, dir string) {
 	t.Helper()
 	command := exec.Command(os.Args[0])
@@ -45,7 +45,7 @@ func hold(t *testing.T) (process *os.Process, dir string) {
 	return command.Process, strings.TrimSpace(line)
 }
 
-// holds tells whether the poison is in a file below a folder; modes are checked on the way.
+// holds reports whether the poison is in a file below a folder; modes are checked on the way.
 func holds(t *testing.T, dir string) (found bool) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
@@ -54,7 +54,7 @@ func holds(t *testing.T, dir string) (found bool) {
 		}
 		info, err := entry.Info()
 		require.NoError(t, err)
-		require.Zero(t, info.Mode().Perm()&0o077, "%s: others can get at it", file)
+		require.Zero(t, info.Mode().Perm()&0o077, "%s: other users can access it", file)
 		if entry.IsDir() {
 			return nil
 		}
@@ -108,7 +108,7 @@ func TestRuntime(t *testing.T) {
 	}
 	require.NoError(t, os.Chmod(r.Dir, 0o755))
 	_, err = ReadRuntime(r.Dir, "hosts/olaf")
-	require.ErrorContains(t, err, "others can get at it")
+	require.ErrorContains(t, err, "other users can access it")
 	require.NoError(t, r.Close())
 	require.NoDirExists(t, r.Dir)
 }

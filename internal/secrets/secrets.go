@@ -1,12 +1,13 @@
-// Package secrets finds, checks and makes what a project must not show: the tokens of the k3s
-// cluster and the admin's password hashes, and beside them the people's public ssh keys.
+// Package secrets finds, checks and makes what a project must not show: the tokens of the k3s cluster, the
+// admins' password hashes, the private ssh keys of the hosts. People's public ssh keys lie beside them.
 //
-// [Open] looks at a project's folder once and answers where a host's secrets lie and which keys
-// open it, together with every problem. Paths come out, contents do not: a secret is a path until
-// it is copied to its machine. Nothing here prints, and no problem or error quotes from a secret.
+// [Open] reads a project's folder once and returns where the secrets of each host are and which keys open
+// it, with every problem. It returns paths, never contents: a secret is a path until it is copied to its
+// machine. Nothing here prints, and no problem or error quotes from a secret.
 //
-// At rest the secrets are plain files, files encrypted with age, or entries of pass. A [Vault] reads
-// and writes them, by the same names in all three. Public keys are plain files in any case.
+// At rest, secrets are plain files, files encrypted with age, or entries of pass. A [Vault] reads and
+// writes them, by the same names in all three. Public keys are always plain files. What a file among the
+// secrets is, and whose, is decided in names.go alone.
 package secrets
 
 import (
@@ -37,8 +38,8 @@ const (
 	codeRecipients   = "recipients-invalid"
 )
 
-// finding is a problem that does not know yet where it stands. It has no value, and its message
-// and hint are made of fixed words, counts and file names, so that it cannot show a secret.
+// finding is a problem without its place. It has no value, and its message and hint consist of fixed words,
+// counts and file names, so that it cannot show a secret.
 type finding struct {
 	severity diag.Severity
 	code     string

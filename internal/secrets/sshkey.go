@@ -26,7 +26,7 @@ type key struct {
 	blob string // the key itself: keys with equal blobs are the same
 	file string // relative to the project
 	row  int    // in the file, from 1
-	// a key with a forced command lets nobody log in
+	// nobody can log in with a key that has a forced command
 	forced bool
 }
 
@@ -66,7 +66,7 @@ func parseKeys(file string, content []byte) (keys []key, problems diag.Problems,
 			return keys, problems, false
 		}
 		if bad == maxBadLines {
-			report(row, badKey("has too many lines that are not ssh public keys", "look whether this is the right file"))
+			report(row, badKey("has too many lines that are not ssh public keys", "check that this is the right file"))
 			return keys, problems, false
 		}
 		k, f := parseKey(line)
@@ -87,7 +87,7 @@ func badKey(message, hint string) *finding {
 	return &finding{diag.Error, codeKeyInvalid, message, hint}
 }
 
-// otherFormat knows the first line of what people mistake for a file of public keys.
+// otherFormat recognizes the first line of files that are mistaken for public keys.
 func otherFormat(line string) *finding {
 	pem := strings.HasPrefix(line, "-----BEGIN ")
 	switch {
@@ -129,7 +129,7 @@ func parseKey(line string) (key, *finding) {
 	}
 	k := key{
 		blob: string(public.Marshal()),
-		// written anew, so that sshd reads what was checked here
+		// written again, so that sshd reads what was checked here
 		line: strings.TrimSuffix(string(ssh.MarshalAuthorizedKey(public)), "\n"),
 	}
 	if len(options) > 0 {
@@ -175,7 +175,7 @@ func checkOptions(options []string) ([]string, *finding) {
 		name = strings.ToLower(name)
 		switch {
 		case name == "cert-authority" || name == "principals":
-			return nil, badKey("lets in whoever holds a certificate of this key", "put the public key of each person here")
+			return nil, badKey("lets in anyone who holds a certificate of this key", "put the public key of each person here")
 		case hasValue && slices.Contains(valueOptions, name) && isQuoted(value):
 		case !hasValue && slices.Contains(flagOptions, name):
 		default:
@@ -189,7 +189,7 @@ func checkOptions(options []string) ([]string, *finding) {
 	return names, nil
 }
 
-// isQuoted tells whether a value is one quoted string to the end, as sshd wants it.
+// isQuoted reports whether a value is one quoted string to the end, as sshd wants it.
 func isQuoted(value string) bool {
 	if len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' {
 		return false

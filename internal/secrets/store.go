@@ -25,11 +25,11 @@ type Needs struct {
 	// Partial says that the tables have errors and Hosts may lack some: then no file is called an
 	// orphan.
 	Partial bool
-	// Where tells how the secrets are kept; the zero value means plain files.
+	// Where says how the secrets are kept; the zero value means plain files.
 	Where plan.SecretStore
 }
 
-// Store knows the secrets of one project. It holds paths and public keys only.
+// Store holds where the secrets of one project are: paths and public keys, no contents.
 type Store struct {
 	where     plan.SecretStore
 	tokens    map[TokenKind]string     // path, if the file exists
@@ -39,7 +39,7 @@ type Store struct {
 	hostKeys  map[string]ssh.PublicKey // by host, if there is a private one; nil where it could not be read
 }
 
-// Open looks at the secrets of the project in a folder, reading each file once. The problems are
+// Open reads the secrets of a project, each file once. The problems are
 // sorted; the store is usable whatever they are, and with an error among them it may know less
 // than there is.
 func Open(project string, needs Needs) (*Store, diag.Problems) {
@@ -98,16 +98,16 @@ func (o *opening) readSecrets(files []string) {
 	}
 }
 
-// At tells where a secret of this name is or belongs, like [Store.InitToken].
+// At returns where a secret of this name is or belongs, like [Store.InitToken].
 func (s *Store) At(name string) string { return at(s.where, name) }
 
-// Plain tells that the secrets are plain files, so that the places that the store gives are files
+// Plain reports whether the secrets are plain files, so that the places that the store gives are files
 // which hold a secret as it is. Otherwise a [Vault] reads them.
 func (s *Store) Plain() bool {
 	return s.where.Kind != plan.SecretAge && s.where.Kind != plan.SecretPass
 }
 
-// Name gives the name, for a [Vault], of a secret from the place that another method gave.
+// Name returns the name, for a [Vault], of a secret from the place that another method gave.
 func (s *Store) Name(place string) string { return nameOf(s.where, place) }
 
 // InitToken is the place of the token for servers: with plain files and age a path relative to the
@@ -236,7 +236,7 @@ func (o *opening) readTokens(names []string) {
 	if o.needs.K3s && o.tokens[InitToken] == "" {
 		o.report(o.At(string(InitToken)), 0, finding{diag.Error, codeMissing,
 			"is missing: without a token no k3s server can start or join",
-			"for a new cluster run `k3splan setup`; of a living one copy the file from where it was set up"})
+			"for a new cluster run `k3splan setup`; for a running one copy the file from where it was set up"})
 	}
 }
 
@@ -303,7 +303,7 @@ func (o *opening) readKeys(names []string) {
 	if len(closed) > 0 {
 		file := inSecrets(everyHost + keyExtension)
 		o.report(file, 0, finding{diag.Error, codeKeyMissing,
-			"nobody could log in to " + text.Some(closed, 8) + ": no public key opens it",
+			"no public key lets anyone log in to " + text.Some(closed, 8),
 			"put your public key there, for example `cat ~/.ssh/id_ed25519.pub >> " + file + "`"})
 	}
 }
@@ -339,7 +339,7 @@ func (o *opening) reportDuplicates() {
 	}
 }
 
-// hostsWhere gives each host once that meets a condition, in the plan's order.
+// hostsWhere returns each host once that meets a condition, in the plan's order.
 func (o *opening) hostsWhere(condition func(string) bool) []string {
 	var hosts []string
 	seen := make(map[string]bool, len(o.needs.Hosts))

@@ -27,7 +27,7 @@ func open(t testing.TB, files map[string]string, needs Needs) (*Store, diag.Prob
 	return Open(project(t, files), needs)
 }
 
-// complete gives the least that the five hosts need, and these files.
+// complete returns the least that the five hosts need, and these files.
 func complete(t testing.TB, more map[string]string) map[string]string {
 	t.Helper()
 	files := map[string]string{"init-token": goodToken, "passwd": goodHash, "all.pub": newKey(t) + " olaf\n"}
@@ -416,7 +416,7 @@ func TestSymbolicLinks(t *testing.T) {
 	require.Equal(t, []string{
 		"error secret-invalid secrets/agent-token", "error ssh-key-invalid secrets/ulf.pub", "error secret-invalid secrets/ulfpasswd",
 	}, found(problems))
-	require.Contains(t, problems[0].Message, "leads nowhere")
+	require.Contains(t, problems[0].Message, "dangling")
 	require.Contains(t, problems[1].Message, "cannot be read")
 }
 

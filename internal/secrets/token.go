@@ -46,7 +46,7 @@ func NewToken() (string, error) {
 }
 
 // CheckToken judges the content of a token file: one line, of the kind that k3s takes there. The
-// problems lack only the File, which the caller knows; they show nothing of the content.
+// problems have no File, which the caller adds, and show nothing of the content.
 func CheckToken(kind TokenKind, content []byte) diag.Problems {
 	if _, f := parseToken(kind, content); f != nil {
 		return diag.Problems{f.at("", 0)}
@@ -64,7 +64,7 @@ func parseToken(kind TokenKind, content []byte) (string, *finding) {
 		return "", f
 	}
 	if !utf8.ValidString(token) || strings.ContainsFunc(token, invisible) {
-		return bad("holds a blank or an invisible character", "a token is one word; of a living cluster take the one in /var/lib/rancher/k3s/server/"+serverFile(kind))
+		return bad("holds a blank or an invisible character", "a token is one word; for a running cluster use the one in /var/lib/rancher/k3s/server/"+serverFile(kind))
 	}
 	if bootstrapToken.MatchString(token) {
 		return bad("is a bootstrap token (id.secret), which is the wrong kind: it is short-lived and cannot start a server",
@@ -75,7 +75,7 @@ func parseToken(kind TokenKind, content []byte) (string, *finding) {
 		parts := fullToken.FindStringSubmatch(token)
 		switch {
 		case parts == nil:
-			return bad("starts with K10 but is no full k3s token (K10HASH::server:PASSWORD), and k3s would refuse it", replaceHint(kind))
+			return bad("starts with K10 but is not a full k3s token (K10HASH::server:PASSWORD), and k3s would refuse it", replaceHint(kind))
 		case kind == InitToken && parts[1] == "node":
 			return bad("is an agent's token (::node:), which is the wrong kind: servers need a ::server: token",
 				"move it to "+inSecrets(string(AgentToken)))
@@ -94,7 +94,7 @@ func parseToken(kind TokenKind, content []byte) (string, *finding) {
 }
 
 func replaceHint(kind TokenKind) string {
-	return "for a new cluster remove the file and run `k3splan setup`; of a living one take the token in /var/lib/rancher/k3s/server/" + serverFile(kind)
+	return "for a new cluster remove the file and run `k3splan setup`; for a running one use the token in /var/lib/rancher/k3s/server/" + serverFile(kind)
 }
 
 // serverFile is where k3s keeps a token of this kind on a server.
@@ -117,5 +117,5 @@ func TokenPassword(kind TokenKind, content []byte) (string, error) {
 	return password, nil
 }
 
-// IsFullToken tells whether a token is in the full form, which also pins the cluster's CA.
+// IsFullToken reports whether a token is in the full form, which also pins the cluster's CA.
 func IsFullToken(content []byte) bool { return strings.HasPrefix(string(content), "K10") }

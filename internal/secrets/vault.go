@@ -19,7 +19,7 @@ import (
 	"k3splan/internal/plan"
 )
 
-// Ask asks a person for a passphrase. A nil Ask means that nobody may be asked: what cannot be read
+// Ask asks the user for a passphrase. A nil Ask means that nobody may be asked: what cannot be read
 // without is a *[LockedError].
 type Ask func(prompt string) ([]byte, error)
 
@@ -78,9 +78,9 @@ func stampOf(project string) (s stamp) {
 
 // keeper is a back end. The errors of all methods are fit to follow the secret's place in a message.
 type keeper interface {
-	// list gives the names of all secrets, sorted, those in folders too.
+	// list returns the names of all secrets, sorted, those in folders too.
 	list() ([]string, error)
-	// read gives a secret; shared is the mode of its file if that lets others in, else 0.
+	// read returns a secret; shared is the mode of its file if that lets others in, else 0.
 	read(name string, limit int64) (content []byte, shared fs.FileMode, err error)
 	// create never overwrites: the error is then fs.ErrExist.
 	create(name string, content []byte) error
@@ -90,7 +90,7 @@ type keeper interface {
 	rename(from, to string) error
 }
 
-// maxAny is the size in bytes of a secret of a kind that k3splan does not know.
+// maxAny is the largest size in bytes of a secret of any kind.
 const maxAny = 64 << 10
 
 // ErrUnknownStore is a plan that does not say where the secrets are kept, or says it twice.
@@ -179,13 +179,13 @@ func newKeeper(dir folder, where plan.SecretStore, ask Ask) keeper {
 	}
 }
 
-// Where tells the back end.
+// Where says the back end.
 func (v *Vault) Where() plan.SecretStore { return v.where }
 
-// At tells where a secret is: a file relative to the project, or an entry of pass.
+// At returns where a secret is: a file relative to the project, or an entry of pass.
 func (v *Vault) At(name string) string { return at(v.where, name) }
 
-// List gives the names of all secrets, sorted. Public keys are none.
+// List returns the names of all secrets, sorted, without public keys.
 func (v *Vault) List() ([]string, error) {
 	names, err := v.keeper.list()
 	if err != nil {
@@ -194,15 +194,15 @@ func (v *Vault) List() ([]string, error) {
 	return names, nil
 }
 
-// Has tells whether there is a secret of this name.
+// Has reports whether there is a secret of this name.
 func (v *Vault) Has(name string) (bool, error) {
 	names, err := v.List()
 	return slices.Contains(names, name), err
 }
 
-// Read gives a secret as it was stored. The error wraps fs.ErrNotExist if there is none.
+// Read returns a secret as it was stored. The error wraps fs.ErrNotExist if there is none.
 func (v *Vault) Read(name string) ([]byte, error) {
-	if err := checkPlace(name); err != nil { // people give their own files any name
+	if err := checkPlace(name); err != nil { // users give their own files any name
 		return nil, err
 	}
 	content, _, err := v.keeper.read(name, maxAny)
@@ -248,7 +248,7 @@ type Elsewhere struct {
 	Inode uint64
 }
 
-// Elsewhere tells what [Vault.Remove] of a secret would leave.
+// Elsewhere says what [Vault.Remove] of a secret would leave.
 func (v *Vault) Elsewhere(name string) Elsewhere {
 	switch keeper := v.keeper.(type) {
 	case folder:
@@ -260,7 +260,7 @@ func (v *Vault) Elsewhere(name string) Elsewhere {
 	}
 }
 
-// Rename gives a secret another name. Where there is one of that name already the error wraps
+// Rename returns a secret another name. Where there is one of that name already the error wraps
 // fs.ErrExist and nothing has changed.
 func (v *Vault) Rename(from, to string) error {
 	return v.change(from, "rename", func(k keeper) error {
@@ -302,7 +302,7 @@ func (v *Vault) rekey() (names []string, err error) {
 	for i, name := range names {
 		err := keeper.seal(contents[i], func(sealed []byte) error {
 			if _, err := keeper.open(sealed, maxAny); err != nil {
-				return fmt.Errorf("you could no longer read it, as %s lacks your key: %w", RecipientsFile, err)
+				return fmt.Errorf("you could no longer read it, as %s does not contain your key: %w", RecipientsFile, err)
 			}
 			return keeper.folder.replace(name+ageExtension, sealed)
 		})
@@ -324,7 +324,7 @@ func (v *Vault) change(name, verb string, change func(keeper) error) error {
 	return nil
 }
 
-// at tells where a secret is kept, for people.
+// at returns where a secret is kept, for people.
 func at(where plan.SecretStore, name string) string {
 	switch where.Kind {
 	case plan.SecretAge:
@@ -336,7 +336,7 @@ func at(where plan.SecretStore, name string) string {
 	}
 }
 
-// NameOf gives the name of a secret from what people call it: its name, or where it is.
+// NameOf returns the name of a secret from what people call it: its name, or where it is.
 func (v *Vault) NameOf(text string) string { return nameOf(v.where, text) }
 
 func nameOf(where plan.SecretStore, text string) string {
@@ -351,7 +351,7 @@ func nameOf(where plan.SecretStore, text string) string {
 	return name
 }
 
-// checkPlace keeps a name within its folder, and away from what is no secret.
+// checkPlace refuses names outside the folder, and of files that are not secrets.
 func checkPlace(name string) error {
 	if !fs.ValidPath(name) || ClassOf(name) != Secret {
 		return fmt.Errorf("%q cannot be the name of a secret", name)
@@ -371,7 +371,7 @@ func checkName(name string) error {
 }
 
 // Check judges the content of a secret by its name: a token, a password's hash, a host's ssh key.
-// Others must only hold something. The problems lack their File and show nothing of the content.
+// Others must only not be empty. The problems have no File and show nothing of the content.
 func Check(name string, content []byte) diag.Problems {
 	switch u, _ := useOf(name); {
 	case u == useServers || u == useAgents:

@@ -48,7 +48,7 @@ func openVault(t testing.TB, dir string, where plan.SecretStore) *Vault {
 	return vault
 }
 
-// privateKey gives an ssh key in OpenSSH's format, as PEM, and its public line.
+// privateKey returns an ssh key in OpenSSH's format, as PEM, and its public line.
 func privateKey(t testing.TB, passphrase string) (private []byte, public string) {
 	t.Helper()
 	pub, key, err := ed25519.GenerateKey(rand.Reader)

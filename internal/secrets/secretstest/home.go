@@ -14,7 +14,7 @@ import (
 )
 
 // Home makes an empty home the user's for one test: no key, no configuration, a runtime directory and
-// a folder for temporary files of its own. It gives their common parent.
+// a folder for temporary files of its own. It returns their common parent.
 func Home(t testing.TB) string {
 	t.Helper()
 	parent := t.TempDir()
@@ -30,7 +30,7 @@ func Home(t testing.TB) string {
 	return parent
 }
 
-// AgeKey puts a new key into the home, where it is found, and gives its public part.
+// AgeKey puts a new key into the home, where it is found, and returns its public part.
 func AgeKey(t testing.TB) string {
 	t.Helper()
 	key, err := age.GenerateX25519Identity()
@@ -61,7 +61,7 @@ func Pass(t testing.TB) {
 	Run(t, "", "pass", "init", "rack@example.org")
 }
 
-// Run runs a program that must succeed and gives its output.
+// Run runs a program that must succeed and returns its output.
 func Run(t testing.TB, stdin, program string, args ...string) string {
 	t.Helper()
 	command := exec.Command(program, args...)
