@@ -116,8 +116,7 @@ in
       script = ''
         cd /sys/class/net
         link=$(echo ${link})
-        ${lib.optionalString (server.mac != null) ''ip link set dev "$link" address ${server.mac}''}
-        until ip link set dev "$link" up; do
+        until ${lib.optionalString (server.mac != null) ''ip link set dev "$link" address ${server.mac} && ''}ip link set dev "$link" up; do
           sleep 1
         done
       '';
