@@ -298,7 +298,7 @@ func TestRackInABox(t *testing.T) {
 		require.Zero(t, b.deploy().code)
 	})
 
-	scenario("an agent's machine was installed anew, and the cluster remembers the old one", func(t *testing.T) {
+	scenario("an agent's machine was reinstalled, and the cluster remembers the old one", func(t *testing.T) {
 		b.edit("plans/hosts.csv", "karl,41", "karl,44")
 		b.write("deaf-karl-a", "", 0o644)
 		b.write("rejected-karl-a", "", 0o644)
@@ -544,7 +544,7 @@ func TestRackInABox(t *testing.T) {
 		}
 		refused("alice@10.77.0.9 cannot become root without a password: sudo: a password is required", "wheelNeedsPassword = false")
 		more("sudoers", "alice ALL=(ALL) NOPASSWD: ALL\n")
-		refused("Nix on 10.77.0.9 takes no systems from alice that were built elsewhere", `trusted-users = [ "root" "alice" ]`)
+		refused("Nix on 10.77.0.9 does not accept systems from alice that were built elsewhere", `trusted-users = [ "root" "alice" ]`)
 		more("nix/nix.conf", "extra-trusted-users = @rack-admins\n")
 		b.stop("frida")
 		b.start("frida")

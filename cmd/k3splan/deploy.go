@@ -29,7 +29,7 @@ func (a *app) deployCommand() *cobra.Command {
 		Use:   "deploy [HOST…] [-- ARGS]",
 		Short: "Bring the plan to the hosts that it has changed for",
 		Long: `Asks all hosts, or those that are named, what they run; shows which of them the plan has changed for,
-and why; and lets Colmena build, copy and activate the new systems of these alone. Everything is built
+and why; and has Colmena build, copy and activate the new systems of these alone. Everything is built
 before the first host is touched. A HOST may be a pattern or @TAG. Arguments after -- are passed to
 Colmena.
 

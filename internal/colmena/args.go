@@ -1,5 +1,5 @@
-// Package colmena is the one door to Colmena, Nix and the other programs that k3splan starts: pure
-// builders of argument lists, and one runner.
+// Package colmena has what is particular to Colmena: the arguments that it is called with, the Colmena to
+// run, and a path for the hive that it can take.
 package colmena
 
 import (
@@ -13,23 +13,23 @@ type Selection struct {
 	All bool
 	// Hosts are the nodes' names.
 	Hosts []string
-	// Servers tells how many of the selected hosts have a k3s server.
+	// Servers is how many of the selected hosts have a k3s server.
 	Servers int
 }
 
-// Build gives the arguments that build the selected hosts' systems. hive is the path of the hive's
+// Build returns the arguments that build the selected hosts' systems. hive is the path of the hive's
 // file; extra are the user's own arguments, which Colmena gets as they are.
 func Build(hive string, selection Selection, extra []string) []string {
 	return deployment("build", hive, selection, extra)
 }
 
-// Apply gives the arguments that deploy to the selected hosts by ssh; Colmena passes over hosts that
+// Apply returns the arguments that deploy to the selected hosts by ssh; Colmena skips hosts that
 // have no target. The goal ("switch", if nothing is said) is one of the user's arguments.
 func Apply(hive string, selection Selection, extra []string) []string {
 	return deployment("apply", hive, selection, extra)
 }
 
-// ApplyLocal gives the arguments that deploy one node to this machine, which must run NixOS. Of the
+// ApplyLocal returns the arguments that deploy one node to this machine, which must run NixOS. Of the
 // user's own arguments those are left out that only "apply" takes: they are about other hosts.
 func ApplyLocal(hive, node string, extra []string) []string {
 	return append([]string{"apply-local", "-f", hive, "--node", node, "--sudo"}, forLocal(extra)...)
@@ -93,19 +93,19 @@ func SetsParallel(args []string) bool {
 	return false
 }
 
-// UploadKeys gives the arguments that replace the secrets of one host and nothing else.
+// UploadKeys returns the arguments that replace the secrets of one host and nothing else.
 func UploadKeys(hive, host string, extra []string) []string {
 	return append([]string{"upload-keys", "-f", hive, "--on", host}, extra...)
 }
 
-// ApplyOne gives the arguments that deploy to one host by ssh and leave a link to its system at
+// ApplyOne returns the arguments that deploy to one host by ssh and leave a link to its system at
 // ResultLink.
 func ApplyOne(hive, host string, extra []string) []string {
 	return append([]string{"apply", "-f", hive, "--on", host, "--keep-result"}, extra...)
 }
 
-// BuildFirst gives the arguments that build the systems of hosts and touch none of them. Of extra, the
-// user's arguments for "colmena apply", those are left out that tell what becomes of the systems.
+// BuildFirst returns the arguments that build the systems of hosts and touch none of them. Of extra, the
+// user's arguments for "colmena apply", those are left out that decide what becomes of the systems.
 func BuildFirst(hive string, hosts, extra []string) []string {
 	afterwards := []string{"switch", "boot", "--reboot", "--keep-result"}
 	kept := slices.DeleteFunc(slices.Clone(extra), func(arg string) bool { return slices.Contains(afterwards, arg) })

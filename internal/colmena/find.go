@@ -16,14 +16,14 @@ import (
 // configuration and overlays have no part in it.
 const colmenaOf = `{ sources }: (import (import (/. + sources)).nixpkgs { config = { }; overlays = [ ]; }).colmena`
 
-// FromSources gives the arguments with which nix-build makes Colmena from the nixpkgs that a
+// FromSources returns the arguments with which nix-build makes Colmena from the nixpkgs that a
 // rendered sources.nix, named by its absolute path, holds.
 func FromSources(sources string) []string {
 	return []string{"--no-out-link", "--argstr", "sources", sources, "-E", colmenaOf}
 }
 
-// Find gives the Colmena to run: the one on PATH, or else that of the nixpkgs in the rendered
-// sources.nix, which Nix fetches or builds if it must; what Nix says meanwhile goes to stderr. The
+// Find returns the Colmena to run: the one on PATH, or else that of the nixpkgs in the rendered
+// sources.nix, which Nix fetches or builds if it must; the output of Nix goes to stderr. The
 // error is a *MissingError if there is no Nix either.
 func Find(ctx context.Context, sources string, stderr io.Writer) (string, error) {
 	if path, err := exec.LookPath("colmena"); err == nil {

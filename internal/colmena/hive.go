@@ -34,13 +34,13 @@ func OpenHive(file string) (*Hive, error) {
 	return hiveAt(file, false, nil)
 }
 
-// PrivateHive gives the hive in file under a path in a folder of its own, where Colmena can put the
+// PrivateHive returns the hive in file under a path in a folder of its own, where Colmena can put the
 // links of ApplyOne. users are login names by host that replace the hive's. Close removes it.
 func PrivateHive(file string, users map[string]string) (*Hive, error) {
 	return hiveAt(file, true, users)
 }
 
-// asUser lets Colmena log in as somebody else: it has no option for that.
+// asUser makes Colmena log in as another user: it has no option for that.
 const asUser = `args:
 let
   hive = import (/. + builtins.readFile ./path) args;
@@ -107,7 +107,7 @@ func (h *Hive) Close() error {
 	return nil
 }
 
-// Result gives the store path of the system that ApplyOne has built for a host, or "" if it built
+// Result returns the store path of the system that ApplyOne has built for a host, or "" if it built
 // none.
 func (h *Hive) Result(host string) string {
 	path, err := os.Readlink(filepath.Join(filepath.Dir(h.File), ".gcroots", "node-"+host))

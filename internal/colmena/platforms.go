@@ -12,7 +12,7 @@ import (
 )
 
 // Platforms are those for which Nix builds ("x86_64-linux"): the machine's own first, then those of
-// emulation and remote builders, as far as Nix tells them. The error is a *MissingError without Nix.
+// emulation and remote builders, as far as Nix reports them. The error is a *MissingError without Nix.
 func Platforms(ctx context.Context) ([]string, error) {
 	own, err := run.Output(ctx, run.Command{Program: "nix-instantiate", Args: []string{"--eval", "-E", "builtins.currentSystem"}})
 	if err != nil {

@@ -8,15 +8,7 @@ import (
 	"k3splan/internal/remote"
 )
 
-// AccountError says why an account cannot deploy, and how to mend it.
-type AccountError struct{ message, hint string }
-
-func (e *AccountError) Error() string { return e.message }
-
-// Hint says how to mend it.
-func (e *AccountError) Hint() string { return e.hint }
-
-// trusted prints whether Nix takes systems that were built elsewhere from the user "$1".
+// trusted prints "trusted" if Nix accepts systems that were built elsewhere from the user "$1".
 const trusted = `
 set -f # one of the words may be *
 groups=$(id -Gn "$1")
@@ -25,26 +17,26 @@ for word in $(sed -n 's/^ *\(extra-\)\{0,1\}trusted-users *=//p' "${NIX_CONF_DIR
 done
 `
 
-// CheckAccount finds out whether a user can deploy who is not k3splan's own: whether it can log in,
-// become root without a password, and hand systems to Nix. The error is an *AccountError.
+// CheckAccount checks whether a user other than k3splan's own can deploy: log in, become root without a
+// password, and hand systems to Nix. The error has a hint.
 func CheckAccount(ctx context.Context, machine remote.Machine) error {
 	if err := machine.LogIn(ctx); err != nil {
-		return &AccountError{fmt.Sprintf("%s cannot log in: %s", machine.Target(), reason(err)), diag.HintOf(err)}
+		return diag.WithHint(fmt.Errorf("%s cannot log in: %s", machine.Target(), reason(err)), diag.HintOf(err))
 	}
 	if machine.Host.Target.Local || machine.User == "root" {
 		return nil
 	}
 	if _, err := machine.Run(ctx, "", "true"); err != nil {
-		return &AccountError{fmt.Sprintf("%s cannot become root without a password: %s", machine.Target(), reason(err)),
-			"in the host's configuration, for now: security.sudo.wheelNeedsPassword = false; or use --as root"}
+		return diag.WithHint(fmt.Errorf("%s cannot become root without a password: %s", machine.Target(), reason(err)),
+			"in the host's configuration, for now: security.sudo.wheelNeedsPassword = false; or use --as root")
 	}
 	out, err := machine.Script(ctx, trusted, machine.User)
 	if err != nil {
-		return &AccountError{fmt.Sprintf("%s: %s", machine.Target(), reason(err)), ""}
+		return fmt.Errorf("%s: %s", machine.Target(), reason(err))
 	}
 	if out == "" {
-		return &AccountError{fmt.Sprintf("Nix on %s takes no systems from %s that were built elsewhere", machine.Host.Target.Host, machine.User),
-			fmt.Sprintf("in the host's configuration, for now: nix.settings.trusted-users = [ \"root\" %q ]; or use --as root", machine.User)}
+		return diag.WithHint(fmt.Errorf("Nix on %s does not accept systems from %s that were built elsewhere", machine.Host.Target.Host, machine.User),
+			fmt.Sprintf("in the host's configuration, for now: nix.settings.trusted-users = [ \"root\" %q ]; or use --as root", machine.User))
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func lookAgain(ctx context.Context, before Situation, host string, work Work, as
 }
 
 // sameMachine refuses a host that is another one than when it was asked first: installed again, put back
-// to an older state, or deployed by somebody else.
+// to an older state, or deployed by another operator.
 func sameMachine(host string, before, now Observed) error {
 	const again = "k3splan deploy asks it again"
 	switch {

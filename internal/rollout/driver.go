@@ -78,7 +78,7 @@ func (d *Driver) Build(hosts []string, say func(line string)) error {
 	return d.colmena(d.BuildLog(), colmena.BuildFirst(d.Hive.File, hosts, d.Extra), say)
 }
 
-// Apply lets Colmena bring the new system, or the secrets alone, and makes changed secrets take
+// Apply has Colmena bring the new system, or only the secrets, and makes changed secrets take
 // effect.
 func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (string, error) {
 	h := d.Before.Plan.Host(host)
@@ -203,7 +203,7 @@ func (d *Driver) log(host, text string) {
 	}
 }
 
-// guarded lets two streams write to one place.
+// guarded is one place that two streams write to.
 type guarded struct{ to io.Writer }
 
 var writing sync.Mutex

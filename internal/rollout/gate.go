@@ -62,7 +62,7 @@ type gate struct {
 	renewed string
 }
 
-// check returns what the gate still waits for, or "". The error is one that waiting does not mend.
+// check returns what the gate still waits for, or "". The error is one that waiting does not fix.
 func (g *gate) check(ctx context.Context) (waits string, err error) {
 	machine, o := g.reach(ctx, g.host)
 	switch {
@@ -123,7 +123,7 @@ func (g *gate) agent(ctx context.Context, machine remote.Machine) (waits string,
 			return "", nil
 		}
 		if g.rejected(ctx, machine) {
-			return "", fmt.Errorf("agent %s: k3s rejects its node password: the cluster has a Node of this name, as of a machine before it was installed anew\n"+
+			return "", fmt.Errorf("agent %s: k3s rejects its node password: the cluster has a Node of this name, of a machine that was reinstalled since\n"+
 				"if that is so, on %s: nixos-container run %s -- k3s kubectl delete node %[1]s\n"+
 				"the agent joins by itself then; k3splan deploy %[4]s", name, server.Host.Name, server.Name, g.host.Name)
 		}
@@ -214,7 +214,7 @@ type object struct {
 	} `json:"status"`
 }
 
-// list gives the items of a list, or the single object.
+// list returns the items of a list, or the single object.
 func (o object) list() []object {
 	if o.Metadata.Name != "" {
 		return []object{o}

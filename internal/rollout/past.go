@@ -28,10 +28,10 @@ type since struct {
 	names map[string]string
 }
 
-// NewPast gives the past of today's plan.
+// NewPast returns the past of today's plan.
 func NewPast(today *plan.Plan) *Past { return &Past{today, map[string]since{}} }
 
-// Since tells what has changed in the plan since the receipt.
+// Since returns what has changed in the plan since the receipt.
 func (p *Past) Since(r *receipt.Receipt) (diff.Changes, error) {
 	s := p.since(r)
 	return s.changes, s.err
@@ -112,7 +112,7 @@ func (p *Past) Deployed(observed map[string]Observed) (*plan.Plan, error) {
 			continue
 		}
 		if p.today.Host(was) == nil {
-			delete(hosts, was) // it has another name today, whatever the last plan knows
+			delete(hosts, was) // it has another name today, whatever it was in the last plan
 		}
 		add(k.name, host.Model())
 	}

@@ -290,7 +290,7 @@ func TestJudgeContainers(t *testing.T) {
 	s.Plan = edited(t, was, `"rolf-s"`, `"new-s"`)
 	require.Equal(t, []string{"refused server on rolf renamed: rolf-s → new-s (etcd keeps the old member)"}, messages(Judge(s.change("rolf"))))
 
-	// to the same effect if only the newest plan remembers it: rolf was installed anew
+	// to the same effect if only the newest plan remembers it: rolf was reinstalled
 	lost := s.Observed["rolf"]
 	lost.Receipt, lost.Etcd = nil, nil
 	s.Observed["rolf"] = lost

@@ -188,7 +188,7 @@ func askServers(ctx context.Context, s Situation, ask asker) map[string]Health {
 	var hosts []string
 	for _, host := range s.Plan.Hosts {
 		o, asked := s.Observed[host.Name]
-		// without NixOS or a state there is nobody to ask
+		// without a receipt or a state there is no server to ask
 		if asked && o.Unreachable == "" && s.runs(host.Name) != "" && (o.Receipt != nil || len(o.Etcd) > 0) {
 			hosts = append(hosts, host.Name)
 		}

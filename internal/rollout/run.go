@@ -35,7 +35,7 @@ type Result struct {
 	Wave int `json:"wave"`
 	// Reasons say why the host was to be deployed.
 	Reasons []string `json:"reasons"`
-	// Cause says why it failed or was not reached; it may have several lines.
+	// Cause is why it failed or was not reached; it may have several lines.
 	Cause string `json:"cause"`
 	// Log is the path of what Colmena said, or empty.
 	Log string `json:"log"`
@@ -65,7 +65,7 @@ type Steps interface {
 type Event struct {
 	Host string
 	Wave int
-	// Phase says what is being done and Detail what was heard of it; with Result the host is done.
+	// Phase is what is being done and Detail the last output; with Result the host is done.
 	Phase, Detail string
 	Result        *Result
 }

@@ -201,8 +201,8 @@ func parseHealth(out string) Health {
 	return h
 }
 
-// memberLine is what etcdctl says: ID, status, name, addresses. k3s names a member after its server,
-// with a random number that tells it from an earlier one.
+// memberLine is a line of etcdctl: ID, status, name, addresses. k3s names a member after its server, with
+// a random number that distinguishes it from an earlier one.
 var memberLine = regexp.MustCompile(`(?m)^member [0-9a-f]+, \w+, (.*?)(?:-[0-9a-f]{8})?, `)
 
 // parseMembers returns the members' names and how many of them have none yet.

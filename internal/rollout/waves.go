@@ -17,13 +17,13 @@ type Wave struct {
 	Kind string `json:"kind"`
 	// Hosts are sorted by name.
 	Hosts []string `json:"hosts"`
-	// Parallel is how many hosts are deployed at once.
+	// Parallel is how many hosts are deployed at the same time.
 	Parallel int `json:"parallel"`
 }
 
-// Limits bound how much happens at once.
+// Limits bound how much happens at the same time.
 type Limits struct {
-	// Unavailable is how many hosts with agents may be down at once, at least 1.
+	// Unavailable is how many hosts with agents may be down at the same time, at least 1.
 	Unavailable int
 	// Parallel is for hosts where nothing of the cluster stops, at least 1.
 	Parallel int
