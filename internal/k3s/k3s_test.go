@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -44,28 +43,6 @@ func TestToken(t *testing.T) {
 		require.ErrorContains(t, err, "ask olaf-k3s-server for its token")
 		require.NotContains(t, err.Error(), "words")
 	}
-}
-
-func TestRestartWaitsUntilReady(t *testing.T) {
-	readyInterval = time.Millisecond
-	t.Cleanup(func() { readyInterval = 2 * time.Second })
-	tries := 0
-	machine := &answers{give: map[string]func() (string, error){
-		inside + "systemctl restart k3s.service": func() (string, error) { return "", nil },
-		inside + "k3s kubectl get --raw=/readyz": func() (string, error) {
-			if tries++; tries < 4 {
-				return "", errors.New("not yet")
-			}
-			return "ok", nil
-		},
-	}}
-	server := Server{"olaf-k3s-server", machine.run}
-	require.NoError(t, server.Restart(context.Background(), time.Minute))
-	require.Equal(t, 4, tries)
-	tries = -1 << 30
-	require.ErrorContains(t, server.Restart(context.Background(), 20*time.Millisecond), "did not become ready in 20ms")
-	delete(machine.give, inside+"systemctl restart k3s.service")
-	require.ErrorContains(t, server.Restart(context.Background(), time.Minute), "restart olaf-k3s-server")
 }
 
 // The token goes by standard input, and the file changes in one step.
@@ -105,9 +82,8 @@ func TestForgetSeal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var written []string
 			run := func(_ context.Context, stdin string, command ...string) (string, error) {
-				require.Equal(t, "/var/lib/k3splan/receipt", command[len(command)-1])
-				if strings.Contains(command[2], "mv") {
-					written = append(written, strings.TrimSpace(stdin))
+				if stdin != "" {
+					written = append(written, stdin)
 				}
 				return test.before, nil
 			}
@@ -116,7 +92,8 @@ func TestForgetSeal(t *testing.T) {
 				require.Empty(t, written)
 				return
 			}
-			require.Equal(t, []string{test.after}, written)
+			require.Len(t, written, 1)
+			require.Contains(t, written[0], "\n"+test.after+"\n")
 		})
 	}
 }

@@ -13,6 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/ask"
+	"k3splan/internal/ask/asktest"
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
 )
@@ -118,9 +121,8 @@ func (l *living) kept() []string {
 
 func hint(t *testing.T, err error) string {
 	t.Helper()
-	var e *Error
-	require.ErrorAs(t, err, &e)
-	return e.Hint()
+	require.Error(t, err)
+	return diag.HintOf(err)
 }
 
 func yes() error { return nil }
@@ -146,7 +148,7 @@ func TestFindAsksForTheTokenOfTheCluster(t *testing.T) {
 		return Find(context.Background(), l.plan, []*plan.Container{l.plan.Host(host).Server}, l.vault, l.run)
 	}
 	_, err := ask("ulf")
-	require.EqualError(t, err, "the token of ulf-s is not the one for which its etcd's data is")
+	require.EqualError(t, err, "the token of ulf-s is not the one with which its etcd's data is encrypted")
 	c, err := ask("karl")
 	require.NoError(t, err)
 	require.Equal(t, next, c.password)
@@ -172,7 +174,7 @@ func TestCanStartWith(t *testing.T) {
 	require.False(t, good)
 	server.Run = func(context.Context, string, ...string) (string, error) { return "\n", nil }
 	_, err = server.CanStartWith(context.Background(), "x")
-	require.ErrorContains(t, err, "there is none")
+	require.ErrorContains(t, err, "it has no bootstrap data")
 }
 
 func TestRotate(t *testing.T) {
@@ -187,15 +189,15 @@ func TestRotate(t *testing.T) {
 		"the connection is lost": {func(l *living) { l.onRotate = func() error { l.rotate(); return errors.New("lost") } }, next, "", "", []string{first}},
 		"k3s fails":              {func(l *living) { l.onRotate = func() error { return errors.New("etcd is away") } }, first, "rotate the token on olaf-s: etcd is away", "", []string{}},
 		"nothing happens":        {func(l *living) { l.onRotate = func() error { return nil } }, first, "has the same one as before", "", []string{}},
-		"half of it happens":     {func(l *living) { l.onRotate = func() error { l.token = next; return errors.New("etcd is away") } }, first, "etcd is away\nthe token of olaf-s is not the one for which its etcd's data is; secrets/init-token still holds the old one", "nixos-container run olaf-s -- systemctl restart k3s", []string{first}},
+		"half of it happens":     {func(l *living) { l.onRotate = func() error { l.token = next; return errors.New("etcd is away") } }, first, "etcd is away\nthe token of olaf-s is not the one with which its etcd's data is encrypted; secrets/init-token still contains the old one", "nixos-container run olaf-s -- systemctl restart k3s", []string{first}},
 		"etcd goes away": {func(l *living) {
 			l.onRotate = func() error { l.rotate(); l.fails["etcdctl"] = errors.New("no leader"); return nil }
-		}, first, "no leader; secrets/init-token still holds the old one", "k3splan token adopt", []string{first}},
+		}, first, "no leader; secrets/init-token still contains the old one", "k3splan token adopt", []string{first}},
 		"not restarted since": {func(l *living) { l.onRotate = func() error { return errors.New("fatal: Error: not authorized") } }, first, "not authorized", "k3splan deploy restarts those", []string{}},
 		"the server goes away": {func(l *living) {
 			l.onRotate = func() error { l.fails[tokenFile] = errors.New("gone"); return errors.New("lost") }
-		}, first, "lost", "whether the token was rotated is not known", nil},
-		"it was not the token":     {func(l *living) { l.token, l.stored = "another-one-of-the-cluster", "another-one-of-the-cluster" }, first, "is not the token of the living cluster (asked olaf-s); nothing was changed", "k3splan token adopt", []string{}},
+		}, first, "lost", "it is not known whether the token was rotated", nil},
+		"it was not the token":     {func(l *living) { l.token, l.stored = "another-one-of-the-cluster", "another-one-of-the-cluster" }, first, "is not the token of the running cluster (asked olaf-s); nothing was changed", "k3splan token adopt", []string{}},
 		"the token is in an error": {func(l *living) { l.onRotate = func() error { return errors.New("say " + first) } }, first, "say [token]", "", []string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -315,18 +317,36 @@ func TestPush(t *testing.T) {
 	require.Empty(t, l.done, "it is not the cluster's")
 }
 
-func TestRestart(t *testing.T) {
-	l := newLiving(t)
-	var told []string
-	tell := func(server string) { told = append(told, server) }
-	require.NoError(t, l.find().Restart(context.Background(), tell))
-	require.Equal(t, []string{"olaf-s", "karl-s", "ulf-s"}, told)
-	require.Equal(t, []string{"restart olaf", "restart karl", "restart ulf"}, l.done)
+// restarter restarts nothing.
+type restarter struct {
+	refuses error
+	done    func(string)
+}
 
-	told, l.done = nil, nil
-	l.fails["karl: nixos-container run karl-s -- systemctl"] = errors.New("it does not start")
-	err := l.find().Restart(context.Background(), tell)
-	require.ErrorContains(t, err, "restart karl-s: it does not start")
-	require.Equal(t, "see its journal: k3splan ssh karl\nthe servers after it were not restarted", hint(t, err))
-	require.Equal(t, []string{"olaf-s"}, told)
+func (r restarter) Check(context.Context) error { return r.refuses }
+func (r restarter) Servers(_ context.Context, done func(string)) error {
+	done("olaf-s")
+	return errors.New("ulf-s did not become ready")
+}
+
+func TestRotateToken(t *testing.T) {
+	l := newLiving(t)
+	l.put(first)
+	l.onRotate = func() error { l.rotate(); return nil }
+	request := TokenRequest{Plan: l.plan, Vault: l.vault, Servers: Servers(l.plan), Run: l.run}
+
+	refused := restarter{refuses: diag.WithHint(errors.New("ulf-s is down"), "bring it back")}
+	err := RotateToken(context.Background(), asktest.New(t), request, refused)
+	require.EqualError(t, err, "the servers cannot be restarted now, so the token was not rotated: ulf-s is down")
+	require.Equal(t, "bring it back", hint(t, err))
+	require.Empty(t, l.done)
+
+	err = RotateToken(context.Background(), asktest.New(t, asktest.No("a new server token")), request, nil)
+	require.ErrorIs(t, err, ask.ErrDeclined)
+	require.Empty(t, l.done)
+
+	user := asktest.New(t, asktest.Yes("a new server token"))
+	require.EqualError(t, RotateToken(context.Background(), user, request, restarter{}), "ulf-s did not become ready")
+	require.True(t, user.Saw("olaf-s       restarted and ready"))
+	require.Equal(t, next, l.file())
 }
