@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
 	"fmt"
 	"io"
 	"reflect"
 	"strings"
+	"unicode/utf16"
+
+	"k3splan/internal/diag"
 
 	"github.com/spf13/cobra"
 )
@@ -39,11 +43,28 @@ func (a *app) print(asJSON bool, value any, text func() (string, error)) error {
 	return err
 }
 
+// printJSON writes a value as JSON. What a terminal would obey is written as JSON's own escapes, which mean
+// the same.
 func printJSON(out io.Writer, value any) error {
-	encoder := json.NewEncoder(out)
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	var safe strings.Builder
+	for _, r := range text.String() {
+		if r == '\n' || diag.Printable(string(r)) == string(r) {
+			safe.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&safe, `\u%04x`, unit)
+		}
+	}
+	_, err := io.WriteString(out, safe.String())
+	return err
 }
 
 var (

@@ -12,6 +12,7 @@ import (
 	"k3splan/internal/k3s"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
+	"k3splan/internal/rollout"
 	"k3splan/internal/secrets"
 )
 
