@@ -35,11 +35,15 @@ func unprintable(output []byte) string {
 	return ""
 }
 
+// answer is what hosts answer to every question, with evil in each place that is shown.
+const answer = "1.2 " + evil + "\nsystem /nix/store/x-" + evil + "\nprofile /nix/store/x-" + evil + "\nnixos 24.11" + evil + "\nfailed a" + evil + ".service\netcd olaf-k3s-server\n" +
+	"readyz no" + evil + "\nversion v1" + evil + "\nmember 1, started, x" + evil + "-1a2b3c4d, x\nk3splan-lease held 12 eve" + evil + "\nreceipt\n{\"version\": \"" + evil + "\"}\n"
+
 // evilPrograms are programs and hosts that print evil, fail with it, or do both forever.
 func evilPrograms(t *testing.T, exit int) {
 	t.Helper()
 	bin := t.TempDir()
-	script := fmt.Sprintf("#!/bin/sh\nprintf '%%b' '%s'\nprintf '%%b' '%s' >&2\nexit %d\n", octal("1.2 "+evil+"\nreceipt\n"), octal("said "+evil+"\n"), exit)
+	script := fmt.Sprintf("#!/bin/sh\nprintf '%%b' '%s'\nprintf '%%b' '%s' >&2\nexit %d\n", octal(answer), octal("said "+evil+"\n"), exit)
 	for _, program := range []string{"ssh", "colmena", "nix-build", "nix-instantiate", "nix-prefetch-url", "nix-store", "nix", "git", "lsblk", "age", "pass", "gpg"} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, program), []byte(script), 0o755))
 	}
@@ -76,21 +80,23 @@ func walk(t *testing.T, dir string, hosts ...string) {
 	t.Helper()
 	arguments := map[string][][]string{
 		"setup": {{filepath.Join(t.TempDir(), "new"+evil)}}, "show host": {hosts}, "diff": {{}, {"HEAD" + evil}}, "add host": {{"--ip", evil, "--admin", "x", "new" + evil}},
-		"remove": {{hosts[0]}, {evil}}, "rename": {{hosts[0], "b" + evil}}, "deploy": {{"--yes"}, {"--no-gates"}, {"--dry-run", "--as", "root", hosts[0]}, {"@" + evil}},
+		"remove": {{hosts[0]}, {evil}}, "rename": {{hosts[0], "b" + evil}}, "deploy": {{"--yes", "--force", "--gate-timeout", "200ms", "--gate-pause", "10ms"}, {"--dry-run", "--as", "root", hosts[0]}, {"@" + evil}},
 		"boot-stick": {{"--list"}, {hosts[0]}, {hosts[0], "/dev/" + evil}, {"--image", evil, "/dev/null"}}, "hardware": {{hosts[0]}}, "ssh-config": {{}},
 		"known-hosts scan": {{"--yes", hosts[0]}}, "known-hosts forget": {{hosts[0], evil}}, "known-hosts make": {{"--renew", hosts[0]}},
 		"secrets show": {{evil}, {"passwd"}}, "secrets edit": {{evil}}, "secrets move": {{"files"}}, "token rotate": {{"--yes", "--restart"}},
-		"kubeconfig": {{}, {"-o", filepath.Join(dir, "plans", "hosts.csv")}}, "build": {{}, {hosts[0]}}, "man": {{evil}}, "help": {{evil}}, "completion": {{}},
+		"kubeconfig": {{}, {"-o", filepath.Join(dir, "plans", "hosts.csv")}}, "man": {{evil}}, "help": {{evil}}, "completion": {{}},
 		"render": {{"--diff"}, {}}, "show": {{}, {"--format", evil}}, "passwd": {{hosts[0]}}, "validate": {{}}, "status": {{}, {"*" + evil}},
 	}
 	skipped := map[string]bool{
-		"ssh": true, // the session is the host's
+		"ssh":   true, // the session is the host's
+		"build": true, // Colmena has the terminal itself
 	}
 	run := func(args []string) {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		command := exec.CommandContext(ctx, "k3splan", args...)
 		command.Dir = dir
+		start := time.Now()
 		output, _ := command.CombinedOutput() // most of them fail
 		require.NoError(t, ctx.Err(), "%q does not end", args)
 		require.NotEqual(t, 127, command.ProcessState.ExitCode())
@@ -98,7 +104,7 @@ func walk(t *testing.T, dir string, hosts ...string) {
 			t.Errorf("k3splan %q reaches the terminal with %s", args, found)
 		}
 		if os.Getenv("WALK_LOG") != "" {
-			t.Logf("%q: exit %d\n%s", args, command.ProcessState.ExitCode(), output)
+			t.Logf("%q: exit %d after %s\n%s", args, command.ProcessState.ExitCode(), time.Since(start), output)
 		}
 		if bytes.Contains(output, []byte("panic:")) {
 			t.Errorf("k3splan %q: %s", args, output)
@@ -143,7 +149,7 @@ func evilProject(t *testing.T) string {
 		"secrets/all.pub": testKey, "secrets/passwd": testHash, "secrets/a" + evil + "passwd": "x\n", "secrets/b" + evil + ".pub": "ssh-ed25519 " + evil + "\n",
 		"manifests/ok.x" + name + ".yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", "nixConfigs/x" + name + ".nix": "{ }\n",
 		"nixConfigs/olaf.nix": "{ }\n", "partitioning/x" + name + ".nix": "{ }\n", "hardware/x" + name + ".nix": "{ }\n",
-		"generated/x" + evil: "x", "plans/x" + evil + ".csv": "x", ".k3splan/lock": "process " + evil,
+		"generated/x" + name: "x", "plans/x" + evil + ".csv": "x", ".k3splan/lock": "process " + evil,
 	} {
 		file := filepath.Join(dir, name)
 		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))

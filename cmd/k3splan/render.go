@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan"
+	"k3splan/internal/diag"
 	"k3splan/internal/hive"
 	"k3splan/internal/project"
 	"k3splan/internal/text"
@@ -38,7 +39,7 @@ in it as paths only. If nothing has changed, nothing is written.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprint(a.stdout, text)
+			_, err = fmt.Fprint(a.stdout, diag.PrintableLines(text))
 			return err
 		},
 	}

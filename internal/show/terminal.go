@@ -111,7 +111,7 @@ func (t Terminal) table(headers []string, lines []line) string {
 			if i < len(widths)-1 {
 				width -= gap
 			}
-			cells[i] = breakCell(cells[i], width)
+			cells[i] = breakCell(diag.Printable(cells[i]), width)
 		}
 		return cells
 	}

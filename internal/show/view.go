@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"unicode"
 
 	"golang.org/x/text/collate"
 	"golang.org/x/text/language"
@@ -141,7 +140,7 @@ type Free struct {
 
 // New returns the view of a plan with its project's problems. name is its title if it has no domain.
 func New(p *plan.Plan, problems diag.Problems, name string) *View {
-	v := &View{Title: cmp.Or(p.Network.Domain, printable(name)), Network: p.Model().Network, Problems: text.OrEmpty(problems), own: p.OwnColumns}
+	v := &View{Title: cmp.Or(p.Network.Domain, diag.Printable(name)), Network: p.Model().Network, Problems: text.OrEmpty(problems), own: p.OwnColumns}
 	if p.Network.Subnet.IsValid() {
 		v.Subnet = p.Network.Subnet.String()
 	}
@@ -160,17 +159,6 @@ func New(p *plan.Plan, problems diag.Problems, name string) *View {
 	v.Used = used(p)
 	v.Free = free(p)
 	return v
-}
-
-// printable returns the name of a folder, which may contain anything, in characters that are safe in a
-// picture and on a terminal.
-func printable(name string) string {
-	return strings.Map(func(char rune) rune {
-		if unicode.IsControl(char) {
-			return unicode.ReplacementChar
-		}
-		return char
-	}, name) // invalid UTF-8 is replaced, too
 }
 
 func newHost(h *plan.Host, problems diag.Problems) Host {
