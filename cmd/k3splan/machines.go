@@ -113,16 +113,21 @@ func (m *machines) runner(hosts []*plan.Host) (run k3s.HostRunner, done func() e
 	if !slices.ContainsFunc(hosts, known) {
 		return nil, nil, refuseUnknown(hosts, m.keys)
 	}
-	conf, err := remote.Prepare(m.dir, m.plan, m.keys)
+	ssh, err := remote.Prepare(m.dir, m.plan, m.keys)
 	if err != nil {
 		return nil, nil, err
 	}
+	return m.runBy(ssh), ssh.Close, nil
+}
+
+// runBy runs commands as root on hosts whose keys are known.
+func (m *machines) runBy(ssh *remote.Config) k3s.HostRunner {
 	return func(ctx context.Context, host *plan.Host, stdin string, command ...string) (string, error) {
 		if err := remote.CheckKnown([]*plan.Host{host}, m.keys); err != nil {
 			return "", err
 		}
-		return conf.Machine(host, remote.DeployUser).Run(ctx, stdin, command...)
-	}, conf.Close, nil
+		return ssh.Machine(host, remote.DeployUser).Run(ctx, stdin, command...)
+	}
 }
 
 // refuseUnknown refuses hosts that nobody could tell from impostors: nothing was done yet.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/k3s"
+	"k3splan/internal/lease"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/rollout"

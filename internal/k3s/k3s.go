@@ -99,7 +99,7 @@ func (s Server) CanStartWith(ctx context.Context, password string) (bool, error)
 // finds a token that is new to the host, and restarts k3s with it in a safe order. With the seal of the old
 // one it would take the new one for a mistake.
 func forgetSeal(ctx context.Context, run Runner) error {
-	out, err := run(ctx, "", "sh", "-c", receipt.ReadScript)
+	out, err := run(ctx, receipt.ReadScript, "sh", "-s")
 	if err != nil {
 		return fmt.Errorf("read the receipt: %w", err)
 	}
