@@ -9,8 +9,8 @@ build:
 demo:
 	@.ci/demo
 
-# "go test" alone would keep silent about the checks that could not run. Property tests draw the same
-# every time: a rare case is for make fuzz to find, and not for a change that has no part in it.
+# "go test" alone would not list the checks that could not run. Property tests draw the same values every time:
+# make fuzz looks for rare cases, a change should not meet them by chance.
 test: packages lint
 	RAPID_SEED=1 go tool gotestsum --format standard-quiet -- -timeout 40m ./...
 
@@ -21,8 +21,8 @@ lint:
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go vet ./...
 
-# Each fuzz test for a while: make fuzz FUZZTIME=5m. Go would spend a minute on making each interesting
-# input shorter, and try no other one in that time. Property tests draw anew, more than in make test.
+# Each fuzz test for a while: make fuzz FUZZTIME=5m. Go would spend a minute on shortening each interesting input
+# and try no other in that time. Property tests draw new values, and more of them than in make test.
 FUZZTIME ?= 20s
 RAPID_CHECKS ?= 500
 fuzz:

@@ -29,7 +29,7 @@ type Problem struct {
 	Line int `json:"line"`
 	// Column is the header's name in a table, the key path in a YAML file, or empty.
 	Column string `json:"column"`
-	// Value is what stands there. It is never set from a secret.
+	// Value is the text there. It is never set from a secret.
 	Value    string   `json:"value"`
 	Severity Severity `json:"severity"`
 	// Code is stable and meant for programs ("address-duplicate").
@@ -65,7 +65,7 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Place is where the problem is: "plans/hosts.csv:3", or "plans/cluster.xlsx!k3s!C5", which tells
+// Place is where the problem is: "plans/hosts.csv:3", or "plans/cluster.xlsx!k3s!C5", which names
 // the row by itself.
 func (p Problem) Place() string {
 	if p.Line == 0 || strings.Contains(p.File, workbookMark) {

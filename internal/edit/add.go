@@ -12,7 +12,7 @@ import (
 	"k3splan/internal/plan"
 )
 
-// AddHost adds a row to the table of hosts. What is left out is chosen: the address is the next free one,
+// AddHost adds a row to the table of hosts. Values that are left out are chosen: the address is the next free one,
 // interface and admin are what all hosts have in common.
 func (e *Edit) AddHost(cells map[string]string) error {
 	cells = maps.Clone(cells)

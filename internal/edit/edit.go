@@ -67,7 +67,7 @@ func Open(fsys fs.FS) (*Edit, error) {
 	if err := open(fsys); err != nil {
 		return nil, err
 	}
-	// read once: what another program writes meanwhile does not count
+	// read once: what another program writes in the meantime does not count
 	e.fsys = overlay{fsys, e.originals}
 	e.plan, e.before = plan.Load(e.fsys)
 	return e, e.openVault()
@@ -229,7 +229,7 @@ func (e *Edit) RemoveContainer(role plan.Role, name string) error {
 	return noSuch(fmt.Sprintf("no %s is called %q, and no host with one either", role, name), name, string(role)+"s", plan.Names(all))
 }
 
-// Rename gives a host, a server or an agent another name, wherever the tables contain it, and renames the
+// Rename changes the name of a host, a server or an agent, wherever the tables contain it, and renames the
 // user's files that are named after it. Containers keep their names when their host gets another one: a
 // server's name is that of a member of etcd.
 //

@@ -103,7 +103,7 @@ func (e *Edit) exists(file string) bool {
 // person's name before the host's, perhaps), its own ssh key.
 var secretEndings = []string{"passwd", "_passwd", ".pub", "_ed25519"}
 
-// renamed gives the name of one of filesOf an old name as it is with the new one.
+// renamed returns the new name of a file from filesOf the old name.
 func renamed(file, old, new string) string {
 	lower := strings.ToLower(file)
 	for _, ending := range append([]string{".nix"}, secretEndings...) {

@@ -16,7 +16,7 @@ import (
 
 // Write makes the change in the project's folder: all contents are written aside first and then exchanged,
 // in an order in which every prefix is harmless (see [Edit.changes]). If that is interrupted, the same
-// command called again completes it. A file that another program has changed meanwhile is not overwritten,
+// command called again completes it. A file that another program has changed in between is not overwritten,
 // nor one that its owner has made read-only; both are refused before anything is written.
 func (e *Edit) Write(dir string) (err error) {
 	unlock, err := files.Lock(dir)
@@ -33,7 +33,7 @@ func (e *Edit) Write(dir string) (err error) {
 		if data, err := files.Read(filepath.Join(dir, file)); err != nil {
 			return err
 		} else if !bytes.Equal(data, originals[file]) {
-			return refuse("another program has changed "+file+" meanwhile; nothing was written", "run the same command again")
+			return refuse(file+" was changed by another program; nothing was written", "run the same command again")
 		}
 	}
 	changes, err := e.changes(dir)

@@ -6,7 +6,7 @@
 // operators never hold the lease together, not even if each of them reaches other hosts.
 //
 // The holder renews it in the background and, with [Lease.Renew], before each step that stops or starts
-// anything. If the holder is gone, the lease ends by its time. Each host measures that time by its own
+// anything. If the holder is dead, the lease ends by its time. Each host measures that time by its own
 // clock since boot, so clocks that differ or jump do not matter.
 //
 // A rack without servers needs no lease: no quorum can be lost, no host depends on another, and NixOS
@@ -116,7 +116,7 @@ type verdict string
 const (
 	taken    verdict = "taken"
 	held     verdict = "held" // by another operator
-	lost     verdict = "lost" // to another operator, or gone
+	lost     verdict = "lost" // to another operator, or deleted
 	released verdict = "released"
 	// silent is a host that ran the script and gave no answer that makes sense.
 	silent verdict = ""
@@ -189,7 +189,7 @@ func (l *Lease) Warning() string {
 	return fmt.Sprintf("%s did not confirm the lease on the rack: make sure that nobody else is changing it now", strings.Join(l.silent, ", "))
 }
 
-// Release gives the lease back. Where a host does not answer, it ends by its time.
+// Release returns the lease. If a host does not answer, the lease expires there.
 func (l *Lease) Release() {
 	if l.stop == nil {
 		return
@@ -290,7 +290,7 @@ func (l *Lease) judge(ctx context.Context, answers []answer) error {
 		case a.verdict == held:
 			other := cmp.Or(a.owner, "another operator")
 			return diag.WithHint(&Error{fmt.Sprintf("%s is changing this rack", other), other},
-				fmt.Sprintf("wait until that has ended; if it is gone, its lease on %s ends within %s", a.host, a.left))
+				fmt.Sprintf("wait until that ends; if the other process is dead, its lease on %s ends within %s", a.host, a.left))
 		case a.verdict == lost:
 			other := cmp.Or(a.owner, "another operator")
 			return diag.WithHint(&Error{fmt.Sprintf("the lease on the rack is lost to %s (asked %s)", other, a.host), other},

@@ -99,7 +99,7 @@ func TestOneOperatorAtATime(t *testing.T) {
 	_, err = Take(ctx, theirs)
 	require.ErrorContains(t, err, "k3splan deploy, process")
 	require.ErrorContains(t, err, "is changing this rack")
-	require.Equal(t, "wait until that has ended; if it is gone, its lease on olaf ends within 3m20s", diag.HintOf(err))
+	require.Equal(t, "wait until that ends; if the other process is dead, its lease on olaf ends within 3m20s", diag.HintOf(err))
 	require.True(t, IsHeld(err))
 	require.NoError(t, first.Renew(ctx))
 

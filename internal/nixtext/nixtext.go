@@ -1,7 +1,7 @@
 // Package nixtext splits Nix code into tokens: strings, comments, paths and interpolations as Nix's own
 // lexer sees them (https://nix.dev/manual/nix/latest/language/syntax), the rest word by word.
 //
-// There is no parser behind it. Whoever looks for something in a Nix file finds it outside of comments
+// There is no parser behind it. Searches in a Nix file find matches outside of comments
 // and strings, and errs in the way that is safe for the purpose.
 package nixtext
 

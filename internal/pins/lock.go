@@ -206,7 +206,7 @@ func (p *parser) errorLine(err error) int {
 
 var revForm = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
-// check checks the values of an entry, as far as that is possible without the plan.
+// check checks what can be checked of an entry without the plan.
 func (p *parser) check(kind plan.SourceKind, e *Entry) {
 	if e == nil {
 		return
@@ -295,7 +295,7 @@ type Origin struct {
 	Missing string
 }
 
-// Tarball is what fetchTarball is to be told.
+// Tarball is the argument of fetchTarball.
 type Tarball struct{ URL, SHA256 string }
 
 // Origin returns where a source of the plan comes from.

@@ -10,7 +10,7 @@ import (
 )
 
 // process is a running program. Its number may go to another one after its end; the start time
-// tells them apart.
+// distinguishes them.
 type process struct {
 	pid, parent int
 	start       string
@@ -35,7 +35,7 @@ func readProcess(pid int) (p process, ok bool) {
 	return p, err == nil
 }
 
-// tree gives pid and all that descends from it, parents first. Where there is no /proc it is empty.
+// tree returns pid and all its descendants, parents first. Without /proc it is empty.
 func tree(pid int) []process {
 	root, ok := readProcess(pid)
 	if !ok {
@@ -58,8 +58,8 @@ func tree(pid int) []process {
 }
 
 // signalTree sends a signal to pid and all that descends from it, as a terminal does with Ctrl-C,
-// and gives the processes that it meant. A program that ended meanwhile or belongs to somebody else
-// (sudo) is no error: there is nothing that could be done.
+// and returns the processes that it signalled. A program that has ended or belongs to somebody else
+// (sudo) is not an error: nothing can be done about it.
 func signalTree(pid int, signal syscall.Signal) []process {
 	meant := tree(pid)
 	if len(meant) == 0 {
@@ -71,7 +71,7 @@ func signalTree(pid int, signal syscall.Signal) []process {
 	return meant
 }
 
-// running gives those of the processes that have not ended.
+// running returns the processes that have not ended.
 func running(processes []process) []process {
 	return slices.DeleteFunc(slices.Clone(processes), func(p process) bool {
 		now, ok := readProcess(p.pid)

@@ -163,7 +163,7 @@ func wait(ctx context.Context, cmd *exec.Cmd, signals <-chan os.Signal) (end end
 	}
 }
 
-// lateSignal tells whether a program that failed did so because the user interrupted it. A Ctrl-C
+// lateSignal reports whether a program failed because the user interrupted it. A Ctrl-C
 // goes to the terminal's whole foreground group: the program may have died of it before k3splan's
 // own copy has come through the Go runtime, and some catch it and exit with a code of theirs.
 func lateSignal(state *os.ProcessState, signals <-chan os.Signal) os.Signal {
@@ -178,7 +178,7 @@ func lateSignal(state *os.ProcessState, signals <-chan os.Signal) os.Signal {
 	}
 }
 
-// signalDelay is generous: the kernel has given k3splan the signal before it told of the program's end.
+// signalDelay is generous: the kernel delivers the signal to k3splan before it reports the program's end.
 const signalDelay = 50 * time.Millisecond
 
 // finish waits until the processes have ended as well, and kills those that live after the timeout.
@@ -203,7 +203,7 @@ func Output(ctx context.Context, command Command) (string, error) {
 	command.Stdout = out
 	err := Run(ctx, command)
 	var tooMuch *TooMuchError
-	if errors.As(context.Cause(ctx), &tooMuch) { // the program may have ended before it was told to
+	if errors.As(context.Cause(ctx), &tooMuch) { // the program may have ended by itself first
 		err = tooMuch
 	}
 	return out.kept.String(), err

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Addresses draws the table of all used addresses and, below, what is free. Columns for which there
-// is no room are left out, from the last one on.
+// Addresses draws the table of all used addresses and, below, the free ones. Columns that do not fit are
+// hidden, from the right.
 func (t Terminal) Addresses(v *View) string {
 	header, rows := v.addressTable()
 	var lines []line

@@ -419,7 +419,7 @@ func (row sheetRow) text() string {
 	return strings.Join(texts, " ")
 }
 
-// record returns the texts of a row as far as they can be known.
+// record returns the texts of a row that can be known.
 func (row sheetRow) record(merged []mergedArea, width int) record {
 	r := record{line: row.line, cells: make([]string, width)}
 	for _, cell := range row.cells {
@@ -443,7 +443,7 @@ func (row sheetRow) record(merged []mergedArea, width int) record {
 		}
 		for column := area.firstColumn; column < min(area.column+1, end); column++ {
 			if isLost[column] {
-				break // areas that overlap are not told apart
+				break // areas that overlap cannot be distinguished
 			}
 			isLost[column] = true
 			r.lost = append(r.lost, sheetCell{column: column, text: r.cells[column], wrong: area.wrong})

@@ -264,7 +264,7 @@ func (w *Workbook) Table(s Schema) *Table {
 	return t
 }
 
-// keepOwn lets cells of the user's own columns have the value that is in the file, where they show it in
+// keepOwn gives cells of the user's own columns the value in the file, where they show it in
 // another way: a date in the form of ISO 8601, a number without its format, TRUE. It returns one warning
 // for each column in which a value is not what all its readers see.
 func (t *Table) keepOwn(records []record) (warnings diag.Problems) {
@@ -338,13 +338,13 @@ func (w *Workbook) Rows(name string) ([]SheetRow, *diag.Problem) {
 // Comments returns the rows of a sheet that begin with #, once the sheet was read.
 func (w *Workbook) Comments(sheet string) []Comment { return w.comments[sheet] }
 
-// besides are parts of a workbook that only spreadsheet programs show.
+// extras are parts of a workbook that only spreadsheet programs show.
 var besides = []struct{ part, what string }{
 	{"xl/comments", "notes on cells"}, {"xl/threadedcomments", "notes on cells"}, {"xl/media/", "pictures"}, {"xl/charts/", "charts"}, {"xl/drawings/drawing", "drawings"},
 	{"xl/pivottables/", "pivot tables"}, {"xl/embeddings/", "embedded files"}, {"xl/vbaproject", "macros"},
 }
 
-// Besides returns what the workbook holds besides the values of these sheets, once they were read: formulas
+// Besides returns what else the workbook contains, once these sheets were read: formulas
 // in them, other sheets, pictures and the like. Formats are not among it.
 func (w *Workbook) Besides(sheets ...string) (what []string) {
 	if w.formulas > 0 {

@@ -1,6 +1,6 @@
 // Package yamlfile reads the YAML files of a project that people write by hand: one mapping of keys to
 // values, and nothing else. For the usual slips it says what is wrong in which line, where a YAML parser
-// only reports what it expected. Scalars keep the text that is in the file: 1.30 is no number that loses
+// only reports what it expected. Scalars keep the text that is in the file: 1.30 is not a number that loses
 // its zero.
 package yamlfile
 
@@ -31,7 +31,7 @@ func Read(file string, data []byte, known []string) (mapping *yaml.Node, problem
 		return nil, &diag.Problem{File: file, Line: line, Severity: diag.Error, Code: Code, Message: message, Hint: hint}
 	}
 	if line, message := oddText(data); message != "" {
-		return wrong(line, message, "write the line anew, or save the file as UTF-8")
+		return wrong(line, message, "type the line again, or save the file as UTF-8")
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var root yaml.Node
@@ -60,7 +60,7 @@ func Read(file string, data []byte, known []string) (mapping *yaml.Node, problem
 	return top, nil
 }
 
-// Value returns the node that an alias stands for, and any other node itself.
+// Value returns the node that an alias refers to, and any other node itself.
 func Value(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.AliasNode {
 		return node.Alias

@@ -7,7 +7,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Set gives a key of the top level a value, a word that needs no quotes, and leaves everything else in
+// Set sets a key of the top level to a value, a word that needs no quotes, and leaves everything else in
 // the text as it is, comments too. An error means that the text has a shape in which that cannot be
 // done.
 func Set(text []byte, key, value string) ([]byte, error) {

@@ -21,7 +21,7 @@ let
   };
 
   disko = target.disko.devices.disk or { };
-  # Newer releases of disko ask unless told not to. By then setup has checked the disks.
+  # Newer releases of disko ask by default. By then setup has checked the disks.
   diskoCommand = let inherit (target.system) build; in
     if build ? destroyFormatMount
     then [ (lib.getExe' build.destroyFormatMount "disko-destroy-format-mount") "--yes-wipe-all-disks" ]

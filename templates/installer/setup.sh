@@ -515,7 +515,7 @@ check_grub_room() {
   esac
 }
 
-# check_room: whether the system fits, as far as its size is known
+# check_room: whether the system fits, if its size is known
 check_room() {
   local needed available point device files
   [ -z "$recipe" ] || return 0

@@ -58,7 +58,7 @@ in
     hashedPasswordFile = places.server.passwd;
   };
 
-  # k3s has no command to let a member of etcd leave that is gone for good. How etcdctl reaches k3s's
+  # k3s has no command that removes a lost member from etcd. How etcdctl reaches k3s's
   # etcd: https://docs.k3s.io/advanced#using-etcdctl
   environment = {
     systemPackages = [ pkgs.etcd ];
@@ -133,7 +133,7 @@ in
 
     # k3s copies its tokens into cred/passwd, and refuses to start with a copy that is both younger
     # and another than that in etcd. A start with the old token, after it was rotated and before the
-    # new one came, leaves one like that. Without it, k3s makes it anew.
+    # new one came, leaves one like that. Without it, k3s creates it again.
     services.k3s.preStart = ''
       passwd=/var/lib/rancher/k3s/server/cred/passwd
       read -r token < ${places.server.token} || true

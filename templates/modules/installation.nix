@@ -1,4 +1,4 @@
-# How a boot stick installs this host, and what would prevent that as far as evaluation knows. The stick
+# How a boot stick installs this host, and what evaluation can tell would prevent it. The stick
 # erases a disk long before the installation ends, so `k3splan boot-stick` refuses a host with problems.
 # Everywhere else they are warnings: a host that runs may have been installed in another way.
 { config, lib, options, ... }:
@@ -182,7 +182,7 @@ let
       "add a partition of 1M with the type EF02, or set boot to efi in ${hostsTable}")
     ++ map
       (partition: layoutProblem "efi-partition-type"
-        "the partition ${partition.name} at ${partition.content.mountpoint} has the type ${partition.type}, and is no EFI system partition for the firmware"
+        "the partition ${partition.name} at ${partition.content.mountpoint} has the type ${partition.type}, and the firmware does not see it as an EFI system partition"
         "give it the type EF00")
       (filter (partition: !isESP partition.type) espPartitions)
     ++ map

@@ -1,6 +1,6 @@
 # Brings together what the plan says to k3s and what the user's k3s/server.yaml or k3s/agent.yaml
-# says. Left alone, k3s lets a flag win over the file: the user's line would have no effect, and
-# nobody would be told. (A single value that belongs to the plan cannot be in the file.)
+# says. By itself, k3s prefers a flag to the file: the user's line would have no effect, without a
+# message. (A single value that belongs to the plan cannot be in the file.)
 #
 #   set      key -> value, or values: what the plan says; the user's values of a list are added
 #   default  key -> value: what the user may say otherwise

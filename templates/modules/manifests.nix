@@ -9,7 +9,7 @@ let
   source = ../manifests;
   names = lib.optionals (builtins.pathExists source) (lib.attrNames (builtins.readDir source));
 
-  # What stands before the first dot names the addon in k3s: it is unique, and safe in a store path.
+  # The part before the first dot names the addon in k3s: it is unique, and safe in a store path.
   stored = name: builtins.path {
     path = source + "/${name}";
     name = "manifest-${lib.head (lib.splitString "." name)}";
@@ -18,7 +18,7 @@ let
 in
 {
   # Files are renamed into place, so that k3s never reads half of one. They are copies: their time
-  # tells k3s that they changed, and one dangling link would make it ignore the whole folder.
+  # shows k3s that they changed, and one dangling link would make it ignore the whole folder.
   system.activationScripts = lib.mkIf (server != null) {
     k3splan-manifests = ''
       (
