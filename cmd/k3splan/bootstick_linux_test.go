@@ -11,7 +11,7 @@ import (
 )
 
 // The scripts in testdata/loop write to a loop device, which the command "loop FILE" makes: its
-// path is in $LOOP from then on, and it is taken away at the end.
+// path is in $LOOP from then on, and it is detached at the end.
 func TestLoopScripts(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIP: loop devices need root")
@@ -32,7 +32,7 @@ func TestLoopScripts(t *testing.T) {
 				file := ts.MkAbs(args[0])
 				output, err := exec.Command("losetup", "--find", "--show", file).Output()
 				if err != nil {
-					t.Skipf("SKIP: no loop device to be had: %v", err)
+					t.Skipf("SKIP: no loop device available: %v", err)
 				}
 				device := strings.TrimSpace(string(output))
 				ts.Defer(func() { ts.Check(exec.Command("losetup", "--detach", device).Run()) })

@@ -48,7 +48,7 @@ func newStickTest(t *testing.T) *stickTest {
 	token, err := os.ReadFile(filepath.Join(s.dir, "secrets/init-token"))
 	require.NoError(t, err)
 	s.token, s.hash = string(token), testHash
-	// what is looked at of a hybrid ISO: its boot sector and its volume ID
+	// what is read of a hybrid ISO: its boot sector and its volume ID
 	s.imageData = bytes.Repeat([]byte("k3splan image. "), 400_000)
 	clear(s.imageData[446:510])
 	s.imageData[510], s.imageData[511] = 0x55, 0xaa
@@ -91,7 +91,7 @@ func (s *stickTest) exec(code int, args ...string) string {
 	return string(out)
 }
 
-// typing runs it on a terminal where somebody types an answer.
+// typing runs it on a terminal where a user types an answer.
 func (s *stickTest) typing(code int, answer string, args ...string) string {
 	s.t.Helper()
 	link := filepath.Join(s.t.TempDir(), "k3splan")
@@ -118,7 +118,7 @@ func (s *stickTest) typing(code int, answer string, args ...string) string {
 	return asked.text.String()
 }
 
-// prompt keeps what is printed and tells when the question is seen.
+// prompt keeps what is printed and signals the question.
 type prompt struct {
 	text bytes.Buffer
 	seen chan struct{}
@@ -145,7 +145,7 @@ func TestBootStickWritesImageAndSecrets(t *testing.T) {
 	call := []string{"-p", s.dir, "boot-stick", "olaf", s.device, "--image", s.image}
 	blank := s.stick()
 
-	// nothing is written without the device's name and somebody's consent
+	// nothing is written without the device's name and the user's confirmation
 	require.Contains(t, s.exec(2, call...), "--force-device "+s.device)
 	require.Contains(t, s.exec(2, append(call, "--force-device", "other")...), `--force-device names "other"`)
 	call = append(call, "--force-device", s.device)
@@ -175,7 +175,7 @@ func TestBootStickWritesImageAndSecrets(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, s.token, string(content))
 
-	// a stick that may lie around
+	// a stick without secrets
 	out = s.typing(0, "olaf\n", append(call, "--no-secrets")...)
 	require.NotContains(t, out, "secrets on the stick")
 	for _, secret := range []string{s.token, s.hash, s.hostKey} {

@@ -19,12 +19,12 @@ func (p *Project) checkLayouts() (problems diag.Problems) {
 		file := partitioningFile(host)
 		text, err := fs.ReadFile(p.fsys, file)
 		if err != nil {
-			continue // a problem already
+			continue // reported already
 		}
 		for _, key := range missingKeys(string(text)) {
 			message := "the layout is encrypted with a key file that a boot stick does not bring"
 			if key.file == "" {
-				message = "the layout is encrypted and asks for a passphrase, which nobody types during an installation by a boot stick"
+				message = "the layout is encrypted and asks for a passphrase, which nobody can type during an installation by a boot stick"
 			}
 			problems = append(problems, diag.Problem{
 				File: file, Line: key.line, Value: key.file, Severity: diag.Warning, Code: "disk-key-missing", Message: message,
@@ -57,7 +57,7 @@ var (
 )
 
 // missingKeys returns the keys in the text of a layout that nothing in it makes. Devices do not count:
-// somebody may plug them in.
+// they may be plugged in.
 func missingKeys(text string) (keys []diskKey) {
 	text = comment.ReplaceAllString(text, "$1")
 	add := func(file string, at int) {

@@ -16,7 +16,7 @@ import (
 )
 
 // What runs when the stick boots: GRUB, with a script that reads from the image and from the stick's
-// own partition, says so on the serial line, and powers off.
+// own partition, prints both on the serial line, and powers off.
 const bootScript = `serial --unit=0 --speed=115200
 terminal_output serial
 search --no-floppy --label k3splan-olaf --set=image
@@ -38,7 +38,7 @@ func hybridISO(t *testing.T) string {
 	for _, file := range []string{"/usr/lib/ISOLINUX/isolinux.bin", "/usr/lib/ISOLINUX/isohdpfx.bin", "/usr/lib/syslinux/modules/bios/ldlinux.c32",
 		"/usr/lib/grub/i386-pc/lnxboot.img", "/usr/lib/grub/x86_64-efi"} {
 		if _, err := os.Stat(file); err != nil {
-			t.Skipf("SKIP: %s is not here", file)
+			t.Skipf("SKIP: %s is missing", file)
 		}
 	}
 	dir := t.TempDir()
@@ -101,7 +101,7 @@ func TestWrittenStickBoots(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if firmware != nil {
 				if _, err := os.Stat("/usr/share/OVMF/OVMF_CODE_4M.fd"); err != nil {
-					t.Skip("SKIP: OVMF is not here (Debian: ovmf)")
+					t.Skip("SKIP: OVMF is missing (Debian: ovmf)")
 				}
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
@@ -132,7 +132,7 @@ func loopDevice(t *testing.T, size int64) string {
 	require.NoError(t, os.Truncate(file, size))
 	out, err := exec.Command(losetup, "--find", "--show", file).Output()
 	if err != nil {
-		t.Skip("SKIP: no loop device to be had")
+		t.Skip("SKIP: no loop device available")
 	}
 	device := strings.TrimSpace(string(out))
 	t.Cleanup(func() { require.NoError(t, exec.Command(losetup, "--detach", device).Run()) })

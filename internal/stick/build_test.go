@@ -46,7 +46,7 @@ func TestBuildEvaluates(t *testing.T) {
 
 	write(`{ netinstall, legacyBoot, problems }: throw "later"`)
 	problems, err = build.problems(t.Context())
-	require.NoError(t, err, "the build says so")
+	require.NoError(t, err, "the build shows why")
 	require.Empty(t, problems)
 }
 

@@ -16,7 +16,7 @@ import (
 // image, a host that the installer cannot install.
 var ErrRefused = errors.New("refused")
 
-// refusal is an error that is an [ErrRefused] and does not say so in its text.
+// refusal is an error that is an [ErrRefused] without mentioning it in its text.
 type refusal struct{ error }
 
 func (r refusal) Unwrap() error        { return r.error }

@@ -13,9 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// failingFile is a file with a stretch that cannot be read, and one that cannot
-// be written, served to the kernel over /dev/fuse: a loop device of it fails as a
-// dying disk does.
+// failingFile is a file with a stretch that cannot be read, and one that cannot be written, served to the
+// kernel over /dev/fuse: a loop device over it fails as a dying disk does.
 type failingFile struct {
 	mu                  sync.Mutex // over data
 	data                []byte
@@ -34,14 +33,14 @@ func mountFailing(t *testing.T, f *failingFile) string {
 	}
 	kernel, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		t.Skipf("SKIP: no FUSE to be had: %v", err)
+		t.Skipf("SKIP: FUSE is not available: %v", err)
 	}
 	path := filepath.Join(t.TempDir(), "disk.img")
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	options := fmt.Sprintf("fd=%d,rootmode=100000,user_id=0,group_id=0", kernel)
 	if err := unix.Mount("k3splan-test", path, "fuse", 0, options); err != nil {
 		unix.Close(kernel)
-		t.Skipf("SKIP: no FUSE to be had: %v", err)
+		t.Skipf("SKIP: FUSE is not available: %v", err)
 	}
 	served := make(chan struct{})
 	go func() {
@@ -124,8 +123,8 @@ func (f *failingFile) serve(kernel int) {
 
 func TestLoopOnADyingDisk(t *testing.T) {
 	const size = 32 * mib
-	// From where a request starts: the kernel's loop driver takes a write that is
-	// cut short for a whole one. (Reading back finds that, too.)
+	// Aligned to where a request starts: the kernel's loop driver treats a short write as a complete one.
+	// (Reading back finds that, too.)
 	bad := stretch{12 * mib, 13 * mib}
 	for name, file := range map[string]*failingFile{
 		"writes fail": {badWrites: bad},

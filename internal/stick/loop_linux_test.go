@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loopDevice makes a file of a size and a loop device of it, and takes the
-// device away at the end. It touches no other loop device.
+// loopDevice makes a file of a size and a loop device over it, and detaches the device at the end. It
+// touches no other loop device.
 func loopDevice(t testing.TB, size int64, options ...string) (device, file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "disk.img")
@@ -39,11 +39,11 @@ func attach(t testing.TB, file string, options ...string) string {
 	tool(t, "lsblk")
 	output, err := exec.Command(losetup, append(append([]string{"--find", "--show"}, options...), file)...).CombinedOutput()
 	if err != nil {
-		t.Skipf("SKIP: no loop device to be had: %v: %s", err, output)
+		t.Skipf("SKIP: no loop device available: %v: %s", err, output)
 	}
 	device := strings.TrimSpace(string(output))
 	t.Cleanup(func() {
-		// Only if it is still ours: a test can have taken it away itself.
+		// Only if it is still ours: the test may have detached it itself.
 		listed, err := exec.Command(losetup, "--noheadings", "--output", "BACK-FILE", device).Output()
 		if err == nil && strings.HasPrefix(strings.TrimSpace(string(listed)), filepath.Dir(file)) {
 			require.NoError(t, exec.Command(losetup, "--detach", device).Run())
@@ -67,7 +67,7 @@ func runTool(t testing.TB, name string, args ...string) {
 	require.NoError(t, err, "%s %v: %s", name, args, output)
 }
 
-// choose forces a loop device through, as --force-device does.
+// choose accepts a loop device, as --force-device does.
 func choose(t testing.TB, device string) *Target {
 	t.Helper()
 	machine, err := Inspect(t.Context())
@@ -106,8 +106,8 @@ func partitioned(data []byte, bytes int64) []byte {
 	return data
 }
 
-// partitionedLoop makes a loop device with a partition. parses says whether
-// this kernel reads partition tables itself.
+// partitionedLoop makes a loop device with a partition. parses is whether this kernel reads partition tables
+// itself.
 func partitionedLoop(t *testing.T) (device, partition string, parses bool) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "disk.img")
@@ -223,7 +223,7 @@ func TestLoopReadOnly(t *testing.T) {
 	require.ErrorContains(t, target.CheckAccess(t.Context()), "it is read-only")
 }
 
-// targetOf makes a target of whatever device, refused or not.
+// targetOf makes a target of any device, refused or not.
 func targetOf(t *testing.T, device string) *Target {
 	t.Helper()
 	machine, err := Inspect(t.Context())
@@ -275,7 +275,7 @@ func TestLoopSwap(t *testing.T) {
 	before := choose(t, device)
 	runTool(t, "mkswap", device)
 	if output, err := exec.Command(tool(t, "swapon"), device).CombinedOutput(); err != nil {
-		t.Skipf("SKIP: no swap to be had: %v: %s", err, output)
+		t.Skipf("SKIP: swap is not available: %v: %s", err, output)
 	}
 	t.Cleanup(func() { runTool(t, "swapoff", device) })
 	require.True(t, refusedBy(t, device, device, 0).Has(Swapping))
@@ -306,7 +306,7 @@ func TestLoopReplaced(t *testing.T) {
 				return target, other
 			}
 		}
-		t.Skip("SKIP: others take the loop devices")
+		t.Skip("SKIP: other programs take the loop devices")
 		return nil, ""
 	}
 	for name, size := range map[string]int64{"of the same size": 16 * mib, "of another size": 24 * mib} {
@@ -338,7 +338,7 @@ func TestLoopReplaced(t *testing.T) {
 	})
 }
 
-// Each mark of a device counts by itself: older kernels do not know them all.
+// Each property of a device counts by itself: older kernels do not have them all.
 func TestLoopCompare(t *testing.T) {
 	device, _ := loopDevice(t, 16*mib)
 	target := choose(t, device)
@@ -367,15 +367,14 @@ func TestLoopCompare(t *testing.T) {
 	}
 }
 
-// A file with holes on a file system that is too small for it: the device takes
-// some blocks and then none.
+// A sparse file on a file system that is too small for it: the device accepts some blocks and then none.
 func TestLoopFailsInTheMiddle(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIP: loop devices need root")
 	}
 	small := t.TempDir()
 	if err := unix.Mount("tmpfs", small, "tmpfs", 0, fmt.Sprintf("size=%d", 12*mib)); err != nil {
-		t.Skipf("SKIP: no tmpfs to be had: %v", err)
+		t.Skipf("SKIP: tmpfs is not available: %v", err)
 	}
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(small, 0)) })
 	file := filepath.Join(small, "disk.img")
@@ -398,8 +397,7 @@ func requireBlankStart(t *testing.T, file string) {
 	requireAll(t, 0, after[:min(blockSize, len(after))], "an unfinished stick must not boot")
 }
 
-// A device that becomes smaller under the write, and in the end has no size at
-// all, as a pulled one.
+// A device that shrinks during the write, down to no size at all, like one that is unplugged.
 func TestLoopShrinks(t *testing.T) {
 	for name, test := range map[string]struct {
 		to   int64
@@ -482,7 +480,7 @@ func TestLoopLockedByUdev(t *testing.T) {
 	require.NoError(t, target.CheckAccess(t.Context()), "udev looks for a moment only")
 }
 
-// A user without access hears it before anything is built.
+// A user without access gets the error before anything is built.
 func TestLoopDenied(t *testing.T) {
 	device, _ := loopDevice(t, 16*mib)
 	allow(t, device, 0o600)
@@ -528,8 +526,7 @@ func allow(t *testing.T, device string, mode os.FileMode) {
 	t.Cleanup(func() { require.NoError(t, os.Chmod(device, info.Mode().Perm())) })
 }
 
-// asNobody runs f without privileges. Those of its thread alone are dropped,
-// which ends with the goroutine.
+// asNobody runs f without privileges. They are dropped for its thread alone, which ends with the goroutine.
 func asNobody(f func() error) error {
 	result := make(chan error)
 	go func() {
@@ -584,7 +581,7 @@ func TestInspectWithoutLsblk(t *testing.T) {
 func TestInspectWithABadLsblk(t *testing.T) {
 	for name, test := range map[string]struct{ script, err string }{
 		"it fails":        {"echo no sysfs >&2; exit 1", "lsblk failed with exit code 1: no sysfs"},
-		"it says rubbish": {"echo rubbish", "read the output of lsblk"},
+		"it prints rubbish": {"echo rubbish", "read the output of lsblk"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			directory := t.TempDir()
@@ -689,8 +686,8 @@ func TestLoopNames(t *testing.T) {
 	require.True(t, refusedBy(t, strings.ToUpper(device), device, 0).Has(Missing))
 }
 
-// BenchmarkLoop compares the writer with what a person would type. The ratio
-// of the two is what counts: a loop device is no stick.
+// BenchmarkLoop compares the writer with the commands that a person would type. Their ratio is what counts:
+// a loop device is not a stick.
 //
 //	go test ./internal/stick -run '^$' -bench Loop -benchtime 3x
 func BenchmarkLoop(b *testing.B) {

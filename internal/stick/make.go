@@ -236,7 +236,7 @@ func (m *maker) image(ctx context.Context) (file string, discard func(), err err
 	}
 	if len(problems) > 0 {
 		m.source.Report(problems)
-		return "", none, refuse("fix the problems above; k3splan.installation.accept = [ \"CODE\" ] in a snippet accepts one that is known not to be any ("+
+		return "", none, refuse("fix the problems above; k3splan.installation.accept = [ \"CODE\" ] in a snippet ignores one ("+
 			list(codes(problems))+")", "a boot stick could not install %s", m.host.Name)
 	}
 	m.user.Say("building the image of %s", m.host.Name)

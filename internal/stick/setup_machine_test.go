@@ -271,7 +271,7 @@ func (d *disk) state() string {
 		require.NoError(d.t, err)
 		end, err := unix.Seek(int(file.Fd()), start, unix.SEEK_HOLE)
 		require.NoError(d.t, err)
-		// zeros count as a hole: where holes are may change by itself
+		// zeros count as a hole: the positions of holes may change by themselves
 		for at = start / 4096 * 4096; at < end; at += 4096 {
 			_, err = file.ReadAt(page, at)
 			require.NoError(d.t, err)

@@ -43,7 +43,7 @@ func TestBlankDisk(t *testing.T) {
 
 	require.Equal(t, []string{"--root", "/mnt", "--system", m.settings["path"].(string), "--no-root-passwd", "--no-channel-copy"},
 		strings.Split(strings.TrimSpace(m.read("nixos-install")), "\n"))
-	// before nixos-install, whose activation reads them
+	// before nixos-install, because the activation reads them
 	placed := m.read("placed")
 	for _, line := range []string{
 		"k3splan 755 0:0", "k3splan/secrets 700 0:0", "k3splan/secrets/passwd 400 0:0", "k3splan/server 700 0:0",
@@ -67,7 +67,7 @@ func TestBlankDisk(t *testing.T) {
 	require.Contains(t, s.recorded("history"), "exit status 0")
 	require.Contains(t, s.recorded("setup.log"), "ERASING "+d.device)
 
-	// once more: the disk is not blank any more
+	// again: now the disk is not blank
 	require.NoError(t, os.Remove(filepath.Join(m.dir, "systemctl")))
 	m.refuses("is not blank, and erasing it is not allowed", []*disk{d, other})
 	require.Contains(t, s.recorded("history"), "exit status 3")

@@ -108,7 +108,7 @@ func (d *fakeDevice) Size() int64   { return int64(len(d.data)) }
 func (d *fakeDevice) Sector() int64 { return d.sector }
 func (d *fakeDevice) Close() error  { return nil }
 
-// random is bytes that repeat nowhere.
+// random returns bytes without any repetition.
 var random = sync.OnceValue(func() []byte {
 	data := make([]byte, 64*mib)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(data) // cannot fail
@@ -123,7 +123,7 @@ func pattern(size int64) []byte {
 	return bytes.Clone(random()[:size])
 }
 
-// requireAll wants every byte of data to be b.
+// requireAll requires every byte of data to be b.
 func requireAll(t *testing.T, b byte, data []byte, message string) {
 	t.Helper()
 	require.True(t, len(data) == 0 || data[0] == b && bytes.Equal(data[:len(data)-1], data[1:]), message)
@@ -169,8 +169,8 @@ func TestWriteWhatIsRead(t *testing.T) {
 	}
 }
 
-// The first block makes a stick boot. It comes after all else is compared, and
-// is flushed and compared itself.
+// The first block makes a stick boot. It is written after everything else is compared, then flushed and
+// compared itself.
 func TestTheFirstBlockComesLast(t *testing.T) {
 	device := newFake(16 * mib)
 	data := pattern(9 * mib)
@@ -218,27 +218,27 @@ func TestFailures(t *testing.T) {
 			breakIt: func(d *fakeDevice) { d.onWrite = failAt(third, syscall.ENOSPC, false) },
 			kind:    Full, offset: third, is: syscall.ENOSPC,
 		},
-		"pulled: ENODEV": {
+		"unplugged: ENODEV": {
 			breakIt: func(d *fakeDevice) { d.onWrite = failAt(third, syscall.ENODEV, false) },
 			kind:    Vanished, offset: third, is: syscall.ENODEV,
 		},
-		"pulled: ENXIO while reading": {
+		"unplugged: ENXIO while reading": {
 			breakIt: func(d *fakeDevice) { d.onRead = failAt(third, syscall.ENXIO, false) },
 			kind:    Vanished, offset: third, is: syscall.ENXIO,
 		},
-		"pulled: the card is out": {
+		"unplugged: the card is out": {
 			breakIt: func(d *fakeDevice) { d.onWrite = failAt(third, errNoMedium, false) },
 			kind:    Vanished, offset: third,
 		},
-		"pulled: EIO": {
+		"unplugged: EIO": {
 			breakIt: func(d *fakeDevice) { d.onWrite = failAt(third, syscall.EIO, true) },
 			kind:    Vanished, offset: third, is: syscall.EIO,
 		},
-		"pulled: no space, for its size is 0": {
+		"unplugged: no space, for its size is 0": {
 			breakIt: func(d *fakeDevice) { d.onWrite = failAt(third, syscall.ENOSPC, true) },
 			kind:    Vanished, offset: third,
 		},
-		"pulled: nothing to read, for its size is 0": {
+		"unplugged: nothing to read, for its size is 0": {
 			breakIt: func(d *fakeDevice) { d.onRead = failAt(third, io.EOF, true) },
 			kind:    Vanished, offset: third,
 		},
@@ -365,7 +365,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// If even the first block does not hold, the stick is made blank again.
+// If even the first block cannot be written, the stick is blanked again.
 func TestABadFirstBlockIsBlankedAgain(t *testing.T) {
 	for name, end := range map[string]func(d *fakeDevice) error{
 		"a bit falls over":            func(d *fakeDevice) error { d.data[17] ^= 4; return nil },
@@ -389,7 +389,7 @@ func TestABadFirstBlockIsBlankedAgain(t *testing.T) {
 	}
 }
 
-// failAt fails once the offset is reached, and can take the device away.
+// failAt fails once the offset is reached, and can make the device vanish.
 func failAt(at int64, err error, vanish bool) func(*fakeDevice, int64) error {
 	return func(d *fakeDevice, offset int64) error {
 		if offset != at {
@@ -400,8 +400,8 @@ func failAt(at int64, err error, vanish bool) func(*fakeDevice, int64) error {
 	}
 }
 
-// A stick that claims more than it holds takes every write: the address wraps
-// around, and the last block lands on the first.
+// A stick that claims more than it holds accepts every write: the address wraps around, and the last block
+// overwrites the first.
 func TestAStickThatClaimsMoreThanItHolds(t *testing.T) {
 	for name, holds := range map[string]int64{"wraps into the image": 8 * mib, "wraps onto the first block only": 16 * mib} {
 		t.Run(name, func(t *testing.T) {

@@ -1,9 +1,9 @@
-# The init server's host as one that joins the cluster of another server, which lives: a cluster must
-# not be founded a second time beside itself. The next deployment makes it what the plan says; by
-# then its etcd is a member, and the flag that founds clusters means nothing to it any more.
+# The init server's host as one that joins the running cluster of another server, because a second cluster
+# must not be founded beside it. The next deployment makes the host what the plan describes; by then its etcd
+# is a member, and the flag that founds clusters has no effect any more.
 #
 #   name   the init server's host
-#   other  the host of the server that lives
+#   other  the host of the server that answers
 name: other:
 { lib, ... }:
 let

@@ -1,4 +1,4 @@
-# A host that starts in BIOS mode though the plan says otherwise.
+# A host that boots in BIOS mode, although the plan has another boot mode.
 name: { lib, ... }: {
   cluster.${name}.boot = lib.mkForce "legacy";
 }

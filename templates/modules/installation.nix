@@ -1,4 +1,4 @@
-# How a boot stick installs this host, and what evaluation can tell would prevent it. The stick
+# How a boot stick installs this host, and what would prevent that as far as evaluation knows. The stick
 # erases a disk long before the installation ends, so `k3splan boot-stick` refuses a host with problems.
 # Everywhere else they are warnings: a host that runs may have been installed in another way.
 { config, lib, options, ... }:
@@ -169,7 +169,7 @@ let
     optional (!(config.fileSystems ? "/")) (layoutProblem "root-missing"
       "the layout has no root file system" "give a file system the mountpoint \"/\"")
     ++ optional (elem null keys) (layoutProblem "disk-key-missing"
-      "the layout is encrypted and asks for a passphrase, and nobody types one during an installation by a boot stick"
+      "the layout is encrypted and asks for a passphrase, which nobody can type during an installation by a boot stick"
       "take the encryption out, or install ${host.name} without a boot stick and deploy to it then")
     ++ map
       (file: layoutProblem "disk-key-missing"
@@ -182,7 +182,7 @@ let
       "add a partition of 1M with the type EF02, or set boot to efi in ${hostsTable}")
     ++ map
       (partition: layoutProblem "efi-partition-type"
-        "the partition ${partition.name} at ${partition.content.mountpoint} has the type ${partition.type}, and the firmware does not see it as an EFI system partition"
+        "the partition ${partition.name} at ${partition.content.mountpoint} has the type ${partition.type}, so the firmware does not see an EFI system partition"
         "give it the type EF00")
       (filter (partition: !isESP partition.type) espPartitions)
     ++ map
@@ -223,7 +223,7 @@ in
 {
   options.k3splan.installation = {
     accept = mkOption {
-      description = "Codes of problems that are known not to be any, for example `interface-missing` where a program makes the interface.";
+      description = "Codes of problems to be ignored, for example `interface-missing` where a program makes the interface.";
       type = types.listOf types.str;
       default = [ ];
     };
@@ -234,7 +234,7 @@ in
       readOnly = true;
     };
     facts = mkOption {
-      description = "What the installer must know of the configuration.";
+      description = "What the installer needs of the configuration.";
       type = types.attrsOf types.raw;
       internal = true;
       readOnly = true;
