@@ -247,6 +247,9 @@ func (c *comparison) host(before, now *plan.Host) {
 		if field.reason == cutsConnection {
 			change.Hint = consoleHint
 		}
+		if old, new := sshPort(before), sshPort(now); field.name == "target" && old != new && !now.Target.Local {
+			change.Risk, change.Reason, change.Hint = Ask, cutsConnection, portHint(now.Name, old, new)
+		}
 		if field.name == "ip" && change.From != change.To {
 			change.Hint += c.addressHint(before, now)
 		}
@@ -255,6 +258,22 @@ func (c *comparison) host(before, now *plan.Host) {
 	change := Change{Object: Host, Name: now.Name, Field: "tags", Where: now.Where("tags")}
 	c.list(change, "tag", before.Tags, now.Tags, []string{now.Name}, nothing)
 	c.own(Change{Object: Host, Name: now.Name}, before.Own, now.Own, now.Where, []string{now.Name})
+}
+
+// sshPort returns the port on which a host's sshd listens (templates/modules/ssh.nix). The port of a target
+// with another address is that of whatever forwards it.
+func sshPort(h *plan.Host) int {
+	if !h.DHCP() && h.Target.Host == h.Address.String() && h.Target.Port != 0 {
+		return h.Target.Port
+	}
+	return 22
+}
+
+// portHint returns the two steps that move a host's ssh port. k3splan connects to the port in the plan, so
+// the deployment that opens the new one still has to go through the old one.
+func portHint(host string, old, new int) string {
+	return fmt.Sprintf("one deployment cannot do that, as nothing listens on port %d yet. First, with the old row, deploy"+
+		" nixConfigs/%s.nix with services.openssh.ports = [ %d %[1]d ]; then change the row, remove that line and deploy again", new, host, old)
 }
 
 // addressHint returns how a host gets another address; it continues a hint.

@@ -514,3 +514,35 @@ func TestOwnCellsOfAnotherCase(t *testing.T) {
 	require.Equal(t, "host ulrich: slot abc → ABC", changes[0].Sentence)
 	require.Contains(t, changes[0].Hint, "keep the case of letters")
 }
+
+// sshd listens on the port that k3splan connects to: the first deployment after a change would not get
+// there.
+func TestSSHPort(t *testing.T) {
+	table := func(ip string) tables {
+		return tables{"hosts": "name,interface,ip,admin\nolaf,eno1," + ip + ",olaf\n", "k3s": "host,name,type,ip\n",
+			"network": "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11}\n"}
+	}
+	const plain, port, other, routed, local = "10.0.100.2", "10.0.100.2@10.0.100.2:2222", "10.0.100.2@10.0.100.2:2200", "10.0.100.2@gate.example:2222", "10.0.100.2@local"
+	for name, test := range map[string]struct{ from, to, hint string }{
+		"another port":         {plain, port, "services.openssh.ports = [ 22 2222 ]"},
+		"from one to another":  {port, other, "services.openssh.ports = [ 2222 2200 ]"},
+		"the usual one again":  {port, plain, "services.openssh.ports = [ 2222 22 ]"},
+		"behind a router now":  {port, routed, "services.openssh.ports = [ 2222 22 ]"},
+		"only the router's":    {plain, routed, ""},
+		"deployed from itself": {port, local, ""},
+		"no longer":            {local, port, "services.openssh.ports = [ 22 2222 ]"},
+		"the same":             {plain, "10.0.100.2@10.0.100.2:22", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changes := Compare(table(test.from).plan(t), table(test.to).plan(t))
+			if test.hint == "" {
+				require.Equal(t, None, changes.Risk())
+				return
+			}
+			require.Len(t, changes, 1)
+			require.Equal(t, Ask, changes[0].Risk)
+			require.Equal(t, cutsConnection, changes[0].Reason)
+			require.Contains(t, changes[0].Hint, "nixConfigs/olaf.nix with "+test.hint)
+		})
+	}
+}

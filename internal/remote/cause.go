@@ -53,7 +53,11 @@ var sshCauses = []knownCause{
 		fixed("the sshd there and the ssh here have no algorithm in common: does another system run there?")},
 	{regexp.MustCompile(`Connection refused`),
 		func(m Machine, _ []string) string {
-			return fmt.Sprintf("the machine answers, but nothing listens on that port: is sshd running, and on which port? The plan names another one as %s:PORT after the @", m.Host.Target.Host)
+			advice := fmt.Sprintf("the machine answers, but nothing listens on that port: is sshd running, and on which port? The plan names another one as %s:PORT after the @", m.Host.Target.Host)
+			if m.Host.Target.Port != 0 {
+				advice += "\na port is moved in two steps, which k3splan diff explains"
+			}
+			return advice
 		}},
 	{regexp.MustCompile(`No route to host|Network is unreachable|Host is down`),
 		fixed("this machine has no route to that address: is the host switched on, and are you in its network? A jump host belongs into ~/.ssh/config (ProxyJump)")},
