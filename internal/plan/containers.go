@@ -91,19 +91,19 @@ func (l *loader) readContainer(r row, cells containerCells) *Container {
 	l.readLabels(r, c, cells)
 
 	repeats := l.attach(r, c, cells.Host)
-	owner := fmt.Sprintf("container %q", c.Name)
+	by := owner{"container", c.Name}
 	if c.Name != "" {
-		unique(l.names, c.Name, r, "name", "name-duplicate", "the name is taken by %s", "names are unique among hosts and containers", owner)
+		unique(l.names, c.Name, r, "name", "name-duplicate", "the name is taken by %s", "names are unique among hosts and containers", by)
 	}
 	if repeats {
 		return c
 	}
 	if c.Address.IsValid() {
-		unique(l.ips, c.Address, r, "ip", "address-duplicate", "the address is taken by %s", "", owner)
+		unique(l.ips, c.Address, r, "ip", "address-duplicate", "the address is taken by %s", "", by)
 		l.addressed = append(l.addressed, addressed{r, c.Address})
 	}
 	if c.MAC != "" {
-		unique(l.macs, c.MAC, r, "mac", "mac-duplicate", "the MAC address is also that of %s", "", owner)
+		unique(l.macs, c.MAC, r, "mac", "mac-duplicate", "the MAC address is also that of %s", "", by)
 	}
 	return c
 }

@@ -50,23 +50,23 @@ func (l *loader) readHost(r row, cells hostCells) {
 		r.check("mac", wrong)
 	}
 
-	owner := fmt.Sprintf("host %q", host.Name)
+	by := owner{"host", host.Name}
 	twin := l.plan.byName[host.Name]
-	if host.Name != "" && !unique(l.names, host.Name, r, "name", "name-duplicate", "the name is taken by %s", "", owner) && twin != nil {
+	if host.Name != "" && !unique(l.names, host.Name, r, "name", "name-duplicate", "the name is taken by %s", "", by) && twin != nil {
 		// what the second row of a host repeats is not a second problem
 		if twin.Address == host.Address {
 			return
 		}
 	}
 	if host.Address.IsValid() {
-		unique(l.ips, host.Address, r, "ip", "address-duplicate", "the address is taken by %s", "", owner)
+		unique(l.ips, host.Address, r, "ip", "address-duplicate", "the address is taken by %s", "", by)
 		l.addressed = append(l.addressed, addressed{r, host.Address})
 	}
 	if host.MAC != "" {
-		unique(l.macs, host.MAC, r, "mac", "mac-duplicate", "the MAC address is also that of %s", "", owner)
+		unique(l.macs, host.MAC, r, "mac", "mac-duplicate", "the MAC address is also that of %s", "", by)
 	}
 	if host.Serial != "" {
-		unique(l.serials, host.Serial, r, "serial", "serial-duplicate", "the disk is also that of %s", "each disk has its own serial: lsblk -o NAME,SERIAL", owner)
+		unique(l.serials, host.Serial, r, "serial", "serial-duplicate", "the disk is also that of %s", "each disk has its own serial: lsblk -o NAME,SERIAL", by)
 	}
 	if host.Name != "" && twin == nil {
 		l.plan.Hosts = append(l.plan.Hosts, host)

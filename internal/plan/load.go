@@ -111,13 +111,20 @@ func decode[T any](t *table.Table) []T {
 	return rows
 }
 
+// owner is a host or container that a name or address belongs to.
+type owner struct{ kind, name string }
+
 // place is where a name or address was first used.
 type place struct {
-	owner string // `host "olaf"`
-	where string // "plans/hosts.csv:3"
+	owner  owner
+	row    row
+	column string
 }
 
-func (p place) String() string { return fmt.Sprintf("%s (%s)", p.owner, p.where) }
+// String returns `host "olaf" (plans/hosts.csv:3)`. It is a method, because most places are never shown.
+func (p place) String() string {
+	return fmt.Sprintf("%s %q (%s)", p.owner.kind, p.owner.name, p.row.Table.Place(p.row.Line, p.column))
+}
 
 // loader reads the rows in the order of the files, hosts before containers, so that of two
 // duplicates the later one is the problem.
@@ -146,12 +153,12 @@ const maxHints = 50
 type row struct{ table.Row }
 
 // unique notes where value is used, or reports the second use.
-func unique[V comparable](seen map[V]place, value V, r row, column, code, message, hint string, owner string) bool {
+func unique[V comparable](seen map[V]place, value V, r row, column, code, message, hint string, by owner) bool {
 	if first, taken := seen[value]; taken {
 		r.Fail(column, r.Raw(column), code, fmt.Sprintf(message, first), hint)
 		return false
 	}
-	seen[value] = place{owner, r.Table.Place(r.Line, column)}
+	seen[value] = place{by, r, column}
 	return true
 }
 

@@ -14,8 +14,8 @@ func (l *loader) checkTags() {
 	}
 	for _, host := range l.plan.Hosts {
 		for _, tag := range host.Tags {
-			if owner, taken := l.names[tag]; taken {
-				rows[host.Line].Fail("tags", tag, "name-duplicate", fmt.Sprintf("the tag is also the name of %s", owner), "choose another tag")
+			if first, taken := l.names[tag]; taken {
+				rows[host.Line].Fail("tags", tag, "name-duplicate", fmt.Sprintf("the tag is also the name of %s", first), "choose another tag")
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func (l *loader) checkTargets() {
 		if target.Port == 22 {
 			target.Port = 0 // the same unless ssh's configuration says otherwise
 		}
-		unique(l.targets, target, r, "ip", "target-duplicate", "the target is also that of %s", "each host needs its own target", fmt.Sprintf("host %q", host.Name))
+		unique(l.targets, target, r, "ip", "target-duplicate", "the target is also that of %s", "each host needs its own target", owner{"host", host.Name})
 	}
 }
 
