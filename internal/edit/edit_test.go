@@ -956,11 +956,11 @@ func TestWriteTakesBack(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, plan.K3sFile), append(slices.Clone(fsys[plan.K3sFile].Data), "# note\n"...), 0o640))
 	before = read()
-	require.ErrorContains(t, e.Write(dir), "another program has changed plans/k3s.csv meanwhile")
+	require.ErrorContains(t, e.Write(dir), "another program has changed plans/k3s.csv")
 	other, err := Open(fsys)
 	require.NoError(t, err)
 	require.NoError(t, other.RemoveHost("ulrich")) // has no containers, or so it was
-	require.ErrorContains(t, other.Write(dir), "another program has changed plans/k3s.csv meanwhile")
+	require.ErrorContains(t, other.Write(dir), "another program has changed plans/k3s.csv")
 	require.Equal(t, before, read())
 
 	e, err = Open(os.DirFS(dir))
@@ -1003,7 +1003,7 @@ func TestWriteAtTheSameTime(t *testing.T) {
 				if err == nil {
 					err = e.Write(dir)
 				}
-				if err == nil || !strings.Contains(err.Error(), "meanwhile") {
+				if err == nil || !strings.Contains(err.Error(), "has changed") {
 					errs[i] = err
 					return
 				}

@@ -33,7 +33,7 @@ func (e *Edit) Write(dir string) (err error) {
 		if data, err := files.Read(filepath.Join(dir, file)); err != nil {
 			return err
 		} else if !bytes.Equal(data, originals[file]) {
-			return refuse(file+" was changed by another program; nothing was written", "run the same command again")
+			return refuse("another program has changed "+file+"; nothing was written", "run the same command again")
 		}
 	}
 	changes, err := e.changes(dir)

@@ -339,7 +339,7 @@ func (w *Workbook) Rows(name string) ([]SheetRow, *diag.Problem) {
 func (w *Workbook) Comments(sheet string) []Comment { return w.comments[sheet] }
 
 // extras are parts of a workbook that only spreadsheet programs show.
-var besides = []struct{ part, what string }{
+var extras = []struct{ part, what string }{
 	{"xl/comments", "notes on cells"}, {"xl/threadedcomments", "notes on cells"}, {"xl/media/", "pictures"}, {"xl/charts/", "charts"}, {"xl/drawings/drawing", "drawings"},
 	{"xl/pivottables/", "pivot tables"}, {"xl/embeddings/", "embedded files"}, {"xl/vbaproject", "macros"},
 }
@@ -355,7 +355,7 @@ func (w *Workbook) Besides(sheets ...string) (what []string) {
 			what = append(what, fmt.Sprintf("the sheet %q", sheet.name))
 		}
 	}
-	for _, known := range besides {
+	for _, known := range extras {
 		has := slices.ContainsFunc(w.archive.parts, func(f *zip.File) bool { return strings.HasPrefix(strings.ToLower(f.Name), known.part) })
 		if has && !slices.Contains(what, known.what) {
 			what = append(what, known.what)
