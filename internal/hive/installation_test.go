@@ -60,6 +60,8 @@ func TestProblemsOfInstallation(t *testing.T) {
 		"no-esp":       {layout: gpt(rootPartition), codes: "efi-partition-missing"},
 		"esp-type":     {layout: gpt(strings.Replace(espPartition, `type = "EF00";`, "", 1) + rootPartition), codes: "efi-partition-type"},
 		"esp-small":    {layout: gpt(strings.Replace(espPartition, "512M", "40M", 1) + rootPartition), codes: "efi-partition-small"},
+		"esp-end":      {layout: gpt(strings.Replace(espPartition, `size = "512M"`, `start = "1M"; end = "50M"`, 1) + rootPartition), codes: "efi-partition-small"},
+		"board":        {layout: gpt(rootPartition), snippet: `{ boot.loader.systemd-boot.enable = false; boot.loader.grub.enable = false; boot.loader.generic-extlinux-compatible.enable = true; }`},
 		"bios-layout":  {boot: "legacy", layout: gpt(rootPartition), codes: "bios-boot-missing"},
 		"bios-boot":    {boot: "legacy", layout: gpt(`boot = { size = "1M"; type = "EF02"; }; ` + rootPartition)},
 		"luks-file":    {layout: luks(`passwordFile = "/tmp/disk.key";`), codes: "disk-key-missing"},

@@ -2,6 +2,7 @@ package project
 
 import (
 	"io/fs"
+	"path"
 	"regexp"
 	"strings"
 
@@ -16,18 +17,16 @@ func (p *Project) checkLayouts() (problems diag.Problems) {
 		if !p.Partitioned(host) {
 			continue
 		}
-		file := partitioningFile(host)
-		text, err := fs.ReadFile(p.fsys, file)
-		if err != nil {
-			continue // reported already
-		}
-		for _, key := range missingKeys(string(text)) {
+		for _, key := range layoutKeys(p.fsys, partitioningFile(host), map[string]bool{}) {
 			message := "the layout is encrypted with a key file that a boot stick does not bring"
-			if key.file == "" {
+			switch {
+			case key.computed:
+				message = "the layout is encrypted with a key whose file is computed, and a boot stick brings none"
+			case key.file == "":
 				message = "the layout is encrypted and asks for a passphrase, which nobody can type during an installation by a boot stick"
 			}
 			problems = append(problems, diag.Problem{
-				File: file, Line: key.line, Value: key.file, Severity: diag.Warning, Code: "disk-key-missing", Message: message,
+				File: key.in, Line: key.line, Value: key.file, Severity: diag.Warning, Code: "disk-key-missing", Message: message,
 				Hint: "take the encryption out, or install " + host.Name + " without a boot stick and deploy to it then",
 			})
 		}
@@ -37,20 +36,45 @@ func (p *Project) checkLayouts() (problems diag.Problems) {
 
 // diskKey is what a layout reads its encryption key from: a file, or, with an empty name, the keyboard.
 type diskKey struct {
-	file string
-	line int // from 1
+	file     string
+	computed bool   // the file's name is not in the text
+	in       string // the file of the project that names it
+	line     int    // from 1
+}
+
+// imported is a path to another file of the project.
+var imported = regexp.MustCompile(`\.{1,2}/[A-Za-z0-9._/@+-]+\.nix\b`)
+
+// layoutKeys returns the missing keys of a layout and of the files that it refers to, each read once.
+func layoutKeys(fsys fs.FS, file string, seen map[string]bool) []diskKey {
+	if seen[file] {
+		return nil
+	}
+	seen[file] = true
+	text, err := fs.ReadFile(fsys, file)
+	if err != nil {
+		return nil // reported already, or outside of the project
+	}
+	keys := missingKeys(string(text))
+	for i := range keys {
+		keys[i].in = file
+	}
+	for _, name := range imported.FindAllString(comment.ReplaceAllString(string(text), "$1"), -1) {
+		keys = append(keys, layoutKeys(fsys, path.Join(path.Dir(file), name), seen)...)
+	}
+	return keys
 }
 
 var (
 	// oneKey is an option of disko or ZFS with a key file, or with what makes them ask.
-	oneKey = regexp.MustCompile(`\b(?:passwordFile|keyFile)\s*=\s*"([^"$]+)"|\bkeylocation\s*=\s*"(?:file://([^"$]+)|prompt)"|\baskPassword\s*=\s*true\b`)
+	oneKey = regexp.MustCompile(`\b(?:passwordFile|keyFile)\s*=\s*(?:(?:lib\.)?mk[A-Z]\w*\s+)?"([^"$]+)"|\bkeylocation\s*=\s*"(?:file://([^"$]+)|prompt)"|\baskPassword\s*=\s*true\b`)
 	// keyList is a list of key files.
 	keyList  = regexp.MustCompile(`\badditionalKeyFiles\s*=\s*\[([^\]]*)\]`)
 	inQuotes = regexp.MustCompile(`"([^"$]+)"`)
 	// encryption is what makes disko ask if nothing names a key.
 	encryption = regexp.MustCompile(`\btype\s*=\s*"luks"`)
-	// anyKey is an option that names a key, in whatever way.
-	anyKey = regexp.MustCompile(`\b(?:passwordFile|keyFile|askPassword)\b`)
+	// keyOption is an option that names a key, in whatever way.
+	keyOption = regexp.MustCompile(`\b(?:passwordFile|keyFile)\b`)
 	// keyHook is a hook of disko that may make the key.
 	keyHook = regexp.MustCompile(`\b(?:preCreateHook|preMountHook)\b`)
 	comment = regexp.MustCompile(`(?m)(^|\s)#.*$`)
@@ -63,7 +87,7 @@ func missingKeys(text string) (keys []diskKey) {
 	add := func(file string, at int) {
 		made := keyHook.MatchString(text) && strings.Count(text, file) > 1
 		if file == "" || !made && !strings.HasPrefix(file, "/dev/") {
-			keys = append(keys, diskKey{file, 1 + strings.Count(text[:at], "\n")})
+			keys = append(keys, diskKey{file: file, line: 1 + strings.Count(text[:at], "\n")})
 		}
 	}
 	for _, found := range oneKey.FindAllStringSubmatchIndex(text, -1) {
@@ -74,8 +98,9 @@ func missingKeys(text string) (keys []diskKey) {
 			add(file[1], list[0])
 		}
 	}
-	if found := encryption.FindStringIndex(text); found != nil && !anyKey.MatchString(text) {
+	if found := encryption.FindStringIndex(text); found != nil && !oneKey.MatchString(text) && !keyHook.MatchString(text) {
 		add("", found[0])
+		keys[len(keys)-1].computed = keyOption.MatchString(text)
 	}
 	return keys
 }

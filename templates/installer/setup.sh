@@ -529,7 +529,9 @@ check_room() {
       point=$(file_systems | cut -f 1 | grep -xE '/|/nix|/nix/store' | sort | tail -n 1)
       device=$(device_for "$(file_systems | awk -F '\t' -v point="$point" '$1 == point { print $2 }')") || exit $?
       available=$(blockdev --getsize64 "$device") ;;
-    *) available=$needed device= ;; # the layout decides, or it was checked when the installation began
+    disko) available=0 device="${disks[*]}"
+      for point in "${disks[@]}"; do available=$((available + $(blockdev --getsize64 "$point"))); done ;;
+    *) return 0 ;; # it was checked when the installation began
   esac
   [ "$available" -ge "$needed" ] || refuse "$host needs $((needed / 1024 / 1024)) MiB, and $device has room for $((available / 1024 / 1024)) MiB" "use a larger disk"
   check_esp_room

@@ -97,9 +97,9 @@ let
   ];
   bootLoader = (lib.findFirst (l: enabled (l.option ++ [ "enable" ])) { name = "none"; } loaders).name;
 
-  # where the boot loader is installed
+  # where the boot loader is installed; some are started by firmware that needs no EFI partition
   espMounts =
-    if !isEFI then [ ]
+    if !isEFI || elem bootLoader [ "extlinux" "raspberry-pi" "external" "init-script" "none" ] then [ ]
     else if bootLoader == "grub" && loader.grub.mirroredBoots != [ ]
     then unique (map (boot: if boot.efiSysMountPoint == null then loader.efi.efiSysMountPoint else boot.efiSysMountPoint) loader.grub.mirroredBoots)
     else [ loader.efi.efiSysMountPoint ];
@@ -160,7 +160,15 @@ let
       units = { K = 1024; M = units.K * 1024; G = units.M * 1024; T = units.G * 1024; P = units.T * 1024; };
     in
     if parts == null then null else lib.toInt (builtins.head parts) * units.${lib.last parts};
-  sizeOf = partition: bytes (partition.size or "");
+  sizeOf = partition:
+    let
+      orZero = size: if size == null then 0 else size;
+      size = bytes (partition.size or "");
+      end = bytes (partition.end or "");
+    in
+    if size != null then size
+    else if end != null then end - orZero (bytes (partition.start or ""))
+    else null;
   espSizes = filter (size: size != null) (map sizeOf espPartitions);
   smallest = 64 * 1024 * 1024;
 
@@ -187,7 +195,7 @@ let
       (filter (partition: !isESP partition.type) espPartitions)
     ++ map
       (partition: layoutProblem "efi-partition-small"
-        "the EFI system partition ${partition.name} has ${partition.size}, and a kernel with its initrd does not fit"
+        "the EFI system partition ${partition.name} has ${toString (sizeOf partition / 1024 / 1024)} MiB, and a kernel with its initrd does not fit"
         "give it 512M or more")
       (filter (partition: let size = sizeOf partition; in size != null && size < smallest) espPartitions));
 
