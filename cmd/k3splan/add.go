@@ -16,10 +16,11 @@ func (a *app) addCommand() *cobra.Command {
 	return groupOf(&cobra.Command{
 		Use:   "add",
 		Short: "Add a host, a server or an agent to the tables",
-		Long: `Adds a row to plans/hosts.csv or plans/k3s.csv, in the style that the table has; everything else
-keeps its bytes. A column that the table lacks and a flag needs is added. What is left out is chosen:
-the address is the next free one of the subnet, or of address_range in plans/network.yaml. Nothing is
-written unless the plan is valid with the change; what it means is told in the words of ` + "`k3splan diff`" + `.`,
+		Long: `Adds a row to plans/hosts.csv or plans/k3s.csv, in the style of the table; everything else
+keeps its bytes. A column that a flag needs is added if the table lacks it. Values that are left out
+are chosen: the address is the next free one in the subnet, or in address_range of plans/network.yaml.
+The meaning of the change is shown as by ` + "`k3splan diff`" + `, and nothing is written unless the plan is
+valid with it.`,
 		Example: "  k3splan add host karl-2 --interface eno1 --admin karl\n  k3splan add server karl --dry-run\n  k3splan add agent rolf",
 	}, a.addHostCommand(), a.addContainerCommand(plan.Server), a.addContainerCommand(plan.Agent))
 }
@@ -68,12 +69,11 @@ func (f *cellFlags) complete(flag string, with cobra.CompletionFunc) {
 	}
 }
 
-// values gives the cells that were given, and those that the command itself tells: column, value, and
-// so on.
-func (f *cellFlags) values(told ...string) (map[string]string, error) {
+// values returns the cells that the flags set, and those of the command itself: column, value, and so on.
+func (f *cellFlags) values(own ...string) (map[string]string, error) {
 	cells := map[string]string{}
-	for i := 0; i < len(told); i += 2 {
-		cells[told[i]] = strings.ToLower(table.TrimCell(told[i+1]))
+	for i := 0; i < len(own); i += 2 {
+		cells[own[i]] = strings.ToLower(table.TrimCell(own[i+1]))
 	}
 	for column, value := range f.cells {
 		if f.command.Flags().Changed(column) {
@@ -177,5 +177,5 @@ are chosen as those of the other servers, unless --name and --ip tell them.`,
 	return command
 }
 
-// ofAgent gives the host's agent, or an empty one.
+// ofAgent returns the host's agent, or an empty one.
 func ofAgent(host *plan.Host) plan.Container { return *cmp.Or(host.Agent, &plan.Container{}) }

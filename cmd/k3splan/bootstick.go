@@ -30,7 +30,7 @@ disk is missing or not blank; --wipe allows it to erase one that is not blank, o
 built, the host is evaluated: what would end the installation halfway is refused here.
 
 On this machine, only removable USB devices are written to, and none that is in use. The device is
-shown, and you type the host's name, before anything on it is erased. What was written is read back and
+shown, and you type the host's name, before anything on it is erased. The written data is read back and
 compared.
 
 The image contains no secrets. The host's password hash, tokens and ssh key are beside it on the stick,

@@ -138,15 +138,14 @@ func (a *app) knownHostsScanCommand() *cobra.Command {
 	var yes bool
 	command := &cobra.Command{
 		Use:   "scan HOST…",
-		Short: "Look at the ssh key of a machine that runs, and adopt it",
-		Long: `Asks a running machine for its ssh key, shows the fingerprint, and after your consent lets the
-project know the machine by it, instead of by any other key. Compare the fingerprint with what the
-machine itself says, on its console or over a connection that you trust:
+		Short: "Show the ssh key of a running machine, and adopt it",
+		Long: `Asks a running machine for its ssh key, shows the fingerprint, and, if you confirm it, makes it the
+key by which the project knows the machine. Compare the fingerprint with the one that the machine
+itself prints, on its console or over a connection that you trust:
 
   ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
 
-If k3splan had made a key for the machine, that is taken back (into secrets/retired): the machine
-keeps its own.`,
+A key that k3splan had made for the machine goes to secrets/retired: the machine keeps its own.`,
 		Example: "  k3splan known-hosts scan karl\n  k3splan known-hosts scan karl --fingerprint SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -98,7 +98,7 @@ func (m *machines) servers(name string) ([]*plan.Container, error) {
 	return nil, usageError(plan.Unknown("server", name, plan.Names(m.plan.Servers()), ""))
 }
 
-// prepare lets ssh know the machines. What it gives is to be closed.
+// prepare writes ssh's configuration for the machines. The caller closes it.
 func (m *machines) prepare(hosts ...*plan.Host) (*remote.Config, error) {
 	if err := refuseUnknown(hosts, m.keys); err != nil {
 		return nil, err
@@ -106,8 +106,8 @@ func (m *machines) prepare(hosts ...*plan.Host) (*remote.Config, error) {
 	return remote.Prepare(m.dir, m.plan, m.keys)
 }
 
-// runner lets use cases run commands as root on hosts, one of which at least must be known by its key.
-// done is to be called afterwards.
+// runner returns a function that runs commands as root on hosts, at least one of which must be known by
+// its key. The caller calls done afterwards.
 func (m *machines) runner(hosts []*plan.Host) (run k3s.HostRunner, done func() error, err error) {
 	known := func(h *plan.Host) bool { return remote.CheckKnown([]*plan.Host{h}, m.keys) == nil }
 	if !slices.ContainsFunc(hosts, known) {

@@ -29,7 +29,7 @@ func (a *app) dir() (string, error) {
 	return dir, nil
 }
 
-// checkProject tells what is wrong with a folder that was named as the project.
+// checkProject checks a folder that was named as the project.
 func checkProject(dir string) error {
 	wrong := &exitError{code: exitInvalid, hint: "k3splan setup DIR makes a project"}
 	switch info, err := os.Stat(dir); {
@@ -51,7 +51,7 @@ func checkProject(dir string) error {
 	if found == absolute {
 		return nil
 	}
-	wrong.err = fmt.Errorf("%s is no project: it holds no folder plans", dir)
+	wrong.err = fmt.Errorf("%s is not a project: it has no folder plans", dir)
 	if found != "" {
 		wrong.hint = "did you mean" + inProject(found) + "?"
 	}

@@ -220,8 +220,8 @@ func (a *app) secretsEditCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "edit NAME",
 		Short: "Change one secret in an editor",
-		Long: `Opens a secret in $VISUAL, $EDITOR or vi. What comes out is checked before it replaces the secret; if
-it is not of the right form, or nothing has changed, nothing is stored. The editor works on a file in
+		Long: `Opens a secret in $VISUAL, $EDITOR or vi. The result is checked before it replaces the secret; if
+it has the wrong form, or nothing has changed, nothing is stored. The editor works on a file in
 the runtime directory, which is removed afterwards with everything that the editor left beside it.
 
 A secret that does not exist yet is made if k3splan uses one of that name: init-token, agent-token,
@@ -281,7 +281,7 @@ func (a *app) checkSecret(vault *secrets.Vault, name string, content []byte) err
 	return nil
 }
 
-// editor lets a person change a file in their editor.
+// editor opens a file in the user's editor.
 func (a *app) editor(file string) error {
 	editor := "vi"
 	for _, variable := range []string{"VISUAL", "EDITOR"} {

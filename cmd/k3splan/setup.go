@@ -27,7 +27,7 @@ func (a *app) setupCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "setup [DIR]",
 		Short: "Make a project: folders, starter tables, tokens, .gitignore",
-		Long: `Makes a project in DIR (default: here), or completes one. What is there already is never
+		Long: `Makes a project in DIR (default: here), or completes one. Existing files are never
 overwritten. It is the only command that makes tokens for a k3s cluster.`,
 		Example: "  k3splan setup my-rack\n  k3splan setup my-rack --workbook",
 		Args:    usageArgs(cobra.MaximumNArgs(1)),
@@ -157,7 +157,7 @@ func (a *app) sayLeft(w *project.Workspace, dir string, tables bool) {
 	if fileExists(filepath.Join(dir, files.SchemaFile)) && !isStarter(w, files.SchemaFile) {
 		steps = append(steps, "renew the schema for editors:   "+renewSchema(dir))
 	}
-	steps = append(steps, "see whether all is well:        k3splan validate"+in)
+	steps = append(steps, "check the project:              k3splan validate"+in)
 	a.say("\nWhat is left to do:")
 	for _, step := range steps {
 		a.say("  - %s", step)

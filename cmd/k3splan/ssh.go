@@ -20,11 +20,11 @@ func (a *app) sshCommand() *cobra.Command {
 		Use:   "ssh HOST [COMMAND…]",
 		Short: "Log in to a host, or run a command there",
 		Long: `Connects to a host by ssh with the address, port and admin of the plan. The machine must have the
-key by which the project knows it (k3splan known-hosts); nothing is asked, and an impostor is
-refused. The rest of your own ssh configuration holds as usual.
+key by which the project knows it (k3splan known-hosts): there is no question, and an impostor is
+refused. The rest of your own ssh configuration applies as usual.
 
-Options come before HOST; all that stands behind it is the command. The exit code is ssh's: that of
-the command, or 255 if there was no connection.`,
+Options come before HOST; everything after it is the command. The exit code is ssh's: that of the
+command, or 255 if there was no connection.`,
 		Example: "  k3splan ssh olaf\n  k3splan ssh olaf systemctl --failed\n  k3splan ssh -t olaf sudo journalctl -b",
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {

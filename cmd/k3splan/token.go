@@ -63,8 +63,8 @@ func (a *app) tokenShowCommand() *cobra.Command {
 			return err
 		},
 	}
-	command.Flags().BoolVar(&agent, "agent", false, "the token that lets agents join")
-	command.Flags().BoolVar(&server, "server", false, "the token that lets servers join")
+	command.Flags().BoolVar(&agent, "agent", false, "the token that agents join with")
+	command.Flags().BoolVar(&server, "server", false, "the token that servers join with")
 	return command
 }
 
