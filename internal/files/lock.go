@@ -26,8 +26,12 @@ var ErrBusy = errors.New("another k3splan process is changing it and still holds
 // made, and no lock survives its process. It is not reentrant. On a file system without locks for
 // folders (NFS) nothing is locked.
 //
-// What an interrupted command left unfinished beside the project's files is removed.
+// A project whose folders lead elsewhere is refused, see [CheckOwn]. What an interrupted command left
+// unfinished beside the project's files is removed.
 func Lock(project string) (unlock func(), err error) {
+	if err := checkFolders(project); err != nil {
+		return nil, err
+	}
 	folder, err := os.OpenFile(project, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err

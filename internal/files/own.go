@@ -72,6 +72,35 @@ func CheckOwnFolder(project, name string) error {
 	return checkOwn(filepath.Join(project, filepath.FromSlash(name)), name, owner, true)
 }
 
+// checkFolders refuses a project in which a write could end up anywhere.
+func checkFolders(project string) error {
+	owner, err := folderOwner(project)
+	if err != nil {
+		return nil // reported by whoever opens it
+	}
+	if wrong := checkInside(project, PlansDir, owner); wrong != nil {
+		return fmt.Errorf("%s %w", PlansDir, wrong)
+	}
+	return checkOwn(filepath.Join(project, SecretsDir), SecretsDir, owner, true)
+}
+
+// LeadsOut returns the target of a link in the place of a project's file, if it is outside of the project;
+// else "". A clone may bring such a link.
+func LeadsOut(project, file string) string {
+	target, err := filepath.EvalSymlinks(filepath.Join(project, filepath.FromSlash(file)))
+	if err != nil {
+		return ""
+	}
+	root, err := filepath.EvalSymlinks(project)
+	if err != nil {
+		return ""
+	}
+	if relative, err := filepath.Rel(root, target); err == nil && filepath.IsLocal(relative) {
+		return ""
+	}
+	return target
+}
+
 // CheckOwn reports the folders and files of a project that must be one's own and are not: somebody who
 // can put a link or a file there can have k3splan write or read anywhere.
 func CheckOwn(project string) (problems diag.Problems) {
@@ -106,23 +135,15 @@ func CheckOwn(project string) (problems diag.Problems) {
 // everyone can change: it says which sources the machines are built from.
 func checkInside(project, name string, owner int) error {
 	path := filepath.Join(project, filepath.FromSlash(name))
-	target, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return nil // missing, or a link that leads nowhere: reported where it is read
-	}
-	root, err := filepath.EvalSymlinks(project)
-	if err != nil {
-		return nil
-	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 && name == LockFile {
 		return nil // package pins refuses it
 	}
-	if relative, err := filepath.Rel(root, target); err != nil || !filepath.IsLocal(relative) {
+	if target := LeadsOut(project, name); target != "" {
 		return diag.WithHint(&Error{fmt.Sprintf("is a link that leads out of the project, to %q", target)}, "put the file or folder itself in its place")
 	}
-	info, err := os.Stat(target)
+	info, err := os.Stat(path)
 	if err != nil {
-		return nil
+		return nil // missing, or a dangling link: reported where it is read
 	}
 	if !isOwn(info, owner) && !info.IsDir() {
 		return foreign(info, name)

@@ -260,12 +260,22 @@ func (n *networkFile) write() (changed bool, err error) { return files.Rewrite(n
 // in secrets/ stays hidden, so that plain text cannot be committed by mistake.
 var sharedInGit = []string{"/secrets/**", "!/secrets/**/", "!/secrets/**/*.age", "!/secrets/**/*.pub", "!/" + secrets.RecipientsFile}
 
+// rewriteGitignore changes the project's .gitignore, but not one that is a link: git does not follow it, and
+// it may lead anywhere.
+func rewriteGitignore(dir string, change func(present []byte) ([]byte, error)) (changed bool, err error) {
+	name := filepath.Join(dir, files.GitignoreFile)
+	if info, err := os.Lstat(name); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return false, diag.WithHint(fmt.Errorf("%s is a link, which git does not follow", files.GitignoreFile), "put a file in its place")
+	}
+	return files.Rewrite(name, change)
+}
+
 // openGitignore replaces the line that hides all of secrets/, if age keeps what is there.
 func openGitignore(dir string, kind plan.SecretKind) (changed bool, err error) {
 	if kind != plan.SecretAge {
 		return false, nil
 	}
-	return files.Rewrite(filepath.Join(dir, files.GitignoreFile), func(present []byte) ([]byte, error) {
+	return rewriteGitignore(dir, func(present []byte) ([]byte, error) {
 		var lines []string
 		for line := range strings.Lines(string(present)) {
 			switch trimmed := strings.TrimSpace(line); {

@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"k3splan/internal/ask"
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
+	"k3splan/internal/run"
 	"k3splan/internal/secrets"
 )
 
@@ -66,6 +68,11 @@ func SetPassword(ctx context.Context, user ask.User, p *plan.Plan, vault *secret
 				return fmt.Errorf("%w: %w", ErrPassword, err)
 			}
 		}
+		for _, name := range targets {
+			if err := replaceable(held, name); err != nil {
+				return err
+			}
+		}
 		for i, name := range targets {
 			if err := held.Replace(name, []byte(hashes[i]+"\n")); err != nil {
 				return err
@@ -78,6 +85,23 @@ func SetPassword(ctx context.Context, user ask.User, p *plan.Plan, vault *secret
 		return nil
 	})
 	return set, err
+}
+
+// replaceable refuses a link in the place of a password file that leads to something else.
+func replaceable(vault *secrets.Vault, name string) error {
+	target := vault.Elsewhere(name).File
+	if target == "" {
+		return nil
+	}
+	present, err := vault.Read(name)
+	if err != nil {
+		return err
+	}
+	if len(secrets.CheckHash(present)) > 0 {
+		return diag.WithHint(fmt.Errorf("%s is a link to %s, which does not contain a password hash; nothing was changed", vault.At(name), target),
+			"remove the link: rm "+run.Word(vault.At(name)))
+	}
+	return nil
 }
 
 // passwordNames returns the secrets to be written, and the hosts that have a password of their own.

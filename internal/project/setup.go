@@ -290,7 +290,7 @@ var notInGit = []string{"/secrets/", "/generated/", "/.generated-*/", "/.k3splan
 func (s *setup) gitignore() error {
 	had := s.exists(files.GitignoreFile)
 	p, _ := s.Plan() // of which only a certain choice of age matters here
-	changed, err := files.Rewrite(filepath.Join(s.Dir, files.GitignoreFile), func(present []byte) ([]byte, error) {
+	changed, err := rewriteGitignore(s.Dir, func(present []byte) ([]byte, error) {
 		var missing []string
 		for _, line := range notInGit {
 			switch {

@@ -201,7 +201,10 @@ func ChangeKnownHosts(dir string, set func(known HostKeys) (map[string][]HostKey
 func ChangeKnownHostsLocked(dir string, set func(known HostKeys) (map[string][]HostKey, error)) error {
 	var failed error
 	_, err := files.Rewrite(filepath.Join(dir, filepath.FromSlash(KnownHostsFile)), func(present []byte) ([]byte, error) {
-		known, _ := parseFile(present, nil, true)
+		known, problems := parseFile(present, nil, true)
+		if target := files.LeadsOut(dir, KnownHostsFile); target != "" && problems.Errors() > 0 {
+			return nil, diag.WithHint(fmt.Errorf("%s leads to %q, which is not a file of k3splan's", KnownHostsFile, target), "put a file in its place")
+		}
 		var keys map[string][]HostKey
 		if keys, failed = set(known); failed != nil {
 			return nil, failed
