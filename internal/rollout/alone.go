@@ -25,7 +25,7 @@ func (d *deployment) byColmenaAlone(ctx context.Context, goal string) (*Outcome,
 		return nil, fmt.Errorf("--dry-run shows what would be activated, and Colmena's goal %s activates nothing", goal)
 	case d.request.DryRun || colmena.IsActivated(goal) && !d.request.Force:
 		d.request.All = true // Colmena compares nothing
-		proposal, err := d.propose(ctx)
+		proposal, err := d.propose(ctx, true)
 		if err != nil {
 			return nil, err
 		}

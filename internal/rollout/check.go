@@ -37,7 +37,7 @@ func (d *Driver) Check(ctx context.Context, host string, work Work, say Say) err
 
 // host and server ask as they are reached during the rollout.
 func (d *Driver) host(ctx context.Context, h *plan.Host) Observed {
-	_, o := d.reach(ctx, h)
+	_, o := d.reach(ctx, h, "")
 	return o
 }
 

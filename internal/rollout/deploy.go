@@ -149,7 +149,7 @@ func Deploy(ctx context.Context, environment Environment, view View, request Req
 	if request.NoGates || !colmena.IsKept(goal) {
 		return d.byColmenaAlone(ctx, goal)
 	}
-	proposal, err := d.propose(ctx)
+	proposal, err := d.propose(ctx, false)
 	if err != nil {
 		return nil, err
 	}
@@ -186,8 +186,8 @@ func unknownChanges(p Proposal) error {
 	return fmt.Errorf("%s of %d did not answer, so their changes are unknown", text.Count(len(away), "host"), len(p.Selected))
 }
 
-// propose asks the hosts, and decides and judges what would be done.
-func (d *deployment) propose(ctx context.Context) (Proposal, error) {
+// propose asks the hosts, and decides and judges what would be done, wave after wave or in no order.
+func (d *deployment) propose(ctx context.Context, unordered bool) (Proposal, error) {
 	machine, err := d.machines(ctx)
 	if err != nil {
 		return Proposal{}, err
@@ -201,7 +201,7 @@ func (d *deployment) propose(ctx context.Context) (Proposal, error) {
 	if err != nil {
 		return Proposal{}, err
 	}
-	d.rack.All = d.request.All
+	d.rack.All, d.rack.Unordered = d.request.All, unordered
 	if err := d.rack.Survey(ctx); err != nil {
 		return Proposal{}, err
 	}

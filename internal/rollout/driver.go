@@ -54,13 +54,13 @@ var _ Steps = (*Driver)(nil)
 // LogFile is the path of Colmena's output about a host.
 func (d *Driver) LogFile(host string) string { return filepath.Join(d.Logs, host+".log") }
 
-// reach returns how the host answers.
-func (d *Driver) reach(ctx context.Context, h *plan.Host) (remote.Machine, Observed) {
+// reach returns how the host answers, also to a script of the caller.
+func (d *Driver) reach(ctx context.Context, h *plan.Host, script string, words ...string) (remote.Machine, Observed) {
 	machine := d.Machine(h)
-	o := observe(ctx, askLimit, machine)
+	o := observeAlso(ctx, askLimit, machine, script, words...)
 	if o.Unreachable != "" && d.Other != nil {
 		other := d.Other(h)
-		if o := observe(ctx, askLimit, other); o.Unreachable == "" {
+		if o := observeAlso(ctx, askLimit, other, script, words...); o.Unreachable == "" {
 			return other, o
 		}
 	}
@@ -107,7 +107,7 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 	if system != "" && len(work.Secrets) == 0 {
 		return system, nil
 	}
-	machine, now := d.reach(ctx, h)
+	machine, now := d.reach(ctx, h, "")
 	if now.Unreachable != "" {
 		return "", fmt.Errorf("%s does not answer after the activation: %s", host, now.Unreachable)
 	}

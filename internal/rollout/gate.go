@@ -64,7 +64,12 @@ type gate struct {
 
 // check returns what the gate still waits for, or "". The error is one that waiting does not fix.
 func (g *gate) check(ctx context.Context) (waits string, err error) {
-	machine, o := g.reach(ctx, g.host)
+	script, words := "", []string(nil)
+	if g.containers && len(g.host.Containers()) > 0 {
+		server, agent := containersOf(g.host)
+		script, words = runningScript, []string{g.system, g.Before.Observed[g.host.Name].System, server, agent}
+	}
+	machine, o := g.reach(ctx, g.host, script, words...)
 	switch {
 	case o.Unreachable != "":
 		return "ssh: " + o.Unreachable, nil
@@ -77,11 +82,8 @@ func (g *gate) check(ctx context.Context) (waits string, err error) {
 	if !g.containers || len(g.host.Containers()) == 0 {
 		return "", nil
 	}
-	switch differs, err := askRunning(ctx, machine, g.host, g.system, g.Before.Observed[g.host.Name].System); {
-	case err != nil:
-		return "ssh: " + reason(err), nil
-	case differs != "":
-		return differs, nil
+	if len(o.Differs) > 0 {
+		return strings.Join(o.Differs, "; "), nil
 	}
 	if g.host.Server != nil {
 		if health := askServer(ctx, machine, g.host.Server.Name); !health.Ready {

@@ -166,6 +166,17 @@ func TestMembersAreThoseOfEtcd(t *testing.T) {
 	}))
 }
 
+// Without order and gates nothing is repaired before the others are stopped.
+func TestQuorumWithoutOrder(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s"}, "")
+	s := living(t, p).change("olaf", "rolf", "ulf")
+	s.Health["rolf"] = Health{Why: "etcd has no leader"}
+	require.Empty(t, messages(Judge(s)))
+	s.Unordered = true
+	require.Equal(t, []string{"refused olaf and ulf would be restarted while the server on rolf (etcd has no leader) is down: of 3 servers etcd needs 2, and 1 would be left"}, messages(Judge(s)))
+	require.Empty(t, messages(Judge(func() Situation { s := living(t, p).change("rolf"); s.Health["rolf"], s.Unordered = Health{}, true; return s }())))
+}
+
 // What was forced stays forced for what it was about, and for nothing that is added later.
 func TestAgreed(t *testing.T) {
 	quorum := func(about ...string) objection {

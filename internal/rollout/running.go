@@ -1,15 +1,11 @@
 package rollout
 
 import (
-	"context"
-	"strings"
-
 	"k3splan/internal/plan"
-	"k3splan/internal/remote"
 )
 
 // runningScript compares the containers that run with the system "$1" that was activated, and prints a
-// line for each that differs: a unit can be healthy and still be the one of before. "$2" is the system of
+// line "differs …" for each that is not what it should be: a unit can be healthy and still be the one of before. "$2" is the system of
 // before, "$3" the name of the server and "$4" that of the agent, or "".
 //
 // A server's container runs the system that the host's configuration of it names. An agent's runs with
@@ -25,9 +21,9 @@ if [ -n "$server" ]; then
   wanted=$(sed -n 's/^SYSTEM_PATH=//p' "$conf" 2> /dev/null | head -n 1)
   runs=$(timeout 20 nixos-container run "$server" -- readlink -f /run/current-system 2> /dev/null)
   if [ -z "$wanted" ]; then
-    echo "the system has no container $server"
+    echo "differs the system has no container $server"
   elif [ "$runs" != "$(readlink -f "$wanted")" ]; then
-    echo "the container of server $server runs ${runs:-nothing} and not $wanted"
+    echo "differs the container of server $server runs ${runs:-nothing} and not $wanted"
   fi
 fi
 if [ -n "$agent" ]; then
@@ -35,9 +31,9 @@ if [ -n "$agent" ]; then
   start=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$system/$unit" 2> /dev/null | head -n 1)
   runs=$(podman inspect --type container --format '{{range .Config.CreateCommand}}{{println .}}{{end}}' "$agent" 2> /dev/null | tail -n +2 | plain)
   if [ ! -e "$system/$unit" ]; then
-    echo "the system has no unit podman-$agent.service"
+    echo "differs the system has no unit podman-$agent.service"
   elif [ -z "$runs" ]; then
-    echo "podman does not run the agent $agent"
+    echo "differs podman does not run the agent $agent"
   else
     # older releases of NixOS have the arguments in the unit itself
     case $(head -c 2 "$start") in '#!') ;; *) start= ;; esac
@@ -46,24 +42,21 @@ if [ -n "$agent" ]; then
         started=$(podman inspect --type container --format '{{.State.StartedAt.Unix}}' "$agent" 2> /dev/null)
         activated=$(stat -c %Y /run/current-system)
         if [ -e "$before" ] && ! cmp -s "$before/$unit" "$system/$unit" && [ "${started:-0}" -lt "$activated" ]; then
-          echo "the agent $agent was not restarted with its new unit"
+          echo "differs the agent $agent was not restarted with its new unit"
         fi ;;
-      *) echo "podman runs the agent $agent with other arguments than were deployed" ;;
+      *) echo "differs podman runs the agent $agent with other arguments than were deployed" ;;
     esac
   fi
 fi
-true
 `
 
-// askRunning returns how the containers of a host differ from the system that was activated, or "".
-func askRunning(ctx context.Context, machine remote.Machine, host *plan.Host, system, before string) (differs string, err error) {
-	server, agent := "", ""
+// containersOf returns the names of the server and of the agent that a host is to have, or "".
+func containersOf(host *plan.Host) (server, agent string) {
 	if host.Server != nil {
 		server = host.Server.Name
 	}
 	if host.Agent != nil {
 		agent = host.Agent.Name
 	}
-	out, err := machine.Script(ctx, runningScript, system, before, server, agent)
-	return strings.ReplaceAll(strings.TrimSpace(out), "\n", "; "), err
+	return server, agent
 }

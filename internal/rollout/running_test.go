@@ -47,12 +47,12 @@ func TestRunningScript(t *testing.T) {
 	}{
 		"as deployed":          {dir + "/new-container\n", good, "4000000000\n", unit, ""},
 		"unit as before":       {dir + "/new-container\n", good, "1000\n", unit, ""},
-		"the old container":    {"/nix/store/old\n", good, "4000000000\n", unit, "the container of server olaf-s runs /nix/store/old and not " + dir + "/new-container\n"},
-		"no server":            {"", good, "4000000000\n", unit, "the container of server olaf-s runs nothing and not " + dir + "/new-container\n"},
-		"other arguments":      {dir + "/new-container\n", strings.Replace(good, "v1.31.14", "v1.30.1", 1), "4000000000\n", unit, "podman runs the agent olaf-a with other arguments than were deployed\n"},
-		"one argument missing": {dir + "/new-container\n", strings.Replace(good, "--log-driver=journald\n", "", 1), "4000000000\n", unit, "podman runs the agent olaf-a with other arguments than were deployed\n"},
-		"no agent":             {dir + "/new-container\n", "", "", unit, "podman does not run the agent olaf-a\n"},
-		"the old agent":        {dir + "/new-container\n", good, "1000\n", unit + "X-Restart-Triggers=old\n", "the agent olaf-a was not restarted with its new unit\n"},
+		"the old container":    {"/nix/store/old\n", good, "4000000000\n", unit, "differs the container of server olaf-s runs /nix/store/old and not " + dir + "/new-container\n"},
+		"no server":            {"", good, "4000000000\n", unit, "differs the container of server olaf-s runs nothing and not " + dir + "/new-container\n"},
+		"other arguments":      {dir + "/new-container\n", strings.Replace(good, "v1.31.14", "v1.30.1", 1), "4000000000\n", unit, "differs podman runs the agent olaf-a with other arguments than were deployed\n"},
+		"one argument missing": {dir + "/new-container\n", strings.Replace(good, "--log-driver=journald\n", "", 1), "4000000000\n", unit, "differs podman runs the agent olaf-a with other arguments than were deployed\n"},
+		"no agent":             {dir + "/new-container\n", "", "", unit, "differs podman does not run the agent olaf-a\n"},
+		"the old agent":        {dir + "/new-container\n", good, "1000\n", unit + "X-Restart-Triggers=old\n", "differs the agent olaf-a was not restarted with its new unit\n"},
 		"a restarted agent":    {dir + "/new-container\n", good, "4000000000\n", unit + "X-Restart-Triggers=old\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -68,5 +68,5 @@ func TestRunningScript(t *testing.T) {
 	put("command", "podman\nrun\n--name=olaf-a\nimage\nagent\n", 0o644)
 	put("started", "4000000000\n", 0o644)
 	require.Empty(t, run(dir+"/older", "", "olaf-s", "olaf-a"))
-	require.Equal(t, "podman runs the agent olaf-a with other arguments than were deployed\n", run(dir+"/system", "", "olaf-s", "olaf-a"))
+	require.Equal(t, "differs podman runs the agent olaf-a with other arguments than were deployed\n", run(dir+"/system", "", "olaf-s", "olaf-a"))
 }

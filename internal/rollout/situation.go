@@ -20,6 +20,9 @@ type Situation struct {
 	Work map[string]Work
 	// Deployed is the plan as it is on the machines (Past.Deployed); nil if none has a receipt.
 	Deployed *plan.Plan
+	// Unordered reports that the work is done in no order and without gates: nothing is repaired before
+	// something else is stopped.
+	Unordered bool
 	// OtherToken are hosts that were asked and got another server token than today's.
 	OtherToken []string
 }
@@ -208,12 +211,14 @@ func (s Situation) stoppedMembers() []member {
 	return slices.DeleteFunc(s.members(), func(m member) bool { return !m.ready || !s.Work[m.host].Restarts() })
 }
 
-// lostMembers are the members that are down and that the work does not repair.
+// lostMembers are the members that are down and that the work does not repair before all else.
 func (s Situation) lostMembers() []member {
 	if !s.anyReady() {
 		return nil
 	}
-	return slices.DeleteFunc(s.members(), func(m member) bool { return m.ready || !s.Work[m.host].None() })
+	return slices.DeleteFunc(s.members(), func(m member) bool {
+		return m.ready || !s.Unordered && !s.Work[m.host].None()
+	})
 }
 
 // joining are the containers that are to become part of the cluster: servers that etcd does not name and

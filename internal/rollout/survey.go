@@ -35,6 +35,8 @@ type Observed struct {
 	RebootNeeded bool
 	// Failed are systemd units.
 	Failed []string
+	// Differs says how the containers that run differ from those that were deployed, as far as a gate asked.
+	Differs []string
 	// LAN reports whether the host has its macvlan interface.
 	LAN bool
 	// Etcd are the names of server containers that have a state of etcd.
@@ -68,9 +70,14 @@ var errIncomplete = errors.New("incomplete response")
 
 // observe asks a host. It never fails: a host that does not answer in time is an observation.
 func observe(ctx context.Context, limit time.Duration, machine remote.Machine) Observed {
+	return observeAlso(ctx, limit, machine, "")
+}
+
+// observeAlso is observe with a script of its own before, in the same connection.
+func observeAlso(ctx context.Context, limit time.Duration, machine remote.Machine, script string, words ...string) Observed {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	out, err := machine.Script(limited, factsScript)
+	out, err := machine.Script(limited, script+factsScript, words...)
 	switch {
 	case err != nil && limited.Err() != nil && ctx.Err() == nil:
 		return Observed{Unreachable: fmt.Sprintf("no answer in %s", limit)}
@@ -118,6 +125,8 @@ func parseObserved(out string) (Observed, error) {
 			o.NixOS = value
 		case "failed":
 			o.Failed = append(o.Failed, value)
+		case "differs":
+			o.Differs = append(o.Differs, value)
 		case "lan":
 			o.LAN = true
 		case "etcd":
