@@ -274,7 +274,7 @@ func (m *Machine) judgeUse(n *node) []Refusal {
 	case len(all.points) > 0:
 		refuse(Mounted, "it is mounted at "+list(all.points), "if it is the right one: umount "+shellWords(all.points))
 	case len(all.foreign) > 0:
-		refuse(Mounted, "a container has it mounted at "+list(all.foreign), "if it is the right one, stop the container")
+		refuse(Mounted, "it is mounted at "+list(all.foreign)+" in another mount namespace", "if it is the right one, stop the container or service that has it mounted")
 	case all.pool:
 		refuse(Mounted, "it is part of a file system or pool in use", "if it is the right one, unmount that file system, or export that pool")
 	}
