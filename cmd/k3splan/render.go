@@ -47,7 +47,7 @@ in it as paths only. If nothing has changed, nothing is written.`,
 	return command
 }
 
-// render writes the hive and gives its path.
+// render writes the hive and returns its path.
 func (a *app) render(p *project.Project) (hiveFile string, err error) {
 	tree, err := hive.Render(p, k3splan.Files)
 	if err != nil {

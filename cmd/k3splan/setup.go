@@ -56,7 +56,7 @@ overwritten. It is the only command that makes tokens for a k3s cluster.`,
 	return command
 }
 
-// refuseInside: nobody wants a project in a folder of a project without saying so.
+// refuseInside refuses a folder of another project that the user did not name: it is probably a mistake.
 func refuseInside() error {
 	here, err := os.Getwd()
 	if err != nil {

@@ -124,7 +124,7 @@ func TestWorkbookProblems(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(project, plan.HostsFile), []byte("name,interface,ip,admin\n"), 0o600))
 	out, err = inShell(t, project, "k3splan validate").Output()
 	require.Error(t, err)
-	require.Equal(t, "plans/cluster.xlsx: the plan stands here and in plans/hosts.csv\n  hint: keep the one that holds: the workbook, or the other files\n", string(out))
+	require.Equal(t, "plans/cluster.xlsx: the plan is here and in plans/hosts.csv\n  hint: keep the one that holds: the workbook, or the other files\n", string(out))
 }
 
 // A project that has moved into a workbook means the same as before, and what is shown of it is

@@ -86,7 +86,7 @@ func invalid(line int, column, value, message string) diag.Problem {
 }
 
 // parser reads the lock token by token: encoding/json alone would take keys in any case, the last
-// of several equal ones, and tell no lines.
+// of several equal ones, and report no lines.
 type parser struct {
 	data     []byte
 	decoder  *json.Decoder

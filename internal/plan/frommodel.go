@@ -11,7 +11,7 @@ import (
 
 // FromModel reads the plan back out of a Model's JSON, so that a plan of the past can be compared
 // with another one. It trusts what it reads: the Model came from a plan that was valid then. The
-// plan knows no places in tables.
+// plan has no places in tables.
 func FromModel(data []byte) (*Plan, error) {
 	var m struct {
 		Hosts   map[string]map[string]json.RawMessage
@@ -95,7 +95,7 @@ func containerFromModel(h *Host, cells map[string]json.RawMessage) (*Container, 
 	return c, nil
 }
 
-// split reads k3splan's keys into known and gives the user's own ones.
+// split reads k3splan's keys into known and returns the user's own ones.
 func split(cells map[string]json.RawMessage, known any, keys ...string) (own map[string]string, err error) {
 	ours, theirs := map[string]json.RawMessage{}, map[string]json.RawMessage{}
 	for key, cell := range cells {

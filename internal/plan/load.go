@@ -23,9 +23,9 @@ const (
 	VersionsFile = files.VersionsFile
 )
 
-// Load reads the tables of the project at the root of fsys and gives the plan with all problems,
-// sorted. With an error among them the plan holds what could be understood, good enough to look
-// for further problems, and for nothing else.
+// Load reads the tables of the project at the root of fsys and returns the plan with all problems,
+// sorted. With an error among them the plan holds what could be understood: enough to look for further
+// problems, and for nothing else.
 func Load(fsys fs.FS) (*Plan, diag.Problems) {
 	tables, problems := readTables(fsys)
 	l := &loader{

@@ -8,7 +8,7 @@ import (
 
 // Model is the plan as data: what `configuration` prints, what generated/cluster.json holds, and so
 // what Nix sees as config.cluster. Its JSON and YAML are sorted by key; plans that mean the same
-// give the same bytes.
+// have the same bytes.
 type Model struct {
 	Hosts   map[string]map[string]any `json:"hosts" yaml:"hosts"`
 	Network NetworkModel              `json:"network" yaml:"network"`
@@ -46,7 +46,7 @@ func orNull(s string) *string {
 	return &s
 }
 
-// Model gives the plan as data.
+// Model returns the plan as data.
 func (p *Plan) Model() Model {
 	m := Model{Hosts: make(map[string]map[string]any, len(p.Hosts)), Network: p.Network.model()}
 	for _, host := range p.Hosts {
@@ -70,7 +70,7 @@ func (n Network) model() NetworkModel {
 	}
 }
 
-// textOf gives an address or network as text, and "" where the plan has an error instead of one.
+// textOf returns an address or network as text, and "" where the plan has an error instead of one.
 func textOf(value interface {
 	IsValid() bool
 	String() string
@@ -81,7 +81,7 @@ func textOf(value interface {
 	return value.String()
 }
 
-// Model gives the host as Nix sees it in config.cluster.HOST; own columns stand beside the rest.
+// Model returns the host as Nix sees it in config.cluster.HOST; own columns are beside the rest.
 func (h *Host) Model() map[string]any {
 	target := map[string]any{"host": orNull(h.Target.Host), "port": nil, "local": h.Target.Local}
 	if h.Target.Port != 0 {

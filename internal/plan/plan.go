@@ -1,5 +1,5 @@
-// Package plan reads a project's tables (hosts.csv, k3s.csv, network.yaml) into a Plan, or says
-// everything that is wrong with them.
+// Package plan reads a project's tables (hosts.csv, k3s.csv, network.yaml) into a Plan, with everything
+// that is wrong with them.
 package plan
 
 import (
@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// Plan is the whole rack as its owner means it: checked, normalized, and independent of the order
-// in which the tables tell it.
+// Plan is the whole rack as its owner means it: checked, normalized, and independent of the order of
+// the rows.
 type Plan struct {
 	// Hosts are sorted by name.
 	Hosts   []*Host
@@ -61,12 +61,12 @@ type Host struct {
 
 	Server, Agent *Container
 
-	// Line is where the row stands in its table, and Place the same for people:
+	// Line is the line of the row in its table, and Place the same for people:
 	// "plans/hosts.csv:3", or "plans/cluster.xlsx!hosts!A3".
 	Line  int
 	Place string
 
-	// saysDHCP tells a host with DHCP from one whose address is wrong.
+	// saysDHCP distinguishes a host with DHCP from one whose address is wrong.
 	saysDHCP bool
 	row      row
 }
@@ -85,10 +85,10 @@ func (h *Host) TargetText() string {
 	return h.Target.Host
 }
 
-// DHCP tells that the host gets its address from the network.
+// DHCP reports whether the host gets its address from the network.
 func (h *Host) DHCP() bool { return !h.Address.IsValid() }
 
-// AddressUnknown tells that a plan with errors does not say which address the host has, nor that it
+// AddressUnknown reports whether a plan with errors says neither which address the host has nor that it
 // has DHCP.
 func (h *Host) AddressUnknown() bool { return h.DHCP() && !h.saysDHCP }
 
@@ -145,7 +145,7 @@ type Container struct {
 	Labels, Taints []string
 	Own            map[string]string
 
-	// Line and Place are where the row stands, as in Host.
+	// Line and Place are those of the row, as in Host.
 	Line  int
 	Place string
 
@@ -159,7 +159,7 @@ type Stray struct {
 	HostName string
 }
 
-// IsServer tells whether the container is a member of etcd.
+// IsServer reports whether the container is a member of etcd.
 func (c *Container) IsServer() bool { return c.Role != Agent }
 
 // Host finds a host by its name; nil if there is none.
@@ -207,7 +207,7 @@ func (p *Plan) containers(of func(*Host) *Container) []*Container {
 	return found
 }
 
-// HasK3s tells whether the plan means to have a k3s cluster.
+// HasK3s reports whether the plan has a k3s cluster, even one with errors.
 func (p *Plan) HasK3s() bool { return p.k3sRows > 0 }
 
 // HostNames are the names of all hosts, sorted.
@@ -229,7 +229,7 @@ func (p *Plan) Tags() []string {
 	return slices.Compact(tags)
 }
 
-// RoleTags are the tags that k3splan itself gives to a host by what runs on it.
+// RoleTags are the tags that a host has by what runs on it.
 func (h *Host) RoleTags() []string {
 	var tags []string
 	if h.Server != nil {
@@ -244,7 +244,7 @@ func (h *Host) RoleTags() []string {
 	return tags
 }
 
-// RoleTags are all tags that k3splan itself gives.
+// RoleTags are all tags that hosts have by what runs on them.
 func RoleTags() []string { return []string{tagServer, tagAgent, tagInit} }
 
 const (

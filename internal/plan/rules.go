@@ -16,25 +16,25 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// A finding is what a rule has against a value; the caller knows where the value stands.
+// A finding is what is wrong with a value; the caller knows the value's place.
 type finding struct{ code, message, hint string }
 
 // hostName is a label of RFC 1123. NixOS refuses underscores in the names of nixos-containers.
 var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // reservedNames: Colmena's own (meta, network, defaults), those with a meaning in file names
-// (all.nix, all.pub, deploy.pub), and what /etc/hosts gives to every machine.
+// (all.nix, all.pub, deploy.pub), and what /etc/hosts defines on every machine.
 var reservedNames = []string{"meta", "network", "defaults", "all", "deploy", "localhost"}
 
 // checkName checks the name of a host or container.
 func checkName(name string) *finding {
 	switch {
 	case slices.Contains(reservedNames, name):
-		return &finding{"name-reserved", "this name has a meaning of its own in k3splan or Colmena", "choose another one"}
+		return &finding{"name-reserved", "the name has a meaning in k3splan or Colmena", "choose another one"}
 	case !hostName.MatchString(name):
 		return &finding{"name-invalid", "not a host name: letters a-z, digits and inner hyphens, at most 63", oddCharacter(name)}
 	case strings.Trim(name, "0123456789") == "":
-		return &finding{"name-invalid", "a name of digits alone is taken for an address", "add a letter"}
+		return &finding{"name-invalid", "a name of digits alone would be taken for an address", "add a letter"}
 	}
 	return nil
 }
@@ -42,11 +42,11 @@ func checkName(name string) *finding {
 // asciiName writes what people put into names with the characters that a name may have.
 var asciiName = strings.NewReplacer("_", "-", ".", "-", " ", "-", "–", "-", "—", "-", "‑", "-", "ä", "ae", "ö", "oe", "ü", "ue", "ß", "ss")
 
-// oddCharacter names the first character that is not ASCII, which may be invisible, or gives "".
+// oddCharacter names the first character that is not ASCII, which may be invisible, or returns "".
 func oddCharacter(text string) string {
 	for _, char := range text {
 		if char > '~' || char < ' ' {
-			return fmt.Sprintf("it holds the character U+%04X", char)
+			return fmt.Sprintf("it contains the character U+%04X", char)
 		}
 	}
 	return ""
@@ -117,7 +117,7 @@ func checkInterface(name string) *finding {
 		return &finding{"interface-invalid", "longer than 15 characters, which the kernel does not allow", "ip link shows the names"}
 	case strings.Contains(name, "@"):
 		before, _, _ := strings.Cut(name, "@")
-		return &finding{"interface-invalid", "not a name of a network interface", fmt.Sprintf("only what stands before the @: %q", before)}
+		return &finding{"interface-invalid", "not a name of a network interface", fmt.Sprintf("write only the part before the @: %q", before)}
 	case !interfaceForm.MatchString(name):
 		return &finding{"interface-invalid", "not a name of a network interface", cmp.Or(oddCharacter(name), "ip link shows the names")}
 	case slices.Contains([]string{"lo", "all", "default", LANInterface}, name):
@@ -161,7 +161,7 @@ func parseTarget(text string) (Target, *finding) {
 	return target, nil
 }
 
-// isDNSName tells whether name is a name of RFC 1123 that cannot be taken for an address.
+// isDNSName reports whether name is a name of RFC 1123 that cannot be taken for an address.
 func isDNSName(name string) bool {
 	labels := strings.Split(name, ".")
 	last := labels[len(labels)-1]
@@ -172,7 +172,7 @@ func isDNSName(name string) bool {
 // before a number.
 var shortMAC = regexp.MustCompile(`^[0-9]{6,11}$`)
 
-// parseMAC gives the address in the form 52:54:00:12:34:56.
+// parseMAC returns the address in the form 52:54:00:12:34:56.
 func parseMAC(text string) (string, *finding) {
 	mac, err := net.ParseMAC(text)
 	switch {
@@ -182,7 +182,7 @@ func parseMAC(text string) (string, *finding) {
 	case err != nil || len(mac) != 6:
 		return "", &finding{"mac-invalid", "not a MAC address", "six pairs of hexadecimal digits: 52:54:00:12:34:56"}
 	case mac.String() == "00:00:00:00:00:00" || mac[0]&1 == 1:
-		return "", &finding{"mac-invalid", "not the address of one machine, but a group or nobody", "ip link shows it behind link/ether"}
+		return "", &finding{"mac-invalid", "not the address of one machine: a group address, or all zeros", "ip link shows it after link/ether"}
 	}
 	return mac.String(), nil
 }
@@ -193,15 +193,15 @@ var tagForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
 func checkTag(tag string) *finding {
 	switch {
 	case slices.Contains(RoleTags(), tag):
-		return &finding{"name-reserved", "k3splan gives this tag itself, by what containers a host has", "choose another one"}
+		return &finding{"name-reserved", "hosts have this tag by their containers", "choose another one"}
 	case slices.Contains(reservedNames, tag):
-		return &finding{"name-reserved", "this name has a meaning of its own in k3splan or Colmena", "choose another one"}
+		return &finding{"name-reserved", "the name has a meaning in k3splan or Colmena", "choose another one"}
 	case tagForm.MatchString(tag):
 		return nil
 	case strings.ContainsAny(tag, ",;"):
 		return &finding{"tag-invalid", "not a tag", "separate tags by blanks"}
 	case strings.HasPrefix(tag, "@"):
-		return &finding{"tag-invalid", "not a tag", "without the @, which stands before a tag on the command line only"}
+		return &finding{"tag-invalid", "not a tag", "without the @, which is for command lines only"}
 	}
 	return &finding{"tag-invalid", "not a tag: letters a-z, digits, and . _ - inside", ""}
 }
@@ -228,14 +228,14 @@ func checkLabel(label string) *finding {
 	prefix, _, hasPrefix := strings.Cut(key, "/")
 	if hasPrefix && isKubernetesDomain(prefix) && !slices.Contains(kubeletLabels, key) &&
 		!under(prefix, "kubelet.kubernetes.io") && !under(prefix, "node.kubernetes.io") {
-		return &finding{"label-invalid", "a node may not give itself this label: its kubelet would not start",
+		return &finding{"label-invalid", "a node may not set this label on itself: its kubelet would not start",
 			"set it from outside: kubectl label node NAME " + label}
 	}
 	return nil
 }
 
 // CheckNodeOption checks the items of k3s's options node-label and node-taint as those of the columns
-// labels and taints. It gives the first problem, without its place, or nil.
+// labels and taints. It returns the first problem, without its place, or nil.
 func CheckNodeOption(option string, items []string) *diag.Problem {
 	check := map[string]func(string) *finding{"node-label": checkLabel, "node-taint": checkTaint}[option]
 	for _, item := range items {

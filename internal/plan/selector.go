@@ -17,7 +17,7 @@ import (
 //	NAME     the host of that name
 //	PATTERN  the hosts whose names match a glob (*, ?, [a-z])
 //	@TAG     the hosts with that tag, or with that role (@k3s-server, @k3s-agent, @k3s-init); a glob too
-//	!TERM    takes the hosts of TERM away, wherever it stands
+//	!TERM    takes the hosts of TERM away, in whatever order the terms are
 //
 // The case of letters does not matter. Where all terms take hosts away, the selection starts with all
 // hosts. A term that matches nothing is an error, and so is a selection without any host: in most

@@ -49,7 +49,7 @@ const (
 	SourceLookup
 )
 
-// Source is where nixpkgs or disko comes from. Texts that mean the same give equal Sources. The
+// Source is where nixpkgs or disko comes from. Texts that mean the same are equal Sources. The
 // zero Source is none.
 type Source struct {
 	Kind SourceKind

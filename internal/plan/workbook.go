@@ -30,7 +30,7 @@ func noTables(file, code, message, hint string) (tables, diag.Problems) {
 }
 
 // readWorkbook reads plans/cluster.xlsx, whose sheets take the place of the other files. If those
-// are there as well, nobody can know which of them holds.
+// exist too, it is uncertain which of them is right.
 func readWorkbook(fsys fs.FS) (tables, diag.Problems) {
 	var others []string
 	for _, file := range []string{HostsFile, K3sFile, NetworkFile, VersionsFile} {
@@ -39,7 +39,7 @@ func readWorkbook(fsys fs.FS) (tables, diag.Problems) {
 		}
 	}
 	if len(others) > 0 {
-		return noTables(WorkbookFile, "plan-duplicate", "the plan stands here and in "+strings.Join(others, ", "),
+		return noTables(WorkbookFile, "plan-duplicate", "the plan is here and in "+strings.Join(others, ", "),
 			"keep the one that holds: the workbook, or the other files")
 	}
 	data, problem := readFile(fsys, WorkbookFile)
@@ -160,7 +160,7 @@ func (d *document) takeRow(r table.SheetRow, keys, values, end int) {
 	case key == "" && len(items) == 0:
 	case key == "":
 		d.report(r.Line, "", items[0].Value, finding{"key-missing", "the value has no key before it",
-			"write the key into " + table.CellName(keys, r.Line) + "; the items of a list stand side by side, in the row of their key"})
+			"write the key into " + table.CellName(keys, r.Line) + "; the items of a list are side by side, in the row of their key"})
 	case !slices.Contains(networkKeys, key):
 		d.unknownKey(name, key, networkKeys)
 	case d.keys[key] != nil:
@@ -171,7 +171,7 @@ func (d *document) takeRow(r table.SheetRow, keys, values, end int) {
 		d.keys[key] = &yaml.Node{Kind: yaml.SequenceNode, Line: r.Line, Content: splitItems(items)}
 	case len(items) > 1:
 		d.report(r.Line, key, items[1].Value, finding{"value-invalid", "a single value is needed here, not a list",
-			"notes stand in a column of their own, in a table whose first row is: key, value, note"})
+			"notes are in their own column, in a table whose first row is: key, value, note"})
 		d.slips[key] = true
 	default:
 		d.keys[key] = items[0]

@@ -275,7 +275,7 @@ func TestBothFormsAtOnce(t *testing.T) {
 	}
 	p, problems := Load(fsys)
 	require.Len(t, problems, 1)
-	require.Equal(t, `plans/cluster.xlsx: the plan stands here and in plans/hosts.csv, plans/k3s.csv, plans/network.yaml`, problems[0].String())
+	require.Equal(t, `plans/cluster.xlsx: the plan is here and in plans/hosts.csv, plans/k3s.csv, plans/network.yaml`, problems[0].String())
 	require.Equal(t, "plan-duplicate", problems[0].Code)
 	require.False(t, p.Complete)
 }

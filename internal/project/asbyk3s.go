@@ -16,7 +16,7 @@ import (
 	"k3splan/internal/yamlfile"
 )
 
-// The encodings that a byte-order mark tells. YAML allows them, and k3s does not look for them when it
+// The encodings that a byte-order mark announces. YAML allows them, and k3s does not expect them when it
 // cuts a file into documents: it refuses such a file, or deploys its first document alone.
 var encodings = []struct {
 	mark []byte
@@ -31,7 +31,7 @@ var encodings = []struct {
 // byteOrderMark is that of UTF-8.
 var byteOrderMark = []byte("\ufeff")
 
-// checkEncoding says why a manifest is no UTF-8, or "".
+// checkEncoding returns why a manifest is not UTF-8, or "".
 func checkEncoding(file string, data []byte) (message, hint string) {
 	name := ""
 	for _, e := range encodings {
@@ -45,7 +45,7 @@ func checkEncoding(file string, data []byte) (message, hint string) {
 	case bytes.IndexByte(data, 0) < 0:
 		return "", ""
 	default:
-		message = "there are null bytes in the file: UTF-16 without byte-order mark, or not a text"
+		message = "the file contains null bytes: UTF-16 without byte-order mark, or not a text"
 		if name = "UTF-16LE"; len(data) > 1 && binary.BigEndian.Uint16(data) < 0x80 { // the first letter is ASCII
 			name = "UTF-16BE"
 		}
@@ -73,8 +73,8 @@ func documentsOfK3s(data []byte) (documents int, refused *refusal) {
 		switch {
 		case errors.Is(err, io.EOF):
 			return documents, nil
-		case err != nil: // only what stands in a line behind ---
-			return 0, &refusal{line: badSeparator(data), message: refusedMessage + lowerFirst(err.Error()), hint: "let nothing but a comment stand in a line with ---"}
+		case err != nil: // only text after --- in a line
+			return 0, &refusal{line: badSeparator(data), message: refusedMessage + lowerFirst(err.Error()), hint: "nothing but a comment may follow --- in its line"}
 		}
 		if isBlank(part) {
 			continue
@@ -87,7 +87,7 @@ func documentsOfK3s(data []byte) (documents int, refused *refusal) {
 	}
 }
 
-// isBlank tells whether a document holds nothing but comments.
+// isBlank reports whether a document holds nothing but comments.
 func isBlank(document []byte) bool {
 	for line := range bytes.Lines(document) {
 		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' && string(line) != "---" {
@@ -121,7 +121,7 @@ func refuseDocument(document []byte) *refusal {
 	return nil
 }
 
-// badSeparator gives the line, from 1, in which something stands behind ---.
+// badSeparator returns the line, from 1, in which text follows ---.
 func badSeparator(data []byte) (line int) {
 	for text := range bytes.Lines(data) {
 		line++

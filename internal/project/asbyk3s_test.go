@@ -46,14 +46,14 @@ func TestManifestsAsK3sReadsThem(t *testing.T) {
 		"UTF-16 of Windows":              {"", utf16Of(binary.LittleEndian, a), 0, "the file is encoded as UTF-16, of which k3s reads the first object at best", "save it as UTF-8: iconv -f UTF-16 -t UTF-8 manifests/a.yaml > new && mv new manifests/a.yaml"},
 		"UTF-16, big end first":          {"", utf16Of(binary.BigEndian, a+"---\n"+b), 0, "the file is encoded as UTF-16, of which k3s reads the first object at best", "iconv -f UTF-16 "},
 		"UTF-32":                         {"", "\xff\xfe\x00\x00a\x00\x00\x00", 0, "the file is encoded as UTF-32, of which k3s reads the first object at best", "iconv -f UTF-32 "},
-		"UTF-16 without mark":            {"", utf16Of(binary.LittleEndian, a)[2:], 0, "there are null bytes in the file: UTF-16 without byte-order mark, or not a text", "iconv -f UTF-16LE "},
-		"big end first, without mark":    {"", utf16Of(binary.BigEndian, a)[2:], 0, "there are null bytes in the file: UTF-16 without byte-order mark, or not a text", "iconv -f UTF-16BE "},
+		"UTF-16 without mark":            {"", utf16Of(binary.LittleEndian, a)[2:], 0, "the file contains null bytes: UTF-16 without byte-order mark, or not a text", "iconv -f UTF-16LE "},
+		"big end first, without mark":    {"", utf16Of(binary.BigEndian, a)[2:], 0, "the file contains null bytes: UTF-16 without byte-order mark, or not a text", "iconv -f UTF-16BE "},
 		"a name with a blank":            {"a.b c.yaml", utf16Of(binary.LittleEndian, a), 0, "the file is encoded as UTF-16, of which k3s reads the first object at best", "'manifests/a.b c.yaml' > new && mv new 'manifests/a.b c.yaml'"},
-		"line ends of old Macs":          {"", strings.ReplaceAll(a+"---\n"+b, "\n", "\r"), 0, "k3s sees 1 of the 2 objects in the file", "let a line --- stand between any two of them"},
+		"line ends of old Macs":          {"", strings.ReplaceAll(a+"---\n"+b, "\n", "\r"), 0, "k3s sees 1 of the 2 objects in the file", "write a line --- between any two of them"},
 		"YAML in braces":                 {"", a + "---\n{apiVersion: v1, kind: Namespace}\n", 6, nothing + "what begins with { is JSON for it, and this is none: invalid character 'a' looking for beginning of object key string", "put keys and texts into quotes, or write the object without braces around it"},
 		"a directive":                    {"", "%YAML 1.1\n---\n" + a, 3, nothing + "did not find expected <document start>", "delete the line that begins with %"},
 		"null":                           {"", "~\n---\n" + a, 1, nothing + "one of its documents is null", "delete it, with the line --- before it"},
-		"something behind the separator": {"", a + "--- !!map\n" + b, 5, nothing + "invalid Yaml document separator: !!map", "let nothing but a comment stand in a line with ---"},
+		"something behind the separator": {"", a + "--- !!map\n" + b, 5, nothing + "invalid Yaml document separator: !!map", "nothing but a comment may follow --- in its line"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := "manifests/" + test.file

@@ -34,7 +34,7 @@ func checkExtraFlags(file, text string, p *plan.Plan) (problems diag.Problems) {
 			wrong.File, wrong.Line, wrong.Column = file, 1+strings.Count(text[:begin], "\n"), "extraFlags"
 			wrong.Value = "--" + name
 			if strings.HasPrefix(wrong.Code, "k3s-option-unknown") || wrong.Code == "k3s-option-removed" {
-				// of the configuration file k3s skips what it does not know, of the command line not
+				// k3s skips unknown options of the configuration file, but not of the command line
 				wrong.Message = strings.NewReplacer(", and skips it", ": it would not start", ", which newer ones skip", ": newer ones would not start",
 					", and k3s server skips it", ": it would not start", "; before, it skips it", "; before, it does not start").Replace(wrong.Message)
 			}

@@ -214,7 +214,7 @@ func checkKnown(role k3sRole, key, minor string) *diag.Problem {
 	option, known := k3sOptions[key]
 	switch {
 	case !known:
-		message := fmt.Sprintf("k3s %s does not know this option, and skips it", role)
+		message := fmt.Sprintf("k3s %s has no such option, and skips it", role)
 		names := optionNames(role)
 		normal := strings.ToLower(strings.ReplaceAll(key, "_", "-"))
 		nearest := diag.Nearest(normal, names)
@@ -268,7 +268,7 @@ var packagedComponents = []string{"coredns", "servicelb", "traefik", "local-stor
 var removedBackends = map[string]string{"wireguard": "wireguard-native", "ipsec": "wireguard-native", "host-gateway": "host-gw"}
 
 // checkOptionValue returns what is wrong with the texts that an option is given, without its place, or
-// nil. The options that k3splan gives too are checked as the columns of the tables.
+// nil. The options that k3splan sets too are checked as the columns of the tables are.
 func checkOptionValue(key string, texts []string, manifests []Manifest) *diag.Problem {
 	wrong := func(severity diag.Severity, code, value, message, hint string) *diag.Problem {
 		return &diag.Problem{Value: value, Severity: severity, Code: code, Message: message, Hint: hint}

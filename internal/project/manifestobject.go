@@ -115,7 +115,7 @@ func isText(node *yaml.Node) bool {
 	text, err := k8syaml.ToJSON([]byte("v: " + node.Value))
 	var read struct{ V any }
 	if err != nil || json.Unmarshal(text, &read) != nil {
-		return true // more than a word, and told elsewhere if it is wrong
+		return true // more than a word, and reported elsewhere if it is wrong
 	}
 	_, is := read.V.(string)
 	return is || read.V == nil

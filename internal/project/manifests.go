@@ -40,7 +40,7 @@ var packaged = []string{
 	"metrics-server-service", "resource-reader",
 }
 
-// readManifests gives the manifests sorted by name.
+// readManifests returns the manifests sorted by name.
 func readManifests(fsys fs.FS) (manifests []Manifest, problems diag.Problems) {
 	entries, err := fs.ReadDir(fsys, files.ManifestsDir)
 	if err != nil {
@@ -146,7 +146,7 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 		found = append(found, checkObject(name, content)...)
 	}
 	if objects == 0 {
-		return append(found, manifestFinding{diag.Error, 0, "manifest-invalid", "there is no object in the file", "delete it, or let its name end in .off"})
+		return append(found, manifestFinding{diag.Error, 0, "manifest-invalid", "the file contains no object", "delete it, or rename it to end in .off"})
 	}
 	if slices.ContainsFunc(found, func(f manifestFinding) bool { return f.severity == diag.Error }) {
 		return found
@@ -160,13 +160,13 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 		found = append(found, manifestFinding{diag.Error, refused.line, "manifest-invalid", refused.message, refused.hint})
 	case documents < len(lines):
 		found = append(found, manifestFinding{diag.Error, 0, "manifest-invalid", fmt.Sprintf("k3s sees %d of the %d objects in the file", documents, len(lines)),
-			"let a line --- stand between any two of them"})
+			"write a line --- between any two of them"})
 	}
 	return found
 }
 
-// checkJSON is checkManifest for an object in JSON that is no YAML, which lacks some escapes and has only
-// short keys. In what line it finds something is not known. ok is false if it is no JSON.
+// checkJSON is checkManifest for an object in JSON that is not YAML, which lacks some escapes and has only
+// short keys. The lines of what it finds are unknown. ok is false if it is not JSON.
 func checkJSON(name string, data []byte) (found []manifestFinding, ok bool) {
 	var object map[string]any
 	var node yaml.Node

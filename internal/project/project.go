@@ -34,7 +34,7 @@ type Project struct {
 	files nixFiles
 }
 
-// Find gives the nearest folder from dir upwards that holds plans/.
+// Find returns the nearest folder from dir upwards that contains plans/.
 func Find(dir string) (found string, ok bool) {
 	for {
 		if info, err := os.Stat(filepath.Join(dir, "plans")); err == nil && info.IsDir() {
@@ -107,10 +107,10 @@ func needsOf(p *plan.Plan) secrets.Needs {
 	return needs
 }
 
-// NeedsDisko tells whether disko lays out the disks of any host.
+// NeedsDisko reports whether disko lays out the disks of any host.
 func (p *Project) NeedsDisko() bool { return slices.ContainsFunc(p.Plan.Hosts, p.Partitioned) }
 
-// existing gives those of the files that the project has.
+// existing returns those of the files that the project has.
 func (p *Project) existing(files ...string) []string {
 	return slices.DeleteFunc(files, func(file string) bool { return !p.files.has(file) })
 }
@@ -121,10 +121,10 @@ func partitioningFile(host *plan.Host) string {
 func hardwareFile(host *plan.Host) string { return path.Join(files.HardwareDir, host.Name+".nix") }
 func snippetFile(name string) string      { return path.Join(files.SnippetsDir, name+".nix") }
 
-// Partitioned tells whether disko lays out the host's disks.
+// Partitioned reports whether disko lays out the host's disks.
 func (p *Project) Partitioned(host *plan.Host) bool { return p.files.has(partitioningFile(host)) }
 
-// HardwareKnown tells whether the host's hardware configuration was fetched.
+// HardwareKnown reports whether the host's hardware configuration was fetched.
 func (p *Project) HardwareKnown(host *plan.Host) bool { return p.files.has(hardwareFile(host)) }
 
 // Imports are the Nix files of the user that configure a host: hardware, disks, then snippets from
@@ -147,15 +147,14 @@ func (p *Project) ServerImports(host *plan.Host) []string {
 	return p.existing(snippetFile(host.Server.Name))
 }
 
-// LabelledFileSystems tells whether the host's file systems are found by the labels that the
-// installer gives, because neither a disko layout nor its hardware configuration tells where they
-// are. Snippets do not count: what they say of a file system beats these defaults, and is often
-// only a part.
+// LabelledFileSystems reports whether the host's file systems are found by the labels that the installer
+// sets, because neither a disko layout nor the hardware configuration defines them. Snippets do not
+// count: what they define overrides these defaults, and is often only a part.
 func (p *Project) LabelledFileSystems(host *plan.Host) bool {
-	return !p.Partitioned(host) && !p.hardwareTellsRoot(host)
+	return !p.Partitioned(host) && !p.hardwareDefinesRoot(host)
 }
 
-func (p *Project) hardwareTellsRoot(host *plan.Host) bool {
+func (p *Project) hardwareDefinesRoot(host *plan.Host) bool {
 	text, err := fs.ReadFile(p.fsys, hardwareFile(host))
 	return err == nil && definesRoot(text)
 }
@@ -163,10 +162,10 @@ func (p *Project) hardwareTellsRoot(host *plan.Host) bool {
 // checkDisks: a disko layout and a hardware configuration with file systems contradict each other.
 func (p *Project) checkDisks() (problems diag.Problems) {
 	for _, host := range p.Plan.Hosts {
-		if p.Partitioned(host) && p.hardwareTellsRoot(host) {
+		if p.Partitioned(host) && p.hardwareDefinesRoot(host) {
 			problems = append(problems, diag.Problem{
 				File: hardwareFile(host), Severity: diag.Error, Code: "file-conflict",
-				Message: "it tells file systems that " + partitioningFile(host) + " lays out",
+				Message: "it defines file systems that " + partitioningFile(host) + " creates",
 				Hint:    "take fileSystems and swapDevices out of it: nixos-generate-config --show-hardware-config --no-filesystems",
 			})
 		}
@@ -190,6 +189,6 @@ func (p *Project) checkSourcePath() diag.Problems {
 	file, line := p.Plan.Network.At("versions.nixos")
 	return diag.Problems{{
 		File: file, Line: line, Column: "versions.nixos", Value: source.Location, Severity: diag.Error, Code: "version-invalid",
-		Message: "there is no nixpkgs at this path", Hint: "the path is relative to the project and must lead to a folder with a default.nix",
+		Message: "no nixpkgs at this path", Hint: "the path is relative to the project, and leads to a folder with a default.nix",
 	}}
 }

@@ -214,7 +214,7 @@ func (s *setup) fit(file, content string) []byte {
 	return []byte(content)
 }
 
-// manifests writes the starter manifests only together with their folder: whoever deletes one does
+// manifests writes the starter manifests only together with their folder: anyone who deletes one does
 // not want it again.
 func (s *setup) manifests() error {
 	if s.exists(files.ManifestsDir) {

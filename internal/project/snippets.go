@@ -88,12 +88,12 @@ func orphanMessage(dir, stem string, p *plan.Plan) string {
 		}
 	}
 	if dir != files.SnippetsDir {
-		return fmt.Sprintf("there is no host %q", stem)
+		return fmt.Sprintf("the plan has no host %q", stem)
 	}
 	if strings.HasPrefix(stem, "@") {
 		return fmt.Sprintf("no host has the tag %q", strings.TrimPrefix(stem, "@"))
 	}
-	return fmt.Sprintf("there is no host and no server %q, and no other file here imports it", stem)
+	return fmt.Sprintf("the plan has no host or server %q, and no other file here imports it", stem)
 }
 
 func orphanHint(stem string, owners []string) string {

@@ -14,7 +14,8 @@ import (
 
 // Workspace is the one reader of a project's folder. Nothing is read before it is asked for, and each
 // file and each part of the project is read once: a command that opens one workspace sees one state of
-// the project. What the command writes itself, it knows already; [Workspace.Reopen] sees it.
+// the project. A file that the command creates is read when it is asked for; one that it changes is not
+// read again.
 type Workspace struct {
 	// Dir is the project's folder, absolute.
 	Dir string
@@ -44,9 +45,6 @@ func open(dir string, fsys *readOnce) *Workspace {
 	w.whole = sync.OnceValues(w.load)
 	return w
 }
-
-// Reopen returns a workspace that reads everything anew.
-func (w *Workspace) Reopen() *Workspace { return open(w.Dir, &readOnce{FS: files.In(w.Dir)}) }
 
 // FS returns the project's files; each is read once.
 func (w *Workspace) FS() fs.FS { return w.fsys }
