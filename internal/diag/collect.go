@@ -55,7 +55,7 @@ func (c *Collector) Problems() Problems {
 			continue
 		}
 		if more := c.count[kind] - MaxOfKind; more > 0 {
-			all = append(all, Problem{File: kind.table, Severity: kind.severity, Code: kind.code,
+			all = append(all, Problem{rest: true, File: kind.table, Severity: kind.severity, Code: kind.code,
 				Message: fmt.Sprintf("and %d more problems of this kind (%s)", more, kind.code)})
 		}
 	}

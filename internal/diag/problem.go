@@ -7,6 +7,7 @@ package diag
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -37,6 +38,9 @@ type Problem struct {
 	Message string `json:"message"`
 	// Hint says how to mend it, or is empty.
 	Hint string `json:"hint"`
+
+	// rest: the problem stands for all others of its kind, and comes after those
+	rest bool
 }
 
 // workbookMark ends the name of a workbook's file; the sheet and the cell follow it.
@@ -91,12 +95,20 @@ func (ps Problems) Sort() {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(
 			cmp.Compare(a.Table(), b.Table()),
-			cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.order(), b.order()),
 			cmp.Compare(a.Column, b.Column),
 			cmp.Compare(a.Code, b.Code),
 			cmp.Compare(a.Message, b.Message),
 		)
 	})
+}
+
+// order is the line by which a problem is sorted.
+func (p Problem) order() int {
+	if p.rest {
+		return math.MaxInt
+	}
+	return p.Line
 }
 
 // Errors counts the problems that stop k3splan.

@@ -50,8 +50,12 @@ func (t *Table) headerHint() string {
 // takeHeader checks the names of the columns; false means that the rows cannot be understood.
 func (t *Table) takeHeader(header record) bool {
 	t.HeaderLine = header.line
-	for _, name := range header.cells {
-		t.Columns = append(t.Columns, strings.ToLower(name))
+	for i, name := range header.cells {
+		column := strings.ToLower(name)
+		t.Columns = append(t.Columns, column)
+		if column != "" && !t.Knows(column) {
+			t.own = append(t.own, i)
+		}
 	}
 	var missing []string
 	named := 0 // columns that a header of this table would have

@@ -54,26 +54,106 @@ type mergedArea struct {
 
 // xmlCell is a cell in the XML of a sheet (ECMA-376 part 1, 18.3.1.4).
 type xmlCell struct {
-	Kind    string    `xml:"t,attr"`
-	Style   int       `xml:"s,attr"`
-	Value   *string   `xml:"v"`
-	Formula *struct{} `xml:"f"`
-	Inline  *richText `xml:"is"`
+	kind  string
+	style int
+	// value and inline are "" if they are missing as well as if they are empty, which makes no difference
+	value, inline       string
+	hasValue, isFormula bool
 }
 
-// richText is text in pieces of different looks, without what a reader of the sheet does not see (the
-// pronunciation of Japanese).
-type richText struct {
-	Text   string     `xml:"t"`
-	Pieces []richText `xml:"r"`
-}
-
-func (r richText) String() string {
-	text := r.Text
-	for _, piece := range r.Pieces {
-		text += piece.Text
+// readCell reads a cell up to its end.
+func readCell(decoder *xml.Decoder, start xml.StartElement) (c xmlCell, err error) {
+	c.kind = attribute(start, "t")
+	if style := attribute(start, "s"); style != "" {
+		if c.style, err = strconv.Atoi(style); err != nil {
+			return c, err
+		}
 	}
-	return unescape(text)
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return c, err
+		}
+		switch t := token.(type) {
+		case xml.EndElement:
+			return c, nil
+		case xml.StartElement:
+			switch t.Name.Local {
+			case "v":
+				c.hasValue = true
+				c.value, err = readText(decoder)
+			case "is":
+				c.inline, err = readRich(decoder)
+			default:
+				c.isFormula = c.isFormula || t.Name.Local == "f"
+				err = decoder.Skip()
+			}
+			if err != nil {
+				return c, err
+			}
+		}
+	}
+}
+
+// readText returns the characters up to the end of an element.
+func readText(decoder *xml.Decoder) (string, error) {
+	var text strings.Builder
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return "", err
+		}
+		switch t := token.(type) {
+		case xml.EndElement:
+			return text.String(), nil
+		case xml.StartElement:
+			if err := decoder.Skip(); err != nil {
+				return "", err
+			}
+		case xml.CharData:
+			if text.Write(t); text.Len() > maxToken {
+				return "", errLongText
+			}
+		}
+	}
+}
+
+var errLongText = &limitError{fmt.Sprintf("a text has more than %d kB", maxToken>>10)}
+
+// readRich returns text in pieces of different looks, without what a reader of the sheet does not see (the
+// pronunciation of Japanese), up to the end of its element (18.4.8).
+func readRich(decoder *xml.Decoder) (string, error) {
+	var text strings.Builder
+	for inPiece := false; ; {
+		token, err := decoder.Token()
+		if err != nil {
+			return "", err
+		}
+		switch t := token.(type) {
+		case xml.EndElement:
+			if !inPiece {
+				return unescape(text.String()), nil
+			}
+			inPiece = false
+		case xml.StartElement:
+			switch {
+			case t.Name.Local == "t":
+				piece, err := readText(decoder)
+				if err != nil {
+					return "", err
+				}
+				if text.WriteString(piece); text.Len() > maxToken {
+					return "", errLongText
+				}
+			case t.Name.Local == "r" && !inPiece:
+				inPiece = true
+			default:
+				if err := decoder.Skip(); err != nil {
+					return "", err
+				}
+			}
+		}
+	}
 }
 
 var escaped = regexp.MustCompile(`_x[0-9a-fA-F]{4}_`)
@@ -129,11 +209,11 @@ func (w *Workbook) readRows(decoder *xml.Decoder) (rows []sheetRow, err error) {
 		if column, err = columnNumber(start, line, column); err != nil {
 			return nil, err
 		}
-		var c xmlCell
-		if err := decoder.DecodeElement(&c, &start); err != nil {
+		c, err := readCell(decoder, start)
+		if err != nil {
 			return nil, err
 		}
-		if c.Formula != nil {
+		if c.isFormula {
 			w.formulas++
 		}
 		cell := w.cell(c)
@@ -200,29 +280,23 @@ const AsText = "format the cells as text (Format, Cells, Text) and type the valu
 
 // cell returns the text that a cell shows, or why it cannot be known.
 func (w *Workbook) cell(c xmlCell) (cell sheetCell) {
-	text := ""
-	if c.Value != nil {
-		text = *c.Value
-	}
-	switch c.Kind {
+	text := c.value
+	switch c.kind {
 	case "s":
 		if i, err := strconv.Atoi(strings.TrimSpace(text)); err == nil && i >= 0 && i < len(w.shared) {
-			return w.text(w.shared[i], c.Style)
+			return w.text(w.shared[i], c.style)
 		}
 		if text == "" {
 			return sheetCell{}
 		}
 		return sheetCell{wrong: &finding{"xlsx-syntax", "the text of the cell is not in the file", "type it again"}}
 	case "inlineStr":
-		if c.Inline != nil {
-			text = c.Inline.String()
-		}
-		return w.text(text, c.Style)
+		return w.text(c.inline, c.style)
 	case "str":
-		if c.Value == nil && c.Formula != nil {
+		if !c.hasValue && c.isFormula {
 			return notComputed
 		}
-		return w.text(unescape(text), c.Style)
+		return w.text(unescape(text), c.style)
 	case "b":
 		shown := map[string]string{"0": "FALSE", "1": "TRUE"}[text]
 		return sheetCell{text: shown, wrong: &finding{"cell-number", "the spreadsheet program turned it into TRUE/FALSE, which it shows in each user's language", AsText}}
@@ -232,7 +306,7 @@ func (w *Workbook) cell(c xmlCell) (cell sheetCell) {
 		return sheetCell{text: strings.TrimSuffix(text, "T00:00:00"), isDate: true, wrong: &finding{"cell-number", "the spreadsheet program turned it into a date, which looks different on other machines", AsText}}
 	}
 	text = strings.TrimSpace(text)
-	if text == "" && c.Formula != nil {
+	if text == "" && c.isFormula {
 		return notComputed
 	}
 	if text == "" {
@@ -244,7 +318,7 @@ func (w *Workbook) cell(c xmlCell) (cell sheetCell) {
 		cell.wrong = &finding{"xlsx-syntax", "the file marks this as a number, but it is not one", "type it again"}
 		return cell
 	}
-	format := w.format(c.Style)
+	format := w.format(c.style)
 	if cell.text, cell.wrong = showNumber(value, format, w.from1904); cell.wrong != nil {
 		if iso := isoDate(value, format, w.from1904); iso != "" {
 			cell.text, cell.isDate = iso, true

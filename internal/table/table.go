@@ -29,6 +29,8 @@ type Table struct {
 	encoding encoding
 	// inSheet: the table is a sheet of a workbook, and File names the sheet
 	inSheet bool
+	// own are the columns of the user
+	own []int
 	// lost are cells whose text cannot be known; their consequences are not reported
 	lost  map[cellAt]bool
 	found diag.Collector
@@ -117,11 +119,9 @@ func (r Row) Raw(column string) string {
 
 // Own returns the cells of the user's own columns, in their own case: it may mean something to their Nix code.
 func (r Row) Own() map[string]string {
-	own := map[string]string{}
-	for i, column := range r.Table.Columns {
-		if column != "" && !r.Table.Knows(column) {
-			own[column] = r.Cells[i]
-		}
+	own := make(map[string]string, len(r.Table.own))
+	for _, i := range r.Table.own {
+		own[r.Table.Columns[i]] = r.Cells[i]
 	}
 	return own
 }
@@ -177,7 +177,7 @@ func (n *normalized) Read() ([]string, error) {
 	}
 	cells := slices.Clone(n.Rows[n.next-1].Cells)
 	for i, column := range n.Columns {
-		if !slices.Contains(n.KeepCase, column) {
+		if n.Knows(column) && !slices.Contains(n.KeepCase, column) {
 			cells[i] = strings.ToLower(cells[i])
 		}
 	}

@@ -140,12 +140,9 @@ func (w *Workbook) loadShared(part string) error {
 		if start.Name.Local != "si" {
 			return nil
 		}
-		var text richText
-		if err := decoder.DecodeElement(&text, &start); err != nil {
-			return err
-		}
-		w.shared = append(w.shared, text.String())
-		return nil
+		text, err := readRich(decoder)
+		w.shared = append(w.shared, text)
+		return err
 	})
 }
 
