@@ -475,10 +475,8 @@ func TestSheetsThatReachFar(t *testing.T) {
 	t.Run("values in the last column", func(t *testing.T) {
 		_, problems := Load(withRows(t, many(1000, `<row r="%[1]d"><c r="XFD%[1]d"><v>1</v></c></row>`)))
 		require.Len(t, problems, diag.MaxOfKind+1)
-		require.Contains(t, problems, diag.Problem{File: "plans/cluster.xlsx!hosts!XFD100", Line: 100, Value: "1", Severity: diag.Error,
-			Code: "row-length", Message: "the cell is far beside the table", Hint: "delete it, or its content"})
-		require.Contains(t, problems, diag.Problem{File: "plans/cluster.xlsx!hosts", Severity: diag.Error,
-			Code: "row-length", Message: "and 900 more problems of this kind (row-length)"})
+		require.Equal(t, `plans/cluster.xlsx!hosts!XFD100: "1": the cell is far beside the table`, problems[0].String())
+		require.Equal(t, `plans/cluster.xlsx!hosts: and 900 more problems of this kind (row-length)`, problems[diag.MaxOfKind].String(), "in the end")
 	})
 }
 
