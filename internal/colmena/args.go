@@ -69,28 +69,33 @@ func deployment(command, hive string, selection Selection, extra []string) []str
 	}
 	// Each server is a member of etcd. By default Colmena treats ten hosts at a time, and two that
 	// restart together can cost the quorum.
-	if selection.Servers > 1 && !SetsParallel(extra) {
+	if _, isSet := Parallel(extra); selection.Servers > 1 && !isSet {
 		args = append(args, "--parallel", "1")
 	}
 	return append(args, extra...)
 }
 
-// SetsParallel reports whether the user's arguments hold Colmena's -p or --parallel, which it does
-// not take twice. All four spellings count, and -p behind flags without a value ("-vp3").
-func SetsParallel(args []string) bool {
-	for _, arg := range args {
+// Parallel returns the value of Colmena's -p or --parallel among the user's arguments, which it does not
+// accept twice. All four spellings count, and -p behind flags without a value ("-vp3").
+func Parallel(args []string) (value string, isSet bool) {
+	for i, arg := range args {
+		name, joined, hasValue := strings.Cut(arg, "=")
+		short, isShort := strings.CutPrefix(strings.TrimLeft(arg, "-vh"), "p")
+		isShort = isShort && strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--")
 		switch {
 		case arg == "--":
-			return false
-		case arg == "--parallel", strings.HasPrefix(arg, "--parallel="):
-			return true
-		case strings.HasPrefix(arg, "--"):
-			continue
-		case strings.HasPrefix(strings.TrimLeft(arg, "-vh"), "p") && strings.HasPrefix(arg, "-"):
-			return true
+			return "", false
+		case name == "--parallel" && hasValue:
+			return joined, true
+		case isShort && short != "":
+			return strings.TrimPrefix(short, "="), true
+		case (isShort || name == "--parallel") && i+1 < len(args):
+			return args[i+1], true
+		case isShort || name == "--parallel":
+			return "", true
 		}
 	}
-	return false
+	return "", false
 }
 
 // UploadKeys returns the arguments that replace the secrets of one host and nothing else.
@@ -121,12 +126,18 @@ func Goal(extra []string) string {
 	if slices.Contains(extra, "--reboot") {
 		return "reboot"
 	}
-	for _, arg := range extra {
-		if slices.Contains(goals, arg) {
-			return arg
+	for i := 0; i < len(extra); i++ {
+		if slices.Contains(goals, extra[i]) {
+			return extra[i]
 		}
+		i += values[extra[i]] // which may be called like a goal
 	}
 	return "switch"
+}
+
+// values are the options of "colmena apply" with values of their own, and how many.
+var values = map[string]int{
+	"--parallel": 1, "-p": 1, "--on": 1, "--eval-node-limit": 1, "--evaluator": 1, "-f": 1, "--config": 1, "--color": 1, "--nix-option": 2,
 }
 
 // IsActivated reports whether the new system runs on the hosts after a goal, so that containers may have

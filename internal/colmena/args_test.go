@@ -128,3 +128,50 @@ func TestRolloutArguments(t *testing.T) {
 		BuildFirst("h", []string{"olaf", "ulf"}, []string{"boot", "--verbose", "--reboot", "--nix-option", "cores", "2"}))
 	require.Equal(t, []string{"upload-keys", "-f", "h", "--on", "olaf"}, UploadKeys("h", "olaf", nil))
 }
+
+func TestParallel(t *testing.T) {
+	for _, test := range []struct {
+		args  []string
+		value string
+		isSet bool
+	}{
+		{nil, "", false},
+		{[]string{"--verbose", "switch"}, "", false},
+		{[]string{"--parallel", "3"}, "3", true},
+		{[]string{"--parallel=1", "-v"}, "1", true},
+		{[]string{"-p", "4"}, "4", true},
+		{[]string{"-p4"}, "4", true},
+		{[]string{"-vp3"}, "3", true},
+		{[]string{"-v", "-p"}, "", true},
+		{[]string{"--", "-p", "4"}, "", false},
+		{[]string{"--parallelism"}, "", false},
+		{[]string{"push"}, "", false},
+	} {
+		value, isSet := Parallel(test.args)
+		require.Equal(t, test.value, value, "%q", test.args)
+		require.Equal(t, test.isSet, isSet, "%q", test.args)
+	}
+}
+
+func TestGoal(t *testing.T) {
+	for _, test := range []struct {
+		args                        []string
+		goal                        string
+		activated, kept, onTheHosts bool
+	}{
+		{nil, "switch", true, true, true},
+		{[]string{"--verbose"}, "switch", true, true, true},
+		{[]string{"--verbose", "test"}, "test", true, false, true},
+		{[]string{"boot"}, "boot", false, false, true},
+		{[]string{"boot", "--reboot"}, "reboot", true, true, true},
+		{[]string{"upload-keys"}, "upload-keys", false, false, true},
+		{[]string{"dry-activate"}, "dry-activate", false, false, false},
+		{[]string{"push"}, "push", false, false, false},
+		{[]string{"--on", "build"}, "switch", true, true, true},
+		{[]string{"--nix-option", "keys", "build", "-p", "2", "test"}, "test", true, false, true},
+	} {
+		goal := Goal(test.args)
+		require.Equal(t, test.goal, goal)
+		require.Equal(t, []bool{test.activated, test.kept, test.onTheHosts}, []bool{IsActivated(goal), IsKept(goal), ChangesHosts(goal)}, goal)
+	}
+}

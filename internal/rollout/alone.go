@@ -84,7 +84,7 @@ func (d *deployment) withoutGates(p Proposal) diag.Problems {
 	problem := diag.Problem{Severity: diag.Warning, Code: "no-gates",
 		Message: "the servers on " + text.Enumerate(servers) + " restart one right after the other: etcd loses its quorum if one is not back before the next",
 		Hint:    "without --no-gates, k3splan waits until each of them is healthy"}
-	if colmena.SetsParallel(d.request.Args) {
+	if n, isSet := colmena.Parallel(d.request.Args); isSet && n != "1" {
 		problem.Severity, problem.Message = diag.Error, "the servers on "+text.Enumerate(servers)+" restart at the same time: etcd loses its quorum"
 	}
 	return diag.Problems{problem}

@@ -174,7 +174,11 @@ func TestQuorumWithoutOrder(t *testing.T) {
 	require.Empty(t, messages(Judge(s)))
 	s.Unordered = true
 	require.Equal(t, []string{"refused olaf and ulf would be restarted while the server on rolf (etcd has no leader) is down: of 3 servers etcd needs 2, and 1 would be left"}, messages(Judge(s)))
-	require.Empty(t, messages(Judge(func() Situation { s := living(t, p).change("rolf"); s.Health["rolf"], s.Unordered = Health{}, true; return s }())))
+	require.Empty(t, messages(Judge(func() Situation {
+		s := living(t, p).change("rolf")
+		s.Health["rolf"], s.Unordered = Health{}, true
+		return s
+	}())))
 }
 
 // What was forced stays forced for what it was about, and for nothing that is added later.

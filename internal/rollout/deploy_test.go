@@ -1,0 +1,91 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"k3splan/internal/ask"
+	"k3splan/internal/ask/asktest"
+	"k3splan/internal/diag"
+	"k3splan/internal/plan"
+)
+
+// scripted is a user who answers from a script.
+type scripted struct{ *asktest.User }
+
+func (scripted) Propose(Proposal) {}
+
+// What is refused stops a deployment without a question, what is forced is not asked about, and every
+// answer but yes stops it.
+func TestConsent(t *testing.T) {
+	refused := diag.Problem{Severity: diag.Error, Message: "it would found a second cluster"}
+	risky := diag.Problem{Severity: diag.Warning, Message: "may cut the connection"}
+	const question = "deploy, with 1 point to be confirmed?"
+	for name, test := range map[string]struct {
+		problems diag.Problems
+		force    bool
+		answers  []asktest.Answer
+		want     error
+	}{
+		"nothing":          {nil, false, nil, nil},
+		"yes":              {diag.Problems{risky}, false, []asktest.Answer{asktest.Yes(question)}, nil},
+		"no":               {diag.Problems{risky}, false, []asktest.Answer{asktest.No(question)}, ask.ErrDeclined},
+		"Ctrl-C":           {diag.Problems{risky}, false, []asktest.Answer{{Question: question, Err: ask.ErrInterrupted}}, ask.ErrInterrupted},
+		"no terminal":      {diag.Problems{risky}, false, []asktest.Answer{{Question: question, Err: ask.ErrNoTerminal}}, ask.ErrNoTerminal},
+		"forced":           {diag.Problems{refused}, true, nil, nil},
+		"forced and risky": {diag.Problems{refused, risky}, true, []asktest.Answer{asktest.Yes(question)}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &deployment{view: scripted{asktest.New(t, test.answers...)}, request: Request{Force: test.force}}
+			require.ErrorIs(t, d.consent(context.Background(), test.problems), test.want)
+		})
+	}
+	d := &deployment{view: scripted{asktest.New(t)}}
+	err := d.consent(context.Background(), diag.Problems{refused, risky})
+	require.EqualError(t, err, "refused: it would found a second cluster")
+	require.Contains(t, diag.HintOf(err), "--force")
+}
+
+// Several servers that Colmena restarts in one go are asked about, or refused if they restart together.
+func TestWithoutGates(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "i", "rolf": "s", "karl": "a"}, "")
+	proposal := Proposal{Selected: p.Hosts, Observed: map[string]Observed{}}
+	require.Equal(t, []string{"asked the servers on olaf and rolf restart one right after the other: etcd loses its quorum if one is not back before the next"},
+		messages((&deployment{}).withoutGates(proposal)))
+	require.Equal(t, []string{"refused the servers on olaf and rolf restart at the same time: etcd loses its quorum"},
+		messages((&deployment{request: Request{Args: []string{"-p", "3"}}}).withoutGates(proposal)))
+	require.Len(t, (&deployment{request: Request{Args: []string{"--parallel=1"}}}).withoutGates(proposal), 1)
+	require.Equal(t, diag.Warning, (&deployment{request: Request{Args: []string{"--parallel=1"}}}).withoutGates(proposal)[0].Severity)
+	proposal.Observed["rolf"] = Observed{Unreachable: "no route"}
+	require.Empty(t, (&deployment{}).withoutGates(proposal))
+	require.Empty(t, (&deployment{}).withoutGates(Proposal{Selected: []*plan.Host{p.Host("karl")}}))
+}
+
+// A dry run that could not ask every host does not end as if it had.
+func TestUnknownChanges(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "i", "rolf": "s"}, "")
+	proposal := Proposal{Selected: p.Hosts, Observed: map[string]Observed{}}
+	require.NoError(t, unknownChanges(proposal))
+	proposal.Observed["rolf"] = Observed{Unreachable: "no route"}
+	require.EqualError(t, unknownChanges(proposal), "1 host of 2 did not answer, so their changes are unknown")
+	proposal.Observed["olaf"] = Observed{Unreachable: "no route"}
+	require.EqualError(t, unknownChanges(proposal), "no host answered (2 hosts of 2), so what would be deployed is unknown")
+}
+
+// The project is one process's at a time, and its own: what lies in the lock's place is not written to.
+func TestLockProject(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := LockProject(dir)
+	require.NoError(t, err)
+	_, err = LockProject(dir)
+	require.ErrorContains(t, err, "the project is in use by process ")
+	require.Equal(t, "wait until it has ended", diag.HintOf(err))
+	unlock()
+	unlock, err = LockProject(dir)
+	require.NoError(t, err)
+	unlock()
+	require.Error(t, errors.Join(func() error { _, err := LockProject(dir + "/missing"); return err }()))
+}
