@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -14,11 +15,11 @@ func (a *app) secretsAuditCommand() *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
 		Use:   "audit [STOREPATH…]",
-		Short: "Look whether a secret is where it must not be",
-		Long: `Looks at the modes and owners of the secrets; for their contents in all other files of the project
-(generated/, logs, snippets, manifests), in git (the index and the whole history of what is checked
-out), and in the Nix store: the closures of this plan's systems there, and of STOREPATHs. Says how to
-mend each finding, and on standard error where it has looked. Nothing is changed.
+		Short: "Check that no secret is where it must not be",
+		Long: `Checks the modes and owners of the secrets, and searches for their contents in all other files of the
+project (generated/, logs, snippets, manifests), in git (the index and the whole history of what is
+checked out), and in the Nix store: the closures of this plan's systems there, and of STOREPATHs. Each
+finding comes with its repair; standard error lists what was searched. Nothing is changed.
 
 Exit code 0 without findings, 1 with any.`,
 		Example: "  k3splan secrets audit\n  k3splan secrets audit --json | jq -r '.[].file'",
@@ -41,7 +42,7 @@ func (a *app) audit(storePaths []string, asJSON bool) error {
 	p, problems := w.Project()
 	vault, err := p.Vault(a.asker())
 	if err != nil {
-		return &exitError{code: exitInvalid, err: err, hint: "k3splan validate"}
+		return usageError(diag.WithHint(err, cmp.Or(diag.HintOf(err), "k3splan validate")))
 	}
 	report, err := audit.Run(context.Background(), audit.Input{Dir: p.Dir, Plan: p.Plan, Vault: vault, Known: problems, StorePaths: storePaths})
 	if err != nil {

@@ -60,7 +60,7 @@ func (a *app) vault(ask secrets.Ask) (*plan.Plan, *secrets.Vault, error) {
 	p, _ := w.Plan() // other mistakes in the tables do not matter here
 	vault, err := w.Vault(ask)
 	if err != nil {
-		return nil, nil, &exitError{code: exitInvalid, err: err, hint: "k3splan validate"}
+		return nil, nil, usageError(diag.WithHint(err, cmp.Or(diag.HintOf(err), "k3splan validate")))
 	}
 	return p, vault, nil
 }

@@ -201,7 +201,7 @@ func checkOwn(path, shown string, owner int, folder bool) error {
 		return wrong("remove it, or move it away", "is not a %s", what)
 	case !isOwn(info, owner):
 		return fmt.Errorf("%s %w", shown, foreign(info, shown))
-	case info.Mode().Perm()&0o022 != 0:
+	case info.Mode().Perm()&0o002 != 0, info.Mode().Perm()&0o020 != 0 && !isPrivateGroup(info):
 		return wrong("chmod go-w "+shown, "can be changed by other users of this machine (mode %04o)", info.Mode().Perm())
 	case !folder && stat != nil && stat.Nlink > 1:
 		return wrong("remove it: k3splan makes it again", "has a second name elsewhere (a hard link)")
@@ -218,6 +218,21 @@ func isOwn(info fs.FileInfo, owner int) bool {
 	}
 	uid := int(stat.Uid)
 	return uid == os.Geteuid() || os.Geteuid() == 0 && uid == owner
+}
+
+// isPrivateGroup reports whether the group of something is that of its owner alone, by the usual convention
+// of a group with the user's name: with it comes a umask under which a clone is writable by the group.
+func isPrivateGroup(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return false
+	}
+	owner, err := user.LookupId(strconv.Itoa(int(stat.Uid)))
+	if err != nil {
+		return false
+	}
+	group, err := user.LookupGroupId(strconv.Itoa(int(stat.Gid)))
+	return err == nil && group.Name == owner.Username
 }
 
 func foreign(info fs.FileInfo, shown string) error {

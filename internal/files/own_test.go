@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -25,8 +26,13 @@ func TestOwnFolderRefusesWhatIsNotOnesOwn(t *testing.T) {
 		"a link":      {func(own string) error { return os.Symlink(elsewhere, own) }, "is a symbolic link to", "rm .k3splan"},
 		"a dead link": {func(own string) error { return os.Symlink("nowhere", own) }, "is a symbolic link to", "rm .k3splan"},
 		"a file":      {func(own string) error { return os.WriteFile(own, nil, 0o600) }, "is not a folder", "move it away"},
-		"for a group": {func(own string) error { return makeMode(own, 0o770) }, "can be changed by other users", "chmod go-w .k3splan"},
-		"for all":     {func(own string) error { return makeMode(own, 0o777) }, "can be changed by other users", "chmod go-w .k3splan"},
+		"for a group": {func(own string) error {
+			if os.Geteuid() != 0 {
+				return makeMode(own, 0o772) // only root can give it to a group that is not one's own
+			}
+			return errors.Join(makeMode(own, 0o770), os.Chown(own, -1, 12345))
+		}, "can be changed by other users", "chmod go-w .k3splan"},
+		"for all": {func(own string) error { return makeMode(own, 0o777) }, "can be changed by other users", "chmod go-w .k3splan"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			project := t.TempDir()
@@ -62,6 +68,20 @@ func makeMode(folder string, mode fs.FileMode) error {
 		return err
 	}
 	return os.Chmod(folder, mode) // whatever the umask
+}
+
+// After a clone with a umask of 002, folders are writable by the user's own group.
+func TestAPrivateGroup(t *testing.T) {
+	me, err := user.Current()
+	require.NoError(t, err)
+	group, err := user.LookupGroupId(me.Gid)
+	if err != nil || group.Name != me.Username {
+		t.Skip("SKIP: this user has no private group")
+	}
+	project := t.TempDir()
+	require.NoError(t, makeMode(filepath.Join(project, SecretsDir), 0o775))
+	require.NoError(t, os.Chown(filepath.Join(project, SecretsDir), -1, os.Getegid()))
+	require.Empty(t, CheckOwn(project))
 }
 
 func TestOwnFile(t *testing.T) {
