@@ -1,9 +1,9 @@
-# The init server's host as one that joins the running cluster of another server, because a second cluster
-# must not be founded beside it. The next deployment makes the host what the plan describes; by then its etcd
-# is a member, and the flag that founds clusters has no effect any more.
+# The init server's host as a server that joins the running cluster of another server, so that no second
+# cluster is founded. The next deployment configures it as planned; by then its etcd is a member, and the
+# flag that founds a cluster no longer has an effect.
 #
 #   name   the init server's host
-#   other  the host of the server that answers
+#   other  the host of the running server
 name: other:
 { lib, ... }:
 let

@@ -1,4 +1,4 @@
-# A host that boots in BIOS mode, although the plan has another boot mode.
+# A host that boots in BIOS mode although its plan has EFI.
 name: { lib, ... }: {
   cluster.${name}.boot = lib.mkForce "legacy";
 }

@@ -13,7 +13,7 @@ let
   k3s = import ./k3s-flags.nix { inherit lib; } {
     file = ../k3s/agent.json;
     set = {
-      # An agent asks here once; then it knows all servers, and keeps them.
+      # Used to join: from then on the agent has a list of all servers, and keeps it.
       server = "https://${initServer.ip}:6443";
       token-file = places.agent.token;
       node-name = agent.name;
@@ -46,11 +46,11 @@ let
     "--gateway=${network.gateway}"
     "--disable-dns"
   ];
-  # podman never changes a network: this label shows whether it was made with these options
+  # podman never changes a network. A label with this hash shows whether it has these options.
   networkHash = builtins.hashString "sha256" (toString networkOptions);
   networkHashOf = "podman network inspect --format '{{ index .Labels \"k3splan.hash\" }}' ${networkName}";
-  # Without one, podman would invent another at each start, and neighbours would not find the address
-  # until they forget the old one. The first byte means: one machine, address given locally.
+  # Without one, podman would choose another at each start, and neighbours would not find the address
+  # until their ARP entry expires. The first byte means: unicast, locally administered.
   mac =
     if agent.mac != null then agent.mac
     else
@@ -74,11 +74,11 @@ in
 
         volumes = [
           "${places.agent.folder}:${places.agent.folder}:ro"
-          # Who it is. NixOS removes the container whenever it stops; without this password servers
-          # would refuse its node for ever after.
+          # The node's password. NixOS removes the container whenever it stops, and without the password
+          # the servers would refuse the node from then on.
           "${state}/node:/etc/rancher/node"
           "${state}/k3s:/var/lib/rancher/k3s"
-          # volumes of pods are mounted below it and have to be seen by other pods
+          # volumes of pods are mounted below it, and other pods must see these mounts
           "${state}/kubelet:/var/lib/kubelet:rshared"
           "${state}/cni:/var/lib/cni"
           "${state}/log:/var/log"
@@ -147,13 +147,13 @@ in
     };
 
     boot = {
-      # the container sees them, but cannot load them: they are links into a store that it lacks
+      # The container cannot load modules: they are links into a store that it does not have.
       kernelModules = [ "overlay" "br_netfilter" "vxlan" "nf_conntrack" "macvlan" ];
       kernel.sysctl = {
-        # cannot be set from within the container
+        # cannot be set inside the container
         "net.netfilter.nf_conntrack_max" = lib.mkDefault 524288;
-        # Every watching pod counts. Some releases of NixOS have a default here, which excludes
-        # another one of the same strength.
+        # Every pod that watches files counts. Some releases of NixOS set these with mkDefault, and a
+        # second mkDefault would conflict.
         "fs.inotify.max_user_instances" = lib.mkOverride 900 524288;
         "fs.inotify.max_user_watches" = lib.mkOverride 900 524288;
       };

@@ -1,4 +1,4 @@
-# The boot loader. Defaults all, so that a snippet or a disko layout can say otherwise.
+# The boot loader. All are defaults, so that a snippet or a disko layout can override them.
 { config, lib, ... }:
 let
   inherit (lib) mkDefault mkIf;
@@ -9,10 +9,10 @@ in
     systemd-boot.enable = mkIf isEFI (mkDefault true);
     efi.canTouchEfiVariables = mkIf isEFI (mkDefault true);
 
-    # GRUB's menu is written here; GRUB itself is put on the disk by the installer, which knows it.
+    # This writes GRUB's menu. The installer puts GRUB itself on the disk, which only it can identify.
     grub = mkIf (!isEFI) {
       enable = mkDefault true;
-      # NixOS makes `devices` of it, where a default would lose against its empty list
+      # NixOS derives `devices` from it; a default there would lose against its empty list
       device = mkDefault "nodev";
     };
   };

@@ -1,19 +1,17 @@
 # The plan as options: `cluster.HOST.KEY`, own columns included, `k3splan.network` for what
 # concerns all hosts, and `k3splan.host`, the name of the host that is being evaluated. Imported by
-# hosts and by their server containers.
+# hosts and by their server containers, through common.nix, which sets them.
 #
-# Nothing is computed before it is asked for, so a host depends on those data only that its
-# configuration really uses.
+# Nix evaluates a value only when it is used, so a host depends only on the data that its configuration
+# really uses.
 { lib, ... }:
 let
   inherit (lib) mkOption types;
-  plan = import ./plan.nix;
-
   text = mkOption { type = types.str; };
   maybeText = mkOption { type = types.nullOr types.str; default = null; };
   texts = mkOption { type = types.listOf types.str; default = [ ]; };
 
-  # A column that k3splan does not know is a string. A module can declare an option of another type
+  # A column of the user's own is a string. A module can declare an option of another type
   # for it, which is merged with these:
   #   options.cluster = mkOption { type = attrsOf (submodule { options.rack = mkOption { … }; }); };
   withOwnColumns = options: types.submodule {
@@ -85,14 +83,9 @@ in
         type = types.str;
       };
       network = mkOption {
-        description = "What the plan says about the network and the versions.";
+        description = "The network and the versions of the plan.";
         type = network;
       };
     };
-  };
-
-  config = {
-    cluster = plan.hosts;
-    k3splan = { inherit (plan) network; };
   };
 }

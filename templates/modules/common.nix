@@ -2,10 +2,14 @@
 { config, lib, ... }:
 let
   inherit (lib) mkDefault;
+  plan = import ./plan.nix;
   inherit (config.k3splan) network;
 in
 {
   imports = [ ./cluster.nix ];
+
+  cluster = plan.hosts;
+  k3splan = { inherit (plan) network; };
 
   networking = {
     domain = mkDefault network.domain;
@@ -19,7 +23,7 @@ in
   # reach a machine that has the user already.
   users.mutableUsers = false;
 
-  # The release whose formats stateful services start with. Not the release that runs: it has to
-  # stay what it was when the machine was installed, so it does not follow versions.nixos.
+  # The release whose data formats stateful services use. It stays what it was when the machine was
+  # installed, so it does not follow versions.nixos.
   system.stateVersion = mkDefault "24.11";
 }

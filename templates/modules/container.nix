@@ -8,7 +8,8 @@ let
   initServer = config.cluster.${network.init_server}.k3s.server;
   isInit = server.type == "init";
   places = import ./places.nix;
-  # systemd-nspawn names it so; it replaces the last four of more than 15 characters by a hash.
+  # systemd-nspawn's name for it. Of a longer name than the kernel's 15 characters it keeps the first 11, and
+  # four characters of a hash follow.
   longName = "mv-${host.interface}";
   link = if lib.stringLength longName > 15 then "${lib.substring 0 11 longName}????" else longName;
 
@@ -22,17 +23,17 @@ let
       advertise-address = server.ip;
       cluster-cidr = network.pod_cidr;
       service-cidr = network.service_cidr;
-      # Its own names. Not those of the other servers: a new server would restart all of them.
+      # Only its own names: with those of the other servers, a new server would restart all of them.
       tls-san = [ server.name ]
         ++ lib.optional (network.domain != null) "${server.name}.${network.domain}"
         ++ network.tls_san;
     };
-    # The server runs no agent, hence no pods: it reaches webhooks and aggregated APIs through the
-    # agents, or not at all.
+    # The server runs no agent and hence no pods: it can reach webhooks and aggregated APIs only through
+    # the agents.
     default.egress-selector-mode = "cluster";
   };
 
-  # The k3s module pastes flags as they are into a line of a systemd unit.
+  # The k3s module pastes flags unquoted into a line of a systemd unit.
   forUnit = flag:
     if builtins.match "[A-Za-z0-9_.:/=,@+-]+" flag != null then flag
     else lib.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON flag);
@@ -43,7 +44,7 @@ in
   networking = {
     hostName = server.name;
     useNetworkd = true;
-    # networkd brings resolved, which excludes the host's resolv.conf
+    # networkd enables resolved, which conflicts with the host's resolv.conf
     useHostResolvConf = mkForce false;
     # API, and etcd's clients and peers
     firewall.allowedTCPPorts = [ 6443 2379 2380 ];
@@ -58,8 +59,8 @@ in
     hashedPasswordFile = places.server.passwd;
   };
 
-  # k3s has no command that removes a lost member from etcd. How etcdctl reaches k3s's
-  # etcd: https://docs.k3s.io/advanced#using-etcdctl
+  # k3s has no command to remove an etcd member that is gone for good. How etcdctl reaches k3s's etcd:
+  # https://docs.k3s.io/advanced#using-etcdctl
   environment = {
     systemPackages = [ pkgs.etcd ];
     variables = lib.mapAttrs' (name: lib.nameValuePair "ETCDCTL_${name}") {
@@ -84,22 +85,22 @@ in
 
   systemd = {
     network.networks."10-k3splan" = {
-      # only its own interface: a snippet may add others, with networks of their own
+      # only this interface: a snippet may add others, with networks of their own
       matchConfig.Name = link;
       address = [ "${server.ip}/${toString network.netmask}" ];
       gateway = [ network.gateway ];
       networkConfig = {
         DHCP = "no";
-        # the address is IPv4; waiting for a router that advertises IPv6 takes 13 s of each start
+        # the address is IPv4; waiting for an IPv6 router takes 13 s of each start
         IPv6AcceptRA = false;
       };
       linkConfig = mkIf (server.mac != null) { MACAddress = server.mac; };
     };
 
-    # Connections that were not closed in order keep the network namespace of a stopped container for up
-    # to two minutes, and in it a macvlan with the MAC address that its successor gets. The kernel brings up
-    # only one of the two, and networkd tries once. So the interface goes down when all that used it
-    # has stopped; where that could not happen (the container was killed), its successor waits for it.
+    # Connections that were not closed properly keep the network namespace of a stopped container alive for
+    # minutes, and in it a macvlan with the same MAC address as its successor's. The kernel brings up only
+    # one of the two, and networkd tries only once. So the interface is taken down after everything that
+    # uses it has stopped. If the container was killed before that, its successor waits here.
     services.k3splan-lan = {
       description = "Interface of the k3s server";
       wantedBy = [ "multi-user.target" ];
@@ -116,7 +117,16 @@ in
       script = ''
         cd /sys/class/net
         link=$(echo ${link})
+        tries=0
         until ${lib.optionalString (server.mac != null) ''ip link set dev "$link" address ${server.mac} && ''}ip link set dev "$link" up; do
+          tries=$((tries + 1))
+          if [ $tries = 60 ]; then
+            # a server with another MAC address is better than none
+            read -r uuid < /proc/sys/kernel/random/uuid
+            ip link set dev "$link" address "02:''${uuid:0:2}:''${uuid:2:2}:''${uuid:4:2}:''${uuid:6:2}:''${uuid:9:2}"
+            ip link set dev "$link" up
+            break
+          fi
           sleep 1
         done
       '';
@@ -126,14 +136,14 @@ in
       '';
     };
 
-    # Counted as started when it runs, not when it is ready. A joining server is ready only after
-    # the init server is, and a server of a broken quorum never; the container would not be
-    # "started" until then, would be killed when its time is up, and the host's activation with it.
+    # Started means running, not ready. A joining server becomes ready only after the init server, and a
+    # server without a quorum never does. The container would time out and be killed, and the host's
+    # activation would fail with it.
     services.k3s.serviceConfig.Type = mkForce "exec";
 
-    # k3s copies its tokens into cred/passwd, and refuses to start with a copy that is both younger
-    # and another than that in etcd. A start with the old token, after it was rotated and before the
-    # new one came, leaves one like that. Without it, k3s creates it again.
+    # k3s copies its tokens into cred/passwd, and refuses to start if that copy is newer than the one in
+    # etcd and differs from it. A start with the old token, between its rotation and the arrival of the
+    # new one, leaves such a copy. k3s recreates the file if it is missing.
     services.k3s.preStart = ''
       passwd=/var/lib/rancher/k3s/server/cred/passwd
       read -r token < ${places.server.token} || true
@@ -147,7 +157,7 @@ in
       fi
     '';
 
-    # The mount below it makes this folder, readable for all; k3s would have made it so.
+    # The mount below it creates this folder, readable by everyone. k3s would create it like this.
     tmpfiles.rules = [ "d /var/lib/rancher/k3s/server 0700 root root -" ];
   };
 }

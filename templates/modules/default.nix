@@ -1,5 +1,5 @@
-# All that makes a NixOS system a host of the plan. A host's own file imports this, names the host,
-# and says which files of the project belong to it. Colmena's part, deployment.nix, is imported by
+# Everything that makes a NixOS system a host of the plan. A host's own file imports this, names the
+# host, and lists the files of the project that belong to it. Colmena's part, deployment.nix, is imported by
 # the hive: a host can also be evaluated without Colmena, for example for an installer image.
 {
   imports = [

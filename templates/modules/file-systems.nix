@@ -1,5 +1,5 @@
-# The file systems that the installer makes, where neither a disko layout nor a hardware
-# configuration defines them.
+# The file systems that the installer makes, if neither a disko layout nor a hardware configuration
+# defines them.
 { config, lib, ... }:
 let
   inherit (lib) mkDefault mkIf;

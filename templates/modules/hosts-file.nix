@@ -1,5 +1,5 @@
-# Every host and container of the plan in the host's /etc/hosts. The containers themselves do not
-# get this list: a new row would restart every etcd member.
+# Every host and container of the plan in the host's /etc/hosts. The containers do not get this list: a
+# new row would restart every etcd member.
 { config, lib, ... }:
 let
   inherit (config.k3splan.network) domain;

@@ -1,11 +1,11 @@
-# Brings together what the plan says to k3s and what the user's k3s/server.yaml or k3s/agent.yaml
-# says. By itself, k3s prefers a flag to the file: the user's line would have no effect, without a
-# message. (A single value that belongs to the plan cannot be in the file.)
+# Merges k3s's configuration from the plan with the user's k3s/server.yaml or k3s/agent.yaml. For k3s a
+# flag overrides the file: without this, the user's line would silently have no effect. (A single value
+# that belongs to the plan is refused in the file.)
 #
-#   set      key -> value, or values: what the plan says; the user's values of a list are added
-#   default  key -> value: what the user may say otherwise
+#   set      key -> value or list, from the plan; the user's values are appended to a list
+#   default  key -> value that the user may override
 #   file     the user's file, as JSON
-# gives
+# returns
 #   flags    "--key=value"
 #   rest     what is left of the file for k3s to read: key -> value
 { lib }:

@@ -1,8 +1,7 @@
-# Which k3s: servers run the package of nixpkgs, agents the upstream image. Both come from the
-# plan's versions.k3s, "1.31.14+k3s1" or "1.31".
+# The k3s version: servers run the package of nixpkgs, agents the upstream image. Both follow the plan's
+# versions.k3s, "1.31.14+k3s1" or "1.31".
 { config, lib, pkgs, ... }:
 let
-  inherit (lib) mkOption types;
   inherit (config.k3splan) network;
   inherit (config.cluster.${config.k3splan.host}) k3s;
 
@@ -11,7 +10,7 @@ let
   isExact = lib.length parts > 2;
 
   attribute = "k3s_${lib.elemAt parts 0}_${lib.elemAt parts 1}";
-  # a release that nixpkgs has dropped may still be there, as a throw
+  # a release that nixpkgs has dropped may still exist as a throw
   packageNamed = name: builtins.tryEval (pkgs.${name} or (throw "${name} is not in nixpkgs"));
   found = packageNamed attribute;
   available = lib.filter
@@ -27,23 +26,13 @@ let
     '';
 in
 {
-  options.k3splan.k3s = {
-    package = mkOption {
-      description = "The k3s of servers.";
-      type = types.package;
-      default = package;
-      readOnly = true;
-    };
-    image = mkOption {
-      description = "The k3s of agents.";
-      type = types.str;
-      # a tag cannot hold a plus sign
-      default = "docker.io/rancher/k3s:v" + lib.replaceStrings [ "+" ] [ "-" ] (if isExact then wanted else package.version);
-      readOnly = true;
-    };
+  k3splan.k3s = {
+    inherit package;
+    # a tag cannot contain a plus sign
+    image = "docker.io/rancher/k3s:v" + lib.replaceStrings [ "+" ] [ "-" ] (if isExact then wanted else package.version);
   };
 
-  config.warnings =
+  warnings =
     lib.optional ((k3s.server != null || k3s.agent != null) && isExact && package.version != wanted) ''
       the plan asks for k3s ${wanted}, nixpkgs (${network.versions.nixos}) has ${package.version}: servers run ${package.version}, agents ${wanted}.
       Set versions.k3s to ${package.version}, or to ${lib.concatStringsSep "." (lib.take 2 parts)} to let agents follow.

@@ -1,5 +1,5 @@
-# Brings the plan's manifests to the server's container, as files in a folder that is mounted there:
-# were they part of its configuration, an edited comment would restart a member of etcd.
+# Passes the plan's manifests to the server's container as files in a folder that is mounted there. If
+# they were part of its configuration, an edited comment would restart an etcd member.
 { config, lib, pkgs, ... }:
 let
   inherit (lib) escapeShellArg;
@@ -9,7 +9,7 @@ let
   source = ../manifests;
   names = lib.optionals (builtins.pathExists source) (lib.attrNames (builtins.readDir source));
 
-  # The part before the first dot names the addon in k3s: it is unique, and safe in a store path.
+  # k3s names the addon after what precedes the first dot: it is unique, and valid in a store path.
   stored = name: builtins.path {
     path = source + "/${name}";
     name = "manifest-${lib.head (lib.splitString "." name)}";
@@ -17,8 +17,8 @@ let
   install = name: ''install -m 0444 ${stored name} "$new"/${escapeShellArg name}'';
 in
 {
-  # Files are renamed into place, so that k3s never reads half of one. They are copies: their time
-  # shows k3s that they changed, and one dangling link would make it ignore the whole folder.
+  # Files are renamed into place, so that k3s never reads a partial one. They are copies: k3s notices a
+  # change by a file's time, and a single dangling link would make it ignore the whole folder.
   system.activationScripts = lib.mkIf (server != null) {
     k3splan-manifests = ''
       (

@@ -1,7 +1,7 @@
 # The host's own address.
 #
-# A macvlan interface reaches its siblings, but never the interface below it. The containers have
-# macvlans over the host's interface; so has the host itself, or it could not talk to them.
+# A macvlan interface reaches its siblings, but never its parent. The containers have macvlans on the
+# host's interface. The host has one, too, or it could not reach them.
 { config, lib, ... }:
 let
   inherit (config.k3splan) network;
@@ -12,7 +12,7 @@ in
   networking = {
     hostName = host.name;
 
-    # a generated hardware configuration asks for leases on every interface
+    # a generated hardware configuration enables DHCP on every interface
     useDHCP = false;
 
     macvlans = lib.mkIf isStatic {
@@ -33,8 +33,8 @@ in
     defaultGateway = lib.mkIf isStatic { address = network.gateway; interface = "k3splan-lan"; };
   };
 
-  # Left alone, Linux answers ARP on any interface for any of its addresses: others would learn the
-  # address of the interface below for the host, and the firewall drops what arrives there. Slashes,
-  # because a name may have dots.
+  # By default Linux answers ARP on any interface for any of its addresses: others would learn the parent
+  # interface's MAC address for the host, and the firewall drops what arrives there. With slashes, because
+  # the name of an interface may contain dots.
   boot.kernel.sysctl = lib.mkIf isStatic { "net/ipv4/conf/${host.interface}/arp_ignore" = 1; };
 }

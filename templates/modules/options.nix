@@ -35,6 +35,19 @@ in
       default = { };
     };
 
+    k3s = {
+      package = mkOption {
+        description = "The k3s package of servers.";
+        type = types.package;
+        readOnly = true;
+      };
+      image = mkOption {
+        description = "The k3s image of agents.";
+        type = types.str;
+        readOnly = true;
+      };
+    };
+
     serverImports = mkOption {
       description = "Additional NixOS modules for the host's server container.";
       type = types.listOf types.path;

@@ -1,5 +1,5 @@
-# Where k3splan keeps things on a machine. Persistent: /run would be empty after a reboot, and a
-# server or agent could not start again without an operator.
+# Where k3splan keeps its files on a machine. They are persistent: /run is empty after a reboot, and a
+# server or agent could not start without an operator.
 rec {
   root = "/var/lib/k3splan";
 
@@ -7,17 +7,17 @@ rec {
   secrets = "${root}/secrets";
   passwd = "${secrets}/passwd";
 
-  # Colmena makes the folders of what it uploads, readable by everyone.
+  # Colmena creates the folders of what it uploads readable by everyone.
   keptFromOthers = folder: "d ${folder} 0700 root root -";
 
-  # the key by which the host proves to ssh who it is
+  # the host's ssh key
   ssh = rec {
     folder = "${root}/ssh";
     hostKey = "${folder}/ssh_host_ed25519_key";
   };
 
   # Mounted into the server's container at the same place, and as a folder: secrets are replaced by
-  # renaming, so a mount of one file would keep showing the old one.
+  # renaming, so a mount of a single file would keep the old one.
   server = rec {
     folder = "${root}/server";
     token = "${folder}/token";
@@ -34,6 +34,6 @@ rec {
   # filled at activation, mounted into the server's container
   manifests = "${root}/manifests";
 
-  # what an agent keeps, one folder for each name that it ever had
+  # the agents' state, one folder for each name that an agent ever had
   agents = "${root}/agents";
 }

@@ -1,7 +1,7 @@
-# The host's k3s server, in a NixOS container: seen from the host. Inside, see container.nix.
+# The host's k3s server in a NixOS container, seen from the host. container.nix is its inside.
 #
-# Whatever changes here or there restarts the container, and with it a member of etcd. So nothing
-# may get in that changes without need: not the manifests, not the other rows of the plan.
+# Any change here or there restarts the container, and with it an etcd member. So nothing belongs here
+# that changes without need, neither manifests nor other rows of the plan.
 { config, lib, utils, ... }:
 let
   inherit (lib) mkIf;
@@ -30,14 +30,14 @@ in
         };
       };
 
-      # systemd in the container waits up to two minutes for a network that is not there yet; the
-      # usual minute would kill it before that, again and again
+      # systemd in the container waits minutes for a network that is not there yet; the default of one
+      # minute would kill the container before that, again and again
       timeoutStartSec = "5min";
 
       config = {
         imports = [ ./container.nix ] ++ cfg.serverImports;
 
-        # what only the host knows
+        # what is only known outside
         k3splan = { inherit (cfg) host; };
         services.k3s = {
           inherit (cfg.k3s) package;
@@ -49,10 +49,10 @@ in
 
   systemd = mkIf (server != null) {
     services."container@${server.name}" = {
-      # systemd-nspawn refuses an interface that udev has not finished with
+      # systemd-nspawn refuses an interface that udev has not initialized
       wants = [ device ];
       after = [ device ];
-      # an interface that comes late is no reason to give up
+      # an interface that appears late is not a reason to give up
       startLimitIntervalSec = 0;
       serviceConfig.RestartSec = "5s";
     };

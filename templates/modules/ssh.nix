@@ -1,12 +1,12 @@
-# Keys open the machine, passwords do not, and root does not log in at all.
+# Login with keys only, never with passwords, and not as root.
 { config, lib, ... }:
 let
-  # an installer image has none: what it needs is on the stick
+  # an installer image has none: its secrets are on the stick
   secrets = config.k3splan.secrets or { };
   places = import ./places.nix;
   host = config.cluster.${config.k3splan.host};
   inherit (host) target;
-  # another target may be a router that forwards its port to the usual one here
+  # any other target may be a router that forwards its port to the usual one here
   isDirect = host.ip != null && target.host == host.ip && target.port != null;
 in
 {
@@ -18,8 +18,8 @@ in
       PasswordAuthentication = false;
       KbdInteractiveAuthentication = false;
     };
-    # The key that k3splan made is uploaded before sshd starts with it. A host whose own key was
-    # adopted keeps that: here it would be replaced by one that nobody knows.
+    # The key that k3splan made is uploaded before sshd starts. A host whose own key was adopted keeps it:
+    # setting it here would replace it by a key that is not in known_hosts.
     hostKeys = lib.mkIf (secrets ? ssh-host-key) [{ path = places.ssh.hostKey; type = "ed25519"; }];
   };
 

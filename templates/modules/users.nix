@@ -1,5 +1,4 @@
-# Two users: the administrator, a person, who gives a password to sudo; and `deploy`, which Colmena
-# logs in as.
+# Two users: the administrator, a person with a password for sudo, and `deploy`, as which Colmena logs in.
 { config, ... }:
 let
   cfg = config.k3splan;
@@ -16,7 +15,7 @@ in
       openssh.authorizedKeys.keys = cfg.adminKeys;
     };
 
-    # No password: only a key opens it.
+    # without a password: login with a key only
     deploy = {
       isNormalUser = true;
       description = "Deployment";
@@ -26,13 +25,13 @@ in
 
   systemd.tmpfiles.rules = [ (places.keptFromOthers places.secrets) ];
 
-  # Colmena runs its commands by sudo, without a terminal to ask on. One of them is `sh -c`, so a
-  # narrower rule would not be narrower.
+  # Colmena runs its commands with sudo and without a terminal. One of them is `sh -c`, so listing commands
+  # would not restrict anything.
   security.sudo.extraRules = [{
     users = [ "deploy" ];
     commands = [{ command = "ALL"; options = [ "NOPASSWD" ]; }];
   }];
 
-  # It receives systems that this machine did not build, which Nix accepts from trusted users only.
+  # It receives systems that were built elsewhere, which Nix accepts only from trusted users.
   nix.settings.trusted-users = [ "root" "deploy" ];
 }
