@@ -175,12 +175,6 @@ func TestNothingFromOutsideReachesTheTerminal(t *testing.T) {
 		evilPrograms(t, 1)
 		walk(t, dir, "olaf")
 	})
-	t.Run("hosts that are not reached", func(t *testing.T) {
-		dir := evilProject(t)
-		makeKnown(t, dir)
-		evilPrograms(t, 255)
-		walk(t, dir, "olaf")
-	})
 	for name, content := range map[string]string{
 		"plans/network.yaml":  "\"\\e[31mk\\u009B\\u202E\": 1\n\"gate" + `\e[31m` + "way\": \"\\e\"\ndomain: \"\\e[31m\"\nnetmask: 24\n",
 		"plans/lock.json":     "{\"nixpkgs\\u001b[31m\": 1, \"disko\\u009b\": {\"x\\u202e\": \"\\u001b\"}}",
@@ -198,9 +192,9 @@ func TestNothingFromOutsideReachesTheTerminal(t *testing.T) {
 			dir := evilProject(t)
 			require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
 			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
-			evilPrograms(t, 255)
-			for _, args := range [][]string{{"validate"}, {"validate", "--json"}, {"show"}, {"show", "host", "olaf"}, {"show", "addresses"}, {"doctor"}, {"diff"}, {"render"}, {"render", "--diff"},
-				{"secrets", "list"}, {"secrets", "audit"}, {"status"}, {"deploy", "--dry-run"}, {"known-hosts"}, {"add", "host", "new"}, {"rename", "olaf", "x"}, {"remove", "olaf"}, {"configuration"}, {"update"}} {
+			evilPrograms(t, 255) // no host is reached
+			for _, args := range [][]string{{"validate"}, {"validate", "--json"}, {"show"}, {"show", "host", "olaf"}, {"doctor"}, {"render", "--diff"}, {"secrets", "audit"},
+				{"deploy", "--dry-run"}, {"known-hosts"}, {"rename", "olaf", "x"}} {
 				command := exec.Command("k3splan", args...)
 				command.Dir = dir
 				output, _ := command.CombinedOutput()

@@ -22,12 +22,12 @@ func (a *app) knownHostsCommand() *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
 		Use:   "known-hosts",
-		Short: "The ssh keys by which the machines are known",
-		Long: `Lists by which ssh key each machine is known. They stand in plans/known_hosts, which is public and
-belongs in git: so every clone of the project verifies the machines from the first connection.
+		Short: "The ssh keys by which the hosts are known",
+		Long: `Lists the ssh keys by which each host is known. They are in plans/known_hosts, which is public and
+belongs in git, so that every clone of the project verifies the hosts from the first connection.
 
-A key was made by k3splan, which brings its private part (secrets/hosts/HOST_ed25519) to the
-machine, or the machine had it and an operator has adopted it.`,
+k3splan made a key and brings its private part (secrets/hosts/HOST_ed25519) to the machine, or the
+machine had it and an operator adopted it.`,
 		Example: "  k3splan known-hosts\n  k3splan known-hosts make\n  k3splan known-hosts scan karl",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(*cobra.Command, []string) error { return a.listKnownHosts(asJSON) },
@@ -37,7 +37,7 @@ machine, or the machine had it and an operator has adopted it.`,
 	return command
 }
 
-// hostKeyRow is an ssh key by which a machine is known.
+// hostKeyRow is an ssh key by which a host is known.
 type hostKeyRow struct {
 	Host        string `json:"host"`
 	Type        string `json:"type"`
@@ -80,19 +80,19 @@ func (a *app) knownHostsMakeCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "make [HOST…]",
 		Short: "Make ssh keys for machines that are to be installed",
-		Long: `Makes an ed25519 host key for each host that is not known yet, or for those that are named: the
-private part in secrets/hosts/HOST_ed25519, the public one in plans/known_hosts. The boot stick or
-the next deploy brings it to the machine. A HOST may be a pattern or @TAG.
+		Long: `Makes an ed25519 host key for each host that is not known yet, or for the named ones: the private part
+in secrets/hosts/HOST_ed25519, the public one in plans/known_hosts. The boot stick or the next deploy
+brings it to the machine. A HOST may be a pattern or @TAG.
 
-With --renew a host gets a new key beside those by which it is known. Deploy it, and then forget the
-old one (k3splan known-hosts forget).
+With --renew a host gets a new key in addition to those by which it is known. Deploy it, and then
+forget the old one (k3splan known-hosts forget).
 
-A machine that runs already has a key of its own: adopt that with k3splan known-hosts scan.`,
+A running machine has a key of its own: adopt that with k3splan known-hosts scan.`,
 		Example: "  k3splan known-hosts make\n  k3splan known-hosts make ulf @storage\n  k3splan known-hosts make --renew olaf",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if renew && len(args) == 0 {
-				return usageError(errors.New("--renew needs the hosts to be named"))
+				return usageError(errors.New("--renew needs the names of the hosts"))
 			}
 			m, err := a.machines()
 			if err != nil {
@@ -105,7 +105,7 @@ A machine that runs already has a key of its own: adopt that with k3splan known-
 			var names []string
 			for _, host := range hosts {
 				if len(args) == 0 && host.Target.Local {
-					continue // it runs already, with a key of its own
+					continue // it is running, with a key of its own
 				}
 				names = append(names, host.Name)
 			}
@@ -121,7 +121,7 @@ A machine that runs already has a key of its own: adopt that with k3splan known-
 				return err
 			}
 			if len(made) == 0 {
-				a.say("nothing to make: the hosts are known")
+				a.say("nothing to make: all hosts have known keys")
 				return nil
 			}
 			a.say("their public parts are in %s, which belongs in git", remote.KnownHostsFile)
@@ -129,7 +129,7 @@ A machine that runs already has a key of its own: adopt that with k3splan known-
 		},
 		ValidArgsFunction: a.completeHosts,
 	}
-	command.Flags().BoolVar(&renew, "renew", false, "make a new key also for a host that is known")
+	command.Flags().BoolVar(&renew, "renew", false, "make new keys for hosts that are known, too")
 	return command
 }
 
@@ -150,7 +150,7 @@ A key that k3splan had made for the machine goes to secrets/retired: the machine
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if fingerprint != "" && len(args) != 1 {
-				return usageError(errors.New("--fingerprint is for one host"))
+				return usageError(errors.New("--fingerprint needs exactly one host"))
 			}
 			m, err := a.machines()
 			if err != nil {
@@ -173,11 +173,11 @@ A key that k3splan had made for the machine goes to secrets/retired: the machine
 		ValidArgsFunction: a.completeEachHost,
 	}
 	command.Flags().StringVar(&fingerprint, "fingerprint", "", "adopt the key if it has this `FINGERPRINT`, without asking")
-	command.Flags().BoolVarP(&yes, "yes", "y", false, "adopt whatever key the machine shows, without asking")
+	command.Flags().BoolVarP(&yes, "yes", "y", false, "adopt any key that the machine shows, without asking")
 	return command
 }
 
-// scan looks at a machine's key and adopts it.
+// scan fetches a machine's key and adopts it.
 func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 	key, err := m.look(host)
 	if err != nil {
@@ -192,18 +192,18 @@ func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 	present := m.keys.Of(host.Name)
 	for _, known := range present {
 		if known.Fingerprint() == key.Fingerprint() && len(present) == 1 {
-			a.say("%s is known by it already", host.Name)
+			a.say("%s is already known by it", host.Name)
 			return nil
 		}
 	}
 	for _, known := range present {
-		a.say("until now it is known by")
+		a.say("until now it was known by")
 		a.say("  %s  %s", known.Fingerprint(), known.Type())
 	}
 	switch {
 	case fingerprint != "":
 		if fingerprint != key.Fingerprint() && "SHA256:"+fingerprint != key.Fingerprint() {
-			return fmt.Errorf("%s has another key than %s; nothing was changed", host.Name, fingerprint)
+			return fmt.Errorf("the key of %s does not have the fingerprint %s; nothing was changed", host.Name, fingerprint)
 		}
 	default:
 		if err := a.user(yes).Type(context.Background(), "is this the machine's own fingerprint?", "yes"); err != nil {
@@ -219,13 +219,13 @@ func (m *machines) scan(host *plan.Host, fingerprint string, yes bool) error {
 		return err
 	}
 	if kept != "" {
-		a.say("the key that k3splan had made is in %s now", vault.At(kept))
+		a.say("the key that k3splan had made is now in %s", vault.At(kept))
 	}
-	a.say("%s is known by it in %s, which belongs in git", host.Name, remote.KnownHostsFile)
+	a.say("%s is now known by it, in %s, which belongs in git", host.Name, remote.KnownHostsFile)
 	return nil
 }
 
-// look asks a machine for its key; the connection ends there.
+// look asks a machine for its key, without logging in.
 func (m *machines) look(host *plan.Host) (key remote.HostKey, err error) {
 	conf, err := remote.Prepare(m.dir, m.plan, m.keys)
 	if err != nil {
@@ -238,9 +238,9 @@ func (m *machines) look(host *plan.Host) (key remote.HostKey, err error) {
 func (a *app) knownHostsForgetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "forget HOST FINGERPRINT…",
-		Short: "Take a key from those by which a machine is known",
-		Long: `Takes keys from plans/known_hosts, for example the old one after a renewed key was deployed. The key
-that k3splan brings to the machine cannot be forgotten.`,
+		Short: "Remove a key by which a host is known",
+		Long: `Removes keys from plans/known_hosts, for example the old one after a renewed key was deployed. The key
+that k3splan brings to the machine cannot be removed.`,
 		Example: "  k3splan known-hosts forget olaf SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
 		Args:    usageArgs(cobra.MinimumNArgs(2)),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -263,7 +263,7 @@ that k3splan brings to the machine cannot be forgotten.`,
 	}
 }
 
-// fingerprints are those of the keys by which a host is known.
+// fingerprints returns those of the keys by which a host is known.
 func (a *app) fingerprints(host string) (words []cobra.Completion) {
 	w, err := a.workspace()
 	if err != nil {
@@ -276,7 +276,7 @@ func (a *app) fingerprints(host string) (words []cobra.Completion) {
 	return words
 }
 
-// ownFingerprint is that of the key that k3splan brings to a host; "" if it brings none.
+// ownFingerprint returns that of the key that k3splan brings to a host, or "".
 func (m *machines) ownFingerprint(host *plan.Host) (string, error) {
 	vault, err := m.vault()
 	if err != nil {
@@ -320,6 +320,6 @@ func (m *machines) forget(host *plan.Host, fingerprints []string) error {
 	if err != nil {
 		return err
 	}
-	m.app.say("%s is known by %s now", host.Name, text.Count(left, "key"))
+	m.app.say("%s is now known by %s", host.Name, text.Count(left, "key"))
 	return nil
 }

@@ -26,12 +26,12 @@ func (a *app) kubeconfigCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "kubeconfig",
 		Short: "Fetch the kubeconfig of the cluster's administrator",
-		Long: `Fetches the kubeconfig from a running k3s server by ssh, puts in the server's address and the
-cluster's name, logs in with it, and only then writes it, readable by you alone. The name is that of
-the context, too: the domain in network.yaml, else the project's folder, or --name.
+		Long: `Fetches the kubeconfig from a running k3s server by ssh, sets the server's address and the cluster's
+name, logs in with it, and only then writes it, readable by you alone. The context has the cluster's
+name: the domain in network.yaml, else the name of the project's folder, or --name.
 
-Without -o it goes to .k3splan/kubeconfig. With --merge it becomes a part of the file (without -o:
-the first file that KUBECONFIG names, else ~/.kube/config), whose other entries, comments and current context
+Without -o it goes to .k3splan/kubeconfig. With --merge it becomes part of a file (without -o: the
+first that KUBECONFIG names, else ~/.kube/config), whose other entries, comments and current context
 stay as they are.`,
 		Example: "  k3splan kubeconfig --merge\n  KUBECONFIG=.k3splan/kubeconfig kubectl get nodes\n  k3splan kubeconfig -o rack.yaml --server ulf",
 		Args:    usageArgs(cobra.NoArgs),
@@ -39,7 +39,7 @@ stay as they are.`,
 	}
 	flags := command.Flags()
 	flags.StringVarP(&o.output, "output", "o", "", "write to `FILE`")
-	flags.BoolVar(&o.merge, "merge", false, "keep what else is in the file")
+	flags.BoolVar(&o.merge, "merge", false, "keep everything else in the file")
 	flags.StringVar(&o.server, "server", "", "use the server `NAME`, or the one on this host (default: the init server, else any that answers)")
 	flags.StringVar(&o.name, "name", "", "the cluster's `NAME` in the file")
 	flags.StringVar(&o.address, "address", "", "reach the API at `HOST[:PORT]` instead of the server's own address")

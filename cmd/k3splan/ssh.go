@@ -19,9 +19,10 @@ func (a *app) sshCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "ssh HOST [COMMAND…]",
 		Short: "Log in to a host, or run a command there",
-		Long: `Connects to a host by ssh with the address, port and admin of the plan. The machine must have the
-key by which the project knows it (k3splan known-hosts): there is no question, and an impostor is
-refused. The rest of your own ssh configuration applies as usual.
+		Long: `Connects to a host by ssh with the address, port and admin of the plan. The host must show one of the
+keys in plans/known_hosts (k3splan known-hosts); nothing is asked, and any other machine is refused.
+Your own ssh configuration applies to everything else: Host blocks for the host's name, for its name
+with the domain and for its address.
 
 Options come before HOST; everything after it is the command. The exit code is ssh's: that of the
 command, or 255 if there was no connection.`,
@@ -70,10 +71,10 @@ func (a *app) sshConfigCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "ssh-config",
 		Short: "Print an ssh_config with all hosts, for ssh and editors",
-		Long: `Prints an ssh_config in which the hosts of the plan have their names, addresses, ports, admins and
-keys, and writes the keys to .k3splan/known_hosts, to which it points. Included at the top of
-~/.ssh/config, it makes plain ssh, scp, rsync and editors verify the hosts as k3splan does. Print it
-again when hosts or keys have changed.`,
+		Long: `Prints an ssh_config with the names, addresses, ports, admins and keys of the hosts in the plan, and
+writes the keys to .k3splan/known_hosts, to which it refers. Included at the top of ~/.ssh/config, it
+makes plain ssh, scp, rsync and editors reach and verify the hosts as k3splan does. Print it again
+when hosts or keys have changed.`,
 		Example: "  k3splan ssh-config > ~/.ssh/rack.conf\n  sed -i '1i Include rack.conf' ~/.ssh/config\n  ssh olaf",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {

@@ -1,6 +1,6 @@
 package remote
 
-// plans/known_hosts: the ssh keys by which the machines of the plan are known.
+// plans/known_hosts contains the ssh keys by which the hosts of the plan are known.
 //
 // The file is in git, unlike the private keys, so that a fresh clone verifies each connection. It has
 // the format of ssh's own known_hosts, with the plan's name of a host in front:
@@ -43,35 +43,35 @@ const (
 	minRSA = 2048
 )
 
-const header = `# By these ssh keys k3splan knows the machines of the plan. They are public and belong in git.
+const header = `# The ssh keys by which the hosts of the plan are known. They are public and belong in git.
 # Made and adopted by ` + "`k3splan known-hosts`" + `.
 `
 
-// HostKey is one public key of a machine.
+// HostKey is a public key of a host.
 type HostKey struct {
 	Public ssh.PublicKey
-	// Made says that k3splan made the key and brings its private part to the machine; else the
-	// machine had it, and an operator has looked at its fingerprint.
+	// Made means that k3splan made the key and brings its private part to the machine; otherwise the
+	// machine had it, and an operator adopted it.
 	Made bool
 }
 
-// Fingerprint is as ssh-keygen shows it: "SHA256:…".
+// Fingerprint returns the key's fingerprint as ssh-keygen shows it: "SHA256:…".
 func (k HostKey) Fingerprint() string { return ssh.FingerprintSHA256(k.Public) }
 
-// Type is ssh's name of it ("ssh-ed25519").
+// Type returns ssh's name of the type ("ssh-ed25519").
 func (k HostKey) Type() string { return k.Public.Type() }
 
 func (k HostKey) equal(other HostKey) bool {
 	return bytes.Equal(k.Public.Marshal(), other.Public.Marshal())
 }
 
-// HostKeys are the keys of all machines.
+// HostKeys are the keys of all hosts.
 type HostKeys struct{ byHost map[string][]HostKey }
 
-// Of gives the keys by which a host is known, none if it is not. They must not be changed.
+// Of returns the keys by which a host is known, none if it is not. They must not be changed.
 func (k HostKeys) Of(host string) []HostKey { return k.byHost[host] }
 
-// Known tells whether the host can be verified.
+// Known reports whether the host can be verified.
 func (k HostKeys) Known(host string) bool { return len(k.byHost[host]) > 0 }
 
 // ReadKnownHosts reads the file of a project; without one no host is known. hosts are the names in the plan,
@@ -144,14 +144,14 @@ func SharedHint(host string) string {
 		" if the machine only has a new name, remove the line of the old one"
 }
 
-// parse reads one line; with a message it is wrong.
+// parse reads one line; with a message it is invalid.
 func parse(line string) (host string, key HostKey, message, hint string) {
 	const form = "a line is like: olaf ssh-ed25519 AAAA…"
 	if line[0] == '@' {
-		return "", HostKey{}, "has a marker, which k3splan does not take", form
+		return "", HostKey{}, "has a marker, which k3splan does not support", form
 	}
 	if line[0] == '|' {
-		return "", HostKey{}, "has a hashed name, in which no host can be found", form
+		return "", HostKey{}, "has a hashed name, so the host is unknown", form
 	}
 	host, rest, _ := strings.Cut(line, " ")
 	if strings.ContainsAny(host, ",*?![]:") {
@@ -169,13 +169,13 @@ func parse(line string) (host string, key HostKey, message, hint string) {
 
 var types = []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSA}
 
-// unfit says why no machine should be known by this key; "" if nothing is wrong with it.
+// unfit returns why no host should be known by this key, or "".
 func unfit(public ssh.PublicKey) string {
 	if _, ok := public.(*ssh.Certificate); ok {
 		return "is a certificate, not a key"
 	}
 	if !slices.Contains(types, public.Type()) {
-		return "is a key of a type that is too weak or that sshd does not have"
+		return "is of a type that is too weak or that sshd does not have"
 	}
 	if crypto, ok := public.(ssh.CryptoPublicKey); ok {
 		if k, ok := crypto.CryptoPublicKey().(*rsa.PublicKey); ok && k.N.BitLen() < minRSA {
@@ -223,7 +223,7 @@ func ChangeKnownHostsLocked(dir string, set func(known HostKeys) (map[string][]H
 	return nil
 }
 
-// with gives the file's content with other keys of some hosts.
+// with returns the file's content with other keys for some hosts.
 func with(present []byte, keys map[string][]HostKey) []byte {
 	if len(keys) == 0 {
 		return present
@@ -254,7 +254,7 @@ func has(keys map[string][]HostKey, host string) bool {
 	return ok
 }
 
-// Line is a public key as known_hosts has it behind the name: type and key, without comment.
+// KeyLine returns a public key as in known_hosts after the name: type and key, without comment.
 func KeyLine(public ssh.PublicKey) string {
 	return strings.TrimSuffix(string(ssh.MarshalAuthorizedKey(public)), "\n")
 }
