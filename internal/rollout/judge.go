@@ -39,6 +39,7 @@ type finding struct {
 // rules are all rules in the order of their weight: what could not be undone comes first.
 var rules = []rule{
 	{"second-cluster", diag.Error, true, secondCluster},
+	{"two-clusters", diag.Error, true, twoClusters},
 	{"machine-of-another-host", diag.Error, false, machineOfAnotherHost},
 	{"server-token-differs", diag.Error, false, serverTokenDiffers},
 	{"quorum-lost", diag.Error, true, quorumLost},
@@ -131,6 +132,32 @@ func secondCluster(s Situation) []finding {
 			"if that cluster is lost for good, --force founds a new one",
 		where: init.Where("type"), about: hosts,
 	})
+}
+
+// twoClusters: servers that have no member of etcd in common belong to clusters of their own, so no quorum
+// of one of them can be counted with the others, and what joins next would belong to either.
+func twoClusters(s Situation) []finding {
+	if !s.touchesK3s() {
+		return nil
+	}
+	var first *plan.Container
+	for _, server := range s.readyServers() {
+		names := s.Health[server.Host.Name].Members
+		switch {
+		case len(names) == 0:
+		case first == nil:
+			first = server
+		case !slices.ContainsFunc(s.Health[first.Host.Name].Members, func(name string) bool { return slices.Contains(names, name) }):
+			return one(finding{
+				message: fmt.Sprintf("%s and %s belong to two clusters: etcd has %s, and %s", first.Name, server.Name,
+					text.Enumerate(s.Health[first.Host.Name].Members), text.Enumerate(names)),
+				hint: "decide which one to keep (k3splan kubeconfig --server NAME shows what is in it), and make one of its servers the init server; on each host of the other one:\n" +
+					"nixos-container stop NAME; rm -r /var/lib/nixos-containers/NAME/var/lib/rancher/k3s/server/{db,tls,cred}\nk3splan deploy: they join again",
+				about: []string{first.Name, server.Name},
+			})
+		}
+	}
+	return nil
 }
 
 // traceOfServer says how a host shows that it has a server of a cluster, or "".

@@ -90,15 +90,19 @@ func (r *Rack) Survey(ctx context.Context) error {
 	if err := r.observe(ctx, asked); err != nil {
 		return err
 	}
-	if r.mayFound() {
-		// any other host may have a server of a cluster that is there already, or a receipt that knows of it
-		known := len(asked)
-		for _, host := range r.Plan.Hosts {
+	known, mayFound := len(asked), r.mayFound()
+	if deployed, err := NewPast(r.Plan).Deployed(r.Observed); err == nil {
+		r.Deployed = deployed
+	}
+	for _, host := range r.Plan.Hosts {
+		// a host that had a server may still run it; and where a cluster may be founded, any host may have a
+		// server of one that is there already, or a receipt that names it
+		if mayFound || hasContainers(asked[:known]) && r.hadServer(host.Name) {
 			add(host)
 		}
-		if err := r.observe(ctx, asked[known:]); err != nil {
-			return err
-		}
+	}
+	if err := r.observe(ctx, asked[known:]); err != nil {
+		return err
 	}
 	return r.decide()
 }

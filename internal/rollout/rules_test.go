@@ -51,6 +51,14 @@ func TestRules(t *testing.T) {
 		{"second-cluster", "the init server olaf-s is empty, and there is a cluster already (rolf has the state of rolf-s; ulf was deployed with a server and does not answer): it would found a second cluster",
 			none(with(with(healthy(three, "olaf"), "olaf", empty, Health{}), "ulf", away, Health{}), "rolf"),
 			none(healthy(three, "olaf"), "olaf", "rolf", "ulf")},
+		{"two-clusters", "olaf-s and rolf-s belong to two clusters: etcd has olaf-s, and rolf-s and ulf-s",
+			without(healthy(three, "karl"), func(s *Situation) {
+				s.Health["olaf"] = Health{Ready: true, Members: []string{"olaf-s"}}
+				s.Health["rolf"], s.Health["ulf"] = Health{Ready: true, Members: []string{"rolf-s", "ulf-s"}}, Health{Ready: true}
+			}),
+			without(healthy(three, "karl"), func(s *Situation) { // one of them has just joined
+				s.Health["rolf"] = Health{Ready: true, Members: []string{"olaf-s", "rolf-s"}}
+			})},
 		{"machine-of-another-host", "the machine that answers as karl was deployed as ulf, which is another host of the plan",
 			with(healthy(three), "karl", Observed{System: "/nix/store/x", Receipt: receiptOf(t, three, three.Host("ulf")), LAN: true}, Health{}).change("karl"),
 			healthy(three, "karl")},
