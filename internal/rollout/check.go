@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"k3splan/internal/diag"
 	"k3splan/internal/plan"
@@ -14,14 +15,13 @@ import (
 // the rollout was decided on: no healthy member of etcd is stopped, and no server started, while that
 // would be refused. What the user has forced stays forced, and nothing else does.
 func (d *Driver) Check(ctx context.Context, host string, work Work, say Say) error {
-	if d.Renew != nil {
-		if err := d.Renew(ctx); err != nil {
-			return err
-		}
-	}
 	h := d.Before.Plan.Host(host)
+	isServer := h.Server != nil || work.Server
+	if err := d.renew(ctx, isServer); err != nil {
+		return err
+	}
 	joins := h.Agent != nil && d.Before.Observed[host].Receipt.AgentName() != h.Agent.Name
-	if h.Server == nil && !work.Server && !joins {
+	if !isServer && !joins {
 		return nil
 	}
 	say("asking the servers", "")
@@ -33,6 +33,29 @@ func (d *Driver) Check(ctx context.Context, host string, work Work, say Say) err
 		return err
 	}
 	return notAgreed(judge(now, true), d.Agreed)
+}
+
+// recently is far less than a lease lasts.
+const recently = 10 * time.Second
+
+// renew makes sure that no other operator changes the rack: always before a server is stopped or started,
+// and before other steps unless that was just done.
+func (d *Driver) renew(ctx context.Context, isServer bool) error {
+	if d.Renew == nil {
+		return nil
+	}
+	d.renewing.Lock()
+	defer d.renewing.Unlock()
+	// by the clock on the wall: the other one stands still while this machine is suspended
+	since := time.Now().Round(0).Sub(d.renewed)
+	if !isServer && since >= 0 && since < recently {
+		return nil
+	}
+	err := d.Renew(ctx)
+	if err == nil {
+		d.renewed = time.Now().Round(0)
+	}
+	return err
 }
 
 // host and server ask as they are reached during the rollout.

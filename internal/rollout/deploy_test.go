@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -88,4 +89,26 @@ func TestLockProject(t *testing.T) {
 	require.NoError(t, err)
 	unlock()
 	require.Error(t, errors.Join(func() error { _, err := LockProject(dir + "/missing"); return err }()))
+}
+
+// The lease is renewed before each step with a server, and before others if that is a while ago.
+func TestRenew(t *testing.T) {
+	count := 0
+	var lost error
+	d := &Driver{Renew: func(context.Context) error { count++; return lost }}
+	renew := func(isServer bool, want int) {
+		t.Helper()
+		require.NoError(t, d.renew(context.Background(), isServer))
+		require.Equal(t, want, count)
+	}
+	renew(false, 1)
+	renew(false, 1)
+	renew(true, 2)
+	d.renewed = d.renewed.Add(-recently)
+	renew(false, 3)
+	d.renewed = d.renewed.Add(time.Hour) // the clock was set back
+	renew(false, 4)
+	lost = errors.New("alice is changing this rack")
+	require.ErrorIs(t, d.renew(context.Background(), true), lost)
+	require.NoError(t, (&Driver{}).renew(context.Background(), true))
 }

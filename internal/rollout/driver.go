@@ -47,6 +47,9 @@ type Driver struct {
 	GateTimeout time.Duration
 	// Pause is between two questions of a gate.
 	Pause time.Duration
+
+	renewing sync.Mutex
+	renewed  time.Time // when Renew was called last
 }
 
 var _ Steps = (*Driver)(nil)
