@@ -84,7 +84,7 @@ with --dry-run {"waves": [{kind, hosts, parallel}], "reasons": {HOST: [TEXT]}, "
 	f.StringVar(&flags.unavailable, "max-unavailable", "1", "how many `HOSTS` with agents may be down at the same time: a number or a percentage")
 	f.IntVar(&request.Limits.Parallel, "parallel", 0, "how many hosts are deployed at the same time where nothing of the cluster stops (default: the number of this machine's processors, 2 to 10)")
 	f.StringVar(&request.As, "as", "", "log in as `USER`, root or one with passwordless sudo: for hosts that have no user deploy yet")
-	f.BoolVar(&flags.asJSON, "json", false, "print what became of each host as JSON")
+	addJSON(command, &flags.asJSON, deployResults{}, deployProposal{})
 	return command
 }
 

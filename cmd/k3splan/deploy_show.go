@@ -98,13 +98,7 @@ func (a *app) showDryRun(view deployView, outcome rollout.Outcome, asJSON bool) 
 				reasons[host] = w.Reasons
 			}
 		}
-		return printJSON(a.stdout, struct {
-			Waves      []rollout.Wave      `json:"waves"`
-			Reasons    map[string][]string `json:"reasons"`
-			Objections diag.Problems       `json:"objections"`
-			// Unreachable explains why hosts do not answer; what they need is unknown.
-			Unreachable map[string]string `json:"unreachable"`
-		}{text.OrEmpty(outcome.Waves), reasons, text.OrEmpty(outcome.Problems), outcome.Unreachable()})
+		return printJSON(a.stdout, deployProposal{text.OrEmpty(outcome.Waves), reasons, text.OrEmpty(outcome.Problems), outcome.Unreachable()})
 	}
 	view.show(a.stdout, outcome.Proposal)
 	if len(outcome.Waves) == 0 && len(outcome.Unreachable()) == 0 {
@@ -119,10 +113,7 @@ func (a *app) showResults(results []rollout.Result, started time.Time, asJSON bo
 		for i := range results {
 			results[i].Reasons = text.OrEmpty(results[i].Reasons)
 		}
-		return printJSON(a.stdout, struct {
-			Results []rollout.Result `json:"results"`
-			Seconds float64          `json:"seconds"`
-		}{text.OrEmpty(results), time.Since(started).Seconds()})
+		return printJSON(a.stdout, deployResults{text.OrEmpty(results), time.Since(started).Seconds()})
 	}
 	width, deployed := 4, 0
 	for _, result := range results {
@@ -137,4 +128,19 @@ func (a *app) showResults(results []rollout.Result, started time.Time, asJSON bo
 	}
 	a.say("%s deployed in %s", text.Count(deployed, "host"), time.Since(started).Round(100*time.Millisecond))
 	return nil
+}
+
+// deployResults is what became of each host, for --json.
+type deployResults struct {
+	Results []rollout.Result `json:"results"`
+	Seconds float64          `json:"seconds"`
+}
+
+// deployProposal is what would be deployed, for --dry-run --json.
+type deployProposal struct {
+	Waves      []rollout.Wave      `json:"waves"`
+	Reasons    map[string][]string `json:"reasons"`
+	Objections diag.Problems       `json:"objections"`
+	// Unreachable explains why hosts do not answer; what they need is unknown.
+	Unreachable map[string]string `json:"unreachable"`
 }

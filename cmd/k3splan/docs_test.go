@@ -107,6 +107,7 @@ func TestJSONReference(t *testing.T) {
 		if flag == nil {
 			continue
 		}
+		require.NotEmpty(t, flag.Annotations[shapeAnnotation], command.CommandPath())
 		for _, shape := range flag.Annotations[shapeAnnotation] {
 			require.Contains(t, blocks, squeeze(shape), "%s --json prints\n%s", command.CommandPath(), shape)
 			used[squeeze(shape)] = true
@@ -144,6 +145,17 @@ func TestProblemCodes(t *testing.T) {
 		})
 		return nil
 	}))
+	// the objections of deploy, and what evaluation finds about an installation
+	for pattern, file := range map[string]string{`\{"([a-z0-9-]+)", diag\.`: "internal/rollout/judge.go", `Code: "([a-z-]+)"`: "internal/rollout/alone.go",
+		`(?:layoutProblem|problem) "([a-z-]+)"`: "templates/modules/installation.nix"} {
+		text, err := os.ReadFile(filepath.Join(root, file))
+		require.NoError(t, err)
+		found := regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1)
+		require.NotEmpty(t, found, file)
+		for _, code := range found {
+			codes[code[1]] = true
+		}
+	}
 	documented := map[string]bool{}
 	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)` \\|").FindAllStringSubmatch(documents(t)["docs/problems.md"], -1) {
 		documented[row[1]] = true

@@ -20,12 +20,16 @@ import (
 // shapeAnnotation is where the flag --json keeps the full shape of its value, for the reference.
 const shapeAnnotation = "shape"
 
-// addJSON adds the flag --json to a command. value is a value of the type that the command prints; its keys
-// are listed in the help.
-func addJSON(command *cobra.Command, asJSON *bool, value any) {
-	of := reflect.TypeOf(value)
-	command.Flags().BoolVar(asJSON, "json", false, "print JSON: "+jsonShape(of, 1))
-	if err := command.Flags().SetAnnotation("json", shapeAnnotation, []string{jsonShape(of, 9)}); err != nil {
+// addJSON adds the flag --json to a command. values are of the types that the command prints; their keys are
+// listed in the help.
+func addJSON(command *cobra.Command, asJSON *bool, values ...any) {
+	var short, full []string
+	for _, value := range values {
+		short = append(short, jsonShape(reflect.TypeOf(value), 1))
+		full = append(full, jsonShape(reflect.TypeOf(value), 9))
+	}
+	command.Flags().BoolVar(asJSON, "json", false, "print JSON: "+strings.Join(short, " or "))
+	if err := command.Flags().SetAnnotation("json", shapeAnnotation, full); err != nil {
 		panic(err) // the flag is the one above
 	}
 }

@@ -76,8 +76,8 @@ func (a *app) tokenRotateCommand() *cobra.Command {
 		Long: `Has k3s rotate the server token on a running server (k3s token rotate), which makes the new one.
 k3splan then
 
-  - asks etcd whether the cluster's data is encrypted with the new token, and only
-    then replaces secrets/init-token;
+  - asks etcd whether the cluster's data is encrypted with the new token, and
+    only then replaces secrets/init-token;
   - brings it to all hosts with a server, and to those with an agent that has no
     token of its own;
   - keeps the old one in secrets/retired: restoring an older snapshot of etcd
