@@ -21,6 +21,8 @@ type document struct {
 	// slips are known keys with a problem that was reported (misspelt, given twice, of the wrong shape),
 	// so that they are not reported as missing too
 	slips map[string]bool
+	// empty are the lines of keys without a value
+	empty map[string]int
 	// unreadable: nothing can be said about what is missing
 	unreadable bool
 	// cells are the rows of a sheet, by line, and the place of their values; nil in a YAML file
@@ -29,7 +31,7 @@ type document struct {
 }
 
 func newDocument(file string) *document {
-	return &document{file: file, keys: map[string]*yaml.Node{}, slips: map[string]bool{}}
+	return &document{file: file, keys: map[string]*yaml.Node{}, slips: map[string]bool{}, empty: map[string]int{}}
 }
 
 // readDocument reads a YAML file with the known keys, a dot for each level; others are problems.
@@ -52,7 +54,7 @@ func (d *document) walk(path string, node *yaml.Node, known []string) {
 		wrong := finding{yamlfile.Code, "keys with values are needed here", "key: value"}
 		first, _, _ := strings.Cut(node.Value, " ")
 		if hint := yamlfile.MissingBlank(first, known); hint != "" {
-			wrong.message, wrong.hint = "a blank is missing after a colon", hint
+			wrong.message, wrong.hint = yamlfile.NoBlank, hint
 		}
 		d.report(node.Line, strings.TrimSuffix(path, "."), node.Value, wrong)
 		return
@@ -74,7 +76,9 @@ func (d *document) walk(path string, node *yaml.Node, known []string) {
 			if value.Kind == yaml.MappingNode {
 				d.report(value.Line, key, "", finding{"value-invalid", "a value is needed here, not keys", ""})
 				d.slips[key] = true
-			} else if !yamlfile.IsNull(value) {
+			} else if yamlfile.IsNull(value) {
+				d.empty[key] = name.Line
+			} else {
 				d.keys[key] = value
 			}
 		default:
@@ -94,6 +98,17 @@ func (d *document) forget(key string, known []string) {
 	}
 }
 
+// keySynonyms are what people call keys of network.yaml.
+var keySynonyms = map[string]string{
+	"dns": "nameservers", "dns_server": "nameservers", "dns_servers": "nameservers", "resolvers": "nameservers",
+	"mask": "netmask", "subnet_mask": "netmask", "subnet": "netmask", "prefix": "netmask", "prefix_length": "netmask", "cidr": "netmask",
+	"router": "gateway", "default_gateway": "gateway", "search": "domain", "search_domain": "domain", "domain_name": "domain",
+	"tz": "timezone", "time_zone": "timezone", "cluster_cidr": "pod_cidr", "pods": "pod_cidr", "services": "service_cidr",
+	"sans": "tls_san", "san": "tls_san", "range": "address_range", "pool": "address_range",
+	"nixpkgs": "versions.nixos", "nixos_version": "versions.nixos", "kubernetes": "versions.k3s", "k3s_version": "versions.k3s",
+	"versions.nixpkgs": "versions.nixos", "versions.kubernetes": "versions.k3s", "version": "versions.k3s",
+}
+
 func (d *document) unknownKey(name *yaml.Node, key string, known []string) {
 	hint := "the keys are: " + strings.Join(known, ", ")
 	normal := strings.ToLower(strings.ReplaceAll(key, "-", "_"))
@@ -111,9 +126,13 @@ func (d *document) unknownKey(name *yaml.Node, key string, known []string) {
 		hint = "write " + strings.Join(below, ", ") + ", each in a row of its own" // a sheet has no levels
 	}
 	if blank := yamlfile.MissingBlank(name.Value, known); blank != "" {
-		hint = blank
 		before, _, _ := strings.Cut(key, ":")
 		d.slips[before] = true
+		d.report(name.Line, before, "", finding{yamlfile.Code, yamlfile.NoBlank, blank})
+		return
+	}
+	if nearest == "" {
+		nearest = keySynonyms[normal]
 	}
 	if nearest != "" {
 		hint = fmt.Sprintf("did you mean %q?", nearest)

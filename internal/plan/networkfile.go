@@ -128,6 +128,12 @@ func (r *networkReader) missing(key, example, more string) {
 	if r.cells != nil {
 		hint = fmt.Sprintf("write a row with %s in one cell, and %s in the next", key, example)
 	}
+	for _, d := range []*document{r.document, r.versions} {
+		if line := d.empty[key]; line != 0 {
+			d.report(line, key, "", finding{"key-missing", "the value is missing", hint + more})
+			return
+		}
+	}
 	r.report(0, key, "", finding{"key-missing", "the key is missing", hint + more})
 }
 

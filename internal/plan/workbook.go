@@ -167,6 +167,7 @@ func (d *document) takeRow(r table.SheetRow, keys, values, end int) {
 		d.report(r.Line, key, "", finding{"key-duplicate", "the key is given twice", "delete one of the two; the items of a list are side by side"})
 		d.forget(key, networkKeys)
 	case len(items) == 0:
+		d.empty[key] = r.Line
 	case slices.Contains(listKeys, key):
 		d.keys[key] = &yaml.Node{Kind: yaml.SequenceNode, Line: r.Line, Content: splitItems(items)}
 	case len(items) > 1:

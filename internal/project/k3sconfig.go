@@ -70,7 +70,7 @@ func (r *k3sReader) take(name, value *yaml.Node) {
 		return p.Severity == diag.Error
 	}
 	if hint := yamlfile.MissingBlank(written, optionNames(r.role)); hint != "" {
-		report(name.Line, diag.Problem{Severity: diag.Error, Code: yamlfile.Code, Message: "a blank is missing after the colon", Hint: hint})
+		report(name.Line, diag.Problem{Severity: diag.Error, Code: yamlfile.Code, Message: yamlfile.NoBlank, Hint: hint})
 		return
 	}
 	if wrong := checkOption(r.role, key, r.plan); wrong != nil && report(name.Line, *wrong) {

@@ -20,8 +20,11 @@ import (
 	"k3splan/internal/diag"
 )
 
-// Code is the code of the problems of this package.
-const Code = "yaml-syntax"
+// Code is the code of the problems of this package, NoBlank the message of the most frequent one.
+const (
+	Code    = "yaml-syntax"
+	NoBlank = "a blank is missing after the colon"
+)
 
 // Read returns the mapping that the file holds, nil if it is empty. known are the keys that it may have,
 // with a dot for each level ("versions.k3s"); they serve to recognize slips. The problem is that of the
@@ -103,13 +106,22 @@ func Explain(err error, data []byte, known []string) (line int, message, hint st
 		return line, message, hint
 	}
 	line, message = Error(err)
-	hint = "key: value, with a blank after the colon, and blanks (no tabs) at the beginning of a line"
-	for _, word := range []string{"cannot start any token", "did not find expected alphabetic", "found unknown escape"} {
-		if strings.Contains(message, word) {
-			hint = `put a value that begins with a special character into single quotes: 'value'`
+	for _, known := range usualCauses {
+		if strings.Contains(message, known.words) {
+			return line, message, known.hint
 		}
 	}
-	return line, message, hint
+	return line, message, "key: value, with a blank after the colon, and blanks (no tabs) at the beginning of a line"
+}
+
+// usualCauses are hints for messages of the parser.
+var usualCauses = []struct{ words, hint string }{
+	{"cannot start any token", "put a value that begins with a special character into single quotes: 'value'"},
+	{"did not find expected alphabetic", "put a value that begins with a special character into single quotes: 'value'"},
+	{"unknown anchor", "put a value that begins with * into single quotes: '*.example'"},
+	{"found unknown escape", "put the value into single quotes: 'value'"},
+	{"unexpected end of stream", "close the quote or bracket that is open"},
+	{"mapping values are not allowed", "indent the line as the one above; put a value with a colon in it into quotes"},
 }
 
 var (
@@ -129,7 +141,7 @@ func explainLine(data []byte, known []string) (line int, message, hint string) {
 			return line, "the line begins with a tab, which YAML does not allow", "indent it with blanks"
 		}
 		if m := noBlank.FindSubmatch(text); m != nil && isKey(string(m[1]), known) {
-			return line, "a blank is missing after the colon", fmt.Sprintf("write: %s: %s", m[1], m[2])
+			return line, NoBlank, fmt.Sprintf("write: %s: %s", m[1], m[2])
 		}
 	}
 	return 0, "", ""
@@ -142,14 +154,14 @@ func isKey(word string, known []string) bool {
 	})
 }
 
-// MissingBlank returns the hint for an unknown key such as "nixos:nixos-24.11", which is a known key
-// whose colon is not followed by a blank, or "".
+// MissingBlank returns the hint for a key such as "nixos:nixos-24.11", which is a known one whose colon
+// is not followed by a blank, or "".
 func MissingBlank(key string, known []string) string {
 	name, value, found := strings.Cut(key, ":")
 	if !found || value == "" || !isKey(name, known) {
 		return ""
 	}
-	return fmt.Sprintf("a blank is missing after the colon; write: %s: %s", name, value)
+	return fmt.Sprintf("write: %s: %s", name, value)
 }
 
 // oddText finds what no editor shows and no parser explains: text that is not UTF-8, and blanks that

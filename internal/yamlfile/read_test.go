@@ -63,7 +63,7 @@ func TestReadable(t *testing.T) {
 	require.Nil(t, problem)
 	require.Equal(t, "1.30", mapping.Content[1].Value)
 	require.Equal(t, "0x10", mapping.Content[3].Value)
-	require.Equal(t, "a blank is missing after the colon; write: nixos: x", MissingBlank("nixos:x", keys))
+	require.Equal(t, "write: nixos: x", MissingBlank("nixos:x", keys))
 	require.Empty(t, MissingBlank("https://x", keys))
 	require.Empty(t, MissingBlank("nixos:", keys))
 }
