@@ -604,7 +604,7 @@ func TestRoom(t *testing.T) {
 		m.write(file, "")
 		require.NoError(t, os.Truncate(filepath.Join(m.dir, file), 5*mib))
 	}
-	m.write("closure-size", "90000000\n")
+	m.write("closure-size", "180000000\n")
 	m.refuses("olaf needs 90 MiB, and "+d.device+" has room for 64 MiB", []*disk{d})
 	m.write("closure-size", "1000\n")
 	m.refuses("kernel and initrd of olaf need 12 MiB, and the EFI system partition of partitioning/olaf.nix has 10 MiB", []*disk{d})

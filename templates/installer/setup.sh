@@ -492,7 +492,7 @@ check_existing() {
     fi
   done < <(file_systems)
   [ -n "$root_found" ] || refuse "the configuration of $host mounts no file system at /"
-  if [ "$boot" = legacy ] && ! file_systems | cut -f 1 | grep -qx /boot; then check_grub_room "$(disk_of "$root_found")"; fi
+  if [ "$boot" = legacy ] && ! has "$(file_systems | cut -f 1)" /boot; then check_grub_room "$(disk_of "$root_found")"; fi
 }
 
 # check_grub_room DISK: GRUB needs a place outside of the file systems
@@ -507,7 +507,7 @@ check_grub_room() {
           "make one of 1 MiB (sgdisk --new=0:0:+1M --typecode=0:EF02 $1), then: setup"
       ;;
     *)
-      start=$(sed -n 's/.*start= *\([0-9]*\),.*/\1/p' <<< "$table" | sort -n | head -n 1)
+      start=$(awk -F 'start= *' 'NF > 1 && (first == "" || $2 + 0 < first) { first = $2 + 0 } END { print first }' <<< "$table")
       [ -z "$start" ] || [ "$start" -ge 128 ] ||
         refuse "the first partition of $1 begins at sector $start, which leaves GRUB no room before it" \
           "partition the disk again, with the first partition at 1 MiB"
@@ -533,6 +533,7 @@ check_room() {
       for point in "${disks[@]}"; do available=$((available + $(blockdev --getsize64 "$point"))); done ;;
     *) return 0 ;; # it was checked when the installation began
   esac
+  [ $way = own ] || needed=$((needed / 2)) # the file system may compress
   [ "$available" -ge "$needed" ] || refuse "$host needs $((needed / 1024 / 1024)) MiB, and $device has room for $((available / 1024 / 1024)) MiB" "use a larger disk"
   check_esp_room
 }
