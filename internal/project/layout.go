@@ -4,20 +4,31 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/nixtext"
+	"k3splan/internal/plan"
 )
 
-// checkLayouts warns about encrypted disko layouts that a boot stick cannot carry out: it installs without
-// a keyboard, and brings no key. This goes by the text, without Nix; `k3splan boot-stick` evaluates the
-// layout before it builds the image, and refuses.
-func (p *Project) checkLayouts() (problems diag.Problems) {
+// checkInstallation warns about what the text of the host's Nix files shows to prevent an installation by
+// a boot stick, or the host's network. `k3splan boot-stick` evaluates the host before it builds the image,
+// and finds more.
+func (p *Project) checkInstallation() (problems diag.Problems) {
 	for _, host := range p.Plan.Hosts {
-		if !p.Partitioned(host) {
-			continue
+		if p.Partitioned(host) {
+			problems = append(problems, p.checkLayout(host)...)
 		}
-		for _, key := range layoutKeys(p.fsys, partitioningFile(host), map[string]bool{}) {
+		problems = append(problems, p.checkInterface(host)...)
+	}
+	return problems
+}
+
+// checkLayout warns about an encrypted disko layout: the installer has no keyboard, and brings no key.
+func (p *Project) checkLayout(host *plan.Host) (problems diag.Problems) {
+	for _, file := range p.withImports(partitioningFile(host)) {
+		for _, key := range missingKeys(file.text) {
 			message := "the layout is encrypted with a key file that a boot stick does not bring"
 			switch {
 			case key.computed:
@@ -26,7 +37,7 @@ func (p *Project) checkLayouts() (problems diag.Problems) {
 				message = "the layout is encrypted and asks for a passphrase, which nobody can type during an installation by a boot stick"
 			}
 			problems = append(problems, diag.Problem{
-				File: key.in, Line: key.line, Value: key.file, Severity: diag.Warning, Code: "disk-key-missing", Message: message,
+				File: file.name, Line: lineOf(file.text, key.file), Value: key.file, Severity: diag.Warning, Code: "disk-key-missing", Message: message,
 				Hint: "take the encryption out, or install " + host.Name + " without a boot stick and deploy to it then",
 			})
 		}
@@ -34,81 +45,139 @@ func (p *Project) checkLayouts() (problems diag.Problems) {
 	return problems
 }
 
+// virtual are the names of interfaces that no hardware has: the kernel and udev give it names without a
+// dot, and with other beginnings.
+var virtual = regexp.MustCompile(`^((bond|br|vmbr|virbr|vlan|team|dummy|veth|tun|tap|vxlan|wg)[-_]?[0-9].*|(bond|br|bridge|vlan|team)([-_].*)?|.*\..*)$`)
+
+// checkInterface warns about a virtual interface that no Nix file of the host mentions.
+func (p *Project) checkInterface(host *plan.Host) diag.Problems {
+	if !virtual.MatchString(host.Interface) {
+		return nil
+	}
+	base, _, _ := strings.Cut(host.Interface, ".")
+	for _, file := range p.Imports(host) {
+		for _, file := range p.withImports(file) {
+			if strings.Contains(file.text, base) {
+				return nil
+			}
+		}
+	}
+	return diag.Problems{{
+		File: p.Plan.Tables.Hosts, Line: host.Line, Column: "interface", Value: host.Interface, Severity: diag.Warning, Code: "interface-missing",
+		Message: "nothing makes this interface, so " + host.Name + " would have no network",
+		Hint:    "define it in nixConfigs/" + host.Name + ".nix (networking.bonds, .vlans, .bridges), or name an interface of the machine",
+	}}
+}
+
+// nixFile is a file of the project with its text.
+type nixFile struct{ name, text string }
+
+// withImports returns a Nix file and those of the project that its text refers to, each once.
+func (p *Project) withImports(name string) (found []nixFile) {
+	queue := []string{name}
+	for i := 0; i < len(queue); i++ {
+		text, err := fs.ReadFile(p.fsys, queue[i])
+		if err != nil {
+			continue // reported already, or outside of the project
+		}
+		found = append(found, nixFile{queue[i], string(text)})
+		tokens, _ := nixtext.Tokens(string(text))
+		for _, token := range tokens {
+			file := path.Join(path.Dir(queue[i]), token.Text)
+			if token.Kind == nixtext.Path && strings.HasPrefix(token.Text, ".") && path.Ext(file) == ".nix" && !slices.Contains(queue, file) {
+				queue = append(queue, file)
+			}
+		}
+	}
+	return found
+}
+
+// lineOf returns the line, from 1, in which a string is written, 0 if it is not found.
+func lineOf(text, value string) int {
+	before, _, found := strings.Cut(text, `"`+value)
+	if value == "" || !found {
+		return 0
+	}
+	return 1 + strings.Count(before, "\n")
+}
+
 // diskKey is what a layout reads its encryption key from: a file, or, with an empty name, the keyboard.
 type diskKey struct {
 	file     string
-	computed bool   // the file's name is not in the text
-	in       string // the file of the project that names it
-	line     int    // from 1
+	computed bool // the file's name is not in the text
 }
 
-// imported is a path to another file of the project.
-var imported = regexp.MustCompile(`\.{1,2}/[A-Za-z0-9._/@+-]+\.nix\b`)
-
-// layoutKeys returns the missing keys of a layout and of the files that it refers to, each read once.
-func layoutKeys(fsys fs.FS, file string, seen map[string]bool) []diskKey {
-	if seen[file] {
-		return nil
-	}
-	seen[file] = true
-	text, err := fs.ReadFile(fsys, file)
-	if err != nil {
-		return nil // reported already, or outside of the project
-	}
-	keys := missingKeys(string(text))
-	for i := range keys {
-		keys[i].in = file
-	}
-	for _, name := range imported.FindAllString(comment.ReplaceAllString(string(text), "$1"), -1) {
-		keys = append(keys, layoutKeys(fsys, path.Join(path.Dir(file), name), seen)...)
-	}
-	return keys
-}
-
-var (
-	// oneKey is an option of disko or ZFS with a key file, or with what makes them ask.
-	oneKey = regexp.MustCompile(`\b(?:passwordFile|keyFile)\s*=\s*(?:(?:lib\.)?mk[A-Z]\w*\s+)?"([^"$]+)"|\bkeylocation\s*=\s*"(?:file://([^"$]+)|prompt)"|\baskPassword\s*=\s*true\b`)
-	// keyList is a list of key files.
-	keyList  = regexp.MustCompile(`\badditionalKeyFiles\s*=\s*\[([^\]]*)\]`)
-	inQuotes = regexp.MustCompile(`"([^"$]+)"`)
-	// encryption is what makes disko ask if nothing names a key.
-	encryption = regexp.MustCompile(`\btype\s*=\s*"luks"`)
-	// keyOption is an option that names a key, in whatever way.
-	keyOption = regexp.MustCompile(`\b(?:passwordFile|keyFile)\b`)
-	// keyHook is a hook of disko that may make the key.
-	keyHook = regexp.MustCompile(`\b(?:preCreateHook|preMountHook)\b`)
-	comment = regexp.MustCompile(`(?m)(^|\s)#.*$`)
-)
-
-// missingKeys returns the keys in the text of a layout that nothing in it makes. Devices do not count:
+// missingKeys returns the keys that a layout of disko reads and does not make itself. Devices do not count:
 // they may be plugged in.
 func missingKeys(text string) (keys []diskKey) {
-	text = comment.ReplaceAllString(text, "$1")
-	add := func(file string, at int) {
-		made := keyHook.MatchString(text) && strings.Count(text, file) > 1
-		if file == "" || !made && !strings.HasPrefix(file, "/dev/") {
-			keys = append(keys, diskKey{file: file, line: 1 + strings.Count(text[:at], "\n")})
+	tokens, _ := nixtext.Tokens(text)
+	var hooks strings.Builder
+	encrypted, named := false, false
+	for i, token := range tokens {
+		if i+1 == len(tokens) || !tokens[i+1].Is("=") {
+			continue
+		}
+		value := valueOf(tokens[i+2:])
+		switch token.Text {
+		case "preCreateHook", "preMountHook":
+			for _, t := range value {
+				hooks.WriteString(strings.Join(append(t.Parts, t.Text), " ") + "\n")
+			}
+		case "type":
+			encrypted = encrypted || len(value) == 1 && value[0].Whole() && value[0].Text == "luks"
+		case "askPassword":
+			if len(value) == 1 && value[0].Is("true") {
+				keys, named = append(keys, diskKey{}), true
+			}
+		case "keylocation":
+			keys = append(keys, locations(value)...)
+		case "passwordFile", "keyFile", "additionalKeyFiles":
+			named = true
+			keys = append(keys, keyFiles(value)...)
 		}
 	}
-	for _, found := range oneKey.FindAllStringSubmatchIndex(text, -1) {
-		add(group(text, found, 1)+group(text, found, 2), found[0])
+	if encrypted && !named {
+		keys = append(keys, diskKey{})
 	}
-	for _, list := range keyList.FindAllStringSubmatchIndex(text, -1) {
-		for _, file := range inQuotes.FindAllStringSubmatch(group(text, list, 1), -1) {
-			add(file[1], list[0])
+	return slices.DeleteFunc(keys, func(key diskKey) bool {
+		made := hooks.Len() > 0 && (key.computed || key.file != "" && strings.Contains(hooks.String(), key.file))
+		return made || strings.HasPrefix(key.file, "/dev/")
+	})
+}
+
+// valueOf returns the tokens up to the end of a definition.
+func valueOf(tokens []nixtext.Token) []nixtext.Token {
+	if end := slices.IndexFunc(tokens, func(t nixtext.Token) bool { return t.Is(";") }); end >= 0 {
+		return tokens[:end]
+	}
+	return tokens
+}
+
+// keyFiles returns the strings in a value; a value without any is computed, unless it is null or empty.
+func keyFiles(value []nixtext.Token) (keys []diskKey) {
+	computed := false
+	for _, token := range value {
+		switch {
+		case token.Whole():
+			keys = append(keys, diskKey{file: token.Text})
+		case token.Kind != nixtext.Punctuation && !token.Is("null"):
+			computed = true
 		}
 	}
-	if found := encryption.FindStringIndex(text); found != nil && !oneKey.MatchString(text) && !keyHook.MatchString(text) {
-		add("", found[0])
-		keys[len(keys)-1].computed = keyOption.MatchString(text)
+	if len(keys) == 0 && computed {
+		return []diskKey{{computed: true}}
 	}
 	return keys
 }
 
-// group returns a group of a match, "" if it does not take part in it.
-func group(text string, match []int, number int) string {
-	if match[2*number] < 0 {
-		return ""
+// locations returns the keys in a value of ZFS's keylocation.
+func locations(value []nixtext.Token) (keys []diskKey) {
+	for _, token := range value {
+		if file, isFile := strings.CutPrefix(token.Text, "file://"); token.Whole() && isFile {
+			keys = append(keys, diskKey{file: file})
+		} else if token.Whole() && token.Text == "prompt" {
+			keys = append(keys, diskKey{})
+		}
 	}
-	return text[match[2*number]:match[2*number+1]]
+	return keys
 }

@@ -83,7 +83,7 @@ func (w *Workspace) load() (*Project, diag.Problems) {
 	collect(found)
 	collect(checkK3sFolder(w.fsys))
 	collect(p.checkDisks())
-	collect(p.checkLayouts())
+	collect(p.checkInstallation())
 	collect(p.checkSourcePath())
 	p.Lock, found = pins.Read(w.fsys)
 	collect(found)

@@ -110,6 +110,8 @@ let
       "no boot loader is enabled, so the installed system would not start" "enable one below boot.loader")
     ++ optional (!isEFI && elem bootLoader [ "unified" "systemd-boot" "refind" ]) (problem "boot-mode" hostsTable
       "${host.name} boots in BIOS mode, and its boot loader (${bootLoader}) needs EFI" "set boot to efi, or enable GRUB")
+    ++ optional (!isEFI && bootLoader == "grub" && host.system != "x86_64-linux") (problem "boot-mode" hostsTable
+      "${host.name} boots in BIOS mode, which ${host.system} does not have" "set boot to efi, or enable the boot loader of the board")
     ++ optional (isEFI && bootLoader == "grub" && !loader.grub.efiSupport) (problem "boot-mode" hostsTable
       "${host.name} boots by EFI, and its GRUB is made for BIOS mode" "set boot.loader.grub.efiSupport, or boot to legacy")
     ++ map
