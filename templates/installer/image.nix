@@ -10,7 +10,7 @@ in
 {
   imports = [
     (modulesPath + "/installer/cd-dvd/installation-cd-minimal.nix")
-    ../modules/cluster.nix
+    ../modules/data.nix
     ../modules/ssh.nix
     ./network.nix
     ./service.nix

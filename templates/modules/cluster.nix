@@ -1,6 +1,6 @@
 # The plan as options: `cluster.HOST.KEY`, own columns included, `k3splan.network` for what
 # concerns all hosts, and `k3splan.host`, the name of the host that is being evaluated. Imported by
-# hosts and by their server containers, through common.nix, which sets them.
+# hosts, by their server containers and by installer images, through data.nix, which sets them.
 #
 # Nix evaluates a value only when it is used, so a host depends only on the data that its configuration
 # really uses.

@@ -2,14 +2,10 @@
 { config, lib, ... }:
 let
   inherit (lib) mkDefault;
-  plan = import ./plan.nix;
   inherit (config.k3splan) network;
 in
 {
-  imports = [ ./cluster.nix ];
-
-  cluster = plan.hosts;
-  k3splan = { inherit (plan) network; };
+  imports = [ ./data.nix ];
 
   networking = {
     domain = mkDefault network.domain;
