@@ -75,7 +75,7 @@ func Make(ctx context.Context, request Request, project Project, user ask.User, 
 		}
 		defer image.close()
 		if m.NoSecrets && !image.ours {
-			return m.write(ctx, image, Data{}) // any image: the project has no part in it
+			return m.writeAny(ctx, image)
 		}
 	}
 	if err := m.load(); err != nil {
@@ -109,6 +109,18 @@ func Make(ctx context.Context, request Request, project Project, user ask.User, 
 	}
 	defer image.close()
 	return m.write(ctx, image, data)
+}
+
+// writeAny writes an image that k3splan did not make: the project has no part in it.
+func (m *maker) writeAny(ctx context.Context, image openedImage) error {
+	if !m.DryRun {
+		return m.write(ctx, image, Data{})
+	}
+	target, err := m.choose(ctx, image.Size)
+	if err == nil {
+		m.sayPlanned(target, Data{})
+	}
+	return err
 }
 
 // check finds contradictions before anything is done.

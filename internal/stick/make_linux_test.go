@@ -86,7 +86,16 @@ func TestMakeWritesAnyImage(t *testing.T) {
 	require.NoError(t, err)
 	requireAll(t, 0, after, "nothing was written")
 
-	user, err := makeStick(t, request, asktest.Answer{Question: "erase " + device, Text: "olaf"})
+	planned := request
+	planned.DryRun, planned.Yes = true, true
+	user, err := makeStick(t, planned)
+	require.NoError(t, err)
+	require.True(t, user.Saw("would erase and write"))
+	after, err = os.ReadFile(file)
+	require.NoError(t, err)
+	requireAll(t, 0, after, "a dry run writes nothing")
+
+	user, err = makeStick(t, request, asktest.Answer{Question: "erase " + device, Text: "olaf"})
 	require.NoError(t, err)
 	require.True(t, user.Saw("the boot stick of olaf is written and compared (9.44 MB"), user.Said())
 	after, err = os.ReadFile(file)
