@@ -119,11 +119,18 @@ func TestInterruptedQuestion(t *testing.T) {
 	dir := t.TempDir()
 	_, err := project.Setup(dir, k3splan.Files)
 	require.NoError(t, err)
+	sealed, key := sealedProject(t)
+	passphrase := "Passphrase of " + key + ": "
 	for name, test := range map[string]struct {
 		args   []string
 		prompt string
 	}{
 		"a password":        {[]string{"passwd"}, "Password: "},
+		"show":              {[]string{"-p", sealed, "secrets", "show", "agent-token"}, passphrase},
+		"edit":              {[]string{"-p", sealed, "secrets", "edit", "agent-token", "--force"}, passphrase},
+		"rekey":             {[]string{"-p", sealed, "secrets", "rekey"}, passphrase},
+		"move":              {[]string{"-p", sealed, "secrets", "move", "--to", "files"}, passphrase},
+		"a new host key":    {[]string{"-p", sealed, "known-hosts", "make", "--renew", "olaf"}, passphrase},
 		"a yes/no question": {[]string{"remove", "host", "karl"}, "write this? [y/N] "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,6 +157,32 @@ func TestInterruptedQuestion(t *testing.T) {
 			require.NotZero(t, mode.Lflag&unix.ECHO, "the terminal does not echo")
 		})
 	}
+}
+
+// sealedProject makes a project whose secrets are encrypted to a key with the passphrase "open sesame".
+func sealedProject(t *testing.T) (dir, key string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "sealed")
+	_, err := project.Setup(dir, k3splan.Files)
+	require.NoError(t, err)
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	block, err := ssh.MarshalPrivateKeyWithPassphrase(private, "", []byte("open sesame"))
+	require.NoError(t, err)
+	signer, err := ssh.NewSignerFromKey(private)
+	require.NoError(t, err)
+	key = filepath.Join(os.Getenv("HOME"), ".ssh", "id_ed25519")
+	require.NoError(t, files.Create(key, pem.EncodeToMemory(block), files.Private))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, secrets.RecipientsFile), ssh.MarshalAuthorizedKey(signer.PublicKey()), 0o644))
+	term, command := startOn(t, "k3splan", "-p", dir, "secrets", "move", "--to", "age")
+	term.answer("Passphrase of "+key+": ", "open sesame")
+	require.NoError(t, command.Wait(), term.seen())
+	// what only has to be encrypted needs no passphrase
+	alone := exec.Command("k3splan", "-p", dir, "known-hosts", "make", "olaf")
+	alone.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
+	out, err := alone.CombinedOutput()
+	require.NoError(t, err, string(out))
+	return dir, key
 }
 
 // With a key that has a passphrase, a deploy asks for it once, before Colmena starts; Colmena's key

@@ -45,14 +45,21 @@ func (p *Project) checkHostKeys() diag.Problems {
 	return problems
 }
 
-// MakeHostKeys returns each of the hosts an ssh key, private part in the vault and public part in
+// MakeHostKeys makes an ssh key for each of the hosts, private part in the vault and public part in
 // [remote.KnownHostsFile] of the project in dir, unless it is known by one already. Where only the private
 // part is there, the public one is added. With renew, a host gets a new key beside those by which
 // it is known: it proves itself with the old one until the new one is deployed; the replaced
 // private part is kept among the retired secrets. It returns the hosts that got something; after an
 // error they are not known by it yet, and another call completes that.
 func MakeHostKeys(dir string, vault *secrets.Vault, hosts []string, renew bool) (made []string, err error) {
-	if err := vault.Prepare(); err != nil {
+	var names []string
+	for _, host := range hosts {
+		names = append(names, secrets.HostKeyName(host))
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	if err := vault.Prepare(names...); err != nil {
 		return nil, err
 	}
 	err = changeKeys(dir, vault, func(vault *secrets.Vault, known remote.HostKeys) (map[string][]remote.HostKey, error) {
@@ -125,7 +132,7 @@ func makeHostKey(vault *secrets.Vault, host string, present []remote.HostKey, re
 // part that k3splan had made for it goes to the retired secrets: a deployment would replace the
 // machine's key by it. kept is its name there, if there was one.
 func AdoptHostKey(dir string, vault *secrets.Vault, host string, key remote.HostKey) (kept string, err error) {
-	if err := vault.Prepare(); err != nil {
+	if err := vault.Prepare(secrets.HostKeyName(host)); err != nil {
 		return "", err
 	}
 	err = changeKeys(dir, vault, func(vault *secrets.Vault, _ remote.HostKeys) (map[string][]remote.HostKey, error) {

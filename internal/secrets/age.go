@@ -64,7 +64,7 @@ func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
 	if len(all) == 0 {
 		all = []age.Identity{noIdentity{}} // so that a damaged file is still distinguished from a locked one
 	}
-	k.identities.locked, k.identities.failed = "", ""
+	k.identities.locked, k.identities.failed, k.identities.unanswered = "", "", nil
 	out, err := age.Decrypt(unarmored(sealed), all...)
 	var none *age.NoIdentityMatchError
 	switch {
@@ -72,6 +72,8 @@ func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
 		return nil, locked("the key "+k.identities.locked+" needs its passphrase", "run the command on a terminal")
 	case errors.As(err, &none):
 		return nil, locked("no key of this machine decrypts it", k.identities.hint())
+	case k.identities.unanswered != nil:
+		return nil, fmt.Errorf("cannot be decrypted: %w", k.identities.unanswered)
 	case k.identities.failed != "":
 		return nil, fmt.Errorf("cannot be decrypted: the passphrase of %s is wrong, or was not given", k.identities.failed)
 	case err != nil:

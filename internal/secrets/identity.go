@@ -36,6 +36,8 @@ type identities struct {
 	// locked is the file of the key that last needed a passphrase when nobody could be asked for it, failed
 	// that of one that could not be opened with the passphrase given.
 	locked, failed string
+	// unanswered is why a question got no answer.
+	unanswered error
 }
 
 // IdentityFiles returns the existing files in which private keys are looked for.
@@ -83,7 +85,7 @@ func findIdentities(ask Ask) *identities {
 	return ids
 }
 
-// hint returns where keys were looked for.
+// hint says where keys were looked for.
 func (ids *identities) hint() string {
 	hint := "no private key was found: they are looked for in ~/.config/age/, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa, or where " + IdentityVariable + " says"
 	if len(ids.files) > 0 {
@@ -213,7 +215,11 @@ func (ids *identities) asker(file string) func() ([]byte, error) {
 			ids.locked = file
 			return nil, errors.New("there is no terminal to ask for the passphrase")
 		}
-		return ids.ask("Passphrase of " + file + ": ")
+		answer, err := ids.ask("Passphrase of " + file + ": ")
+		if err != nil {
+			ids.unanswered = err
+		}
+		return answer, err
 	}
 }
 

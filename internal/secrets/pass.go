@@ -104,7 +104,7 @@ func (k passKeeper) create(name string, content []byte) error {
 	return k.replace(name, content)
 }
 
-// replace returns the content by standard input: arguments are seen by everyone on the machine.
+// replace passes the content by standard input: arguments are seen by everyone on the machine.
 func (k passKeeper) replace(name string, content []byte) error {
 	_, err := run.Output(context.Background(), run.Command{
 		Program: "pass", Args: []string{"insert", "--multiline", "--force", k.entry(name)}, Stdin: bytes.NewReader(content),

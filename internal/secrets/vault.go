@@ -158,14 +158,26 @@ func (v *Vault) follow() error {
 	return nil
 }
 
-// Prepare reads one secret, so that a passphrase is asked for before the project is locked.
-func (v *Vault) Prepare() error {
-	names, err := v.List()
-	if err != nil || len(names) == 0 || v.where.Kind == plan.SecretFiles {
+// Prepare reads the first of these secrets that exists, or without names any secret, so that a passphrase
+// that will be needed is asked for before the project is locked.
+func (v *Vault) Prepare(names ...string) error {
+	if v.where.Kind == plan.SecretFiles {
+		return nil
+	}
+	present, err := v.List()
+	if err != nil {
 		return err
 	}
-	_, err = v.Read(names[0])
-	return err
+	if len(names) == 0 {
+		names = present
+	}
+	for _, name := range names {
+		if _, found := slices.BinarySearch(present, name); found {
+			_, err := v.Read(name)
+			return err
+		}
+	}
+	return nil
 }
 
 func newKeeper(dir folder, where plan.SecretStore, ask Ask) keeper {
@@ -260,7 +272,7 @@ func (v *Vault) Elsewhere(name string) Elsewhere {
 	}
 }
 
-// Rename returns a secret another name. Where there is one of that name already the error wraps
+// Rename gives a secret another name. Where there is one of that name already the error wraps
 // fs.ErrExist and nothing has changed.
 func (v *Vault) Rename(from, to string) error {
 	return v.change(from, "rename", func(k keeper) error {
