@@ -274,7 +274,7 @@ func TestNobodyIsLockedOut(t *testing.T) {
 		named string
 	}{
 		"keys for some":           {map[string]string{"ulf.pub": k, "bob-karl.pub": k}, []string{"error ssh-key-missing secrets/all.pub"}, "olaf, rolf and ulrich"},
-		"keys for all but one":    {map[string]string{"ulf.pub": k, "bob-karl.pub": k, "olaf.pub": k, "rolf.pub": k}, []string{"error ssh-key-missing secrets/all.pub"}, "log in to ulrich:"},
+		"keys for all but one":    {map[string]string{"ulf.pub": k, "bob-karl.pub": k, "olaf.pub": k, "rolf.pub": k}, []string{"error ssh-key-missing secrets/all.pub"}, "log in to ulrich"},
 		"keys for each":           {map[string]string{"ulf.pub": k, "bob-karl.pub": k, "olaf.pub": k, "rolf.pub": k, "ulrich.pub": k}, nil, ""},
 		"only comments":           {map[string]string{"all.pub": "# nobody\n"}, []string{"error ssh-key-missing secrets/all.pub"}, "olaf, ulf, rolf, karl and ulrich"},
 		"only a forced command":   {map[string]string{"all.pub": `command="backup" ` + k}, []string{"error ssh-key-missing secrets/all.pub", "warning ssh-key-options secrets/all.pub:1"}, "olaf, ulf, rolf, karl and ulrich"},
