@@ -93,16 +93,17 @@ func (a *app) setup(dir string, workbook bool) error {
 	if err != nil {
 		return err
 	}
-	if len(made) == 0 {
+	_, problems := w.Plan()
+	if len(made) == 0 && problems.Errors() == 0 {
 		a.say("nothing to make: the project is complete")
 	}
 	hasMade := func(part string) bool {
 		return slices.ContainsFunc(made, func(m project.Made) bool { return strings.Contains(m.File, part) })
 	}
 	if hadPlan && hasMade(string(secrets.InitToken)) {
-		a.say("\nThe token is new. If this plan's cluster lives already, its token belongs there instead: it is\n" +
-			"where the cluster was set up (`k3splan secrets show init-token`), and `k3splan secrets edit\n" +
-			"init-token --force` takes it.")
+		a.say("\nThe token is new. If this plan's cluster is running already, its token belongs there instead:\n" +
+			"`k3splan secrets show init-token` prints it where the cluster was set up, and\n" +
+			"`k3splan secrets edit init-token --force` stores it here.")
 	}
 	if hasMade(remote.KnownHostsFile) {
 		a.say("\nThe ssh keys of the hosts are new. A machine that runs already has its own: look at it and adopt\n" +
@@ -112,7 +113,7 @@ func (a *app) setup(dir string, workbook bool) error {
 		a.say("\nEditors complete and check plans/network.yaml if it begins with the line\n" +
 			"# yaml-language-server: $schema=network.schema.json")
 	}
-	if _, problems := w.Plan(); problems.Errors() > 0 {
+	if problems.Errors() > 0 {
 		a.printProblems(a.stderr, problems)
 		a.say("no tokens and keys were made; correct the tables, then run this again")
 		return invalid()

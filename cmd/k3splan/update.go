@@ -32,8 +32,8 @@ accident. Put the file into git. disko is pinned if a host has a layout in parti
 	}
 }
 
-// update pins one source, or all that the project needs. Mistakes elsewhere in the plan do not
-// matter here.
+// update pins one source, or all that the project needs. Problems outside of the tables and the lock do
+// not matter.
 func (a *app) update(only plan.SourceKind) error {
 	dir, err := a.dir()
 	if err != nil {
@@ -41,6 +41,9 @@ func (a *app) update(only plan.SourceKind) error {
 	}
 	w, err := a.workspace()
 	if err != nil {
+		return err
+	}
+	if _, err := a.validPlan(); err != nil {
 		return err
 	}
 	p, problems := w.Project()
@@ -55,12 +58,6 @@ func (a *app) update(only plan.SourceKind) error {
 	}
 	if only == plan.SourceDisko || only == "" && (p.NeedsDisko() || p.Lock.Disko != nil) {
 		sources = append(sources, versions.Disko)
-	}
-	for _, source := range sources {
-		if source.IsZero() {
-			a.printProblems(a.stderr, problems)
-			return invalid()
-		}
 	}
 	moves, err := pins.Update(context.Background(), dir, sources, a.stderr)
 	if err != nil {
