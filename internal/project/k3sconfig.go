@@ -88,7 +88,7 @@ func (r *k3sReader) take(name, value *yaml.Node) {
 	if slices.Contains(lists, key) { // of which k3s splits single values at commas
 		texts, isList = splitAtCommas(texts), true
 	}
-	if wrong := checkOptionValue(key, texts, r.manifests); wrong != nil && report(value.Line, *wrong) {
+	if wrong := checkOptionValue(key, texts, r.plan, r.manifests); wrong != nil && report(value.Line, *wrong) {
 		return
 	}
 	switch {

@@ -2,6 +2,7 @@ package project
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -269,7 +270,7 @@ var removedBackends = map[string]string{"wireguard": "wireguard-native", "ipsec"
 
 // checkOptionValue returns what is wrong with the texts that an option is given, without its place, or
 // nil. The options that k3splan sets too are checked as the columns of the tables are.
-func checkOptionValue(key string, texts []string, manifests []Manifest) *diag.Problem {
+func checkOptionValue(key string, texts []string, p *plan.Plan, manifests []Manifest) *diag.Problem {
 	wrong := func(severity diag.Severity, code, value, message, hint string) *diag.Problem {
 		return &diag.Problem{Value: value, Severity: severity, Code: code, Message: message, Hint: hint}
 	}
@@ -292,6 +293,21 @@ func checkOptionValue(key string, texts []string, manifests []Manifest) *diag.Pr
 						hintFor(diag.Nearest(item, packagedComponents), "the components are: "+strings.Join(packagedComponents, ", ")))
 				}
 			}
+		case "cluster-dns", "node-external-ip":
+			for item := range strings.SplitSeq(text, ",") {
+				address, err := netip.ParseAddr(strings.TrimSpace(item))
+				services := p.Network.ServiceCIDR
+				switch {
+				case err == nil && address.Is6():
+					return wrong(diag.Error, "value-invalid", item, "IPv6 is not supported", "k3splan supports IPv4 only, neither IPv6 nor dual stack")
+				case err != nil:
+					return wrong(diag.Error, "value-invalid", item, "not an IPv4 address", "")
+				case key == "cluster-dns" && services.IsValid() && !services.Contains(address):
+					return wrong(diag.Error, "value-invalid", item, fmt.Sprintf("not in the service network %s", services), "service_cidr in "+p.Tables.Network+" defines it")
+				}
+			}
+		case "flannel-ipv6-masq":
+			return wrong(diag.Warning, "k3s-option-ignored", "", "it has no effect: k3splan supports IPv4 only", "take it out")
 		case "flannel-backend":
 			if instead := removedBackends[text]; instead != "" {
 				return wrong(diag.Error, "value-invalid", text, "k3s no longer has this backend", fmt.Sprintf("write %q", instead))
