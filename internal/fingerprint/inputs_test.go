@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -376,6 +377,39 @@ func TestWhatMovesBesideContents(t *testing.T) {
 			after := inputs(t, dir)["ulf"]
 			require.NotEqual(t, before.Fingerprint(), after.Fingerprint())
 			require.Empty(t, after.Loose)
+		})
+	}
+}
+
+// Links and files that nothing can be said about make a host change always, without keeping anybody from
+// deploying.
+func TestWhatCannotBeFollowed(t *testing.T) {
+	for want, make := range map[string]func(t *testing.T, file string){
+		"parts/loop cannot be followed":                func(t *testing.T, file string) { require.NoError(t, os.Symlink("loop", file+"/loop")) },
+		"parts/out leads out of the project by a link": func(t *testing.T, file string) { require.NoError(t, os.Symlink("/usr", file+"/out")) },
+		"parts/token is a link to secrets/init-token": func(t *testing.T, file string) {
+			require.NoError(t, os.Symlink("../secrets/init-token", file+"/token"))
+		},
+		"parts/pipe is not a regular file":               func(t *testing.T, file string) { require.NoError(t, syscall.Mkfifo(file+"/pipe", 0o600)) },
+		"nixConfigs/ulf.nix is nested too deep":          func(t *testing.T, file string) { write(t, file, "../nixConfigs/ulf.nix", strings.Repeat(`"${`, 1000)) },
+		"nixConfigs/ulf.nix reads ../.git/HEAD, which":   func(t *testing.T, file string) { write(t, file, "../nixConfigs/ulf.nix", "../.git/HEAD") },
+		"nixConfigs/ulf.nix reads ../generated/x, which": func(t *testing.T, file string) { write(t, file, "../nixConfigs/ulf.nix", "../generated/x") },
+		"nixConfigs/ulf.nix names secrets/passwd, whose": func(t *testing.T, file string) { write(t, file, "../nixConfigs/ulf.nix", "../secrets/passwd") },
+		"nixConfigs/ulf.nix imports nixpkgs without": func(t *testing.T, file string) {
+			write(t, file, "../nixConfigs/ulf.nix", "{ sources, ... }: { x = import sources.nixpkgs { }; }")
+		},
+		"nixConfigs/ulf.nix uploads what a command print": func(t *testing.T, file string) {
+			write(t, file, "../nixConfigs/ulf.nix", `{ deployment.keys.x.keyCommand = [ "x" ]; }`)
+		},
+	} {
+		t.Run(want, func(t *testing.T) {
+			dir := rack(t)
+			write(t, dir, "nixConfigs/ulf.nix", `{ x = ../parts; }`)
+			write(t, dir, "parts/x", "")
+			make(t, filepath.Join(dir, "parts"))
+			all := inputs(t, dir)
+			require.Contains(t, strings.Join(all["ulf"].Loose, "\n"), want)
+			require.Empty(t, all["karl"].Loose)
 		})
 	}
 }

@@ -239,9 +239,10 @@ func (s *scan) computedPath(t nixtext.Token) {
 // path takes a path literal, and what may be added to it.
 func (s *scan) path(i int) {
 	literal := s.tokens[i].Text
+	_, argument := s.function(i) // of a function, to whose result something may be added
 	if suffix := s.at(i + 2); s.continued(i) {
 		s.beside = append(s.beside, literal)
-	} else if s.at(i+1).Is("+") && suffix.Whole() && !s.at(i+3).Is("+") {
+	} else if s.at(i+1).Is("+") && suffix.Whole() && !s.at(i+3).Is("+") && !argument {
 		literal += suffix.Text
 	}
 	to := s.flow(i)
@@ -387,6 +388,9 @@ func (s *scan) word(i int) {
 	case t.Text == "builtins":
 		ok := next.Is(".") && s.at(i+2).Kind == nixtext.Word || s.at(i-1).Is("with") && next.Is(";") || s.at(i-1).Is("(") && s.at(i-2).Is("inherit")
 		s.builtinsPassed = s.builtinsPassed || !ok
+		if next.Is("?") || s.at(i-2).Is("hasAttr") {
+			s.add("depends on which functions Nix has")
+		}
 	case selectors[t.Text]:
 		s.selected = s.selected || slices.ContainsFunc(s.tokens[i:min(i+6, len(s.tokens))], func(t nixtext.Token) bool { return t.Is("builtins") })
 	}

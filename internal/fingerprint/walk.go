@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 )
 
@@ -118,6 +120,10 @@ func (w *walk) file(name string) (*file, error) {
 // one that is only among others of a folder may not be what leads out of the project.
 func (w *walk) contentOf(name string, named bool) error {
 	f, err := w.file(name)
+	if err != nil && !named {
+		w.loose("%s cannot be read: %v", name, diag.Reason(err))
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -139,14 +145,15 @@ func (w *walk) resolve(name string) (target string, ok bool, err error) {
 	full := filepath.Join(w.root, filepath.FromSlash(name))
 	real, err := filepath.EvalSymlinks(full)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case isMissing(err):
 		if _, link := os.Lstat(full); link == nil {
 			w.in.Files[name] = "a link to nothing"
 			return "", false, nil
 		}
 		return name, true, nil
 	case err != nil:
-		return "", false, fmt.Errorf("following %s: %w", name, err)
+		w.loose("%s cannot be followed: %v", name, diag.Reason(err))
+		return "", false, nil
 	case real == full:
 		return name, true, nil
 	}
@@ -284,7 +291,7 @@ func (w *walk) reference(from, literal string, imported bool) error {
 	}
 	info, err := fs.Stat(w.fsys, target)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case isMissing(err):
 		w.depth = min(w.depth, depth(path.Dir(target)))
 		return w.existing(path.Dir(target)) // the beginning of a name that is put together
 	case err != nil:
@@ -321,8 +328,9 @@ func (w *walk) folder(name string) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil
-		case err != nil:
-			return err
+		case err != nil: // perhaps of a folder that Nix does not read at all
+			w.loose("%s cannot be read: %v", file, diag.Reason(err))
+			return nil
 		case entry.IsDir() && (isSecret(file) || changesByItself(file)):
 			return fs.SkipDir
 		case entry.IsDir():
@@ -380,6 +388,11 @@ func (w *walk) publicKeys() {
 		}
 	}
 	w.in.Files["public keys"] = digest([]byte(all.String()))
+}
+
+// isMissing reports whether there is nothing by a name: also below a file.
+func isMissing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 func isSecret(name string) bool {

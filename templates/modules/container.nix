@@ -120,7 +120,7 @@ in
         tries=0
         until ${lib.optionalString (server.mac != null) ''ip link set dev "$link" address ${server.mac} && ''}ip link set dev "$link" up; do
           tries=$((tries + 1))
-          if [ $tries = 60 ]; then
+          if [ $tries = 150 ]; then
             # a server with another MAC address is better than none
             read -r uuid < /proc/sys/kernel/random/uuid
             ip link set dev "$link" address "02:''${uuid:0:2}:''${uuid:2:2}:''${uuid:4:2}:''${uuid:6:2}:''${uuid:9:2}"
