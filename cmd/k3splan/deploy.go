@@ -52,12 +52,7 @@ changed; the exit code is 1 if a host does not answer, as its changes are unknow
 generated/ is removed after success, and stays after a failure. Colmena's output is kept in
 .k3splan/logs/. With --no-gates, or another goal than switch after --, a single run of Colmena does it
 all: nothing is compared, no gate waits, no receipt is written. What it activates is judged before all
-the same, unless --force is given as well: then no host is asked anything.
-
---json prints {"results": [{host, status, wave, reasons, cause, log, system, seconds}], "seconds"};
-with --dry-run {"waves": [{kind, hosts, parallel}], "reasons": {HOST: [TEXT]}, "objections": [PROBLEM],
-"unreachable": {HOST: TEXT}}, where a PROBLEM has the keys of "k3splan validate --json": severity
-"error" is refused, "warning" is asked about.`,
+the same, unless --force is given as well: then no host is asked anything.`,
 		Example: `  k3splan deploy --dry-run
   k3splan deploy
   k3splan deploy karl '@storage' -- --verbose
