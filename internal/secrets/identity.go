@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"filippo.io/age"
 	"filippo.io/age/agessh"
@@ -73,6 +74,9 @@ func findIdentities(ask Ask) *identities {
 	files, ids.named = identityFiles()
 	for _, file := range files {
 		found, err := ids.parse(file)
+		if errors.Is(err, fs.ErrNotExist) && !ids.named {
+			continue
+		}
 		if err != nil {
 			ids.unusable = append(ids.unusable, fmt.Sprintf("%s: %v", file, err))
 			continue
@@ -104,7 +108,7 @@ func (ids *identities) parse(file string) ([]age.Identity, error) {
 	content, _, err := folder{filepath.Dir(file)}.read(filepath.Base(file), maxKeyFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, errors.New("no such file")
+		return nil, syscall.ENOENT // "no such file or directory"
 	case err != nil:
 		return nil, err
 	}
