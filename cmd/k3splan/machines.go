@@ -130,7 +130,7 @@ func (m *machines) runBy(ssh *remote.Config) k3s.HostRunner {
 	}
 }
 
-// refuseUnknown refuses hosts that nobody could tell from impostors: nothing was done yet.
+// refuseUnknown refuses hosts whose keys are unknown, before anything is done.
 func refuseUnknown(hosts []*plan.Host, keys remote.HostKeys) error {
 	if err := remote.CheckKnown(hosts, keys); err != nil {
 		return usageError(err)

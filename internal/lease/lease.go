@@ -308,7 +308,7 @@ func (l *Lease) judge(ctx context.Context, answers []answer) error {
 	if need := len(l.request.Hosts)/2 + 1; count < need {
 		return diag.WithHint(&Error{message: fmt.Sprintf("the lease on the rack needs a majority of the servers' hosts (%d of %d), and %d can be reached:\n  %s",
 			need, len(l.request.Hosts), count, strings.Join(failed, "\n  "))},
-			"without a majority nobody can know whether another operator is changing the rack: bring these hosts back first")
+			"without a majority another operator could be changing the rack unnoticed: bring these hosts back first")
 	}
 	return nil
 }

@@ -60,11 +60,11 @@ var sshCauses = []knownCause{
 			return advice
 		}},
 	{regexp.MustCompile(`No route to host|Network is unreachable|Host is down`),
-		fixed("this machine has no route to that address: is the host switched on, and are you in its network? A jump host belongs into ~/.ssh/config (ProxyJump)")},
+		fixed("this machine has no route to that address: is the host switched on, and are you in its network? A jump host belongs in ~/.ssh/config (ProxyJump)")},
 	{regexp.MustCompile(`banner exchange|kex_exchange_identification|ssh_exchange_identification|invalid format`),
 		fixed("whatever listens there closes the connection or does not speak ssh: is it the right port, is the host just starting, or does a proxy (ProxyJump, ProxyCommand) fail?")},
 	{regexp.MustCompile(`timed out|Timeout, server .* not responding`),
-		fixed("nothing answers at that address: is the host switched on, and does a firewall drop the connection? A jump host belongs into ~/.ssh/config (ProxyJump)")},
+		fixed("nothing answers at that address: is the host switched on, and does a firewall drop the connection? A jump host belongs in ~/.ssh/config (ProxyJump)")},
 	{regexp.MustCompile(`: (command )?not found`), fixed("is this the ProxyCommand in your ssh configuration?")},
 	{regexp.MustCompile(`Host key verification failed`), Machine.otherKey},
 	{regexp.MustCompile(`^(?:(\S+): )?Permission denied|No supported authentication methods`), Machine.denied},
@@ -176,7 +176,7 @@ func (m Machine) lockedKeys() string {
 		}
 		var passphrase *ssh.PassphraseMissingError
 		if _, err := ssh.ParseRawPrivateKey(content); !errors.As(err, &passphrase) {
-			return "" // one that works, or of a kind that only ssh knows
+			return "" // one that works, or of a type that only ssh can read
 		}
 		if !slices.Contains(locked, file) {
 			locked = append(locked, file)
@@ -185,7 +185,7 @@ func (m Machine) lockedKeys() string {
 	if len(locked) == 0 {
 		return ""
 	}
-	advice := "your key is locked by a passphrase, for which nobody is asked here: ssh-add " + diag.Printable(locked[0])
+	advice := "your key has a passphrase and is not in the ssh-agent: ssh-add " + diag.Printable(locked[0])
 	if os.Getenv("SSH_AUTH_SOCK") == "" {
 		advice += "\nno ssh-agent is running: eval \"$(ssh-agent)\""
 	}

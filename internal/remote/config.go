@@ -180,6 +180,9 @@ func ForInclusion(p *plan.Plan, keys HostKeys, known string) (string, error) {
 // it. Otherwise a command on such a host, or Colmena's activation of it, would wait for hours.
 const alive = "    ServerAliveInterval 15\n    ServerAliveCountMax 4\n"
 
+// forPrograms keeps away what people want of their own sessions, and what breaks a program's.
+const forPrograms = "    RemoteCommand none\n    RequestTTY no\n    PermitLocalCommand no\n    ClearAllForwardings yes\n"
+
 // byName makes ssh accept the hosts' names in the plan. CanonicalizeHostname has ssh read the
 // configuration again with the address in place of the name, so that the user's blocks for it apply.
 func byName(b *strings.Builder, p *plan.Plan, keys HostKeys, known, options string) {
@@ -236,7 +239,7 @@ func byTarget(b *strings.Builder, p *plan.Plan, keys HostKeys, known string, set
 		if len(hosts) == 1 {
 			fmt.Fprintf(b, "    HostKeyAlias %s\n%s", hosts[0].Name, indented(settings[hosts[0].Name]))
 		}
-		b.WriteString(alive)
+		b.WriteString(alive + forPrograms)
 		verify(b, known, all)
 	}
 }

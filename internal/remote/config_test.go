@@ -221,6 +221,7 @@ Host karl
 Host *
     AddKeysToNowhere yes
     RemoteCommand tmux
+    RequestTTY force
     ServerAliveInterval 0
 `), 0o600))
 	t.Setenv("SSH_CONFIG_FILE", own)
@@ -265,7 +266,8 @@ Host *
 				}
 			}
 			require.Contains(t, ask(t, conf.File, test.byAddress...), "serveraliveinterval 15")
-			require.NotContains(t, ask(t, conf.File, append(connection, test.byAddress...)...), "remotecommand tmux")
+			require.NotContains(t, ask(t, conf.File, test.byAddress...), "remotecommand tmux")
+			require.Contains(t, ask(t, conf.File, test.byAddress...), "requesttty false")
 		})
 	}
 }

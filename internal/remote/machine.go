@@ -89,10 +89,9 @@ func (m Machine) root(command []string) (program string, args []string) {
 	return "sudo", append([]string{"-H", "--"}, command...)
 }
 
-// connection are the options of a program's connection: the time for making it, as a host that is down
-// must not hold up the others, and nothing of the user's that is for a person (messages before the login,
-// a command or forwarding of theirs).
-var connection = []string{"-o", "BatchMode=yes", "-o", "ConnectTimeout=8", "-o", "LogLevel=ERROR", "-o", "RemoteCommand=none", "-o", "PermitLocalCommand=no", "-o", "ClearAllForwardings=yes"}
+// connection are the options of our own connections: nothing is asked, a host that is down does not hold up
+// the others for long, and only what went wrong is printed, not a greeting.
+var connection = []string{"-o", "BatchMode=yes", "-o", "ConnectTimeout=8", "-o", "LogLevel=ERROR"}
 
 // ssh returns the arguments of a program's connection. It calls the host by its address, as Colmena does,
 // so that the same configuration applies to both.

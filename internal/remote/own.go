@@ -114,8 +114,8 @@ func compilePattern(pattern string) hostPattern {
 	return regexp.MustCompile("^" + strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(quoted) + "$")
 }
 
-// nobody is a name for which no configuration has a block of its own.
-const nobody = "k3splan-asks-for-the-defaults"
+// noHost is a name for which no configuration has a block of its own.
+const noHost = "k3splan-asks-for-the-defaults"
 
 // settings returns, by host, the lines that the user's configuration has for the host's name and alias,
 // beyond those for every host. Programs that call the host by its address would miss them. Where they
@@ -133,7 +133,7 @@ func (o ownConfig) settings(hosts []*plan.Host, domain string) map[string][]stri
 	if len(asked) == 0 {
 		return nil
 	}
-	defaults, ok := o.ask(nobody)
+	defaults, ok := o.ask(noHost)
 	if !ok {
 		return nil // ssh itself will say what is wrong
 	}
@@ -226,11 +226,11 @@ func (o options) beyond(defaults options, planHasPort bool) (lines []string) {
 	return lines
 }
 
-// hasKnownHostsCommand reports whether ssh knows that option, which is from OpenSSH 8.5 of 2021. A version
-// that cannot be found out counts as new.
+// hasKnownHostsCommand reports whether ssh has that option, which came with OpenSSH 8.5 in 2021. An unknown
+// version counts as a new one.
 var hasKnownHostsCommand = sync.OnceValue(func() bool {
-	said := new(strings.Builder)
-	_ = run.Run(context.Background(), run.Command{Program: "ssh", Args: []string{"-V"}, Stderr: said, Timeout: 10 * time.Second}) // else it is not known
+	var said run.Excerpt
+	_ = run.Run(context.Background(), run.Command{Program: "ssh", Args: []string{"-V"}, Stderr: &said, Timeout: 10 * time.Second}) // else it is unknown
 	return knowsKnownHostsCommand(said.String())
 })
 
