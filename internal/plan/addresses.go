@@ -30,7 +30,9 @@ func parseAddress(text string) (netip.Addr, *finding) {
 	}
 	message, hint := "not an IPv4 address", "four numbers from 0 to 255, such as 10.0.100.2"
 	switch {
-	case holdsIPv6(text):
+	case isMAC(text):
+		message, hint = "a MAC address, not an IPv4 address", "MAC addresses are in the column mac"
+	case holdsIPv6(text) || slices.Contains(ipv6Words, text):
 		message, hint = "IPv6 is not supported", onlyIPv4
 	case plainNumber.MatchString(text):
 		message, hint = "not an IPv4 address: a number, as a spreadsheet program makes of it", table.AsText
@@ -46,6 +48,14 @@ func parseAddress(text string) (netip.Addr, *finding) {
 		hint = "without leading zeros, which some programs read as octal numbers"
 	}
 	return netip.Addr{}, &finding{"address-invalid", message, hint}
+}
+
+// ipv6Words are ways in which a host gets an IPv6 address.
+var ipv6Words = []string{"slaac", "dhcp6", "dhcpv6", "ra", "auto6"}
+
+func isMAC(text string) bool {
+	_, wrong := parseMAC(text)
+	return wrong == nil
 }
 
 // notAMachine returns what an IPv4 address is that no machine in a LAN can have, or "".
@@ -82,6 +92,9 @@ func ipv6Part(text string) string {
 			part, _, _ = strings.Cut(inside, "]")
 		}
 		part, _, _ = strings.Cut(part, "/")
+		if isMAC(part) {
+			return false
+		}
 		if address, err := netip.ParseAddr(part); err == nil {
 			return address.Is6()
 		}

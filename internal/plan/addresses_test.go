@@ -31,6 +31,8 @@ func TestIPv6IsRefusedAsSuch(t *testing.T) {
 		"target":                    {HostsFile, "10.0.100.3,", "10.0.100.3@fd00::3,", "fd00::3"},
 		"target, with a port":       {HostsFile, "10.0.100.3,", "10.0.100.3@[fd00::3]:22,", "[fd00::3]:22"},
 		"target, with a zone":       {HostsFile, "10.0.100.3,", "dhcp@fe80::1%eth0,", "fe80::1%eth0"},
+		"host, by SLAAC":            {HostsFile, "10.0.100.3,", "slaac@ulf.home,", "slaac@ulf.home"},
+		"host, by DHCPv6":           {HostsFile, "10.0.100.3,", "dhcp6@ulf.home,", "dhcp6@ulf.home"},
 		"container":                 {K3sFile, "10.0.100.12,", "fd00::12,", "fd00::12"},
 		"container, dual stack":     {K3sFile, "10.0.100.12,", `"10.0.100.12,fd00::12",`, "fd00::12"},
 		"gateway":                   {NetworkFile, "10.0.100.1\n", "fd00::1\n", "fd00::1"},

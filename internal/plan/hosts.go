@@ -88,7 +88,7 @@ func (l *loader) readAddress(r row, host *Host, cell string) {
 	if !dhcp {
 		var wrong *finding
 		if host.Address, wrong = parseAddress(address); wrong != nil {
-			if nearest := diag.Nearest(address, dhcpWords); nearest != "" {
+			if nearest := diag.Nearest(address, dhcpWords); nearest != "" && !slices.Contains(ipv6Words, address) {
 				wrong.hint = diag.DidYouMean(address, dhcpWords)
 			} else if target, _ := parseTarget(address); !hasTarget && (target.Local || target.Port != 0) {
 				wrong.hint = fmt.Sprintf("write the address to deploy to after an @: ADDRESS@%s", address)

@@ -135,8 +135,8 @@ var (
 	plannedItems = map[string]plannedOption{
 		"cluster-cidr":       {roles: onServers, key: "pod_cidr", hint: "IPv4 only"},
 		"service-cidr":       {roles: onServers, key: "service_cidr", hint: "IPv4 only"},
-		"node-ip":            {roles: bothRoles, column: "ip"},
-		"advertise-address":  {roles: onServers, column: "ip"},
+		"node-ip":            {roles: bothRoles, column: "ip", hint: "IPv4 only"},
+		"advertise-address":  {roles: onServers, column: "ip", hint: "IPv4 only"},
 		"node-name":          {roles: bothRoles, column: "name"},
 		"server":             {roles: bothRoles, column: "type", hint: "all others join the server of type init"},
 		"cluster-init":       {roles: onServers, column: "type", hint: "the server of type init starts the cluster"},

@@ -47,7 +47,8 @@ func checkObject(name string, node *yaml.Node) (found []manifestFinding) {
 		if items := valueAt(node, "items"); items != nil && items.Kind == yaml.SequenceNode {
 			for _, item := range items.Content {
 				if item = yamlfile.Value(item); valueAt(item, "kind") == nil && kind != "List" {
-					continue // of the list's kind
+					found = append(found, checkContent(item, strings.TrimSuffix(kind, "List"), apiVersion)...)
+					continue
 				}
 				found = append(found, checkObject(name, item)...)
 			}
@@ -56,12 +57,21 @@ func checkObject(name string, node *yaml.Node) (found []manifestFinding) {
 			found = append(found, manifestFinding{diag.Warning, node.Line, "manifest-secret", "its Secrets would be readable for everyone on the servers, in the Nix store",
 				"create them with kubectl, or use sealed or external secrets"})
 		}
-	case kind == "Secret" && apiVersion == "v1":
-		found = append(found, checkSecret(node)...)
-	case kind == "ConfigMap" && apiVersion == "v1":
-		found = append(found, checkTexts(node, "data", "manifest-invalid")...)
+	default:
+		found = append(found, checkContent(node, kind, apiVersion)...)
 	}
 	return found
+}
+
+// checkContent checks the values of an object of a kind that holds texts.
+func checkContent(node *yaml.Node, kind, apiVersion string) []manifestFinding {
+	switch {
+	case kind == "Secret" && apiVersion == "v1":
+		return checkSecret(node)
+	case kind == "ConfigMap" && apiVersion == "v1":
+		return checkTexts(node, "data", "manifest-invalid")
+	}
+	return nil
 }
 
 // checkSecret checks the values of a Secret. What it holds is never in a message.

@@ -60,6 +60,10 @@ func TestObjectsOfAManifest(t *testing.T) {
 		"a map with a number":  {"a.yaml", "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: b\n  port: 8080\n", []string{"manifest-invalid:5"}, "quotes"},
 		"a map with a truth":   {"a.yaml", "apiVersion: v1\nkind: ConfigMap\ndata:\n  on_error: off\n", []string{"manifest-invalid:4"}, "quotes"},
 		"a label with a truth": {"a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: x\n  labels: {x/enforced: true}\n", []string{"manifest-invalid:5"}, "quotes"},
+		"a list of maps":       {"a.yaml", "apiVersion: v1\nkind: ConfigMapList\nitems:\n- metadata: {name: a}\n  data: {n: 1}\n", []string{"manifest-invalid:5"}, "quotes"},
+		"a template":           {"a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {{ .Release.Name }}\n", []string{"manifest-invalid:0"}, "helm template"},
+		"a blank is missing":   {"a.yaml", "apiVersion:v1\nkind: Namespace\n", []string{"manifest-invalid:1"}, "write: apiVersion: v1"},
+		"a tab":                {"a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n\tname: a\n", []string{"manifest-invalid:4"}, "blanks"},
 		"merged keys":          {"a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: &m {name: x}\ndata:\n  <<: *m\n  a: b\n", nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

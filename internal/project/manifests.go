@@ -101,6 +101,9 @@ func ignored(fsys fs.FS, file string) string {
 	return "only *.yaml, *.yml and *.json are manifests"
 }
 
+// manifestKeys are keys that every object has, by which slips in YAML are recognized.
+var manifestKeys = []string{"apiVersion", "kind", "metadata", "name", "namespace", "labels", "spec", "data"}
+
 // checkManifest checks that every document is an object of Kubernetes, and that k3s sees all of them.
 func checkManifest(file string, data []byte) (found []manifestFinding) {
 	name := path.Base(file)
@@ -129,8 +132,11 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 			break
 		}
 		if err != nil {
-			line, message := yamlfile.Error(err)
-			return append(found, manifestFinding{diag.Error, line, "manifest-invalid", "not YAML: " + message, ""})
+			line, message, hint := yamlfile.Explain(err, data, manifestKeys)
+			if bytes.Contains(data, []byte("{{")) {
+				message, hint = "a template: "+message, "k3s renders no templates: helm template CHART > manifests/NAME.yaml writes the objects"
+			}
+			return append(found, manifestFinding{diag.Error, line, "manifest-invalid", "not YAML: " + message, hint})
 		}
 		if len(document.Content) == 0 {
 			continue
