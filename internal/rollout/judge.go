@@ -220,16 +220,15 @@ func quorumLost(s Situation) []finding {
 	if len(stopped) == 0 || len(lost) == 0 {
 		return nil
 	}
-	members := s.members()
-	down := len(slices.DeleteFunc(slices.Clone(members), func(m member) bool { return m.ready }))
-	needed, _ := plan.Quorum(len(members))
+	healthy, voters := s.voters()
+	needed, _ := plan.Quorum(voters)
 	verb := "is"
 	if len(lost) > 1 {
 		verb = "are"
 	}
 	return one(finding{
-		message: fmt.Sprintf("%s would be restarted while %s %s down: of %d servers etcd needs %d, and %d would be left",
-			text.Enumerate(hostNames(stopped)), text.Enumerate(listed(lost)), verb, len(members), needed, max(0, len(members)-down-1)),
+		message: fmt.Sprintf("%s would be restarted while %s %s down: of %s etcd needs %d, and %d would be left",
+			text.Enumerate(hostNames(stopped)), text.Enumerate(listed(lost)), verb, text.Count(voters, "server"), needed, max(0, healthy-1)),
 		hint:  bringBack + s.removal(lost),
 		about: serverNames(lost),
 	})
@@ -261,19 +260,17 @@ func repairOfAVoter(s Situation) (found []finding) {
 	if !s.anyReady() {
 		return nil
 	}
-	members := s.members()
-	needed, _ := plan.Quorum(len(members))
-	ready := len(slices.DeleteFunc(slices.Clone(members), func(m member) bool { return !m.ready }))
-	if ready >= needed {
+	healthy, voters := s.voters()
+	if needed, _ := plan.Quorum(voters); healthy >= needed {
 		return nil
 	}
-	for _, m := range members {
-		if m.ready || !s.Work[m.host].Restarts() || !slices.Contains(s.Observed[m.host].Etcd, m.server) {
+	for _, m := range s.members() {
+		if m.ready || m.learner || !s.Work[m.host].Restarts() || !slices.Contains(s.Observed[m.host].Etcd, m.server) {
 			continue
 		}
 		found = append(found, finding{
-			message: fmt.Sprintf("%s would be restarted although it may still vote: etcd has a leader, and only %d of %d servers are healthy (%s is not: %s)",
-				m, ready, len(members), m.server, m.why),
+			message: fmt.Sprintf("%s would be restarted although it may still vote: etcd has a leader, and only %d of %d voters are healthy (%s is not: %s)",
+				m, healthy, voters, m.server, m.why),
 			hint:  "wait, or bring the other servers back first; k3splan status shows how they are",
 			about: []string{m.server},
 		})
@@ -439,7 +436,7 @@ func receiptUnreadable(s Situation) (found []finding) {
 // quorumOfTwo: with two members every restart loses the quorum until the server is back.
 func quorumOfTwo(s Situation) []finding {
 	stopped := s.stoppedMembers()
-	if len(stopped) == 0 || len(s.members()) != 2 {
+	if _, voters := s.voters(); len(stopped) == 0 || voters != 2 {
 		return nil
 	}
 	return one(finding{

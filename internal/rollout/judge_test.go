@@ -622,15 +622,13 @@ func TestJudgeHostsThatTakeNames(t *testing.T) {
 }
 
 func TestParseMembers(t *testing.T) {
+	parsed := func(out string) (h Health) { h.addMembers(out); return h }
 	said := "readyz ok\nmember 8e9e05c52164694d, started, rolf-s-1a2b3c4d, https://10.0.10.4:2380, https://10.0.10.4:2379, false\n" +
-		"member 91bc3c398fb3c146, started, olaf-s-00ff00ff, https://10.0.10.3:2380, https://10.0.10.3:2379, false\n"
-	names, unnamed := parseMembers(said)
-	require.Equal(t, []string{"olaf-s", "rolf-s"}, names)
-	require.Zero(t, unnamed)
-	names, unnamed = parseMembers(said + "member fd422379fda50e48, unstarted, , https://10.0.10.5:2380, , true\n")
-	require.Equal(t, []string{"olaf-s", "rolf-s"}, names)
-	require.Equal(t, 1, unnamed)
-	names, unnamed = parseMembers("readyz ok\n")
-	require.Empty(t, names)
-	require.Zero(t, unnamed)
+		"member 91bc3c398fb3c146, started, olaf-s-00ff00ff, https://10.0.10.3:2380,https://10.0.20.3:2380, https://10.0.10.3:2379, false\n"
+	require.Equal(t, Health{Members: []string{"olaf-s", "rolf-s"}}, parsed(said))
+	require.Equal(t, Health{Members: []string{"olaf-s", "rolf-s"}, Unnamed: 1, UnnamedLearners: 1},
+		parsed(said+"member fd422379fda50e48, unstarted, , https://10.0.10.5:2380, , true\n"))
+	require.Equal(t, Health{Members: []string{"olaf-s", "rolf-s", "ulf-s"}, Learners: []string{"ulf-s"}},
+		parsed(said+"member fd422379fda50e48, started, ulf-s-0011aabb, https://10.0.10.5:2380, https://10.0.10.5:2379, true\n"))
+	require.Equal(t, Health{}, parsed("readyz ok\n"))
 }

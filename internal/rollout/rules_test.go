@@ -68,7 +68,7 @@ func TestRules(t *testing.T) {
 		{"quorum-lost", "ulf would be restarted while the server on rolf (etcd has no leader) is down: of 3 servers etcd needs 2, and 1 would be left",
 			none(healthy(three, "ulf"), "rolf"),
 			none(healthy(three, "ulf", "rolf"), "rolf")}, // which is repaired first
-		{"repair-of-a-voter", "the server on rolf would be restarted although it may still vote: etcd has a leader, and only 1 of 3 servers are healthy (rolf-s is not: etcd has no leader)",
+		{"repair-of-a-voter", "the server on rolf would be restarted although it may still vote: etcd has a leader, and only 1 of 3 voters are healthy (rolf-s is not: etcd has no leader)",
 			none(healthy(three, "rolf"), "rolf", "ulf"),
 			none(healthy(three, "rolf"), "rolf")},
 		{"change-refused", "pod_cidr 10.42.0.0/16 → 10.50.0.0/16 (all servers; ",
@@ -172,6 +172,18 @@ func TestMembersAreThoseOfEtcd(t *testing.T) {
 		s.Health["olaf"] = Health{Ready: true}
 		s.Health["rolf"] = Health{Ready: true, Members: append([]string{"zora-s"}, all...)}
 	}))
+}
+
+// A server that joined and was not promoted may be deployed again: its vote does not count.
+func TestALearnerIsRepaired(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "i", "ulf": "s"}, "")
+	s := living(t, p).change("ulf")
+	s.Health["olaf"] = Health{Ready: true, Members: []string{"olaf-s", "ulf-s"}, Learners: []string{"ulf-s"}}
+	s.Health["ulf"] = Health{Why: "still a learner of etcd, not a voter"}
+	require.Empty(t, messages(Judge(s)))
+	s = s.change("olaf")
+	s.Work["ulf"] = Work{}
+	require.Equal(t, []string{"refused olaf would be restarted while the server on ulf (still a learner of etcd, not a voter) is down: of 1 server etcd needs 1, and 0 would be left"}, messages(Judge(s)))
 }
 
 // Without order and gates nothing is repaired before the others are stopped.

@@ -36,6 +36,8 @@ type member struct {
 	// ready reports whether it is a healthy voter, and why says what it lacks.
 	ready bool
 	why   string
+	// learner reports whether etcd does not count its vote yet.
+	learner bool
 }
 
 // String names it in messages: "the server on rolf", or by its own name where no host has it.
@@ -63,10 +65,28 @@ func (s Situation) members() []member {
 	for _, server := range named {
 		list = append(list, s.member(server, s.hostOf(server)))
 	}
-	for range unnamed {
-		list = append(list, member{why: "it was added to etcd and has not started yet"})
+	learners, unnamedLearners := s.learners()
+	for i := range list {
+		list[i].learner = slices.Contains(learners, list[i].server)
+	}
+	for i := range unnamed {
+		list = append(list, member{why: "it was added to etcd and has not started yet", learner: i < unnamedLearners})
 	}
 	return list
+}
+
+// voters counts the members whose votes etcd counts, and how many of these are healthy.
+func (s Situation) voters() (healthy, all int) {
+	for _, m := range s.members() {
+		if m.learner {
+			continue
+		}
+		all++
+		if m.ready {
+			healthy++
+		}
+	}
+	return healthy, all
 }
 
 func (s Situation) member(server, host string) member {
@@ -100,6 +120,17 @@ func (s Situation) etcd() (names []string, unnamed int) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names), unnamed
+}
+
+// learners returns the names of members that do not vote yet, and how many of those without a name do not.
+func (s Situation) learners() (names []string, unnamed int) {
+	for _, health := range s.Health {
+		if health.Ready {
+			names = append(names, health.Learners...)
+			unnamed = max(unnamed, health.UnnamedLearners)
+		}
+	}
+	return names, unnamed
 }
 
 // presumedMembers are the hosts whose server must be taken for a member where etcd does not say: those

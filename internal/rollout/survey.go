@@ -162,8 +162,11 @@ type Health struct {
 	// Members are the names of the servers that its etcd has as members, learners included, sorted; empty
 	// if that is not known.
 	Members []string
-	// Unnamed counts members that have been added to etcd and have not started yet.
-	Unnamed int
+	// Learners are those of Members that do not vote yet.
+	Learners []string
+	// Unnamed counts members that have been added to etcd and have not started yet, and UnnamedLearners
+	// those of them that do not vote.
+	Unnamed, UnnamedLearners int
 }
 
 // healthScript asks k3s in the container "$1". The API refuses anonymous questions, so kubectl asks with
@@ -205,26 +208,40 @@ func parseHealth(out string) Health {
 		h.Why = "still a learner of etcd, not a voter"
 	default:
 		h.Ready = true
-		h.Members, h.Unnamed = parseMembers(out)
+		h.addMembers(out)
 	}
 	return h
 }
 
-// memberLine is a line of etcdctl: ID, status, name, addresses. k3s names a member after its server, with
-// a random number that distinguishes it from an earlier one.
-var memberLine = regexp.MustCompile(`(?m)^member [0-9a-f]+, \w+, (.*?)(?:-[0-9a-f]{8})?, `)
+// memberSuffix is the random number that k3s puts behind the name of a server, to distinguish a member from
+// an earlier one.
+var memberSuffix = regexp.MustCompile(`-[0-9a-f]{8}$`)
 
-// parseMembers returns the members' names and how many of them have none yet.
-func parseMembers(out string) (names []string, unnamed int) {
-	for _, m := range memberLine.FindAllStringSubmatch(out, -1) {
-		if m[1] == "" {
-			unnamed++
+// addMembers reads the lines of "etcdctl member list": ID, status, name, peer URLs, client URLs, whether it
+// is a learner.
+func (h *Health) addMembers(out string) {
+	for line := range strings.Lines(out) {
+		text, isMember := strings.CutPrefix(strings.TrimSpace(line), "member ")
+		fields := strings.Split(text, ", ")
+		if !isMember || len(fields) < 3 {
 			continue
 		}
-		names = append(names, m[1])
+		name, isLearner := memberSuffix.ReplaceAllString(fields[2], ""), fields[len(fields)-1] == "true"
+		switch {
+		case name != "":
+			h.Members = append(h.Members, name)
+			if isLearner {
+				h.Learners = append(h.Learners, name)
+			}
+		case isLearner:
+			h.UnnamedLearners++
+			fallthrough
+		default:
+			h.Unnamed++
+		}
 	}
-	slices.Sort(names)
-	return names, unnamed
+	slices.Sort(h.Members)
+	slices.Sort(h.Learners)
 }
 
 // each calls ask for every name, at most limit at the same time, and returns the answers.
