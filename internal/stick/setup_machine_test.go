@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -46,7 +47,13 @@ var present *machine
 
 func (m *machine) unplug() {
 	for _, device := range m.plugged {
-		_ = exec.Command("partx", "--delete", device).Run() // it may have no partitions
+		for range 20 { // another program may be reading one
+			_ = exec.Command("partx", "--delete", device).Run() // it may have no partitions
+			if left, _ := filepath.Glob("/sys/block/" + filepath.Base(device) + "/*/partition"); len(left) == 0 {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
 		require.NoError(m.t, exec.Command("losetup", "--detach", device).Run())
 	}
 	m.plugged = nil
