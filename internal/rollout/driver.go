@@ -185,7 +185,7 @@ func (d *Driver) colmena(log string, args []string, say func(line string)) error
 	defer file.Close()
 	fmt.Fprintf(file, "$ colmena %s\n", strings.Join(args, " "))
 	last := &lastLines{say: say}
-	out := io.MultiWriter(file, last)
+	out := io.MultiWriter(run.Capped(file, maxLog), last)
 	// its own context: Colmena gets the user's signals, and is waited for
 	err = run.Run(context.Background(), run.Command{
 		Program: d.Program, Args: args, Env: slices.Concat(d.Hive.Env, d.Env), Stdout: &guarded{to: out}, Stderr: &guarded{to: out},
@@ -226,6 +226,12 @@ type lastLines struct {
 
 const keptLines = 6
 
+// maxLog is how much of one run of Colmena is kept, and maxLine how much of a line is shown, in bytes.
+const (
+	maxLog  = 64 << 20
+	maxLine = 4 << 10
+)
+
 var backtrace = regexp.MustCompile(`^(Backtrace:|ERROR -+|[0-9]+: \S*[:_<]\S*.*|[0-9]+: main|at \S+:[0-9]+(:[0-9]+)?)$`)
 
 var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
@@ -235,6 +241,7 @@ func (l *lastLines) Write(p []byte) (int, error) {
 	for {
 		i := bytes.IndexAny(l.part, "\n\r")
 		if i < 0 {
+			l.part = l.part[:min(len(l.part), maxLine)] // the rest of a longer line is dropped
 			return len(p), nil
 		}
 		line := strings.TrimSpace(escapes.ReplaceAllString(strings.ToValidUTF8(string(l.part[:i]), ""), ""))

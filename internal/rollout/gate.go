@@ -188,8 +188,12 @@ func askNodes(ctx context.Context, machine remote.Machine, container string) (ma
 	return parseNodes(out)
 }
 
+// maxNodes is in bytes. A Node with many images has about 20 kB.
+const maxNodes = 64 << 20
+
 func runKubectl(ctx context.Context, machine remote.Machine, words ...string) (string, error) {
 	words = slices.DeleteFunc(words, func(word string) bool { return word == "" })
+	machine.Limit = maxNodes
 	out, err := machine.Script(ctx, nodesScript, words...)
 	if err != nil {
 		return "", errors.New(reason(err))

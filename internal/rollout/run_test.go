@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -373,4 +374,19 @@ func TestLastLines(t *testing.T) {
 	fmt.Fprint(l, "OR\x1b[0m it failed\nERROR -----\nBacktrace:\n   0: <a::b as c>::d::{{closure}}\n  12: __libc_start_call_main\n             at ./csu/../x.h:58:16\n  13: main\n")
 	require.Equal(t, "line 3\nline 4\nline 5\nline 6\nline 7\nERROR it failed", l.end())
 	require.Len(t, said, 15)
+}
+
+// A program may write a line that never ends.
+func TestALineWithoutEnd(t *testing.T) {
+	var said []string
+	lines := &lastLines{say: func(line string) { said = append(said, line) }}
+	for range 1000 {
+		n, err := lines.Write(bytes.Repeat([]byte("x"), 10_000))
+		require.NoError(t, err)
+		require.Equal(t, 10_000, n)
+		require.LessOrEqual(t, len(lines.part), maxLine)
+	}
+	_, err := lines.Write([]byte("\nthe next\n"))
+	require.NoError(t, err)
+	require.Equal(t, []string{strings.Repeat("x", maxLine), "the next"}, said)
 }
