@@ -11,7 +11,8 @@ func (a *app) buildCommand() *cobra.Command {
 		Use:   "build [HOST…] [-- ARGS]",
 		Short: "Build the systems of the hosts with Colmena",
 		Long: `Renders the hive and has Colmena build the systems of all hosts, or of those that are named.
-A HOST may be a pattern or @TAG. Arguments after -- are passed to Colmena. generated/ stays.`,
+A HOST may be a pattern or @TAG; !HOST leaves hosts out. Arguments after -- are passed to Colmena.
+generated/ stays.`,
 		Example:           "  k3splan build\n  k3splan build olaf '@k3s-agent' -- --verbose",
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.completeHosts,

@@ -30,8 +30,8 @@ func (a *app) deployCommand() *cobra.Command {
 		Short: "Bring the plan to the hosts that it has changed for",
 		Long: `Asks all hosts, or those that are named, what they run; shows which of them the plan has changed for,
 and why; and has Colmena build, copy and activate the new systems of these alone. Everything is built
-before the first host is touched. A HOST may be a pattern or @TAG. Arguments after -- are passed to
-Colmena.
+before the first host is touched. A HOST may be a pattern or @TAG; !HOST leaves hosts out. Arguments
+after -- are passed to Colmena.
 
 The order keeps etcd's quorum: the init server first, the other servers one at a time, then agents,
 then hosts without k3s. Before each step that stops or starts a server, all servers are asked how they

@@ -82,7 +82,7 @@ func (a *app) knownHostsMakeCommand() *cobra.Command {
 		Short: "Make ssh keys for machines that are to be installed",
 		Long: `Makes an ed25519 host key for each host that is not known yet, or for the named ones: the private part
 in secrets/hosts/HOST_ed25519, the public one in plans/known_hosts. The boot stick or the next deploy
-brings it to the machine. A HOST may be a pattern or @TAG.
+brings it to the machine. A HOST may be a pattern or @TAG; !HOST leaves hosts out.
 
 With --renew a host gets a new key in addition to those by which it is known. Deploy it, and then
 forget the old one (k3splan known-hosts forget).
