@@ -557,15 +557,15 @@ func TestRackInABox(t *testing.T) {
 		require.Zero(t, b.deploy().code)
 		r := b.k3splan("status")
 		require.Zero(t, r.code, r.stdout+r.stderr)
-		require.Regexp(t, `(?m)^olaf +up to date +24.11.box +[0-9]+ +v1.31.14\+k3s1 +v1.31.14\+k3s1 +20`, r.stdout)
-		require.Regexp(t, `(?m)^ulrich +up to date +24.11.box +[0-9]+ +- +- +20`, r.stdout)
+		require.Regexp(t, `(?m)^olaf +up to date +v1.31.14\+k3s1 +v1.31.14\+k3s1 +24.11.box +20[-0-9]+ [0-9:]+ +[0-9]+$`, r.stdout)
+		require.Regexp(t, `(?m)^ulrich +up to date +- +- +24.11.box +20`, r.stdout)
 
 		b.write("project/nixConfigs/ulf.nix", "{ pkgs, ... }: { boot.kernelPackages = pkgs.linuxPackages; /* linux_latest */ }\n", 0o644)
 		r = b.deploy()
 		require.Zero(t, r.code)
 		require.Equal(t, []string{"snippet nixConfigs/ulf.nix (new)"}, r.results["ulf"].Reasons)
 		r = b.k3splan("status", "ulf")
-		require.Regexp(t, `(?m)^ulf +up to date .* needed `, r.stdout)
+		require.Regexp(t, `(?m)^ulf +up to date .* needed`, r.stdout)
 
 		b.edit("plans/hosts.csv", "karl,42", "karl,43")
 		b.write("hosts/ulrich/failed", "nginx.service\n", 0o644)

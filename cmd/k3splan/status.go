@@ -23,10 +23,7 @@ when it was deployed last. A HOST may be a pattern or @TAG; !HOST leaves hosts o
 
 The exit code is 1 if a host is unhealthy: it does not answer, was never deployed, runs a system that
 was not deployed, has failed units, or its server or Node is not ready. Pending plan changes do not
-make a host unhealthy.
-
---json prints a list of {host, healthy, state, reasons, nixos, generation, reboot_needed, failed_units,
-server, server_k3s, node, node_k3s, deployed}.`,
+make a host unhealthy.`,
 		Example:           "  k3splan status\n  k3splan status '@k3s-server' --json",
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.completeHosts,
