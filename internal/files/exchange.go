@@ -93,14 +93,14 @@ func (x *Exchange) stage(name string, content []byte) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	file, err := stage(filepath.Dir(name), content, p)
+	file, err := stage(filepath.Dir(name), bytes.NewReader(content), p)
 	if err == nil {
 		x.staged = append(x.staged, staged{file, name})
 	}
 	return err
 }
 
-// link returns a file a second name.
+// link gives a file a second name.
 func (x *Exchange) link(from, to string) error {
 	err := os.Link(from, to)
 	switch {
@@ -120,7 +120,7 @@ func (x *Exchange) link(from, to string) error {
 	if err != nil {
 		return err
 	}
-	if err := place(to, content, pending{mode: info.Mode().Perm(), like: info}, moveNew); err != nil {
+	if err := place(to, bytes.NewReader(content), pending{mode: info.Mode().Perm(), like: info}, moveNew); err != nil {
 		return err
 	}
 	x.linked = append(x.linked, to)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,6 +23,11 @@ const (
 // content or not at all, whenever the process is killed. It never overwrites: if the name is taken, even
 // by a link, the error is fs.ErrExist and nothing has changed. A Private file lies in Private folders.
 func Create(name string, content []byte, mode fs.FileMode) error {
+	return CreateFrom(name, bytes.NewReader(content), mode)
+}
+
+// CreateFrom is Create for a content that is read, of any size.
+func CreateFrom(name string, content io.Reader, mode fs.FileMode) error {
 	if err := MakeFolder(filepath.Dir(name), folderMode(mode)); err != nil {
 		return err
 	}
@@ -58,7 +64,7 @@ func replace(name string, content []byte, mode fs.FileMode) error {
 	default:
 		p.like = info
 	}
-	return place(name, content, p, os.Rename)
+	return place(name, bytes.NewReader(content), p, os.Rename)
 }
 
 // Update changes a file of a project in one step, while it holds the project's lock: change gets the
@@ -90,7 +96,7 @@ func Rewrite(name string, change func(present []byte) ([]byte, error)) (changed 
 	if target, err := filepath.EvalSymlinks(name); err == nil { // a link that leads nowhere is replaced
 		name = target
 	} else if info, err := os.Lstat(name); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		return true, place(name, content, pending{mode: Public}, os.Rename)
+		return true, place(name, bytes.NewReader(content), pending{mode: Public}, os.Rename)
 	}
 	return true, replace(name, content, Public)
 }
@@ -164,7 +170,7 @@ type pending struct {
 
 // place writes a file beside its place, so that it passes through no other file system, and then lets
 // move bring it there.
-func place(name string, content []byte, p pending, move func(from, to string) error) (err error) {
+func place(name string, content io.Reader, p pending, move func(from, to string) error) (err error) {
 	file, err := stage(filepath.Dir(name), content, p)
 	if err != nil {
 		return err
@@ -178,14 +184,14 @@ func place(name string, content []byte, p pending, move func(from, to string) er
 }
 
 // stage writes an unfinished file, which is locked until it is closed. After an error it is removed.
-func stage(folder string, content []byte, p pending) (file *os.File, err error) {
+func stage(folder string, content io.Reader, p pending) (file *os.File, err error) {
 	file, err = newUnfinished(folder, p.mode)
 	if err != nil {
 		return nil, err
 	}
 	err = p.adjust(file)
 	if err == nil {
-		_, err = file.Write(content)
+		_, err = io.Copy(file, content)
 	}
 	if err == nil {
 		err = file.Sync()
@@ -196,7 +202,7 @@ func stage(folder string, content []byte, p pending) (file *os.File, err error) 
 	return file, nil
 }
 
-// adjust returns a file owner and mode, before there is anything in it.
+// adjust gives a file its owner and mode, before there is anything in it.
 func (p pending) adjust(file *os.File) error {
 	switch {
 	case p.like != nil:

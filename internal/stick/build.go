@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/run"
 )
 
@@ -70,7 +71,7 @@ func (b Build) command(link string) (program string, args []string) {
 
 // build builds the image and returns its path in the Nix store; discard lets Nix collect it again.
 func (b Build) build(ctx context.Context, streams Streams) (file string, discard func(), err error) {
-	temp, err := os.MkdirTemp("", "k3splan-image-")
+	temp, err := files.TempFolder("k3splan-image-", func(string) bool { return true })
 	if err != nil {
 		return "", nil, err
 	}

@@ -580,7 +580,7 @@ func TestInspectWithoutLsblk(t *testing.T) {
 
 func TestInspectWithABadLsblk(t *testing.T) {
 	for name, test := range map[string]struct{ script, err string }{
-		"it fails":        {"echo no sysfs >&2; exit 1", "lsblk failed with exit code 1: no sysfs"},
+		"it fails":          {"echo no sysfs >&2; exit 1", "lsblk failed with exit code 1: no sysfs"},
 		"it prints rubbish": {"echo rubbish", "read the output of lsblk"},
 	} {
 		t.Run(name, func(t *testing.T) {

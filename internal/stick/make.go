@@ -15,6 +15,7 @@ import (
 
 	"k3splan/internal/ask"
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
@@ -296,26 +297,14 @@ func (m *maker) keep(image string) error {
 	return nil
 }
 
-// copyImage copies a file to one that must not exist; an incomplete copy is removed.
+// copyImage copies a file to one that must not exist.
 func copyImage(from, to string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err = errors.Join(err, out.Close()); err != nil {
-			err = errors.Join(err, os.Remove(to))
-		}
-	}()
-	if _, err := io.Copy(out, in); err != nil {
-		return err
-	}
-	return out.Sync()
+	return files.CreateFrom(to, in, files.Public)
 }
 
 // openedImage is an image that is to be written.
