@@ -21,12 +21,12 @@ import (
 
 const (
 	aliceKey = `ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDYX2xUDgCQXsQ3EXtVPkPO6PtS6C5zxVbGWGbMHKP6t alice's "key" ${x} '' \`
-	// the hash of a password that nobody uses
+	// the hash of a password that is used nowhere
 	poisonHash  = "$6$rounds=5000$k3splantest$3NZsTVpZzBrpJtNsvTBiEItI1rfXRWzF6wBnJqLWYxIfPaTvVfPTIuZVmp3WHVgNKr0wAnuW4NrXYbHtOpkzL1"
 	exampleRoot = "../../examples"
 )
 
-// copyExample gives the folder of a project that is in order, with secrets of its own.
+// copyExample returns the folder of a project that is in order, with secrets of its own.
 func copyExample(t testing.TB, name string, changed map[string]string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), `a "project" of ${x}`)
@@ -94,7 +94,7 @@ func scanSecrets(t testing.TB, hiveFile string, secrets ...string) (stdout strin
 	return nixtest.Harness(t, "scan-secrets.sh", append([]string{hiveFile}, secrets...)...)
 }
 
-// evaluate gives the value of a Nix expression over the nodes of a hive.
+// evaluate returns the value of a Nix expression over the nodes of a hive.
 func evaluate(t testing.TB, expression, hiveFile string) any {
 	t.Helper()
 	out, code := evalHive(t, "--expr", expression, hiveFile)
@@ -153,7 +153,7 @@ func (d data) at(t testing.TB, path ...string) any {
 	var value any = map[string]any(d)
 	for _, key := range path {
 		object, ok := value.(map[string]any)
-		require.True(t, ok, "%q of %v is no object", key, path)
+		require.True(t, ok, "%q of %v is not an object", key, path)
 		require.Contains(t, object, key, "%v", path)
 		value = object[key]
 	}
@@ -244,7 +244,7 @@ func TestRackIsWhatThePlanSays(t *testing.T) {
 	tokenDir := filepath.Dir(d.at(t, "karl", "deployment", "keys", "k3splan-agent-token", "path").(string))
 	require.Contains(t, volumes, `"`+tokenDir+":")
 
-	// a network that was made otherwise is made anew; the agent waits for it, and for no token
+	// a network with other parameters is made again; the agent waits for it, and for no token
 	network := d.at(t, "karl", "services", "k3splan-agent-network", "script").(string)
 	require.Contains(t, network, "--subnet=10.0.100.0/24")
 	require.Regexp(t, `--label=k3splan.hash=[0-9a-f]{64}`, network)
@@ -278,13 +278,13 @@ func TestRackIsWhatThePlanSays(t *testing.T) {
 	require.Equal(t, []any{"olaf-k3s-agent.rack.home.arpa", "olaf-k3s-agent"}, d.at(t, "ulrich", "networking", "hosts", "10.0.100.22"))
 	require.NotContains(t, in("networking", "hosts"), "10.0.100.3")
 
-	// disks: labels where nothing else tells, disko where there is a layout
+	// disks: labels where nothing else defines them, disko where there is a layout
 	require.Equal(t, "/dev/disk/by-label/nixos", d.at(t, "karl", "fileSystems", "/", "device"))
 	require.NotContains(t, d.at(t, "ulrich", "fileSystems", "/", "device"), "by-label/nixos")
 }
 
 // ancestor-defects 25 and 32: nothing is ordered after a unit that may not exist, and all options of
-// k3splan's own stand below cluster and k3splan.
+// k3splan's own are below cluster and k3splan.
 func TestModulesKeepTheirPlace(t *testing.T) {
 	file := rendered(t, "rack", nil)
 	for name, content := range render(t, filepath.Dir(filepath.Dir(file))) {
@@ -383,10 +383,10 @@ func TestAChangeStaysWhereItBelongs(t *testing.T) {
 
 	after = of(map[string]string{"plans/hosts.csv": strings.Replace(hosts, "karl,,storage,4", "karl,,storage,9", 1)})
 	same(after, "host", "olaf", "rolf", "ulf", "ulrich")
-	require.NotEqual(t, before.at(t, "host", "karl"), after.at(t, "host", "karl"), "its message of the day tells the slot")
+	require.NotEqual(t, before.at(t, "host", "karl"), after.at(t, "host", "karl"), "its message of the day names the slot")
 }
 
-// design.md, rule 5: whatever stands in a cell comes out of Nix as the same string.
+// Whatever is in a cell comes out of Nix as the same string.
 func TestCellsAreData(t *testing.T) {
 	cells := []string{`${x}`, `''`, `"`, `\`, "two\nlines", `$${builtins.abort "x"}`, "{{ .x }}", "ünïcödé ☃", "</script>&amp;", "a b", ""}
 	header, row := "name,interface,ip,admin", "olaf,eno1,192.168.1.10,olaf"

@@ -103,7 +103,7 @@ func TestImagesKnowTheirHosts(t *testing.T) {
 	require.Equal(t, `["/dev/disk/by-id/ata-WDC_WD40EFRX-68N32N0_WD-WCC7K0ULRICH"]`, json("settings", "ulrich", "disko", "disks"))
 	require.Regexp(t, `disko-destroy-format-mount","--yes-wipe-all-disks"\]$`, json("settings", "ulrich", "disko", "command"))
 	require.Equal(t, "false", json("settings", "ulrich", "labelled"))
-	require.Equal(t, "{}", json("settings", "ulrich", "joining"), "it is no server")
+	require.Equal(t, "{}", json("settings", "ulrich", "joining"), "it is not a server")
 
 	// a living cluster is joined through the server that answered
 	require.Len(t, d.at(t, "settings", "olaf", "joining"), 2)

@@ -139,7 +139,7 @@ func TestRemoveLeavesNoHalfTree(t *testing.T) {
 			_, wrong := opened.Stat("modules/b.nix")
 			require.NoError(t, opened.Close())
 			if _, err := os.Lstat(dir); err == nil {
-				require.NoError(t, wrong, "a part is gone while the tree is there")
+				require.NoError(t, wrong, "a part is missing while the tree is there")
 			}
 		}
 		require.NoError(t, <-done)

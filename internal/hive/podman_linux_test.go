@@ -35,7 +35,7 @@ podman import --quiet --change 'ENTRYPOINT ["/bin/k3s"]' image.tar docker.io/ran
 . ./network > /dev/null
 before=$(podman network inspect --format '{{.ID}}' k3splan)
 . ./network
-[ "$before" = "$(podman network inspect --format '{{.ID}}' k3splan)" ] || echo "a network that is as it should be was made anew" >&2
+[ "$before" = "$(podman network inspect --format '{{.ID}}' k3splan)" ] || echo "a network with the same parameters was made again" >&2
 . ./create > /dev/null
 podman network inspect k3splan > network.json
 podman inspect karl-k3s-agent > container.json
@@ -125,7 +125,7 @@ func TestPodmanTakesTheAgent(t *testing.T) {
 	require.Equal(t, "rprivate rw", mounts["/etc/rancher/node"])
 }
 
-// tarOf gives an archive with one empty program.
+// tarOf returns an archive with one empty program.
 func tarOf(t *testing.T, program string) string {
 	t.Helper()
 	var archive bytes.Buffer

@@ -22,7 +22,7 @@ import (
 
 // What "k3splan diff" says about restarts is what NixOS does: systemd restarts a container whose unit has
 // changed, and an agent with its network.
-func TestDiffTellsWhatRestarts(t *testing.T) {
+func TestDiffShowsWhatRestarts(t *testing.T) {
 	// a host of each kind: an agent, the init server with an agent, a server
 	hosts := []string{"karl", "olaf", "rolf"}
 	const units = `lib.mapAttrs (_: n: lib.mapAttrs (_: u: u.text)

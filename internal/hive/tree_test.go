@@ -46,7 +46,7 @@ func TestWriteExchangesTheWholeTree(t *testing.T) {
 	require.NotContains(t, diff, "hive.nix")
 	_, err = second.Write(project)
 	require.NoError(t, err)
-	require.Equal(t, []string{"a.nix"}, entries(t, filepath.Join(project, Dir, "hosts")), "a stale file is gone")
+	require.Equal(t, []string{"a.nix"}, entries(t, filepath.Join(project, Dir, "hosts")), "a stale file is removed")
 	require.Equal(t, []string{Dir}, entries(t, project))
 	diff, err = second.Diff(project)
 	require.NoError(t, err)

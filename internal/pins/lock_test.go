@@ -230,7 +230,7 @@ func TestCheck(t *testing.T) {
 		{name: "by hand in other words", lock: Lock{Nixpkgs: pinned("24.11")}, nixos: "https://github.com/NixOS/nixpkgs#nixos-24.11"},
 		{name: "another release", lock: Lock{Nixpkgs: pinned("nixos-24.11")}, nixos: "25.05",
 			want: []string{`plans/lock.json:7: nixpkgs.ref "nixos-24.11": the plan names "nixos-25.05"; run k3splan update nixpkgs`}},
-		{name: "a tag is no branch", lock: Lock{Nixpkgs: pinned("nixos-24.11")}, nixos: "tags/nixos-24.11",
+		{name: "a tag is not a branch", lock: Lock{Nixpkgs: pinned("nixos-24.11")}, nixos: "tags/nixos-24.11",
 			want: []string{`plans/lock.json:7: nixpkgs.ref "nixos-24.11": the plan names "tags/nixos-24.11"; run k3splan update nixpkgs`}},
 		{name: "a fork", lock: Lock{Nixpkgs: pinned("nixos-24.11")}, nixos: "https://example.org/nixpkgs#nixos-24.11",
 			want: []string{`plans/lock.json:7: nixpkgs.ref "nixos-24.11": the plan names "https://example.org/nixpkgs#nixos-24.11"; run k3splan update nixpkgs`}},

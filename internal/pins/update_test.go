@@ -303,7 +303,7 @@ func TestUpdateFails(t *testing.T) {
 			says: `has no branch or tag "quite-another"`, hint: "git ls-remote " + r.url()},
 		{name: "no such tag", source: r.url() + "#tags/v1.11.1",
 			says: `has no tag "v1.11.1"`, hint: `did you mean "v1.11.0"?`},
-		{name: "a branch is no tag", source: r.url() + "#tags/nixos-24.11",
+		{name: "a branch is not a tag", source: r.url() + "#tags/nixos-24.11",
 			says: `has no tag "nixos-24.11"`, hint: "git ls-remote"},
 		{name: "no such repository", source: noRepository + "#master",
 			says: "asking " + noRepository + ": git failed with exit code 128", hint: "there is no such repository"},
@@ -380,7 +380,7 @@ func TestUpdateFails(t *testing.T) {
 	})
 }
 
-func TestUpdateTells(t *testing.T) {
+func TestUpdateReportsItsProgress(t *testing.T) {
 	fakeNix(t, "")
 	r := newRepository(t)
 	rev := r.commit("1")

@@ -14,7 +14,7 @@ func tablesOf(hosts, k3s, network string) fstest.MapFS {
 	return fstest.MapFS{HostsFile: {Data: []byte(hosts)}, K3sFile: {Data: []byte(k3s)}, NetworkFile: {Data: []byte(network)}}
 }
 
-// Free tells the same as asking for each address of the range.
+// Free agrees with a look at each address of the range.
 func TestFree(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	address := func() string { return fmt.Sprintf("10.0.100.%d", random.IntN(34)) }
@@ -91,7 +91,7 @@ func TestNothingFree(t *testing.T) {
 	}
 }
 
-// A row with an address that it cannot have is told a free one, each another.
+// A row with an address that it cannot have is offered a free one, each row a different one.
 func TestSuggestions(t *testing.T) {
 	_, problems := Load(tablesOf(
 		"name,interface,ip,admin\na,e,10.0.100.2,x\nb,e,10.0.100.2,x\nc,e,10.0.100.1,x\nd,e,10.0.101.4,x\n",

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever stands in a receipt, there is a plan or an error. A plan can be kept and read again.
+// Whatever a receipt contains, there is a plan or an error. A plan can be kept and read again.
 func FuzzFromModel(f *testing.F) {
 	p, problems := Load(project(nil))
 	require.Zero(f, problems.Errors())

@@ -45,14 +45,14 @@ func project(changed map[string]string) fstest.MapFS {
 	return fsys
 }
 
-// swap gives text with a part exchanged, which must be there.
+// swap returns text with a part exchanged, which must be there.
 func swap(t *testing.T, text, old, new string) string {
 	t.Helper()
 	require.Contains(t, text, old)
 	return strings.Replace(text, old, new, 1)
 }
 
-// brief gives problems as `code file:line column`.
+// brief returns problems as `code file:line column`.
 func brief(problems diag.Problems) []string {
 	lines := []string{}
 	for _, p := range problems {
@@ -70,7 +70,7 @@ func TestGoodPlanHasNoProblems(t *testing.T) {
 	require.Equal(t, "a1", p.Host("olaf").Own["rack"])
 }
 
-// Each mistake gives the problem that names it, at its place, and no other.
+// Each mistake leads to the problem that names it, at its place, and to no other.
 func TestProblems(t *testing.T) {
 	const h, k, n = HostsFile, K3sFile, NetworkFile
 	for _, test := range []struct {

@@ -34,7 +34,7 @@ func TestTablesAndWorkbooksMeanTheSame(t *testing.T) {
 				for _, column := range columns {
 					row = append(row, cell(column))
 				}
-				if !strings.HasPrefix(row[0], "#") || row[0] == "# x" { // "#5" beside others is no comment in CSV, if it is quoted
+				if !strings.HasPrefix(row[0], "#") || row[0] == "# x" { // "#5" beside others is not a comment in CSV, if it is quoted
 					rows = append(rows, row)
 				}
 			}

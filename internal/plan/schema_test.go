@@ -190,7 +190,7 @@ func TestSchemaRefusesNothingThatIsRight(t *testing.T) {
 	}
 }
 
-// requireAgreement tells whether the reader accepts a network.yaml, and requires the schema to accept
+// requireAgreement reports whether the reader accepts a network.yaml, and requires the schema to accept
 // it then.
 func requireAgreement(t *testing.T, schema *jsonschema.Schema, text string) (right bool) {
 	t.Helper()

@@ -74,7 +74,7 @@ func TestTablesThatMeanTheSame(t *testing.T) {
 	}
 }
 
-// Line numbers hold whatever stands above.
+// Line numbers are right whatever precedes them.
 func TestLinesOfProblems(t *testing.T) {
 	hosts := "# a comment\n\nname,interface,ip,admin,note\n" +
 		"olaf,eno1,10.0.100.2,olaf,\"two\nlines\"\n" +
@@ -147,7 +147,7 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// rack gives the tables of n hosts.
+// rack returns the tables of n hosts.
 func rack(n int) fstest.MapFS {
 	fsys := fstest.MapFS{}
 	for file, text := range plantest.Rack(n) {

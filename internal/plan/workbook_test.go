@@ -34,7 +34,7 @@ versions.nixos,nixos-24.11
 versions.k3s,1.31
 `
 
-// newWorkbook gives a workbook with the tables as text cells, changed by change.
+// newWorkbook returns a workbook with the tables as text cells, changed by change.
 func newWorkbook(t testing.TB, change func(*excelize.File)) fstest.MapFS {
 	t.Helper()
 	file := excelize.NewFile()
@@ -253,7 +253,7 @@ func TestHintsInWorkbooks(t *testing.T) {
 	}, hints)
 }
 
-// Problems stand in the order of the rows, not of the cells' names: C10 comes after C9.
+// Problems are in the order of the rows, not of the cells' names: C10 comes after C9.
 func TestProblemsInWorkbooksAreSorted(t *testing.T) {
 	_, problems := Load(newWorkbook(t, func(file *excelize.File) {
 		for i := range 12 {
@@ -280,7 +280,7 @@ func TestBothFormsAtOnce(t *testing.T) {
 	require.False(t, p.Complete)
 }
 
-// zipOf gives an archive of one file.
+// zipOf returns an archive of one file.
 func zipOf(t *testing.T, name string, content []byte) []byte {
 	var data bytes.Buffer
 	writer := zip.NewWriter(&data)
@@ -292,7 +292,7 @@ func zipOf(t *testing.T, name string, content []byte) []byte {
 	return data.Bytes()
 }
 
-// A spreadsheet under another name is found, so that nobody is told that there are no tables.
+// A spreadsheet under another name is found and named, instead of missing tables.
 func TestWorkbooksUnderOtherNames(t *testing.T) {
 	for _, file := range []string{"plans/Cluster.xlsx", "plans/rack.ods", "plans/old.XLS", "plans/macros.xlsm"} {
 		_, problems := Load(fstest.MapFS{file: {Data: []byte("x")}, "plans/.~lock.cluster.xlsx#": {}})
@@ -408,7 +408,7 @@ func TestDatesOfOldMacs(t *testing.T) {
 	require.Equal(t, "2025-12-09", p.Host("ulf").Own["rack"])
 }
 
-// partOf gives a part of a workbook's package.
+// partOf returns a part of a workbook's package.
 func partOf(t testing.TB, workbook fstest.MapFS, name string) string {
 	t.Helper()
 	data := workbook[WorkbookFile].Data
@@ -419,7 +419,7 @@ func partOf(t testing.TB, workbook fstest.MapFS, name string) string {
 	return string(text)
 }
 
-// withPart gives the workbook with another text in a part of its package.
+// withPart returns the workbook with another text in a part of its package.
 func withPart(t testing.TB, workbook fstest.MapFS, name, text string) fstest.MapFS {
 	t.Helper()
 	data := workbook[WorkbookFile].Data
@@ -442,7 +442,7 @@ func withPart(t testing.TB, workbook fstest.MapFS, name, text string) fstest.Map
 
 const hostsPart = "xl/worksheets/sheet2.xml"
 
-// withRows gives the good workbook with more rows, as XML, at the end of the sheet hosts.
+// withRows returns the good workbook with more rows, as XML, at the end of the sheet hosts.
 func withRows(t testing.TB, rows string) fstest.MapFS {
 	good := newWorkbook(t, nil)
 	return withPart(t, good, hostsPart, strings.Replace(partOf(t, good, hostsPart), "</sheetData>", rows+"</sheetData>", 1))
@@ -525,7 +525,7 @@ func TestSheetsOfOtherPrograms(t *testing.T) {
 	}
 }
 
-// #REF! at the beginning of a row is no comment.
+// #REF! at the beginning of a row is not a comment.
 func TestFormulaErrorsInWorkbooks(t *testing.T) {
 	_, problems := Load(withRows(t, `<row r="9"><c r="A9" t="e"><f>#REF!</f><v>#REF!</v></c><c r="B9" t="str"><f>B2</f><v>eno1</v></c></row>`))
 	require.Len(t, problems, 3, "and what else is missing: %v", problems)
@@ -563,7 +563,7 @@ func BenchmarkWorkbook(b *testing.B) {
 	}
 }
 
-// rackInWorkbook gives what rack gives, in a workbook.
+// rackInWorkbook returns the tables of rack in a workbook.
 func rackInWorkbook(t testing.TB, n int) fstest.MapFS {
 	t.Helper()
 	file := excelize.NewFile()
@@ -668,7 +668,7 @@ func TestLibreOfficeShowsTheSame(t *testing.T) {
 	}
 }
 
-// networkRows gives a network as the rows of a sheet.
+// networkRows returns a network as the rows of a sheet.
 func networkRows(p *Plan) string {
 	m := p.Model().Network
 	rows := fmt.Sprintf("key,value\nnetmask,/%d\ngateway,%s\nnameservers,%s\nversions.nixos,%s\npod_cidr,%s\n",

@@ -164,8 +164,8 @@ func vaultOf(t *testing.T, dir string) *secrets.Vault {
 	return vault
 }
 
-// What was made before something failed is told, and the next call completes it.
-func TestMakeHostKeysTellsWhatItMade(t *testing.T) {
+// What was made before something failed is reported, and the next call completes it.
+func TestMakeHostKeysReportsWhatItMade(t *testing.T) {
 	dir := rackWithKeys(t)
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, "secrets/hosts")))
 	require.NoError(t, os.Remove(filepath.Join(dir, remote.KnownHostsFile)))

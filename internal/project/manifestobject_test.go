@@ -15,7 +15,7 @@ func TestObjectsOfAManifest(t *testing.T) {
 		want       []string
 		hint       string
 	}{
-		// what is no object of a cluster
+		// what is not an object of a cluster
 		"kustomization":                {"kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n", []string{"manifest-not-object:1"}, "kubectl kustomize"},
 		"kustomization without a kind": {"kustomization.yml", "resources: [a.yaml]\n", []string{"manifest-not-object:1"}, "kubectl kustomize"},
 		"kustomization of Flux":        {"flux.yaml", "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: x}\n", nil, ""},

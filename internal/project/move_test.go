@@ -103,8 +103,8 @@ func TestSecretsMoveThereAndBack(t *testing.T) {
 	}
 }
 
-// A link is removed, and what it leads to may be another project's: it is not, and is told.
-func TestSecretsMoveTellsWhatLinksLeave(t *testing.T) {
+// A link is removed, but not its target, which may be another project's: that is reported.
+func TestSecretsMoveReportsWhatLinksLeave(t *testing.T) {
 	dir, contents := withSecrets(t)
 	outside := t.TempDir()
 	secret := func(name string) string { return filepath.Join(dir, "secrets", name) }
@@ -171,7 +171,7 @@ func TestTablesMayBeLinksIntoTheProject(t *testing.T) {
 }
 
 // If the choice cannot be written in the end, the secrets are in two places, perhaps in plain text.
-func TestAMoveTellsThatSecretsAreInTwoPlaces(t *testing.T) {
+func TestAMoveReportsSecretsInTwoPlaces(t *testing.T) {
 	dir, contents := withSecrets(t)
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
@@ -201,7 +201,7 @@ func TestAMoveTellsThatSecretsAreInTwoPlaces(t *testing.T) {
 	requireSecrets(t, dir, inFiles, nil)
 }
 
-// What somebody stores in the old place while the secrets are moved must not be removed unread.
+// What another process stores in the old place while the secrets are moved must not be removed unread.
 func TestAMoveKeepsWhatIsStoredMeanwhile(t *testing.T) {
 	dir, contents := withSecrets(t)
 	source, err := secrets.OpenVault(dir, inFiles, nil)
@@ -360,7 +360,7 @@ func TestSetupUsesTheStore(t *testing.T) {
 	require.Empty(t, made, "nor where it cannot be decrypted")
 }
 
-// Killed while pass waits for a secret, k3splan leaves an empty entry behind, which is no secret.
+// Killed while pass waits for a secret, k3splan leaves an empty entry behind, which is not a secret.
 func TestSecretsMoveOverAnEmptyEntry(t *testing.T) {
 	dir, contents := withSecrets(t)
 	secretstest.Pass(t)

@@ -117,7 +117,7 @@ func TestNoFileInTheProjectIsWaitedFor(t *testing.T) {
 	})
 	t.Run("all at once", func(t *testing.T) {
 		dir := folder(t, nil)
-		// which tell where the secrets are, and of whom
+		// which define where the secrets are, and whose
 		delete(codes, "plans/network.yaml")
 		delete(codes, "plans/hosts.csv")
 		for file := range codes {

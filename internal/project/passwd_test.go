@@ -51,7 +51,7 @@ func TestAWeakPasswordIsConfirmed(t *testing.T) {
 				require.False(t, user.Saw(test.password))
 			}
 
-			// from a script there is nobody to ask
+			// a script has no terminal to ask on
 			user = asktest.New(t)
 			_, err = project.SetPassword(t.Context(), user, p, vault, project.PasswordChange{Given: []byte(test.password)})
 			require.Equal(t, test.password == "", err != nil)

@@ -41,7 +41,7 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// brief gives problems as `code file:line column`.
+// brief returns problems as `code file:line column`.
 func brief(problems diag.Problems) []string {
 	lines := []string{}
 	for _, p := range problems {
@@ -99,7 +99,7 @@ func TestFilesOfAProject(t *testing.T) {
 		{"a label in options", map[string]string{"k3s/agent.yaml": "node-label: [bad label]\n"}, []string{"label-invalid k3s/agent.yaml:1 node-label"}},
 		{"a port that the plan decides", map[string]string{"k3s/server.yaml": "https-listen-port: 7443\n"}, []string{"key-reserved k3s/server.yaml:1 https-listen-port"}},
 		{"secrets in their own list", map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: SecretList\nitems: []\n"}, []string{"manifest-secret manifests/a.yaml:1"}},
-		{"disks told twice", map[string]string{"partitioning/olaf.nix": "{ }", "hardware/olaf.nix": "{\n  fileSystems.\"/\" =\n    { device = \"x\"; };\n}"}, []string{"file-conflict hardware/olaf.nix:0"}},
+		{"disks defined twice", map[string]string{"partitioning/olaf.nix": "{ }", "hardware/olaf.nix": "{\n  fileSystems.\"/\" =\n    { device = \"x\"; };\n}"}, []string{"file-conflict hardware/olaf.nix:0"}},
 		{"another spelling of .nix", map[string]string{"nixConfigs/all.Nix": "{ }"}, []string{"file-orphan nixConfigs/all.Nix:0"}},
 		{"a type that is none leaves servers open", map[string]string{"plans/k3s.csv": strings.Replace(k3s, "init", "inti", 1), "nixConfigs/olaf-server.nix": "{ }"}, []string{"type-unknown plans/k3s.csv:2 type"}},
 		{"a nixpkgs that is not there", map[string]string{"plans/network.yaml": strings.Replace(network, "nixos-24.11", "../nixpkgs", 1)}, []string{"version-invalid plans/network.yaml:3 versions.nixos"}},
@@ -171,13 +171,13 @@ func TestImports(t *testing.T) {
 	}, p.Imports(olaf))
 	require.Equal(t, []string{"nixConfigs/olaf-server.nix"}, p.ServerImports(olaf))
 	require.Empty(t, p.ServerImports(ulf))
-	require.False(t, p.LabelledFileSystems(olaf), "the hardware file tells the root")
+	require.False(t, p.LabelledFileSystems(olaf), "the hardware file defines the root")
 	require.True(t, p.LabelledFileSystems(ulf))
 	require.True(t, p.HardwareKnown(olaf))
 
 	p, _, err = Load(folder(t, map[string]string{"nixConfigs/olaf.nix": `{ fileSystems."/".options = [ "noatime" ]; }`}))
 	require.NoError(t, err)
-	require.True(t, p.LabelledFileSystems(p.Plan.Host("olaf")), "a snippet may tell only a part")
+	require.True(t, p.LabelledFileSystems(p.Plan.Host("olaf")), "a snippet may define only a part")
 }
 
 // Setup beside files of the user leaves each byte of them, and a second run makes nothing.
