@@ -103,7 +103,7 @@ func (a *audit) unread(place string, err error) {
 	if reason := errors.Unwrap(err); reason != nil {
 		err = reason // the place is named
 	}
-	a.find(place, codeUnread, err.Error()+", so it was not looked for elsewhere", "mend it, or keep it elsewhere if it is none of k3splan's secrets")
+	a.find(place, codeUnread, err.Error()+", so it was not looked for elsewhere", "fix it, or keep it elsewhere if k3splan does not use it")
 }
 
 func (a *audit) note(format string, args ...any) {
@@ -171,7 +171,7 @@ func (a *audit) modes(context.Context) error {
 	return nil
 }
 
-// walk visits all that is below root. It passes over what vanishes meanwhile (an editor, another
+// walk visits all that is below root. It skips what vanishes in between (an editor, another
 // k3splan or Nix's garbage collector may be at work). What is another user's (sudo k3splan) is a finding:
 // what it contains is unknown.
 func (a *audit) walk(root string, visit func(file string, entry fs.DirEntry) error) error {

@@ -117,7 +117,7 @@ func BuildFirst(hive string, hosts, extra []string) []string {
 	return append([]string{"build", "-f", hive, "--on", strings.Join(hosts, ",")}, kept...)
 }
 
-// goals are what "colmena apply" can be told to do (src/command/apply.rs); switch is its default.
+// goals are the goals of "colmena apply" (src/command/apply.rs); switch is its default.
 var goals = []string{"build", "push", "switch", "boot", "test", "dry-activate", "keys", "upload-keys"}
 
 // Goal returns what "colmena apply" does with the user's arguments. --reboot is a goal of its own: the

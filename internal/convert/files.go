@@ -35,7 +35,7 @@ func toFiles(fsys fs.FS) (*Conversion, error) {
 	if c.Create[plan.NetworkFile], err = yamlOf(rows, w.Comments("network")); err != nil {
 		return nil, err
 	}
-	c.Lost = w.Besides(sheetNames...)
+	c.Lost = w.Extras(sheetNames...)
 	return c, nil
 }
 

@@ -39,7 +39,7 @@ type Problem struct {
 	// Hint says how to mend it, or is empty.
 	Hint string `json:"hint"`
 
-	// rest: the problem stands for all others of its kind, and comes after those
+	// rest: the problem represents all others of its kind, and comes after those
 	rest bool
 }
 

@@ -31,15 +31,15 @@ type Change struct {
 //	defer exchange.Discard()      // does nothing after Commit
 //	return exchange.Commit()
 //
-// Whoever is killed during Commit leaves a prefix of these steps, in the order of the changes: renamed
-// files have both names; contents are exchanged; old names and files to remove are gone. Preparing the
+// A process that is killed during Commit leaves a prefix of these steps, in the order of the changes: renamed
+// files have both names; contents are exchanged; old names and files to remove are deleted. Preparing the
 // same changes again, as far as they are still needed, goes on from there. The caller chooses an order of
 // the contents in which every prefix is harmless, and holds a lock that keeps other processes away.
 type Exchange struct {
 	staged []staged
 	// linked are the new names of files, made by this Exchange
 	linked []string
-	// gone are names that are removed in the end
+	// the names that Commit removes last
 	gone []string
 }
 

@@ -101,7 +101,7 @@ func open(name, shown string, wanted func(fs.FileMode) bool) (*os.File, fs.FileI
 	if !wanted(info.Mode()) {
 		return nil, info, fail(notAFile(name, info.Mode()))
 	}
-	// without O_NONBLOCK, opening a pipe that was put there meanwhile would wait
+	// without O_NONBLOCK, opening a pipe that was put there in between would wait
 	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return nil, info, fail(err)

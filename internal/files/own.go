@@ -292,7 +292,7 @@ func Inherit(path string) error {
 		if err != nil {
 			return err
 		}
-		return os.Lchown(name, int(stat.Uid), int(stat.Gid)) // whatever is put there meanwhile: not behind links
+		return os.Lchown(name, int(stat.Uid), int(stat.Gid)) // not through a link that was put there in between
 	})
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// Public is the mode of files that may be read by everyone whom the umask lets.
+	// Public is the mode of files that everyone may read, unless the umask forbids it.
 	Public fs.FileMode = 0o644
 	// Private is the mode of secrets.
 	Private fs.FileMode = 0o600
@@ -132,7 +132,7 @@ func MakeFolder(folder string, mode fs.FileMode) error {
 	switch err := os.Mkdir(folder, mode); {
 	case errors.Is(err, fs.ErrExist):
 		if info, statErr := os.Stat(folder); statErr == nil && info.IsDir() {
-			return nil // made meanwhile
+			return nil // another process made it
 		}
 		return &fs.PathError{Op: "make", Path: folder, Err: unix.ENOTDIR}
 	case err != nil:

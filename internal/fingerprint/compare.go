@@ -16,7 +16,7 @@ type Difference struct {
 	Name string
 	// Was and Is are its values, empty where there is none.
 	Was, Is string
-	// Added reports that it is new, Removed that it is gone.
+	// Added reports that it is new, Removed that it does not exist any more.
 	Added, Removed bool
 }
 

@@ -33,8 +33,8 @@ func interference(message string) error {
 	return diag.WithHint(errors.New(message), "let it end (another k3splan's deploy, git clean or the like), then run the same command again")
 }
 
-// readTree reads what was rendered before; without the folder the tree is empty. What vanishes
-// meanwhile is an error that wraps fs.ErrNotExist.
+// readTree reads what was rendered before; without the folder the tree is empty. A file that vanishes
+// in between is an error that wraps fs.ErrNotExist.
 func readTree(dir string) (Tree, error) {
 	info, err := os.Lstat(dir)
 	switch {
@@ -104,7 +104,7 @@ func (t Tree) Write(project string) (changed bool, err error) {
 }
 
 // place exchanges a folder that was written for the one with the earlier tree, if it holds the tree as a
-// whole: folders are made where they are missing, so one of which a part was removed meanwhile would
+// whole: folders are made where they are missing, so one of which a part was removed in between would
 // seem to be in order.
 func (t Tree) place(fresh, dir string) error {
 	if !t.isAt(fresh) {

@@ -67,7 +67,7 @@ func (s Server) Token(ctx context.Context) (string, error) {
 	return token, nil
 }
 
-// RotateToken gives the cluster a new random server token. k3s makes it itself, so that it is in no command,
+// RotateToken replaces the cluster's server token by a new random one. k3s makes it itself, so that it is in no command,
 // and encrypts its datastore's bootstrap data with it; [Server.Token] returns it. Running servers keep
 // running, and accept the old one; each needs the new token when it starts again, this one or the init
 // server first.

@@ -20,7 +20,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Kubeconfig gives access to one cluster as its administrator. It is a secret.
+// Kubeconfig is access to one cluster as its administrator. It is a secret.
 type Kubeconfig struct {
 	// Name is the name of the context, the cluster and the user.
 	Name string

@@ -36,7 +36,7 @@ type Restarter interface {
 	Servers(ctx context.Context, done func(server string)) error
 }
 
-// RotateToken gives the cluster a new server token, brings it to the hosts and, with a restarter, restarts
+// RotateToken replaces the cluster's server token, brings the new one to the hosts and, with a restarter, restarts
 // the servers with it. If they could not be restarted now, nothing is changed.
 func RotateToken(ctx context.Context, user ask.User, r TokenRequest, restart Restarter) error {
 	c, err := Find(ctx, r.Plan, r.Servers, r.Vault, r.Run)
@@ -210,7 +210,7 @@ func (c *Cluster) interrupted() (content []byte, kept string, err error) {
 	return nil, "", nil
 }
 
-// Rotate gives the cluster a new token, if the project has the present one, and puts the new one into the
+// Rotate replaces the cluster's token, if the project has the present one, and puts the new one into the
 // project's file. consent is asked before anything is done. kept is where the old one is kept.
 // After a rotation that was killed, it completes that one without asking.
 func (c *Cluster) Rotate(ctx context.Context, consent func() error) (kept string, err error) {

@@ -62,7 +62,7 @@ func isMAC(text string) bool {
 func notAMachine(address netip.Addr) string {
 	switch first := address.As4()[0]; {
 	case address.IsUnspecified():
-		return "the unspecified address, which stands for any address"
+		return "the unspecified address, which means any address"
 	case address.IsLoopback():
 		return "a loopback address, by which a machine reaches only itself"
 	case address.IsMulticast():

@@ -125,7 +125,7 @@ const (
 	Agent  Role = "agent"
 )
 
-// What is the role in words: "init server", "server" or "agent".
+// What returns the role in words: "init server", "server" or "agent".
 func (r Role) What() string {
 	if r == Init {
 		return "init server"

@@ -64,7 +64,7 @@ type refusal struct {
 
 // documentsOfK3s counts the documents that k3s would deploy of a manifest. It follows the deploy
 // controller of k3s (pkg/deploy/controller.go): a file is cut at lines that begin with ---, what holds
-// nothing but comments is left out, what begins with a brace is JSON, and of all else the first
+// nothing but comments is left out, what begins with a brace is JSON, and of everything else the first
 // document counts as YAML sees it.
 func documentsOfK3s(data []byte) (documents int, refused *refusal) {
 	reader := k8syaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data)))

@@ -41,7 +41,7 @@ var (
 )
 
 // EditSecret lets the user change one secret as a file in the runtime folder, and stores what comes out if
-// it is of the right form. A change that somebody else made meanwhile is not overwritten.
+// it is of the right form. A change that another process made in between is not overwritten.
 func EditSecret(p *plan.Plan, vault *secrets.Vault, edit SecretEdit) (edited SecretEdited, err error) {
 	name := vault.NameOf(edit.Name)
 	edited.Place, edited.Used = vault.At(name), secrets.IsUsed(name, p.HostNames())

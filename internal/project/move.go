@@ -61,7 +61,7 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved
 		return nil, err
 	}
 	defer unlock()
-	if from, err = certainStore(dir); err != nil { // another MoveSecrets may have ended meanwhile
+	if from, err = certainStore(dir); err != nil { // another MoveSecrets may have ended in between
 		return nil, err
 	}
 	var network *networkFile // none, if the plan says so already, be it by default
@@ -123,11 +123,11 @@ func (m *Moved) clear(source *secrets.Vault, contents map[string][]byte) (err er
 	for _, name := range m.Names { // all of them first: one may be a link to another
 		now, readErr := source.Read(name)
 		switch {
-		case errors.Is(readErr, fs.ErrNotExist): // removed meanwhile
+		case errors.Is(readErr, fs.ErrNotExist): // removed by another process
 		case readErr != nil:
 			err = errors.Join(err, readErr)
 		case !bytes.Equal(now, contents[name]):
-			err = errors.Join(err, fmt.Errorf("%s was changed meanwhile", source.At(name)))
+			err = errors.Join(err, fmt.Errorf("%s was changed by another process", source.At(name)))
 		default:
 			same = append(same, name)
 		}
@@ -256,7 +256,7 @@ func (n *networkFile) edit(text []byte) ([]byte, error) { return plan.SetSecretS
 // write edits the file as it is by now: to encrypt everything takes its time.
 func (n *networkFile) write() (changed bool, err error) { return files.Rewrite(n.path, n.edit) }
 
-// sharedInGit lets git see what others need and may see: encrypted secrets and public keys. All else
+// sharedInGit lets git see what others need and may see: encrypted secrets and public keys. Everything else
 // in secrets/ stays hidden, so that plain text cannot be committed by mistake.
 var sharedInGit = []string{"/secrets/**", "!/secrets/**/", "!/secrets/**/*.age", "!/secrets/**/*.pub", "!/" + secrets.RecipientsFile}
 

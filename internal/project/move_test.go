@@ -213,7 +213,7 @@ func TestAMoveKeepsWhatIsStoredMeanwhile(t *testing.T) {
 	require.NoError(t, source.Replace("passwd", []byte("new")))
 	require.NoError(t, source.Remove("wireguard.key"))
 	moved := &Moved{Names: slices.Sorted(maps.Keys(contents))}
-	require.ErrorContains(t, moved.clear(source, taken), "secrets/passwd was changed meanwhile")
+	require.ErrorContains(t, moved.clear(source, taken), "secrets/passwd was changed by another process")
 	requireSecrets(t, dir, inFiles, map[string]string{"passwd": "new"})
 	requireSecrets(t, dir, inAge, contents)
 }

@@ -187,7 +187,7 @@ func unfit(public ssh.PublicKey) string {
 
 // ChangeKnownHosts changes the keys by which hosts of the project in dir are known: set gets those that
 // are known now and returns the new keys of the hosts that change, none for a host that is to be unknown.
-// Everything else in the file stays as it is. The project is locked meanwhile.
+// Everything else in the file stays as it is. The project is locked while it runs.
 func ChangeKnownHosts(dir string, set func(known HostKeys) (map[string][]HostKey, error)) error {
 	unlock, err := files.Lock(dir)
 	if err != nil {

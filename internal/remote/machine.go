@@ -26,7 +26,7 @@ type Machine struct {
 	Host *plan.Host
 	// User logs in; commands run as root, by sudo if this is another user.
 	User string
-	// Limit is how many bytes an answer may have, and Timeout how long a command may take; 0 stands for
+	// Limit is how many bytes an answer may have, and Timeout how long a command may take; 0 means
 	// DefaultLimit and DefaultTimeout.
 	Limit   int64
 	Timeout time.Duration
@@ -193,7 +193,7 @@ func Reason(err error) string {
 	return diag.Printable(text)
 }
 
-// failure turns the error of a command into an [*Error] with the cause that ssh has told, and advice.
+// failure turns the error of a command into an [*Error] with the cause that ssh reported, and advice.
 func (m Machine) failure(err error) error {
 	var (
 		exit    *run.ExitError

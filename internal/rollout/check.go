@@ -46,7 +46,7 @@ func (d *Driver) renew(ctx context.Context, isServer bool) error {
 	}
 	d.renewing.Lock()
 	defer d.renewing.Unlock()
-	// by the clock on the wall: the other one stands still while this machine is suspended
+	// by the clock on the wall: the other one stops while this machine is suspended
 	since := time.Now().Round(0).Sub(d.renewed)
 	if !isServer && since >= 0 && since < recently {
 		return nil

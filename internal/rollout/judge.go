@@ -234,7 +234,7 @@ func quorumLost(s Situation) []finding {
 	})
 }
 
-const bringBack = "bring back what is down first (k3splan status shows how the servers are); what is gone for good can be removed from etcd"
+const bringBack = "bring back what is down first (k3splan status shows how the servers are); a member that is lost for good can be removed from etcd"
 
 // removal says how a ready server removes lost members from etcd, in lines below a hint.
 func (s Situation) removal(lost []member) string {
@@ -441,7 +441,7 @@ func quorumOfTwo(s Situation) []finding {
 	}
 	return one(finding{
 		message: "the server on " + text.Enumerate(hostNames(stopped)) + " restarts (" + diff.LosesQuorum + ")",
-		hint:    "the Kubernetes API does not answer meanwhile; a third server would change that",
+		hint:    "the Kubernetes API does not answer during that time; a third server would change that",
 		about:   serverNames(stopped),
 	})
 }

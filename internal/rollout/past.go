@@ -23,7 +23,7 @@ type since struct {
 	plan    *plan.Plan
 	changes diff.Changes
 	err     error
-	// names are those that hosts of the plan have today, where they are others; for one that is gone,
+	// names are those that hosts of the plan have today, where they differ; for a removed host,
 	// a name that no host has
 	names map[string]string
 }
@@ -60,7 +60,7 @@ func (p *Past) since(r *receipt.Receipt) since {
 }
 
 // nameNow is the name that the plan has today for the machine with the receipt, which answers as a host:
-// that host's if all is well, or another one's.
+// that host's unless machines were mixed up.
 func (p *Past) nameNow(r *receipt.Receipt, answers string) string {
 	was := r.HostName(answers)
 	if renamed := p.since(r).names[was]; p.today.Host(renamed) != nil {

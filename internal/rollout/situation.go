@@ -242,7 +242,7 @@ func (s Situation) stoppedMembers() []member {
 	return slices.DeleteFunc(s.members(), func(m member) bool { return !m.ready || !s.Work[m.host].Restarts() })
 }
 
-// lostMembers are the members that are down and that the work does not repair before all else.
+// lostMembers are the members that are down and that the work does not repair first.
 func (s Situation) lostMembers() []member {
 	if !s.anyReady() {
 		return nil

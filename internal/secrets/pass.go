@@ -30,7 +30,7 @@ type passKeeper struct {
 
 func (k passKeeper) entry(name string) string { return path.Join(k.prefix, name) }
 
-// folder is where pass keeps the encrypted entries. What is there is told by looking, as pass shows
+// folder is where pass keeps the encrypted entries. Its contents are found by listing it, as pass shows
 // it only as a tree for people.
 func (k passKeeper) folder() (folder, error) {
 	store := os.Getenv("PASSWORD_STORE_DIR")

@@ -137,7 +137,7 @@ func (r *Runtime) Close() error {
 	return nil
 }
 
-// SweepRuntime removes the runtimes of this user whose process is gone, and reports how many.
+// SweepRuntime removes the runtimes of this user whose process has ended, and reports how many.
 func SweepRuntime() (swept int, err error) {
 	for _, parent := range runtimeParents() {
 		if mustBeOwn(parent) != nil {
@@ -171,7 +171,7 @@ func sweep(parent string) (swept int, err error) {
 	defer guard.Close()
 	for _, dir := range dirs {
 		if mustBeOwn(dir) != nil {
-			continue // closed meanwhile
+			continue // closed in between
 		}
 		lock, lockErr := lockFile(filepath.Join(dir, lockName), unix.LOCK_NB)
 		if errors.Is(lockErr, unix.EWOULDBLOCK) {

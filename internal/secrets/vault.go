@@ -251,7 +251,7 @@ func (v *Vault) Retire(name string, now time.Time) (kept string, err error) {
 	return kept, v.Create(kept, content)
 }
 
-// Elsewhere is where a secret is besides its own place, and stays when it is removed; the zero value
+// Elsewhere is where else a secret is, which stays when it is removed; the zero value
 // means nowhere.
 type Elsewhere struct {
 	// File is what a link leads to, absolute.

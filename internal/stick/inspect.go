@@ -32,7 +32,7 @@ func Inspect(ctx context.Context) (*Machine, error) {
 
 func inspect(ctx context.Context, proc, sys string) (*Machine, error) {
 	var f facts
-	// Before lsblk: a device that is replaced meanwhile has another number when it is written to.
+	// Before lsblk: a device that is replaced in between has another number when it is written to.
 	sequences, err := readEach(filepath.Join(sys, "class/block/*/diskseq"), 1)
 	if err != nil {
 		return nil, err

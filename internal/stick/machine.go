@@ -170,7 +170,7 @@ func (m *Machine) trace() {
 	m.markSystem()
 }
 
-// spread gives the mount points of a file system to all of its members.
+// spread copies the mount points of a file system to all of its members.
 func (m *Machine) spread() {
 	pooled := func(n *node) {
 		u := m.uses[n]

@@ -43,7 +43,7 @@ type Request struct {
 	Yes        bool // do not ask, for removable USB devices only
 }
 
-// Project gives access to the project. Nothing of it is called for an image that k3splan did not make.
+// Project is access to the project. Nothing of it is called for an image that k3splan did not make.
 type Project interface {
 	// Load returns the valid project and reports its problems; an error among them is an error.
 	Load() (*project.Project, error)

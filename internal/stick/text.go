@@ -28,7 +28,7 @@ func FormatSize(bytes int64) string {
 	}
 }
 
-// shellWord quotes a word for a command that the user is told to run.
+// shellWord quotes a word for a command that the user should run.
 func shellWord(word string) string { return run.Word(diag.Printable(word)) }
 
 // shellWords quotes each word once, sorted.

@@ -61,8 +61,8 @@ func (r *Refused) Has(reason Reason) bool {
 	return slices.ContainsFunc(r.Refusals, func(refusal Refusal) bool { return refusal.Reason == reason })
 }
 
-// advised returns the refusal with the advice about its first reason: the later ones matter only once that
-// is gone.
+// advised returns the refusal with the advice about its first reason: the later ones matter only when
+// that is fixed.
 func (r *Refused) advised() error { return diag.WithHint(r, r.Refusals[0].Hint) }
 
 // Disk is a whole disk: what it is, what is on it, and why it is refused.

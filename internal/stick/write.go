@@ -119,7 +119,7 @@ func write(ctx context.Context, device device, name string, image Image, progres
 	w := newWriter(device, name, image, progress)
 	defer func() {
 		if err != nil && w.touched && device.Present() {
-			_ = device.RereadTable() // the old partitions are gone; err is what matters
+			_ = device.RereadTable() // the old partitions do not exist any more; err matters
 		}
 	}()
 
@@ -280,7 +280,7 @@ func (w *writer) copy(ctx context.Context) error {
 		meter.add(int64(len(data)))
 		return nil
 	}
-	// What is still running when it ends is a read of the image, which can hang: do not wait for it.
+	// A read of the image may still be running then, and can hang: do not wait for it.
 	_, err := pipe(ctx, 1, len(w.sums), fill, drain)
 	if err := w.cancelled(ctx, err); err != nil {
 		return err

@@ -261,7 +261,7 @@ func (w *Workbook) Table(s Schema) *Table {
 	return t
 }
 
-// keepOwn gives cells of the user's own columns the value in the file, where they show it in
+// keepOwn sets cells of the user's own columns to the value in the file, where they show it in
 // another way: a date in the form of ISO 8601, a number without its format, TRUE. It returns one warning
 // for each column in which a value is not what all its readers see.
 func (t *Table) keepOwn(records []record) (warnings diag.Problems) {
@@ -341,9 +341,9 @@ var extras = []struct{ part, what string }{
 	{"xl/pivottables/", "pivot tables"}, {"xl/embeddings/", "embedded files"}, {"xl/vbaproject", "macros"},
 }
 
-// Besides returns what else the workbook contains, once these sheets were read: formulas
+// Extras returns what else the workbook contains, once these sheets were read: formulas
 // in them, other sheets, pictures and the like. Formats are not among it.
-func (w *Workbook) Besides(sheets ...string) (what []string) {
+func (w *Workbook) Extras(sheets ...string) (what []string) {
 	if w.formulas > 0 {
 		what = append(what, fmt.Sprintf("the formulas of %d cells, whose values stay", w.formulas))
 	}

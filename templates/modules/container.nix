@@ -59,7 +59,7 @@ in
     hashedPasswordFile = places.server.passwd;
   };
 
-  # k3s has no command to remove an etcd member that is gone for good. How etcdctl reaches k3s's etcd:
+  # k3s has no command to remove an etcd member that is lost. How etcdctl reaches k3s's etcd:
   # https://docs.k3s.io/advanced#using-etcdctl
   environment = {
     systemPackages = [ pkgs.etcd ];

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// from tells which package of Debian a program is in.
+// from names the Debian package that a program is in.
 var from = map[string]string{"nix-instantiate": " (Debian: nix-bin)"}
 
 // Needs skips the test if a program is not on PATH.
@@ -35,7 +35,7 @@ func TempDir(t *testing.T) string {
 
 var plain = regexp.MustCompile(`^[A-Za-z0-9/._+-]+$`)
 
-// Plain tells whether a path needs no quotes anywhere, as Colmena wants it of the path of a hive.
+// Plain reports whether a path needs no quotes anywhere, as Colmena wants it of the path of a hive.
 func Plain(path string) bool { return plain.MatchString(path) }
 
 // PlainDir is TempDir with a path that needs no quotes, wherever temporary files are kept.
@@ -52,7 +52,7 @@ func PlainDir(t *testing.T) string {
 	return folder
 }
 
-// Private gives an environment in which Nix reads no configuration and writes only below a
+// Private returns an environment in which Nix reads no configuration and writes only below a
 // temporary folder: store, database, caches and all.
 func Private(t *testing.T) []string {
 	t.Helper()

@@ -92,7 +92,7 @@ func (a Authority) TLS(template *x509.Certificate) *tls.Config {
 	}
 }
 
-// Answer tells the API's version to whoever has shown a certificate.
+// Answer returns the API's version to clients with a certificate.
 func Answer(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case len(r.TLS.PeerCertificates) == 0:

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Rack gives the tables of a plan of n hosts by their files, with a server on every third host and an
+// Rack returns the tables of a plan of n hosts by their files, with a server on every third host and an
 // agent on each of the others.
 func Rack(n int) map[string]string {
 	var hosts, k3s strings.Builder
