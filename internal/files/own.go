@@ -273,7 +273,7 @@ func groupOf(fd int) int {
 	return int(stat.Gid)
 }
 
-// Inherit gives a file or folder that root has just made, with everything in it, to the owner of the
+// Inherit hands a file or folder that root has just made, with everything in it, to the owner of the
 // folder it is in: after a `sudo k3splan` its owner can still use the project. For other users it does
 // nothing.
 func Inherit(path string) error {
@@ -296,7 +296,7 @@ func Inherit(path string) error {
 	})
 }
 
-// inheritFrom gives an open file that root has made to the owner of a folder.
+// inheritFrom hands an open file that root has made to the owner of a folder.
 func inheritFrom(file *os.File, folder string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -308,7 +308,7 @@ func inheritFrom(file *os.File, folder string) error {
 	return inherit(file, info)
 }
 
-// inherit gives an open file that root has made to the owner of something else.
+// inherit hands an open file that root has made to the owner of something else.
 func inherit(file *os.File, like fs.FileInfo) error {
 	stat, ok := like.Sys().(*syscall.Stat_t)
 	if !ok || os.Geteuid() != 0 || stat.Uid == 0 {

@@ -110,7 +110,7 @@ func Remove(name string) error {
 	return nil
 }
 
-// Rename gives a file another name. It never overwrites: the error then wraps fs.ErrExist.
+// Rename changes the name of a file. It never overwrites: the error then wraps fs.ErrExist.
 func Rename(from, to string) error {
 	if err := moveNew(from, to); err != nil {
 		return err

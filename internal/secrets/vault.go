@@ -272,7 +272,7 @@ func (v *Vault) Elsewhere(name string) Elsewhere {
 	}
 }
 
-// Rename gives a secret another name. Where there is one of that name already the error wraps
+// Rename changes the name of a secret. Where there is one of that name already the error wraps
 // fs.ErrExist and nothing has changed.
 func (v *Vault) Rename(from, to string) error {
 	return v.change(from, "rename", func(k keeper) error {
