@@ -20,6 +20,11 @@ import (
 // File is the receipt's path on a host.
 const File = "/var/lib/k3splan/receipt"
 
+// attemptFile holds the seals of the secrets that a deployment was about to bring, until its receipt is
+// written: if it is interrupted and the secrets are changed back, the receipt alone would not show that
+// the host has others.
+const attemptFile = "/var/lib/k3splan/attempt"
+
 // Version is the form of the receipts that this k3splan writes, and the only one that it reads.
 const Version = 2
 
@@ -93,7 +98,7 @@ func (r *Receipt) WriteScript() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return writeScript(content), nil
+	return writeScript(content) + "rm -f " + attemptFile + "\n", nil
 }
 
 // writeScript writes JSON of a single line, which cannot end the here-document early.
@@ -101,6 +106,29 @@ func writeScript(content []byte) string {
 	return "set -e\numask 077\nmkdir -p " + path.Dir(File) + "\n" +
 		"cat > " + File + ".new << 'k3splan-end-of-receipt'\n" + string(content) + "\nk3splan-end-of-receipt\n" +
 		"mv " + File + ".new " + File + "\n"
+}
+
+// AttemptScript returns a POSIX shell script that remembers on a host which secrets are about to come.
+func AttemptScript(secrets fingerprint.Contents) (string, error) {
+	content, err := json.Marshal(secrets.Seal())
+	if err != nil {
+		return "", err
+	}
+	return "set -e\numask 077\nmkdir -p " + path.Dir(attemptFile) + "\n" +
+		"cat > " + attemptFile + ".new << 'k3splan-end-of-attempt'\n" + string(content) + "\nk3splan-end-of-attempt\n" +
+		"mv " + attemptFile + ".new " + attemptFile + "\n", nil
+}
+
+// ReadAttemptScript is a POSIX shell script that prints the line "attempt JSON" if a deployment was about
+// to bring secrets and did not end.
+const ReadAttemptScript = "if [ -e " + attemptFile + " ]; then echo \"attempt $(cat " + attemptFile + ")\"; fi\n"
+
+// ParseAttempt reads what ReadAttemptScript prints behind its first word. What cannot be read is an
+// attempt with unknown secrets.
+func ParseAttempt(text string) *fingerprint.Secrets {
+	var sealed fingerprint.Secrets
+	_ = json.Unmarshal([]byte(text), &sealed)
+	return &sealed
 }
 
 // ReadScript is a POSIX shell script that prints the receipt of a host, or nothing if it has none.

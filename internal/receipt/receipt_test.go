@@ -93,6 +93,42 @@ func TestForgetLeavesTheRestAlone(t *testing.T) {
 	}
 }
 
+// An attempt is remembered until the receipt of a deployment that ended is written.
+func TestAttempt(t *testing.T) {
+	dir := t.TempDir()
+	run := func(script string) string {
+		t.Helper()
+		out, err := exec.Command("sh", "-c", strings.ReplaceAll(script, "/var/lib/k3splan", dir)).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return string(out)
+	}
+	require.Empty(t, run(ReadAttemptScript))
+	secrets := fingerprint.Contents{"passwd": []byte("poison"), "agent-token": []byte("poison")}
+	script, err := AttemptScript(secrets)
+	require.NoError(t, err)
+	require.NotContains(t, script, "poison")
+	run(script)
+	said, found := strings.CutPrefix(run(ReadAttemptScript), "attempt ")
+	require.True(t, found)
+	require.Empty(t, secrets.Changed(*ParseAttempt(said)))
+	secrets["passwd"] = []byte("another")
+	require.Equal(t, []string{"passwd"}, secrets.Changed(*ParseAttempt(said)))
+	require.Equal(t, []string{"agent-token", "passwd"}, secrets.Changed(*ParseAttempt("{")), "what cannot be read is unknown")
+
+	r, err := New(smallPlan(t), "/nix/store/x", fingerprint.Inputs{}, secrets)
+	require.NoError(t, err)
+	content, err := json.Marshal(r)
+	require.NoError(t, err)
+	forget, err := ForgetScript(content, "passwd")
+	require.NoError(t, err)
+	run(forget)
+	require.NotEmpty(t, run(ReadAttemptScript), "a token that is pushed ends no deployment")
+	script, err = r.WriteScript()
+	require.NoError(t, err)
+	run(script)
+	require.Empty(t, run(ReadAttemptScript))
+}
+
 func TestParse(t *testing.T) {
 	for text, why := range map[string]string{`{"vers`: "cannot be read", `{"version": 7}`: "another version of k3splan (form 7, this one reads 2)"} {
 		_, err := Parse([]byte(text))

@@ -40,6 +40,9 @@ func (d *deployment) byColmenaAlone(ctx context.Context, goal string) (*Outcome,
 		if err := d.consent(ctx, proposal.Problems); err != nil {
 			return nil, err
 		}
+		if err := d.rememberAttempts(ctx); err != nil {
+			return nil, err
+		}
 	case colmena.ChangesHosts(goal) && !d.request.Force:
 		machine, err := d.machines(ctx)
 		if err != nil {
@@ -68,6 +71,19 @@ func (d *deployment) byColmenaAlone(ctx context.Context, goal string) (*Outcome,
 		return nil, err
 	}
 	return nil, d.removeHive()
+}
+
+// rememberAttempts is for hosts that get other secrets than their receipts have, and no receipt afterwards.
+func (d *deployment) rememberAttempts(ctx context.Context) error {
+	for _, host := range d.request.Selected {
+		if len(d.rack.Work[host.Name].Secrets) == 0 {
+			continue
+		}
+		if err := rememberAttempt(ctx, d.rack.Machine(host), d.rack.Secrets[host.Name]); err != nil {
+			return fmt.Errorf("preparing %s: %s", host.Name, reason(err))
+		}
+	}
+	return nil
 }
 
 // withoutGates returns what speaks against restarting several servers without waiting for each.

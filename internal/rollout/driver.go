@@ -85,6 +85,11 @@ func (d *Driver) Build(hosts []string, say func(line string)) error {
 // effect.
 func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (string, error) {
 	h := d.Before.Plan.Host(host)
+	if len(work.Secrets) > 0 {
+		if err := rememberAttempt(ctx, d.Machine(h), d.Secrets[host]); err != nil {
+			return "", fmt.Errorf("preparing %s: %s", host, reason(err))
+		}
+	}
 	var args []string
 	switch {
 	case h.Target.Local:
@@ -127,6 +132,15 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 		return "", fmt.Errorf("applying %s on %s: %s", secretWords(work.Secrets), host, reason(err))
 	}
 	return system, nil
+}
+
+// rememberAttempt lets a host remember which secrets are about to come.
+func rememberAttempt(ctx context.Context, machine remote.Machine, secrets fingerprint.Contents) error {
+	script, err := receipt.AttemptScript(secrets)
+	if err == nil {
+		_, err = machine.Script(ctx, script)
+	}
+	return err
 }
 
 func secretWords(kinds []string) string {

@@ -160,6 +160,11 @@ func (r *Rack) decide() (err error) {
 			if slices.Contains(changed, serverToken) && o.Receipt.Secrets.Kinds[serverToken] != "" {
 				r.OtherToken = append(r.OtherToken, host.Name)
 			}
+			if o.Attempt != nil { // it may have brought others
+				changed = slices.Concat(changed, r.Secrets[host.Name].Changed(*o.Attempt))
+				slices.Sort(changed)
+				changed = slices.Compact(changed)
+			}
 		}
 		if slices.Contains(r.Selected, host) {
 			r.Work[host.Name] = Decide(past, host.Name, o, r.Inputs[host.Name], changed, r.All)

@@ -132,6 +132,24 @@ func TestRackAsksServersByTheirOldNames(t *testing.T) {
 	require.Contains(t, hosts.asked(), "health "+p.Host("olaf").Target.Host+" olaf-s")
 }
 
+// A token that a deployment was about to bring when it ended is brought again, and is not taken for one that
+// somebody has changed.
+func TestRackKnowsAnAttempt(t *testing.T) {
+	p := tables(t, map[string]string{"karl": ""}, "")
+	hosts := playHosts(t)
+	hosts.deployed(p, p.Host("karl"), "today's")
+	file := filepath.Join(hosts.folder, "facts-"+p.Host("karl").Target.Host)
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	sealed, err := json.Marshal(fingerprint.Contents{serverToken: []byte("another")}.Seal())
+	require.NoError(t, err)
+	hosts.answer("facts", p.Host("karl"), "attempt "+string(sealed)+"\n"+string(text))
+	r := rackOf(p, "karl")
+	require.NoError(t, r.Survey(context.Background()))
+	require.Equal(t, []string{serverToken}, r.Work["karl"].Secrets)
+	require.Empty(t, r.OtherToken)
+}
+
 func TestRackEnds(t *testing.T) {
 	p := tables(t, map[string]string{"olaf": "i"}, "")
 	ctx, cancel := context.WithCancelCause(context.Background())

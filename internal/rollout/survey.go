@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/fingerprint"
 	"k3splan/internal/receipt"
 	"k3splan/internal/remote"
 )
@@ -41,6 +42,8 @@ type Observed struct {
 	LAN bool
 	// Etcd are the names of server containers that have a state of etcd.
 	Etcd []string
+	// Attempt seals the secrets of a deployment that did not end; it is nil if the last one did.
+	Attempt *fingerprint.Secrets
 	// Receipt is nil without a readable one; BadReceipt says why there is one that cannot be read.
 	Receipt    *receipt.Receipt
 	BadReceipt string
@@ -58,7 +61,7 @@ echo "os $(. /etc/os-release 2> /dev/null && echo "$PRETTY_NAME")"
 echo "nixos $(cat /run/current-system/nixos-version 2> /dev/null)"
 systemctl list-units --state=failed --no-legend --plain --full 2> /dev/null | while read -r unit rest; do echo "failed $unit"; done
 if [ -e /sys/class/net/k3splan-lan ]; then echo "lan yes"; fi
-for state in /var/lib/nixos-containers/*/var/lib/rancher/k3s/server/db/etcd; do
+` + receipt.ReadAttemptScript + `for state in /var/lib/nixos-containers/*/var/lib/rancher/k3s/server/db/etcd; do
   if [ -d "$state" ]; then name=${state#/var/lib/nixos-containers/}; echo "etcd ${name%%/*}"; fi
 done
 echo receipt
@@ -125,6 +128,8 @@ func parseObserved(out string) (Observed, error) {
 			o.NixOS = value
 		case "failed":
 			o.Failed = append(o.Failed, value)
+		case "attempt":
+			o.Attempt = receipt.ParseAttempt(value)
 		case "differs":
 			o.Differs = append(o.Differs, value)
 		case "lan":
