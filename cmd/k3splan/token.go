@@ -89,7 +89,7 @@ ready voter of etcd again. It is refused while a server is down. No token appear
 the environment or on the screen.`,
 		Example: "  k3splan token rotate\n  k3splan token rotate --server ulf --restart --yes",
 		Args:    usageArgs(cobra.NoArgs),
-		RunE:    func(command *cobra.Command, _ []string) error { return a.rotateToken(command.Context(), o) },
+		RunE:    func(*cobra.Command, []string) error { return a.rotateToken(o) },
 	}
 	o.flags(a, command)
 	command.Flags().BoolVar(&o.restart, "restart", false, "restart the servers afterwards, one after the other")
@@ -123,9 +123,9 @@ its own, after a rotation during which some were not reachable. The token must b
 running server.`,
 		Example: "  k3splan token push",
 		Args:    usageArgs(cobra.NoArgs),
-		RunE: func(command *cobra.Command, _ []string) error {
+		RunE: func(*cobra.Command, []string) error {
 			return a.withToken("", func(t tokenWork) error {
-				return t.leased(command.Context(), func(*lease.Lease) error { return k3s.PushToken(command.Context(), a.user(false), t.TokenRequest) })
+				return t.leased(func(ctx context.Context, _ *lease.Lease) error { return k3s.PushToken(ctx, a.user(false), t.TokenRequest) })
 			})
 		},
 	}
@@ -143,9 +143,9 @@ func (o *rotation) flags(a *app, command *cobra.Command) {
 	_ = command.RegisterFlagCompletionFunc("server", a.completeServers) // the flag exists
 }
 
-func (a *app) rotateToken(ctx context.Context, o rotation) error {
+func (a *app) rotateToken(o rotation) error {
 	return a.withToken(o.server, func(t tokenWork) error {
-		return t.leased(ctx, func(held *lease.Lease) error {
+		return t.leased(func(ctx context.Context, held *lease.Lease) error {
 			var restart k3s.Restarter
 			if o.restart {
 				restart = rollout.Restart{Plan: t.Plan, Machine: t.ssh.Machines(remote.DeployUser), Renew: held.Renew}
@@ -197,8 +197,10 @@ func (a *app) withToken(server string, use func(tokenWork) error) (err error) {
 	return use(tokenWork{k3s.TokenRequest{Plan: m.plan, Vault: vault, Servers: servers, Run: m.runBy(ssh)}, m, ssh})
 }
 
-// leased calls use while this machine holds the lease on the rack.
-func (t tokenWork) leased(ctx context.Context, use func(*lease.Lease) error) error {
+// leased calls use while this machine holds the lease on the rack, and gives that back after Ctrl-C, too.
+func (t tokenWork) leased(use func(context.Context, *lease.Lease) error) error {
+	ctx, stop := interruptible()
+	defer stop()
 	var hosts []lease.Host
 	for _, host := range lease.ServerHosts(t.Plan) {
 		hosts = append(hosts, lease.Host{Name: host.Name, Script: func(ctx context.Context, script string, words ...string) (string, error) {
@@ -216,5 +218,5 @@ func (t tokenWork) leased(ctx context.Context, use func(*lease.Lease) error) err
 	if warning := held.Warning(); warning != "" {
 		t.machines.app.warn("%s", warning)
 	}
-	return use(held)
+	return use(ctx, held)
 }

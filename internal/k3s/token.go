@@ -49,8 +49,8 @@ func RotateToken(ctx context.Context, user ask.User, r TokenRequest, restart Res
 		}
 	}
 	kept, err := c.Rotate(ctx, func() error {
-		question := "give the cluster a new server token, by " + c.Server() + "? Servers that are down cannot start again before they get it\n(k3splan token push)."
-		return user.Type(ctx, question, "yes")
+		return user.Type(ctx, "Servers that are down cannot start again before they get the new token (k3splan token push).\n"+
+			"Rotate the cluster's server token, on "+c.Server()+"?", "yes")
 	})
 	if err != nil {
 		return err

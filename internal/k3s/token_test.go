@@ -341,11 +341,11 @@ func TestRotateToken(t *testing.T) {
 	require.Equal(t, "bring it back", hint(t, err))
 	require.Empty(t, l.done)
 
-	err = RotateToken(context.Background(), asktest.New(t, asktest.No("a new server token")), request, nil)
+	err = RotateToken(context.Background(), asktest.New(t, asktest.No("the cluster's server token")), request, nil)
 	require.ErrorIs(t, err, ask.ErrDeclined)
 	require.Empty(t, l.done)
 
-	user := asktest.New(t, asktest.Yes("a new server token"))
+	user := asktest.New(t, asktest.Yes("the cluster's server token"))
 	require.EqualError(t, RotateToken(context.Background(), user, request, restarter{}), "ulf-s did not become ready")
 	require.True(t, user.Saw("olaf-s       restarted and ready"))
 	require.Equal(t, next, l.file())
