@@ -1,6 +1,7 @@
 package hive_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -56,6 +57,7 @@ func TestProblemsOfInstallation(t *testing.T) {
 		"legacy-efi":   {serial: "s1", boot: "legacy", snippet: `{ boot.loader.grub.enable = false; boot.loader.systemd-boot.enable = true; }`, codes: "boot-mode"},
 		"no-loader":    {serial: "s1", snippet: `{ boot.loader.systemd-boot.enable = false; boot.loader.grub.enable = false; }`, codes: "boot-loader-missing"},
 		"layout":       {layout: gpt(espPartition + rootPartition)},
+		"data-disk":    {layout: gpt(espPartition + rootPartition), snippet: `{ fileSystems."/data" = { device = "UUID=d"; fsType = "xfs"; }; swapDevices = [{ device = "/dev/disk/by-label/swap"; }]; }`},
 		"no-root":      {layout: gpt(espPartition), codes: "root-missing"},
 		"no-esp":       {layout: gpt(rootPartition), codes: "efi-partition-missing"},
 		"esp-type":     {layout: gpt(strings.Replace(espPartition, `type = "EF00";`, "", 1) + rootPartition), codes: "efi-partition-type"},
@@ -107,6 +109,16 @@ func TestProblemsOfInstallation(t *testing.T) {
 		slices.Sort(codes)
 		require.Equal(t, host.codes, strings.Join(codes, " "), "%s: %v", name, found[name])
 	}
+	// what the installer must find beside the disks of the layout
+	var settings struct {
+		OtherDevices []string
+		EspSize      int64
+		BootLoader   string
+	}
+	require.NoError(t, json.Unmarshal(marshal(t, evaluate(t, "builtins.fromJSON (builtins.toJSON nodes.data-disk.config.k3splan.installation.facts)", file)), &settings))
+	require.Equal(t, []string{"/dev/disk/by-uuid/d", "/dev/disk/by-label/swap"}, settings.OtherDevices)
+	require.Equal(t, int64(512<<20), settings.EspSize)
+	require.Equal(t, "systemd-boot", settings.BootLoader)
 	foreign := found.at(t, "foreign").([]any)[0].(map[string]any)
 	require.Equal(t, "nixConfigs/foreign.nix", foreign["file"])
 	require.Contains(t, foreign["message"], "the file system / (ext4) is expected on /dev/disk/by-uuid/1, which the boot stick does not make")

@@ -586,6 +586,15 @@ func TestKeysOfALayout(t *testing.T) {
 	m.installs()
 }
 
+// A disk with data that the system mounts must be there before another disk is erased.
+func TestOtherDevices(t *testing.T) {
+	m := newMachine(t)
+	d := m.disk(small)
+	m.settings["serial"], m.settings["otherDevices"] = nil, []string{"/dev/disk/by-label/data"}
+	m.settings["disko"] = map[string]any{"disks": []string{d.device}, "command": []string{"disko-stand-in"}, "keyFiles": []string{}}
+	m.refuses(`no file system is labelled "data"`, []*disk{d})
+}
+
 // What does not fit is refused before anything is erased.
 func TestRoom(t *testing.T) {
 	m := newMachine(t)

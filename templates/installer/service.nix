@@ -42,7 +42,7 @@ let
       inherit (facts) keyFiles;
     };
     labelled = target.k3splan.labelledFileSystems;
-    inherit (facts) bootLoader espMounts espSize fileSystems;
+    inherit (facts) bootLoader espMounts espSize fileSystems otherDevices;
     # Where the host's own configuration names the disk, NixOS installs GRUB there.
     grub = if target.boot.loader.grub.enable && bootDevices == [ ] && settings.boot == "legacy"
       then "${target.boot.loader.grub.package or pkgs.grub2}/bin/grub-install" else null;

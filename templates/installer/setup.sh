@@ -379,6 +379,7 @@ choose_way() {
 # check_disks: refuses to begin because of anything about them
 check_disks() {
   local disk
+  check_other_devices
   if [ $way = existing ]; then
     check_existing
     return
@@ -393,6 +394,14 @@ check_disks() {
     others_labelled
   fi
   for disk in "${disks[@]}"; do may_be_erased "$disk"; done
+}
+
+# check_other_devices: what the system needs beside the disks that it is installed on
+check_other_devices() {
+  local device
+  while IFS= read -r device; do
+    device_for "$device" > /dev/null || exit $?
+  done < <(jq -r '.otherDevices[]?' "$config")
 }
 
 # check_keys: a layout that cannot read its keys would fail once the disk is erased

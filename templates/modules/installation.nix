@@ -125,7 +125,7 @@ let
   listOf = set: if builtins.isList set then set else attrValues set;
   inside = node:
     optional (node.content or null != null) node.content
-    ++ concatMap (key: listOf (node.${key} or { })) [ "partitions" "lvs" "datasets" ];
+    ++ concatMap (key: listOf (node.${key} or { })) [ "partitions" "lvs" "datasets" "subvolumes" ];
   withInside = node: [ node ] ++ concatMap withInside (inside node);
   layoutNodes = concatMap withInside
     (concatMap (key: attrValues (layout.${key} or { })) [ "disk" "lvm_vg" "mdadm" "zpool" "bcachefs_filesystems" ]);
@@ -150,6 +150,13 @@ let
   # a file that the layout itself writes or names in the store, or a device that somebody plugs in
   isBrought = file: hasPrefix builtins.storeDir file || hasPrefix "/dev/" file || hasInfix file hooks;
   keyFiles = filter (file: file != null) keys;
+
+  # Devices that the system needs and that nothing in the installation makes: a disk with data, for example.
+  layoutMounts = map (node: node.mountpoint or null) (layoutNodes ++ attrValues (layout.nodev or { }));
+  layoutSwaps = map (node: node.device) (ofType "swap");
+  otherDevices =
+    optionals (way == "disko") (map deviceOf (filter (fs: !(elem fs.mountPoint layoutMounts)) onDisk))
+    ++ optionals (way != "own") (map (swap: swap.device) (filter (swap: !(elem swap.device layoutSwaps)) foreignSwap));
 
   isESP = type: elem (lib.toUpper type) [ "EF00" "C12A7328-F81F-11D2-BA4B-00A0C93EC93B" ];
   isBIOSBoot = type: elem (lib.toUpper type) [ "EF02" "21686148-6449-6E6F-744E-656564454649" ];
@@ -256,7 +263,7 @@ in
       problems = filter (p: !(elem p.code cfg.installation.accept))
         (fileSystemProblems ++ bootProblems ++ layoutProblems ++ networkProblems);
       facts = {
-        inherit bootLoader espMounts keyFiles way;
+        inherit bootLoader espMounts keyFiles otherDevices way;
         # in bytes, null if they are not known
         espSize = if espSizes == [ ] then null else lib.foldl' lib.min (builtins.head espSizes) espSizes;
         # in the order in which they can be mounted
