@@ -64,6 +64,7 @@ func TestObjectsOfAManifest(t *testing.T) {
 		"a template":           {"a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {{ .Release.Name }}\n", []string{"manifest-invalid:0"}, "helm template"},
 		"a blank is missing":   {"a.yaml", "apiVersion:v1\nkind: Namespace\n", []string{"manifest-invalid:1"}, "write: apiVersion: v1"},
 		"a tab":                {"a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n\tname: a\n", []string{"manifest-invalid:4"}, "blanks"},
+		"a key twice, in JSON": {"a.json", `{"apiVersion": "v1", "kind": "Namespace", "kind": "Pod"}`, []string{"manifest-invalid:1"}, ""},
 		"merged keys":          {"a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: &m {name: x}\ndata:\n  <<: *m\n  a: b\n", nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

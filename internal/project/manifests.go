@@ -106,7 +106,6 @@ var manifestKeys = []string{"apiVersion", "kind", "metadata", "name", "namespace
 
 // checkManifest checks that every document is an object of Kubernetes, and that k3s sees all of them.
 func checkManifest(file string, data []byte) (found []manifestFinding) {
-	name := path.Base(file)
 	if program := encryptedFile(data); program != "" {
 		return []manifestFinding{{diag.Error, 0, "manifest-encrypted", program + " has encrypted it, and k3s does not decrypt it",
 			"move it out of manifests/, or decrypt it"}}
@@ -114,61 +113,74 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 	if message, hint := checkEncoding(file, data); message != "" {
 		return []manifestFinding{{diag.Error, 0, "manifest-invalid", message, hint}}
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	documents, failed, isYAML := readDocuments(data)
+	if !isYAML {
+		if found, ok := checkJSON(path.Base(file), data); ok {
+			return found
+		}
+	}
 	var lines []int // where the documents begin that are not empty
 	objects := 0
+	for _, document := range documents {
+		if document.Tag != "!!null" || document.Value != "" {
+			lines = append(lines, document.Line)
+		}
+		if document.Tag != "!!null" {
+			objects++
+			found = append(found, checkObject(path.Base(file), document)...)
+		}
+	}
+	switch {
+	case failed != nil:
+		return append(found, *failed)
+	case objects == 0:
+		return append(found, manifestFinding{diag.Error, 0, "manifest-invalid", "the file contains no object", "delete it, or rename it to end in .off"})
+	case slices.ContainsFunc(found, func(f manifestFinding) bool { return f.severity == diag.Error }):
+		return found
+	}
+	return append(found, compareWithK3s(data, lines)...)
+}
+
+// readDocuments returns the documents of a manifest up to the first that is wrong, and what is wrong with
+// that. isYAML is false if it is the syntax.
+func readDocuments(data []byte) (documents []*yaml.Node, failed *manifestFinding, isYAML bool) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	for {
 		var document yaml.Node
 		err := decoder.Decode(&document)
-		if err != nil && err != io.EOF {
-			if found, ok := checkJSON(name, data); ok {
-				return found
-			}
-		}
+		isYAML = err == nil || err == io.EOF
 		if err == nil {
 			err = document.Decode(new(any)) // finds keys given twice, and aliases without anchor
 		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
+		switch {
+		case err == io.EOF:
+			return documents, nil, true
+		case err != nil:
 			line, message, hint := yamlfile.Explain(err, data, manifestKeys)
 			if bytes.Contains(data, []byte("{{")) {
 				message, hint = "a template: "+message, "k3s renders no templates: helm template CHART > manifests/NAME.yaml writes the objects"
 			}
-			return append(found, manifestFinding{diag.Error, line, "manifest-invalid", "not YAML: " + message, hint})
+			return documents, &manifestFinding{diag.Error, line, "manifest-invalid", "not YAML: " + message, hint}, isYAML
+		case len(document.Content) > 0:
+			documents = append(documents, document.Content[0])
 		}
-		if len(document.Content) == 0 {
-			continue
-		}
-		content := document.Content[0]
-		if content.Tag != "!!null" || content.Value != "" {
-			lines = append(lines, content.Line)
-		}
-		if content.Tag == "!!null" {
-			continue
-		}
-		objects++
-		found = append(found, checkObject(name, content)...)
 	}
-	if objects == 0 {
-		return append(found, manifestFinding{diag.Error, 0, "manifest-invalid", "the file contains no object", "delete it, or rename it to end in .off"})
-	}
-	if slices.ContainsFunc(found, func(f manifestFinding) bool { return f.severity == diag.Error }) {
-		return found
-	}
+}
+
+// compareWithK3s reports a file of which k3s would deploy other documents than those that begin at lines.
+func compareWithK3s(data []byte, lines []int) []manifestFinding {
 	documents, refused := documentsOfK3s(data)
 	switch {
 	case refused != nil:
 		if refused.line == 0 && refused.document < len(lines) {
 			refused.line = lines[refused.document]
 		}
-		found = append(found, manifestFinding{diag.Error, refused.line, "manifest-invalid", refused.message, refused.hint})
+		return []manifestFinding{{diag.Error, refused.line, "manifest-invalid", refused.message, refused.hint}}
 	case documents < len(lines):
-		found = append(found, manifestFinding{diag.Error, 0, "manifest-invalid", fmt.Sprintf("k3s sees %d of the %d objects in the file", documents, len(lines)),
-			"write a line --- between any two of them"})
+		return []manifestFinding{{diag.Error, 0, "manifest-invalid", fmt.Sprintf("k3s sees %d of the %d objects in the file", documents, len(lines)),
+			"write a line --- between any two of them"}}
 	}
-	return found
+	return nil
 }
 
 // checkJSON is checkManifest for an object in JSON that is not YAML, which lacks some escapes and has only
