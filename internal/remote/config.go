@@ -239,8 +239,10 @@ func byTarget(b *strings.Builder, p *plan.Plan, keys HostKeys, known string, set
 		if len(hosts) == 1 {
 			fmt.Fprintf(b, "    HostKeyAlias %s\n%s", hosts[0].Name, indented(settings[hosts[0].Name]))
 		}
-		b.WriteString(alive + forPrograms)
+		b.WriteString(alive)
 		verify(b, known, all)
+		// not Host, which applies to a person's call by name as well
+		fmt.Fprintf(b, "\nMatch originalhost %s\n%s", target, forPrograms)
 	}
 }
 

@@ -268,6 +268,10 @@ Host *
 			require.Contains(t, ask(t, conf.File, test.byAddress...), "serveraliveinterval 15")
 			require.NotContains(t, ask(t, conf.File, test.byAddress...), "remotecommand tmux")
 			require.Contains(t, ask(t, conf.File, test.byAddress...), "requesttty false")
+			byName := ask(t, conf.File, test.byName...)
+			require.Contains(t, byName, "requesttty force", "a person's own session stays as it is")
+			require.Contains(t, byName, "remotecommand tmux")
+			require.Contains(t, byName, "clearallforwardings no")
 		})
 	}
 }
