@@ -16,18 +16,19 @@ import (
 // a boot stick, or the host's network. `k3splan boot-stick` evaluates the host before it builds the image,
 // and finds more.
 func (p *Project) checkInstallation() (problems diag.Problems) {
+	reader := importReader{fsys: p.fsys, known: map[string][]nixFile{}}
 	for _, host := range p.Plan.Hosts {
 		if p.Partitioned(host) {
-			problems = append(problems, p.checkLayout(host)...)
+			problems = append(problems, checkLayout(host, reader.withImports(partitioningFile(host)))...)
 		}
-		problems = append(problems, p.checkInterface(host)...)
+		problems = append(problems, p.checkInterface(host, reader)...)
 	}
 	return problems
 }
 
 // checkLayout warns about an encrypted disko layout: the installer has no keyboard, and brings no key.
-func (p *Project) checkLayout(host *plan.Host) (problems diag.Problems) {
-	for _, file := range p.withImports(partitioningFile(host)) {
+func checkLayout(host *plan.Host, layout []nixFile) (problems diag.Problems) {
+	for _, file := range layout {
 		for _, key := range missingKeys(file.text) {
 			message := "the layout is encrypted with a key file that a boot stick does not bring"
 			switch {
@@ -50,13 +51,13 @@ func (p *Project) checkLayout(host *plan.Host) (problems diag.Problems) {
 var virtual = regexp.MustCompile(`^((bond|br|vmbr|virbr|vlan|team|dummy|veth|tun|tap|vxlan|wg)[-_]?[0-9].*|(bond|br|bridge|vlan|team)([-_].*)?|.*\..*)$`)
 
 // checkInterface warns about a virtual interface that no Nix file of the host mentions.
-func (p *Project) checkInterface(host *plan.Host) diag.Problems {
+func (p *Project) checkInterface(host *plan.Host, reader importReader) diag.Problems {
 	if !virtual.MatchString(host.Interface) {
 		return nil
 	}
 	base, _, _ := strings.Cut(host.Interface, ".")
 	for _, file := range p.Imports(host) {
-		for _, file := range p.withImports(file) {
+		for _, file := range reader.withImports(file) {
 			if strings.Contains(file.text, base) {
 				return nil
 			}
@@ -72,11 +73,21 @@ func (p *Project) checkInterface(host *plan.Host) diag.Problems {
 // nixFile is a file of the project with its text.
 type nixFile struct{ name, text string }
 
+// importReader remembers what files refer to: thousands of hosts may share a few.
+type importReader struct {
+	fsys  fs.FS
+	known map[string][]nixFile
+}
+
 // withImports returns a Nix file and those of the project that its text refers to, each once.
-func (p *Project) withImports(name string) (found []nixFile) {
+func (r importReader) withImports(name string) (found []nixFile) {
+	if found, known := r.known[name]; known {
+		return found
+	}
+	defer func() { r.known[name] = found }()
 	queue := []string{name}
 	for i := 0; i < len(queue); i++ {
-		text, err := fs.ReadFile(p.fsys, queue[i])
+		text, err := fs.ReadFile(r.fsys, queue[i])
 		if err != nil {
 			continue // reported already, or outside of the project
 		}
