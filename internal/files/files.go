@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"k3splan/internal/diag"
@@ -174,7 +175,29 @@ func (t tree) ReadFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
-	return readAll(file, info, name, MaxSize)
+	return readAll(file, info, name, maxSizeOf(name))
+}
+
+// maxSizeOf returns how many bytes a file of a project may have: what a rack of 10,000 hosts needs, several
+// times over. Beyond it, what is read would need far more memory than the file has bytes.
+func maxSizeOf(name string) int64 {
+	const mega = 1 << 20
+	folder, _, _ := strings.Cut(name, "/")
+	switch {
+	case name == WorkbookFile:
+		return 32 * mega // it may have pictures
+	case name == HostsFile, name == K3sFile:
+		return 16 * mega
+	case name == KnownHostsFile:
+		return 8 * mega
+	case folder == ManifestsDir:
+		return 5 * mega // bundles of CustomResourceDefinitions are the largest
+	case folder == SnippetsDir, folder == PartitioningDir, folder == HardwareDir:
+		return 4 * mega
+	case folder == PlansDir, folder == K3sDir, folder == SecretsDir:
+		return mega
+	}
+	return MaxSize
 }
 
 func (t tree) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(t.FS, name) }

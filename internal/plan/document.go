@@ -14,8 +14,8 @@ import (
 
 // document holds the values of network.yaml, versions.yaml or the sheet network by their keys.
 type document struct {
-	file     string
-	problems diag.Problems
+	file  string
+	found diag.Collector
 	// keys are the scalars and lists by their path ("versions.k3s")
 	keys map[string]*yaml.Node
 	// slips are known keys with a problem that was reported (misspelt, given twice, of the wrong shape),
@@ -41,7 +41,7 @@ func readDocument(file string, data []byte, known []string) *document {
 	switch {
 	case problem != nil:
 		d.unreadable = true
-		d.problems = append(d.problems, *problem)
+		d.found.Add(*problem)
 	case mapping != nil:
 		d.walk("", mapping, known)
 	}
@@ -161,7 +161,7 @@ func (d *document) fileAt(line int, value string) string {
 }
 
 func (d *document) report(line int, key, value string, f finding) {
-	d.problems = append(d.problems, diag.Problem{
+	d.found.Add(diag.Problem{
 		File: d.fileAt(line, value), Line: line, Column: key, Value: value, Severity: diag.Error,
 		Code: f.code, Message: f.message, Hint: f.hint,
 	})

@@ -34,7 +34,8 @@ type networkReader struct {
 
 // noNetwork is the reader of a network that could not be read at all.
 func noNetwork(file string, problems ...diag.Problem) *networkReader {
-	d := &document{file: file, problems: problems, unreadable: true}
+	d := &document{file: file, unreadable: true}
+	d.found.Add(problems...)
 	return &networkReader{document: d, versions: d}
 }
 
@@ -66,9 +67,9 @@ func (r *networkReader) read(needsK3s bool) Network {
 // allProblems returns those of all the files that were read.
 func (r *networkReader) allProblems() diag.Problems {
 	if r.versions != r.document {
-		return slices.Concat(r.document.problems, r.versions.problems)
+		return slices.Concat(r.document.found.Problems(), r.versions.found.Problems())
 	}
-	return r.document.problems
+	return r.document.found.Problems()
 }
 
 // mergeVersions takes in versions.yaml, whose keys may be below `versions` or on the top level.
@@ -76,7 +77,7 @@ func (r *networkReader) mergeVersions(fsys fs.FS) {
 	data, problem := readFile(fsys, VersionsFile)
 	if problem != nil {
 		if problem.Code != "file-missing" {
-			r.document.problems = append(r.document.problems, *problem)
+			r.document.found.Add(*problem)
 		}
 		return
 	}

@@ -111,7 +111,7 @@ func (d *document) takeLost(w *table.Workbook, r table.SheetRow, keys, values, e
 		problem := r.Lost[column]
 		problem.Column = strings.ToLower(r.Cells[keys])
 		if w.First(problem) {
-			d.problems = append(d.problems, problem)
+			d.found.Add(problem)
 		}
 		d.slips[problem.Column] = true
 		lost = true

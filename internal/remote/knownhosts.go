@@ -87,9 +87,9 @@ func ReadKnownHosts(fsys fs.FS, hosts []string, partial bool) (HostKeys, diag.Pr
 
 func parseFile(content []byte, hosts []string, partial bool) (HostKeys, diag.Problems) {
 	keys := HostKeys{byHost: map[string][]HostKey{}}
-	var problems diag.Problems
+	var found diag.Collector
 	report := func(row int, severity diag.Severity, code, value, message, hint string) {
-		problems = append(problems, diag.Problem{File: KnownHostsFile, Line: row, Severity: severity, Code: code, Value: value, Message: message, Hint: hint})
+		found.Add(diag.Problem{File: KnownHostsFile, Line: row, Severity: severity, Code: code, Value: value, Message: message, Hint: hint})
 	}
 	known := map[string]bool{}
 	for _, host := range hosts {
@@ -100,7 +100,7 @@ func parseFile(content []byte, hosts []string, partial bool) (HostKeys, diag.Pro
 		row  int
 	}
 	first := map[string]place{} // by key
-	row := 0
+	row, orphans := 0, 0
 	for line := range strings.Lines(string(content)) {
 		row++
 		line = strings.TrimSpace(line)
@@ -120,12 +120,16 @@ func parseFile(content []byte, hosts []string, partial bool) (HostKeys, diag.Pro
 		case message != "":
 			report(row, diag.Error, codeInvalid, "", message, hint)
 		case !known[host] && !partial:
-			report(row, diag.Warning, codeOrphan, host, "belongs to no host of the plan", cmp.Or(diag.DidYouMean(host, hosts), "remove the line"))
+			hint := "remove the line"
+			if orphans++; orphans <= diag.MaxOfKind { // the others are only counted
+				hint = cmp.Or(diag.DidYouMean(host, hosts), hint)
+			}
+			report(row, diag.Warning, codeOrphan, host, "belongs to no host of the plan", hint)
 		case !slices.ContainsFunc(keys.byHost[host], key.equal):
 			keys.byHost[host] = append(keys.byHost[host], key)
 		}
 	}
-	return keys, problems
+	return keys, found.Problems()
 }
 
 // SharedWith returns another host that is known by the key of a host, "" if none is.

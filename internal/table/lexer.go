@@ -88,8 +88,13 @@ func (r *reader) record() (record Record, wrong *finding) {
 	for more := r.text[r.at] != '#'; more && wrong == nil; {
 		var cell Cell
 		cell, wrong = r.cell()
-		if r.cells = append(r.cells, cell); len(r.cells) > maxColumns && wrong == nil {
+		r.cells = append(r.cells, cell)
+		switch {
+		case wrong != nil:
+		case len(r.cells) > maxColumns:
 			wrong = tooManyColumns
+		case len(cell.Text) > maxText:
+			wrong = longCell
 		}
 		if more = r.at < len(r.text) && r.text[r.at] == r.separator; more {
 			r.at++
@@ -110,6 +115,7 @@ func (r *reader) record() (record Record, wrong *finding) {
 var (
 	bareQuote      = &finding{"csv-syntax", `a cell that is not quoted contains a quote (")`, `put the whole cell in quotes and double those inside: "19"" rack"`}
 	tooManyColumns = &finding{"row-length", fmt.Sprintf("the row has more than %d cells", maxColumns), "delete what is beside the table"}
+	longCell       = &finding{"csv-syntax", fmt.Sprintf("a cell has more than %d kB", maxText>>10), "is a quote missing, or is it the right file?"}
 	openQuote      = &finding{"csv-syntax", "a quoted cell is not closed, or something follows its closing quote", `close it with ", and double quotes inside: "19"" rack"`}
 )
 

@@ -14,6 +14,8 @@ const (
 	maxRows    = 100_000
 	// maxCells is rows times columns.
 	maxCells = 2_000_000
+	// maxText is how many bytes a cell may have. Spreadsheet programs allow 32,767 characters.
+	maxText = 64 << 10
 	// maxMerged areas of cells may be merged, in titles or beside the table
 	maxMerged = 4096
 )

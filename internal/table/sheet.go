@@ -337,6 +337,9 @@ func (w *Workbook) text(text string, style int) (cell sheetCell) {
 	if cell.text == "" {
 		return cell
 	}
+	if len(cell.text) > maxText {
+		return sheetCell{wrong: &finding{"cell-invalid", longCell.message, longCell.hint}}
+	}
 	sections := strings.Split(padding.ReplaceAllString(w.format(style), ""), ";")
 	switch last := sections[len(sections)-1]; {
 	case last != "@" && (len(sections) == 4 || strings.Contains(last, "@")):
