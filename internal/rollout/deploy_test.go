@@ -112,3 +112,30 @@ func TestRenew(t *testing.T) {
 	require.ErrorIs(t, d.renew(context.Background(), true), lost)
 	require.NoError(t, (&Driver{}).renew(context.Background(), true))
 }
+
+// A gate looks twice also where a single answer takes longer than it may wait.
+func TestWait(t *testing.T) {
+	says := func(answers ...string) func(context.Context) (string, error) {
+		return func(ctx context.Context) (waits string, err error) {
+			time.Sleep(2 * time.Millisecond)
+			if waits = answers[0]; len(answers) > 1 {
+				answers = answers[1:]
+			}
+			if waits == "broken" {
+				return "", errors.New("it runs another system")
+			}
+			return waits, nil
+		}
+	}
+	gate := func(limit time.Duration, answers ...string) error {
+		return wait(t.Context(), "karl", limit, time.Microsecond, says(answers...), func(string, string) {})
+	}
+	require.NoError(t, gate(time.Microsecond, ""))
+	require.NoError(t, gate(time.Microsecond, "its lease is to be renewed", ""))
+	require.EqualError(t, gate(time.Microsecond, "a", "b", ""), "karl did not become healthy within 1µs: b")
+	require.NoError(t, gate(time.Minute, "a", "b", "c", ""))
+	require.EqualError(t, gate(time.Minute, "a", "broken"), "it runs another system")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("Ctrl-C"))
+	require.EqualError(t, wait(ctx, "karl", time.Minute, time.Minute, says("a"), func(string, string) {}), "while waiting for karl: a: Ctrl-C")
+}

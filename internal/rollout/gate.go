@@ -23,13 +23,22 @@ func (d *Driver) Gate(ctx context.Context, host, system string, work Work, say S
 	return wait(ctx, host, d.GateTimeout, d.Pause, g.check, say)
 }
 
-// wait asks again and again until check waits for nothing any more. An error of check ends it.
+// looks is how often a gate looks at least, however slow the answers are: an agent's lease is seen to be
+// renewed by two looks.
+const looks = 2
+
+// wait calls check again and again until it waits for nothing any more, or the time is up. An error of check
+// ends it.
 func wait(ctx context.Context, what string, limit, pause time.Duration, check func(context.Context) (waits string, err error), say Say) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	last := ""
-	for {
-		waits, err := check(limited)
+	for n := 1; ; n++ {
+		asking := limited
+		if n <= looks {
+			asking = ctx
+		}
+		waits, err := check(asking)
 		if err != nil {
 			return err
 		}
@@ -37,17 +46,17 @@ func wait(ctx context.Context, what string, limit, pause time.Duration, check fu
 			return nil
 		}
 		// what was cut short by the limit says nothing about the host
-		if limited.Err() == nil || last == "" {
+		if asking.Err() == nil || last == "" {
 			last = waits
 		}
 		say("waiting: "+last, "")
 		select {
-		case <-limited.Done():
-			if ctx.Err() != nil {
-				return fmt.Errorf("while waiting for %s: %s: %w", what, last, context.Cause(ctx))
-			}
-			return fmt.Errorf("%s did not become healthy within %s: %s", what, limit, last)
+		case <-ctx.Done():
+			return fmt.Errorf("while waiting for %s: %s: %w", what, last, context.Cause(ctx))
 		case <-time.After(pause):
+		}
+		if limited.Err() != nil && n >= looks {
+			return fmt.Errorf("%s did not become healthy within %s: %s", what, limit, last)
 		}
 	}
 }
