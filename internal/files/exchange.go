@@ -100,7 +100,7 @@ func (x *Exchange) stage(name string, content []byte) error {
 	return err
 }
 
-// link gives a file a second name.
+// link makes a second name for a file.
 func (x *Exchange) link(from, to string) error {
 	err := os.Link(from, to)
 	switch {

@@ -202,7 +202,7 @@ func stage(folder string, content io.Reader, p pending) (file *os.File, err erro
 	return file, nil
 }
 
-// adjust gives a file its owner and mode, before there is anything in it.
+// adjust sets the owner and mode of a file, before there is anything in it.
 func (p pending) adjust(file *os.File) error {
 	switch {
 	case p.like != nil:
