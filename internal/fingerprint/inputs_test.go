@@ -480,3 +480,20 @@ func TestSecrets(t *testing.T) {
 	_, err := ReadSecrets(dir, []hive.Secret{{Name: "x", KeyFile: "secrets/none"}}, nil)
 	require.ErrorContains(t, err, "reading the secret x")
 }
+
+// The examples, which show what people write, do not count as changed always.
+func TestExamplesAreNotLoose(t *testing.T) {
+	examples, err := os.ReadDir("../../examples")
+	require.NoError(t, err)
+	for _, example := range examples {
+		dir := t.TempDir()
+		require.NoError(t, os.CopyFS(dir, os.DirFS(filepath.Join("../../examples", example.Name()))))
+		_, err := project.Setup(dir, k3splan.Files)
+		require.NoError(t, err)
+		write(t, dir, "secrets/all.pub", key+"\n")
+		write(t, dir, "secrets/passwd", "$6$abcdefghijklmnop$4L7bBCw/MjlIUPbOwVMmMl7nWCAWzKJHFXvnE8U/MXpWRfnd2hlUrO5g/kyMkjAWfQhGG1Cg9rk2y8QyzIGV20\n")
+		for name, in := range inputs(t, dir) {
+			require.Empty(t, in.Loose, "%s of %s", name, example.Name())
+		}
+	}
+}

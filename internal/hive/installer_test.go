@@ -152,13 +152,11 @@ func TestSecretInAnImageIsFound(t *testing.T) {
 	image := filepath.Join(filepath.Dir(file), "installer", "after-failure.sh")
 	content, err := os.ReadFile(token)
 	require.NoError(t, err)
-	out, code := scanSecrets(t, file, token)
-	require.Zero(t, code, out)
 	// a script that is read while the image is evaluated
 	script, err := os.ReadFile(image)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(image, append(script, content...), 0o600))
-	out, code = scanSecrets(t, file, token)
+	out, code := scanSecrets(t, file, token)
 	require.Equal(t, 1, code)
 	require.Contains(t, out, "after-failure", "the place in the store")
 }

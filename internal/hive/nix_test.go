@@ -19,7 +19,7 @@ var hard = []string{
 	"\" + builtins.abort \"x", "/* x */ # y", "\x01\x1f\x7f", "`id`; $(id) && 'x'", strings.Repeat("$", 1000) + "{",
 }
 
-// Whatever the text, Nix returns it.
+// Nix returns any text unchanged.
 func TestNixStringThroughNix(t *testing.T) {
 	nixtest.Needs(t, "nix-instantiate")
 	roundTrip(t, hard)

@@ -35,18 +35,18 @@ podman import --quiet --change 'ENTRYPOINT ["/bin/k3s"]' image.tar docker.io/ran
 . ./network > /dev/null
 before=$(podman network inspect --format '{{.ID}}' k3splan)
 . ./network
-[ "$before" = "$(podman network inspect --format '{{.ID}}' k3splan)" ] || echo "a network with the same parameters was made again" >&2
+[ "$before" = "$(podman network inspect --format '{{.ID}}' k3splan)" ] || echo "an unchanged network was recreated" >&2
 . ./create > /dev/null
 podman network inspect k3splan > network.json
 podman inspect karl-k3s-agent > container.json
-# a network that is made otherwise takes the container with it, which systemd starts again
+# recreating the network removes the container, which systemd starts again
 . ./other-network > /dev/null
-[ "$before" != "$(podman network inspect --format '{{.ID}}' k3splan)" ] || echo "a network that should be another was kept" >&2
-! podman container exists karl-k3s-agent || echo "the container of the old network is there" >&2
+[ "$before" != "$(podman network inspect --format '{{.ID}}' k3splan)" ] || echo "an outdated network was kept" >&2
+! podman container exists karl-k3s-agent || echo "the container of the old network still exists" >&2
 . ./create > /dev/null
 `
 
-// Podman itself takes the arguments of the agent and its network, and understands them.
+// Podman accepts the arguments of the agent and its network, with the intended meaning.
 func TestPodmanTakesTheAgent(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIP: networks of their own need root")

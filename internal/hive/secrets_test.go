@@ -17,7 +17,7 @@ import (
 	"k3splan/internal/secrets/secretstest"
 )
 
-// encrypted returns the folder of an example with its secrets kept by age, and the plain secrets.
+// encrypted returns the folder of an example whose secrets are encrypted with age, and the plain secrets.
 func encrypted(t testing.TB, example string) (dir string, contents map[string]string) {
 	t.Helper()
 	dir = copyExample(t, example, nil)
@@ -57,7 +57,7 @@ func TestSecretsOfAHost(t *testing.T) {
 	require.Equal(t, []hive.Secret{{Name: "passwd", Entry: "passwd"}, {Name: "ssh-host-key", Entry: "hosts/ulrich_ed25519"}}, hive.Secrets(p, p.Plan.Host("ulrich")))
 }
 
-// With encrypted secrets the tree is the same wherever the project is and whoever renders it, it
+// With encrypted secrets the tree is the same wherever the project lies and whoever renders it, it
 // holds no secret, and evaluates.
 func TestEncryptedSecretsRender(t *testing.T) {
 	secretstest.Home(t)

@@ -12,14 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// noSources is the exit code of the evaluation harness where it lacks the source trees.
+// noSources is the exit code of the evaluation harness if its source trees are missing.
 const noSources = 77
 
-// home is the user's own, where the harness may keep its sources; a test may set another.
+// home is the user's, where the harness may keep its sources; tests may set HOME to another folder.
 var home = os.Getenv("HOME")
 
-// HarnessFolder is that of the evaluation harness, which evaluates a hive as Colmena does against a
-// real nixpkgs. Where there is none the test is skipped.
+// HarnessFolder returns the folder of the evaluation harness, which evaluates a hive as Colmena does against
+// a real nixpkgs. Without one it skips the test.
 func HarnessFolder(t testing.TB) string {
 	t.Helper()
 	program := os.Getenv("K3SPLAN_EVALHIVE")
@@ -29,19 +29,19 @@ func HarnessFolder(t testing.TB) string {
 	program, err := filepath.Abs(program)
 	require.NoError(t, err)
 	if _, err := os.Stat(program); err != nil {
-		t.Skip("SKIP: there is no evaluation harness here (K3SPLAN_EVALHIVE)")
+		t.Skip("SKIP: no evaluation harness (K3SPLAN_EVALHIVE)")
 	}
 	return filepath.Dir(program)
 }
 
-// Harness runs a script of the evaluation harness: evalhive.sh, or scan-secrets.sh. Where it has no
-// sources the test is skipped.
+// Harness runs a script of the evaluation harness, evalhive.sh or scan-secrets.sh. If the harness lacks its
+// sources, it skips the test.
 func Harness(t testing.TB, script string, args ...string) (stdout string, code int) {
 	t.Helper()
 	command := exec.Command(filepath.Join(HarnessFolder(t), script), args...)
 	command.Env = append(os.Environ(), "HOME="+home)
-	var out, talk bytes.Buffer
-	command.Stdout, command.Stderr = &out, &talk
+	var out, messages bytes.Buffer
+	command.Stdout, command.Stderr = &out, &messages
 	if err := command.Run(); err != nil {
 		exit := (*exec.ExitError)(nil)
 		require.True(t, errors.As(err, &exit), err)
@@ -49,8 +49,8 @@ func Harness(t testing.TB, script string, args ...string) (stdout string, code i
 	if code = command.ProcessState.ExitCode(); code == noSources {
 		t.Skip(strings.TrimSpace(out.String()))
 	}
-	if talk.Len() > 0 {
-		t.Log(talk.String())
+	if messages.Len() > 0 {
+		t.Log(messages.String())
 	}
 	return out.String(), code
 }

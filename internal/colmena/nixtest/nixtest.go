@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// from names the Debian package that a program is in.
+// from names the Debian package of a program.
 var from = map[string]string{"nix-instantiate": " (Debian: nix-bin)"}
 
 // Needs skips the test if a program is not on PATH.
@@ -25,7 +25,7 @@ func Needs(t testing.TB, programs ...string) {
 	}
 }
 
-// TempDir is t.TempDir without symbolic links in its path, which Nix does not take in a store's.
+// TempDir is t.TempDir without symbolic links in its path, which Nix does not accept for a store.
 func TempDir(t *testing.T) string {
 	t.Helper()
 	folder, err := filepath.EvalSymlinks(t.TempDir())
@@ -35,7 +35,7 @@ func TempDir(t *testing.T) string {
 
 var plain = regexp.MustCompile(`^[A-Za-z0-9/._+-]+$`)
 
-// Plain reports whether a path needs no quotes anywhere, as Colmena wants it of the path of a hive.
+// Plain reports whether a path needs no quotes anywhere, as Colmena requires for the path of a hive.
 func Plain(path string) bool { return plain.MatchString(path) }
 
 // PlainDir is TempDir with a path that needs no quotes, wherever temporary files are kept.
@@ -52,8 +52,8 @@ func PlainDir(t *testing.T) string {
 	return folder
 }
 
-// Private returns an environment in which Nix reads no configuration and writes only below a
-// temporary folder: store, database, caches and all.
+// Private returns an environment in which Nix reads no configuration, and writes its store, database and
+// caches below a temporary folder.
 func Private(t *testing.T) []string {
 	t.Helper()
 	root := TempDir(t)
@@ -79,7 +79,7 @@ func Private(t *testing.T) []string {
 	}
 }
 
-// SetPrivate sets what Private gives for the rest of the test.
+// SetPrivate sets the environment of Private for the rest of the test.
 func SetPrivate(t *testing.T) {
 	t.Helper()
 	for _, entry := range Private(t) {
@@ -88,7 +88,7 @@ func SetPrivate(t *testing.T) {
 	}
 }
 
-// writable makes the folders of a store such that the test can remove them.
+// writable makes the folders of a store writable, so that the test can remove them.
 func writable(root string) {
 	_ = filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
