@@ -32,8 +32,8 @@ func luks(settings string) string {
 		` content = { type = "filesystem"; format = "ext4"; mountpoint = "/"; }; }; };`)
 }
 
-// Everything that evaluation knows to end an installation halfway is found before a stick is made, and
-// nothing else: each host is one case.
+// Everything that would end an installation halfway, as far as evaluation knows, is found before a stick is
+// made, and nothing else is. Each host is one case.
 func TestProblemsOfInstallation(t *testing.T) {
 	hosts := map[string]struct {
 		boot, serial, interface_ string
@@ -125,7 +125,7 @@ func TestProblemsOfInstallation(t *testing.T) {
 	require.Contains(t, foreign["hint"], "take the serial of foreign out of plans/hosts.csv")
 }
 
-// What would keep a stick from installing a host is a warning in the hive, and an error of the image.
+// What would prevent an installation is a warning in the hive, and an error of the image.
 func TestForeignFileSystemsRefuseTheImage(t *testing.T) {
 	file := rendered(t, "single", map[string]string{
 		"plans/hosts.csv":     "name,interface,ip,admin,serial\nolaf,eno1,192.168.1.10,olaf,S1\n",
@@ -134,13 +134,13 @@ func TestForeignFileSystemsRefuseTheImage(t *testing.T) {
 		"nixConfigs/old.nix":  `{ fileSystems."/" = { device = "/dev/disk/by-uuid/1"; fsType = "ext4"; }; }`,
 	})
 	out, code := evalHive(t, "--check", file)
-	require.Zero(t, code, "a host that runs goes on")
+	require.Zero(t, code, "a running host can still be deployed")
 	require.Contains(t, out, "nixConfigs/old.nix: a boot stick could not install olaf: the file system / (ext4) is expected on /dev/disk/by-uuid/1")
 	_, code = evalHive(t, "--expr", "builtins.unsafeDiscardStringContext iso.olaf.drvPath", file)
 	require.NotZero(t, code)
 }
 
-// The image evaluates a host as Colmena does: its options, its arguments, and what other hosts are.
+// The image evaluates a host as Colmena does: with its options, its arguments and the other hosts.
 func TestImagesAreEvaluatedAsByColmena(t *testing.T) {
 	file := rendered(t, "single", map[string]string{
 		"plans/hosts.csv": "name,interface,ip,admin,serial\nolaf,bond0.20,192.168.1.10,olaf,S1\nulf,eno1,192.168.1.41,olaf,S2\n",

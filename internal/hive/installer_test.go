@@ -105,7 +105,7 @@ func TestImagesKnowTheirHosts(t *testing.T) {
 	require.Equal(t, "false", json("settings", "ulrich", "labelled"))
 	require.Equal(t, "{}", json("settings", "ulrich", "joining"), "it is not a server")
 
-	// a living cluster is joined through the server that answered
+	// a running cluster is joined through the server that answered
 	require.Len(t, d.at(t, "settings", "olaf", "joining"), 2)
 	require.NotEqual(t, olaf("path"), olaf("joining", "10.0.100.13", "path"))
 	require.NotEqual(t, olaf("joining", "10.0.100.14", "path"), olaf("joining", "10.0.100.13", "path"))
@@ -145,7 +145,7 @@ func TestImagesOfOtherShapes(t *testing.T) {
 	require.Equal(t, `[{"device":"/dev/disk/by-uuid/abc","mountPoint":"/","options":["subvol=@"]},{"device":"/dev/disk/by-uuid/DEF","mountPoint":"/boot","options":[]}]`, strings.TrimSpace(string(marshal(t, d.at(t, "settings", "ulf", "fileSystems")))))
 }
 
-// The search of TestNoSecretLeaks covers the images; the control: it finds what is in them alone.
+// The search of TestNoSecretLeaks covers the images. The control: it finds a secret that is only in them.
 func TestSecretInAnImageIsFound(t *testing.T) {
 	file := rendered(t, "single", nil)
 	token := filepath.Join(filepath.Dir(file), "..", "secrets", "init-token")
@@ -161,7 +161,7 @@ func TestSecretInAnImageIsFound(t *testing.T) {
 	require.Contains(t, out, "after-failure", "the place in the store")
 }
 
-// No shell script that a system runs was left unchecked: those of the images are checked beside them.
+// Every shell script within the modules passes shellcheck; those of the images are checked in internal/stick.
 func TestScriptsWithinModules(t *testing.T) {
 	shellcheck, err := exec.LookPath("shellcheck")
 	if err != nil {
