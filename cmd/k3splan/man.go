@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,14 +29,17 @@ is missing. man finds pages in a folder man1 below those that manpath shows.`,
 		ValidArgsFunction: onlyFolders,
 		RunE: func(command *cobra.Command, args []string) error {
 			dir := args[0]
+			if dir == "" { // an unset variable of a script
+				return usageError(errors.New("DIR is empty"))
+			}
 			if err := os.MkdirAll(dir, 0o755); err != nil {
-				return err
+				return fmt.Errorf("writing the man pages: %w", err)
 			}
 			date := buildTime().Format(time.DateOnly)
 			written := 0
 			for _, c := range withChildren(command.Root()) {
 				if err := os.WriteFile(filepath.Join(dir, pageName(c)+".1"), []byte(manPage(c, date)), 0o644); err != nil {
-					return fmt.Errorf("write the man pages: %w", err)
+					return fmt.Errorf("writing the man pages: %w", err)
 				}
 				written++
 			}
