@@ -4,4 +4,4 @@ package files
 
 import "errors"
 
-func renameNoReplace(from, to string) error { return errors.ErrUnsupported }
+var renameNoReplace = func(from, to string) error { return errors.ErrUnsupported }

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -56,6 +57,23 @@ func TestCreate(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrExist)
 	requireFile(t, path, "one\n")
 	requireNames(t, filepath.Dir(path), "init-token")
+}
+
+// File systems that cannot rename without replacing have hard links, or neither (FAT).
+func TestCreateOnOtherFileSystems(t *testing.T) {
+	defer func(before func(from, to string) error) { renameNoReplace = before }(renameNoReplace)
+	for _, unsupported := range []error{syscall.EINVAL, syscall.ENOSYS, errors.ErrUnsupported} {
+		renameNoReplace = func(string, string) error { return unsupported }
+		dir := t.TempDir()
+		path := filepath.Join(dir, "passwd")
+		require.NoError(t, Create(path, []byte("one\n"), Private))
+		require.ErrorIs(t, Create(path, []byte("two\n"), Private), fs.ErrExist)
+		requireFile(t, path, "one\n")
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "other"), []byte("x"), 0o600))
+		require.ErrorIs(t, Rename(path, filepath.Join(dir, "other")), fs.ErrExist)
+		require.NoError(t, Rename(path, filepath.Join(dir, "third")))
+		requireNames(t, dir, "other", "third")
+	}
 }
 
 func TestCreateFollowsNoLink(t *testing.T) {
