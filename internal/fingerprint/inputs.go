@@ -20,7 +20,6 @@ import (
 	"strconv"
 	"strings"
 
-	"k3splan/internal/files"
 	"k3splan/internal/hive"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
@@ -70,7 +69,7 @@ func Of(p *project.Project, tree hive.Tree) (map[string]Inputs, error) {
 		return nil, fmt.Errorf("finding the project's folder: %w", err)
 	}
 	c := &collector{
-		project: p, tree: tree, fsys: files.In(p.Dir), root: root,
+		project: p, tree: tree, fsys: p.FS(), root: root,
 		files: map[string]*file{}, folders: map[string]string{},
 		names: namesOf(p.Plan),
 	}

@@ -107,6 +107,9 @@ func needsOf(p *plan.Plan) secrets.Needs {
 	return needs
 }
 
+// FS returns the project's files; each is read once, as in [Workspace.FS].
+func (p *Project) FS() fs.FS { return p.fsys }
+
 // NeedsDisko reports whether disko lays out the disks of any host.
 func (p *Project) NeedsDisko() bool { return slices.ContainsFunc(p.Plan.Hosts, p.Partitioned) }
 
