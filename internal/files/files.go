@@ -194,7 +194,11 @@ func maxSizeOf(name string) int64 {
 		return 5 * mega // bundles of CustomResourceDefinitions are the largest
 	case folder == SnippetsDir, folder == PartitioningDir, folder == HardwareDir:
 		return 4 * mega
-	case folder == PlansDir, folder == K3sDir, folder == SecretsDir:
+	case name == LockFile:
+		return mega >> 4
+	case folder == PlansDir, folder == K3sDir:
+		return mega >> 2
+	case folder == SecretsDir:
 		return mega
 	}
 	return MaxSize

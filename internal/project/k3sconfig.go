@@ -32,7 +32,7 @@ type k3sReader struct {
 	plan      *plan.Plan
 	manifests []Manifest
 	config    K3sConfig
-	problems  diag.Problems
+	found     diag.Collector
 }
 
 // readK3sConfig reads the configuration for a role; without a file it is empty.
@@ -57,7 +57,7 @@ func readK3sConfig(fsys fs.FS, role k3sRole, p *plan.Plan, manifests []Manifest)
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		r.take(mapping.Content[i], yamlfile.Value(mapping.Content[i+1]))
 	}
-	return r.config, r.problems
+	return r.config, r.found.Problems()
 }
 
 // take reads one option.
@@ -66,7 +66,7 @@ func (r *k3sReader) take(name, value *yaml.Node) {
 	key := strings.TrimSuffix(strings.TrimLeft(written, "-"), "+")
 	report := func(line int, p diag.Problem) bool {
 		p.File, p.Line, p.Column = r.role.file(), line, written
-		r.problems = append(r.problems, p)
+		r.found.Add(p)
 		return p.Severity == diag.Error
 	}
 	if hint := yamlfile.MissingBlank(written, optionNames(r.role)); hint != "" {

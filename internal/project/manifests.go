@@ -41,19 +41,18 @@ var packaged = []string{
 }
 
 // readManifests returns the manifests sorted by name.
-func readManifests(fsys fs.FS) (manifests []Manifest, problems diag.Problems) {
+func readManifests(fsys fs.FS) (manifests []Manifest, _ diag.Problems) {
 	entries, err := fs.ReadDir(fsys, files.ManifestsDir)
 	if err != nil {
 		return nil, unreadableFolder(files.ManifestsDir, err)
 	}
+	var found diag.Collector
 	stems := map[string]string{}
 	for _, entry := range entries { // ReadDir sorts by name
 		name := entry.Name()
 		file := path.Join(files.ManifestsDir, name)
 		report := func(severity diag.Severity, line int, code, message, hint string) {
-			problems = append(problems, diag.Problem{
-				File: file, Line: line, Severity: severity, Code: code, Message: message, Hint: hint,
-			})
+			found.Add(diag.Problem{File: file, Line: line, Severity: severity, Code: code, Message: message, Hint: hint})
 		}
 		if reason := ignored(fsys, file); reason != "" {
 			report(diag.Warning, 0, "manifest-ignored", "not deployed: "+reason, "")
@@ -83,7 +82,7 @@ func readManifests(fsys fs.FS) (manifests []Manifest, problems diag.Problems) {
 		}
 		manifests = append(manifests, Manifest{Name: name, Data: data})
 	}
-	return manifests, problems
+	return manifests, found.Problems()
 }
 
 // ignored says why an entry of the folder is not a manifest, or "".
@@ -112,6 +111,9 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 	}
 	if message, hint := checkEncoding(file, data); message != "" {
 		return []manifestFinding{{diag.Error, 0, "manifest-invalid", message, hint}}
+	}
+	if yamlfile.TooMany(data) {
+		return []manifestFinding{{diag.Error, 0, "manifest-invalid", "the file has more values than k3splan reads", "split it into several files"}}
 	}
 	documents, failed, isYAML := readDocuments(data)
 	if !isYAML {
@@ -150,7 +152,10 @@ func readDocuments(data []byte) (documents []*yaml.Node, failed *manifestFinding
 		err := decoder.Decode(&document)
 		isYAML = err == nil || err == io.EOF
 		if err == nil {
-			err = document.Decode(new(any)) // finds keys given twice, and aliases without anchor
+			if line, message := yamlfile.CheckKeys(&document); message != "" {
+				return documents, &manifestFinding{diag.Error, line, "manifest-invalid", "not YAML: " + message, ""}, true
+			}
+			err = document.Decode(new(any)) // finds aliases that cannot be resolved
 		}
 		switch {
 		case err == io.EOF:

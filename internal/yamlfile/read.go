@@ -63,6 +63,47 @@ func Read(file string, data []byte, known []string) (mapping *yaml.Node, problem
 	return top, nil
 }
 
+// maxValues is how many values a text may have. Bundles of CustomResourceDefinitions, the largest files in
+// YAML that people have in a project, have about a third of that.
+const maxValues = 300_000
+
+// TooMany reports whether a text may hold more values than a project has any use for. Each needs some
+// hundred bytes of memory once it is parsed, and in YAML it may be two bytes long.
+func TooMany(data []byte) bool {
+	return bytes.Count(data, []byte(":"))+bytes.Count(data, []byte(","))+bytes.Count(data, []byte("- ")) > maxValues
+}
+
+// maxKeys is how many keys a mapping may have: yaml.v3 compares each with each.
+const maxKeys = 10_000
+
+// CheckKeys reports a mapping in a node that has a key twice, or more keys than yaml.v3 can look through in
+// a moment. yaml.v3 reports duplicate keys too, but each with each other.
+func CheckKeys(node *yaml.Node) (line int, message string) {
+	if node.Kind == yaml.MappingNode {
+		if len(node.Content)/2 > maxKeys {
+			return node.Line, fmt.Sprintf("a mapping has more than %d keys", maxKeys)
+		}
+		first := map[string]int{}
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			key := node.Content[i]
+			if key.Kind != yaml.ScalarNode {
+				continue
+			}
+			name := key.ShortTag() + " " + key.Value
+			if at, twice := first[name]; twice {
+				return key.Line, fmt.Sprintf("mapping key %q already defined at line %d", key.Value, at)
+			}
+			first[name] = key.Line
+		}
+	}
+	for _, child := range node.Content { // aliases have none, so this ends
+		if line, message := CheckKeys(child); message != "" {
+			return line, message
+		}
+	}
+	return 0, ""
+}
+
 // Value returns the node that an alias refers to, and any other node itself.
 func Value(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.AliasNode {
