@@ -381,6 +381,25 @@ func TestWhatMovesBesideContents(t *testing.T) {
 	}
 }
 
+// Public keys below secrets/ are inputs: when a snippet names them, or may read any file of the project.
+func TestPublicKeysOfSnippets(t *testing.T) {
+	for _, snippet := range []string{
+		`{ users.users.git.openssh.authorizedKeys.keyFiles = [ ../secrets/git.pub ]; }`,
+		`{ x = builtins.readFile ../secrets/people/git.pub; }`,
+		`{ x = builtins.readFile (../secrets + "/people/git.pub"); }`,
+		`{ name, ... }: { x = builtins.readFile (./. + "/../${name}/people/git.pub"); }`,
+	} {
+		dir := rack(t)
+		write(t, dir, "nixConfigs/ulf.nix", snippet)
+		write(t, dir, "secrets/git.pub", key+"\n")
+		write(t, dir, "secrets/people/git.pub", key+"\n")
+		before := inputs(t, dir)["ulf"]
+		write(t, dir, "secrets/git.pub", key2+"\n")
+		write(t, dir, "secrets/people/git.pub", key2+"\n")
+		require.NotEqual(t, before.Fingerprint(), inputs(t, dir)["ulf"].Fingerprint(), snippet)
+	}
+}
+
 // Links and files that nothing can be said about make a host change always, without keeping anybody from
 // deploying.
 func TestWhatCannotBeFollowed(t *testing.T) {

@@ -377,15 +377,19 @@ func (w *walk) link(name string) error {
 
 // publicKeys takes the public keys among the secrets, all as one input.
 func (w *walk) publicKeys() {
-	names, err := fs.Glob(w.fsys, files.SecretsDir+"/*.pub")
-	if err != nil {
-		return // only for a bad pattern
-	}
 	var all strings.Builder
-	for _, name := range names {
-		if f, err := w.read(name); err == nil {
+	err := fs.WalkDir(w.fsys, files.SecretsDir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !isPublicKey(name) {
+			return err
+		}
+		f, err := w.read(name)
+		if err == nil {
 			fmt.Fprintln(&all, name, f.digest)
 		}
+		return err
+	})
+	if err != nil && !isMissing(err) {
+		w.loose("the public keys in %s/ cannot be read: %v", files.SecretsDir, diag.Reason(err))
 	}
 	w.in.Files["public keys"] = digest([]byte(all.String()))
 }
