@@ -248,12 +248,23 @@ func (m *maker) image(ctx context.Context) (file string, discard func(), err err
 		return "", none, err
 	}
 	if len(problems) > 0 {
-		m.source.Report(problems)
+		m.source.Report(inTable(problems, m.project.Plan.Tables.Hosts))
 		return "", none, refuse("fix the problems above; k3splan.installation.accept = [ \"CODE\" ] in a snippet ignores one ("+
 			list(codes(problems))+")", "a boot stick could not install %s", m.host.Name)
 	}
 	m.user.Say("building the image of %s", m.host.Name)
 	return build.build(ctx, m.streams)
+}
+
+// inTable puts the hosts' table of the project, which may be a sheet of a workbook, in the place of the one
+// that the evaluation names.
+func inTable(problems diag.Problems, table string) diag.Problems {
+	const usual = "plans/hosts.csv"
+	for i := range problems {
+		p := &problems[i]
+		p.File, p.Hint = strings.ReplaceAll(p.File, usual, table), strings.ReplaceAll(p.Hint, usual, table)
+	}
+	return problems
 }
 
 func codes(problems diag.Problems) (codes []string) {

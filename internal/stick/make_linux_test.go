@@ -122,3 +122,8 @@ func TestProgressInSteps(t *testing.T) {
 	require.Equal(t, "1.00 kB of 2.00 kB, 3.00 MB/s, 1m30s left", Progress{Done: 1000, Total: 2000, Rate: 3e6, Remaining: 9e10}.detail())
 	require.Equal(t, "0 B of 0 B", Progress{}.detail())
 }
+
+func TestProblemsInAWorkbook(t *testing.T) {
+	require.Equal(t, diag.Problems{{File: "plans/cluster.xlsx!hosts", Hint: "set boot in plans/cluster.xlsx!hosts"}, {File: "nixConfigs/olaf.nix"}},
+		inTable(diag.Problems{{File: "plans/hosts.csv", Hint: "set boot in plans/hosts.csv"}, {File: "nixConfigs/olaf.nix"}}, "plans/cluster.xlsx!hosts"))
+}
