@@ -86,14 +86,13 @@ func lookAgain(ctx context.Context, before Situation, host string, work Work, as
 }
 
 // sameMachine refuses a host that is another one than when it was asked first: installed again, put back
-// to an older state, or deployed by another operator.
+// to an older state, or deployed by another operator. That it runs another system is no reason: an
+// activation that was interrupted earlier may still have been going on.
 func sameMachine(host string, before, now Observed) error {
 	const again = "k3splan deploy asks it again"
 	switch {
 	case now.Unreachable != "":
 		return fmt.Errorf("%s does not answer any more: %s", host, now.Unreachable)
-	case before.System != now.System:
-		return diag.WithHint(fmt.Errorf("%s runs another system than it did when it was asked first", host), again)
 	case !slices.Equal(before.Etcd, now.Etcd):
 		return diag.WithHint(fmt.Errorf("the servers' state on %s is not what it was when it was asked first", host), again)
 	case (before.Receipt == nil) != (now.Receipt == nil), before.Receipt != nil && !before.Receipt.Time.Equal(now.Receipt.Time):

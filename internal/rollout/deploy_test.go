@@ -139,3 +139,20 @@ func TestWait(t *testing.T) {
 	cancel(errors.New("Ctrl-C"))
 	require.EqualError(t, wait(ctx, "karl", time.Minute, time.Minute, says("a"), func(string, string) {}), "while waiting for karl: a: Ctrl-C")
 }
+
+// A machine that is not the one that was asked first is not deployed to.
+func TestSameMachine(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "i"}, "")
+	before := living(t, p).Observed["olaf"]
+	other := func(change func(*Observed)) error {
+		now := before
+		change(&now)
+		return sameMachine("olaf", before, now)
+	}
+	require.NoError(t, other(func(*Observed) {}))
+	require.NoError(t, other(func(o *Observed) { o.System = "/nix/store/y" }), "an interrupted activation may have gone on")
+	require.ErrorContains(t, other(func(o *Observed) { o.Unreachable = "no route" }), "does not answer any more: no route")
+	require.ErrorContains(t, other(func(o *Observed) { o.Etcd = nil }), "the servers' state on olaf")
+	require.ErrorContains(t, other(func(o *Observed) { o.Receipt = nil }), "another receipt")
+	require.ErrorContains(t, other(func(o *Observed) { r := *o.Receipt; r.Time = time.Unix(2, 0); o.Receipt = &r }), "another receipt")
+}
