@@ -259,10 +259,9 @@ func (m *maker) image(ctx context.Context) (file string, discard func(), err err
 // inTable puts the hosts' table of the project, which may be a sheet of a workbook, in the place of the one
 // that the evaluation names.
 func inTable(problems diag.Problems, table string) diag.Problems {
-	const usual = "plans/hosts.csv"
 	for i := range problems {
 		p := &problems[i]
-		p.File, p.Hint = strings.ReplaceAll(p.File, usual, table), strings.ReplaceAll(p.Hint, usual, table)
+		p.File, p.Hint = strings.ReplaceAll(p.File, files.HostsFile, table), strings.ReplaceAll(p.Hint, files.HostsFile, table)
 	}
 	return problems
 }
