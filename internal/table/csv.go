@@ -114,7 +114,7 @@ func (t *Table) findSeparator() byte {
 					known++
 				}
 			}
-			if wrong == nil && known > most {
+			if (wrong == nil || wrong == tooManyColumns) && known > most {
 				best, most = separator, known
 			}
 			break

@@ -20,8 +20,6 @@ const (
 	// MaxUnpacked is how many bytes of a workbook are read, unpacked. 10,000 hosts need a few megabytes;
 	// the rest is for the formats of empty cells.
 	MaxUnpacked = 128 << 20
-	// maxElements is how many XML elements are read: cells, texts, formats.
-	maxElements = 4 << 20
 	// maxToken is how many bytes a tag or text may have. The longest text of a cell is 32,767 characters.
 	maxToken = 1 << 20
 	// maxDepth is how deep XML elements are nested; in workbooks of real programs it is about ten.
@@ -29,6 +27,9 @@ const (
 	// maxParts is how many files are in the package. A workbook has some for each of its sheets.
 	maxParts = 10_000
 )
+
+// maxElements is how many XML elements are read: cells, texts, formats. A variable for tests.
+var maxElements = 4 << 20
 
 // limitError is a workbook beyond the limits.
 type limitError struct{ text string }
@@ -155,7 +156,7 @@ func (t *tokens) Token() (xml.Token, error) {
 	case t.depth > maxDepth:
 		return nil, &limitError{fmt.Sprintf("its XML is nested more than %d levels deep", maxDepth)}
 	case t.source.archive.elements < 0:
-		return nil, &limitError{fmt.Sprintf("the workbook has more than %d million cells, texts and formats", maxElements>>20)}
+		return nil, &limitError{fmt.Sprintf("the workbook has more than %.3g million cells, texts and formats", float64(maxElements)/(1<<20))}
 	}
 	return token, err
 }
