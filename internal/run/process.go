@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// process is a running program. Its number may go to another one after its end; the start time
+// process is a running program. Its number may be reused after its end; the start time
 // distinguishes them.
 type process struct {
 	pid, parent int
@@ -57,7 +57,7 @@ func tree(pid int) []process {
 	return found
 }
 
-// signalTree sends a signal to pid and all that descends from it, as a terminal does with Ctrl-C,
+// signalTree sends a signal to pid and all its descendants, as a terminal does with Ctrl-C,
 // and returns the processes that it signalled. A program that has ended or belongs to somebody else
 // (sudo) is not an error: nothing can be done about it.
 func signalTree(pid int, signal syscall.Signal) []process {
