@@ -125,7 +125,9 @@ running server.`,
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			return a.withToken("", func(t tokenWork) error {
-				return t.leased(func(ctx context.Context, _ *lease.Lease) error { return k3s.PushToken(ctx, a.user(false), t.TokenRequest) })
+				return t.leased(func(ctx context.Context, _ *lease.Lease) error {
+					return k3s.PushToken(ctx, a.user(false), t.TokenRequest)
+				})
 			})
 		},
 	}
