@@ -86,7 +86,7 @@ func lookAgain(ctx context.Context, before Situation, host string, work Work, as
 }
 
 // sameMachine refuses a host that is another one than when it was asked first: installed again, put back
-// to an older state, or deployed by another operator. That it runs another system is no reason: an
+// to an older state, or deployed by another operator. That it runs another system is not a reason: an
 // activation that was interrupted earlier may still have been going on.
 func sameMachine(host string, before, now Observed) error {
 	const again = "k3splan deploy asks it again"
