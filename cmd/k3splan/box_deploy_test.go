@@ -607,6 +607,7 @@ func TestRackInABox(t *testing.T) {
 		require.Zero(t, b.deploy().code)
 		b.evaluated()
 		b.edit("plans/hosts.csv", "karl,lan", "karl,lan0")
+		b.edit("plans/hosts.csv", "ulrich,lan", "ulrich,lan0") // the bar is for several hosts
 		answer := func(text string) ran {
 			cmd := b.command("script", "-qec", "k3splan -p "+b.project()+" deploy --gate-pause 100ms", "/dev/null")
 			cmd.Env = append(cmd.Env, "TERM=xterm", "NO_COLOR=")
@@ -620,7 +621,7 @@ func TestRackInABox(t *testing.T) {
 		require.Empty(t, b.evaluated())
 		r = answer("y\n")
 		require.Zero(t, r.code, r.stdout)
-		require.Contains(t, r.stdout, "] 0 of 1 host")
+		require.Contains(t, r.stdout, "] 0 of 2 hosts")
 		require.Regexp(t, "[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] karl evaluating, building, activating", r.stdout)
 		require.Regexp(t, `(?m)^karl +deployed \([0-9]+ s\)`, r.stdout)
 		b.stop("olaf")
