@@ -85,27 +85,33 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved
 	}
 	moved.Names = slices.Sorted(maps.Keys(contents))
 	moved.Foreign = slices.DeleteFunc(slices.Clone(moved.Names), secrets.IsOurs)
+	if network != nil && network.workbook {
+		return moved, editWorkbook(to)
+	}
+	return moved, moved.finish(dir, to, network, source, contents)
+}
+
+// finish makes the new place the project's, once everything is there, and removes the secrets from the
+// old one.
+func (m *Moved) finish(dir string, to plan.SecretStore, network *networkFile, source *secrets.Vault, contents map[string][]byte) error {
 	if network != nil {
-		if network.workbook {
-			return moved, editWorkbook(to)
-		}
 		changed, err := network.write() // from here on the new place counts
 		if err != nil {
-			return moved, fmt.Errorf(twoPlaces+": %w", plan.NetworkFile, err)
+			return fmt.Errorf(twoPlaces+": %w", plan.NetworkFile, err)
 		}
 		if changed {
-			moved.Files = append(moved.Files, plan.NetworkFile)
+			m.Files = append(m.Files, plan.NetworkFile)
 		}
 	}
 	if completed, err := openGitignore(dir, to.Kind); err != nil {
-		return moved, err
+		return err
 	} else if completed {
-		moved.Files = append(moved.Files, files.GitignoreFile)
+		m.Files = append(m.Files, files.GitignoreFile)
 	}
-	if err := moved.clear(source, contents); err != nil {
-		return moved, fmt.Errorf("everything is in the new place, but not removed from the old one: %w", err)
+	if err := m.clear(source, contents); err != nil {
+		return fmt.Errorf("everything is in the new place, but not removed from the old one: %w", err)
 	}
-	return moved, nil
+	return nil
 }
 
 // certainStore returns where the plan says that the secrets are kept.

@@ -2,7 +2,6 @@ package table
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -50,38 +49,39 @@ func (t *Table) headerHint() string {
 // takeHeader checks the names of the columns; false means that the rows cannot be understood.
 func (t *Table) takeHeader(header record) bool {
 	t.HeaderLine = header.line
+	named := 0 // columns that a header of this table would have
 	for i, name := range header.cells {
 		column := strings.ToLower(name)
 		t.Columns = append(t.Columns, column)
 		if column != "" && !t.Knows(column) {
 			t.own = append(t.own, i)
 		}
-	}
-	var missing []string
-	named := 0 // columns that a header of this table would have
-	for _, column := range t.Columns {
 		if t.Knows(column) || t.meant(column) != "" {
 			named++
 		}
 	}
-	for _, column := range t.Required {
-		if !t.Has(column) {
-			missing = append(missing, column)
-		}
-	}
+	missing := slices.DeleteFunc(slices.Clone(t.Required), t.Has)
 	if len(missing) == len(t.Required) && named < 2 {
 		t.Report(diag.Error, header.line, "", "", "column-missing", "there is no header: this line names none of the columns",
 			t.headerHint())
 		return false
 	}
+	unique := t.checkNames(header)
+	t.reportSynonyms(header, t.reportMissing(header, missing))
+	return unique
+}
+
+// checkNames reports columns that are named twice or by a name that cannot be used. It reports whether
+// every name is there once.
+func (t *Table) checkNames(header record) (unique bool) {
+	unique = true
 	seen := map[string]bool{}
-	duplicate := false
 	for i, column := range t.Columns {
 		switch {
 		case column == "":
 			continue
 		case seen[column]:
-			duplicate = true
+			unique = false
 			t.Report(diag.Error, header.line, column, header.cells[i], "column-duplicate", "the column is in the header twice",
 				"rename or delete one of the two")
 		case slices.Contains(t.Reserved, column) || column == "_module" || column == "_type": // of NixOS's module system
@@ -93,11 +93,17 @@ func (t *Table) takeHeader(header record) bool {
 		}
 		seen[column] = true
 	}
-	misspelt := map[string]bool{}
+	return unique
+}
+
+// reportMissing reports the required columns that are missing, with the one that is probably meant. It
+// returns the columns that were named in that way.
+func (t *Table) reportMissing(header record, missing []string) (misspelt map[string]bool) {
+	misspelt = map[string]bool{}
 	for _, column := range missing {
 		hint := "add the column to the header"
-		for _, own := range slices.Sorted(maps.Keys(seen)) {
-			if !t.Knows(own) && !misspelt[own] && t.meant(own) == column {
+		for _, own := range slices.Sorted(slices.Values(t.Columns)) {
+			if own != "" && !t.Knows(own) && !misspelt[own] && t.meant(own) == column {
 				misspelt[own] = true
 				hint = fmt.Sprintf("rename the column %q to %q", own, column)
 				break
@@ -105,15 +111,21 @@ func (t *Table) takeHeader(header record) bool {
 		}
 		t.Report(diag.Error, header.line, column, "", "column-missing", "the column is missing", hint)
 	}
+	return misspelt
+}
+
+// reportSynonyms warns of columns that were probably meant to be one that k3splan knows, apart from those
+// that were named already.
+func (t *Table) reportSynonyms(header record, named map[string]bool) {
 	for i, column := range t.Columns {
-		if column == "" || misspelt[column] || t.Knows(column) {
+		if column == "" || named[column] || t.Knows(column) {
 			continue
 		}
 		meant := t.meant(column)
-		if meant == "" || t.Has(meant) || misspelt[meant] {
+		if meant == "" || t.Has(meant) || named[meant] {
 			continue
 		}
-		misspelt[meant] = true // once: a second column of the kind is the user's own
+		named[meant] = true // once: a second column of the kind is the user's own
 		hint := fmt.Sprintf("did you mean %q?", meant)
 		if diag.Nearest(column, t.Known()) != meant {
 			hint = fmt.Sprintf("rename it to %q if it is what k3splan calls so", meant)
@@ -121,7 +133,6 @@ func (t *Table) takeHeader(header record) bool {
 		t.Report(diag.Warning, header.line, column, header.cells[i], "column-suspicious",
 			"k3splan does not know this column and treats it as one of your own", hint)
 	}
-	return !duplicate
 }
 
 // takeRows checks the number of cells of each row.
