@@ -79,6 +79,17 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// The map in CONTRIBUTING.md contains every package.
+func TestMap(t *testing.T) {
+	text := documents(t)["CONTRIBUTING.md"]
+	folders, err := filepath.Glob(filepath.Join(root, "internal", "*", "*.go"))
+	require.NoError(t, err)
+	require.NotEmpty(t, folders)
+	for _, file := range folders {
+		require.Contains(t, text, "`internal/"+filepath.Base(filepath.Dir(file))+"`")
+	}
+}
+
 // The pictures in the README are those of the example, as the program draws it today.
 func TestPictures(t *testing.T) {
 	for _, theme := range []string{"light", "dark"} {
