@@ -317,8 +317,13 @@ move can be run again; with the back end that is in use already, it takes over s
 
 age needs secrets/recipients, pass a --prefix for the entries of this cluster.`,
 		Example: "  k3splan secrets move --to age\n  k3splan secrets move --to pass --prefix k3splan/my-rack\n  k3splan secrets move --to files",
-		Args:    usageArgs(cobra.NoArgs),
-		RunE:    func(*cobra.Command, []string) error { return a.moveSecrets(plan.SecretKind(to), prefix) },
+		Args: func(command *cobra.Command, args []string) error {
+			if len(args) == 1 && to == "" && slices.Contains(plan.SecretKinds(), args[0]) {
+				return &exitError{code: exitInvalid, err: fmt.Errorf("unexpected argument %q", args[0]), hint: "k3splan secrets move --to " + args[0]}
+			}
+			return usageArgs(cobra.NoArgs)(command, args)
+		},
+		RunE: func(*cobra.Command, []string) error { return a.moveSecrets(plan.SecretKind(to), prefix) },
 	}
 	command.Flags().StringVar(&to, "to", "", "the back end: `files|age|pass`")
 	command.Flags().StringVar(&prefix, "prefix", "", "the `FOLDER` of the entries in pass (default: that in network.yaml)")

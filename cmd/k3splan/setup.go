@@ -90,6 +90,9 @@ func (a *app) setup(dir string, workbook bool) error {
 		}
 		a.say("%-9s %s", verb, filepath.Join(dir, m.File)+map[bool]string{true: "/"}[strings.HasSuffix(m.File, "/")])
 	}
+	if errors.Is(err, project.ErrPlanInFiles) {
+		return usageError(err)
+	}
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func TestThereAndBack(t *testing.T) {
 	require.Empty(t, c.Lost)
 	back := applied(book, c)
 	require.Equal(t, meaning(t, files), meaning(t, back))
-	require.Equal(t, "# the machines, \"ours\"\n\n# in quotes, with a separator\nname,interface,ip,admin,rack,note\nolaf,eno1,10.0.100.2,Olaf,A1,\"two\nlines; \"\"x\"\"\"\n\n# ulf is on loan\nulf,eno1,10.0.100.3,ulf,0012,#1\n\n# end\n",
+	require.Equal(t, "# the machines, \"ours\"\n\n# in quotes, with a separator\nName,interface,ip,admin,Rack,note\nolaf,eno1,10.0.100.2,Olaf,A1,\"two\nlines; \"\"x\"\"\"\n\n# ulf is on loan\nulf,eno1,10.0.100.3,ulf,0012,#1\n\n# end\n",
 		string(back[plan.HostsFile].Data))
 	network := string(back[plan.NetworkFile].Data)
 	for _, kept := range []string{"# the network\nnetmask: 24 # of all\n", "# two of them\nnameservers: [9.9.9.9, 1.1.1.1]\n", "# second", "nixos: nixos-24.11 # stable\n", "k3s: \"1.30\"\n", "address_range: 10.0.100.32-10.0.100.60\n", "# secrets: files\n"} {

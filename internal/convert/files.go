@@ -82,7 +82,7 @@ func csvOf(t *table.Table, comments []table.Comment) string {
 		comment string
 		cells   []string
 	}
-	parts := []part{{line: t.HeaderLine, cells: only(t.Columns)}}
+	parts := []part{{line: t.HeaderLine, cells: only(t.Header)}}
 	for _, r := range t.Rows {
 		parts = append(parts, part{line: r.Line, cells: only(r.Cells)})
 	}

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
+	"k3splan/internal/table"
 )
 
 // spreadsheets are the endings of files that only spreadsheet programs read.
@@ -26,7 +28,7 @@ var otherFiles = []string{files.SchemaFile, files.LockFile, files.KnownHostsFile
 
 // misplaced returns the files that are meant to be a table of the plan but have another name, by the name
 // that k3splan reads: Hosts.csv, "rack - hosts.csv", hosts.csv.txt, hosts.ods, network.yml; also the right
-// name in the project's folder instead of plans/.
+// name in the project's folder instead of plans/. Instead of a missing table, any file that holds one.
 func misplaced(fsys fs.FS) map[string][]string {
 	found := map[string][]string{}
 	entries, _ := fs.ReadDir(fsys, files.PlansDir) // without the folder, everything is missing anyway
@@ -50,14 +52,59 @@ func misplaced(fsys fs.FS) map[string][]string {
 			found[file] = append(found[file], path.Base(file))
 		}
 	}
+	for _, file := range []string{HostsFile, K3sFile, NetworkFile} {
+		if _, err := fs.Stat(fsys, file); err == nil || len(found[file]) > 0 {
+			continue
+		}
+		for _, entry := range entries {
+			if entry.Type().IsRegular() && looksLike(fsys, path.Join(files.PlansDir, entry.Name()), file) {
+				found[file] = append(found[file], path.Join(files.PlansDir, entry.Name()))
+			}
+		}
+	}
 	return found
+}
+
+// networkLine finds a line with a key that only network.yaml has.
+var networkLine = regexp.MustCompile(`(?mi)^"?(netmask|gateway)"?[ \t]*[:,;\t]`)
+
+// looksLike reports whether the contents of a file with a name of its own (machines.csv, lan.yaml) are those
+// of the missing file of the plan.
+func looksLike(fsys fs.FS, file, missing string) bool {
+	name := path.Base(file)
+	if isBackup(name) || meantFile(name) != "" || slices.Contains(otherFiles, file) {
+		return false
+	}
+	ending := strings.ToLower(path.Ext(name))
+	if missing == NetworkFile {
+		if !slices.Contains([]string{".yaml", ".yml", ".json", ".csv", ".txt"}, ending) {
+			return false
+		}
+		data, problem := readFile(fsys, file)
+		return problem == nil && networkLine.Match(data)
+	}
+	if !slices.Contains([]string{".csv", ".tsv", ".tab", ".txt"}, ending) {
+		return false
+	}
+	data, problem := readFile(fsys, file)
+	if problem != nil {
+		return false
+	}
+	t := table.ReadCSV(data, Schema(missing))
+	return len(slices.DeleteFunc(slices.Clone(t.Required), t.Has)) <= 1 // hosts.csv and k3s.csv share two names
+}
+
+// isBackup reports whether a file is hidden, or kept or written by an editor.
+func isBackup(name string) bool {
+	lower := strings.ToLower(name)
+	return strings.HasPrefix(lower, ".") || strings.HasPrefix(lower, "~") || strings.HasPrefix(lower, "#") ||
+		slices.ContainsFunc(backups, func(ending string) bool { return strings.HasSuffix(lower, ending) })
 }
 
 // meantFile returns the file of the plan that one of another name in plans/ is meant to be, or "".
 func meantFile(name string) string {
 	lower := strings.ToLower(name)
-	if strings.HasPrefix(lower, ".") || strings.HasPrefix(lower, "~") || strings.HasPrefix(lower, "#") ||
-		slices.ContainsFunc(backups, func(ending string) bool { return strings.HasSuffix(lower, ending) }) {
+	if isBackup(name) {
 		return ""
 	}
 	if path.Join(files.PlansDir, name) == WorkbookFile {
@@ -140,6 +187,9 @@ func moveHint(from, to string) string {
 		return fmt.Sprintf("save it as “CSV UTF-8” in %s; or keep all tables in one workbook, %s, with the sheets hosts, k3s and network", to, WorkbookFile)
 	case isSpreadsheet(from):
 		return fmt.Sprintf("write its keys and values into %s, or into the sheet network of %s", to, WorkbookFile)
+	}
+	if to == NetworkFile && strings.EqualFold(path.Ext(from), ".csv") {
+		return fmt.Sprintf("write its keys and values into %s, as key: value", to)
 	}
 	return fmt.Sprintf("rename it: mv '%s' %s", from, to)
 }

@@ -43,10 +43,35 @@ func TestTablesUnderOtherNames(t *testing.T) {
 		_, problems := Load(fsys)
 		require.Empty(t, problems, other)
 	}
-	// several at once, and beside a workbook
-	fsys := newWorkbook(t, nil)
-	fsys["plans/hosts.ods"], fsys["plans/cluster (1).xlsx"] = &fstest.MapFile{}, &fstest.MapFile{}
+	// a table that is missing is found by its contents
+	for other, real := range map[string]string{
+		"plans/machines.csv": HostsFile, "plans/servers.txt": HostsFile, "plans/containers.csv": K3sFile, "plans/cluster.tsv": K3sFile, "plans/lan.yml": NetworkFile, "plans/settings.json": NetworkFile,
+	} {
+		fsys := project(nil)
+		fsys["plans/orders.csv"] = &fstest.MapFile{Data: []byte("name,ip,price\nolaf,10.0.100.2,12\n")}
+		fsys["plans/notes.yaml"] = &fstest.MapFile{Data: []byte("rack: a\n")}
+		fsys[other] = fsys[real]
+		_, problems := Load(fsys)
+		require.Empty(t, problems, "%s beside the real one", other)
+		delete(fsys, real)
+		_, problems = Load(fsys)
+		require.Len(t, problems, 1, "%s: %v", other, problems)
+		require.Equal(t, real+": the file is missing; "+other+" may be meant to be it", problems[0].String())
+		require.True(t, Misplaced(fsys, real))
+		delete(fsys, other)
+		require.False(t, Misplaced(fsys, real))
+	}
+	fsys := project(nil)
+	delete(fsys, NetworkFile)
+	fsys["plans/network.csv"] = &fstest.MapFile{Data: []byte("key,value\nnetmask,24\ngateway,10.0.100.1\n")}
 	_, problems := Load(fsys)
+	require.Len(t, problems, 1)
+	require.Equal(t, "write its keys and values into plans/network.yaml, as key: value", problems[0].Hint)
+
+	// several at once, and beside a workbook
+	fsys = newWorkbook(t, nil)
+	fsys["plans/hosts.ods"], fsys["plans/cluster (1).xlsx"] = &fstest.MapFile{}, &fstest.MapFile{}
+	_, problems = Load(fsys)
 	require.Len(t, problems, 2)
 	for _, p := range problems {
 		require.Contains(t, p.Hint, WorkbookFile+" is read")

@@ -43,13 +43,16 @@ func (w *Workspace) Setup(starters fs.FS) ([]Made, error) {
 	return w.setup(&setup{Workspace: w, starters: starters})
 }
 
-// SetupWorkbook is Setup with the tables in a workbook. Tables in files are not converted: the error says
-// how.
+// ErrPlanInFiles is the reason for which SetupWorkbook makes no workbook.
+var ErrPlanInFiles = errors.New("the plan is already")
+
+// SetupWorkbook is Setup with the tables in a workbook. Tables in files are not converted: the error is
+// [ErrPlanInFiles], and its hint says how.
 func (w *Workspace) SetupWorkbook(starters fs.FS) ([]Made, error) {
 	s := &setup{Workspace: w, starters: starters, workbook: true}
 	for _, file := range []string{plan.HostsFile, plan.K3sFile, plan.NetworkFile} {
 		if s.exists(file) {
-			return nil, diag.WithHint(fmt.Errorf("the plan already is in %s and the files beside it", file), "to make a workbook of it: k3splan convert xlsx")
+			return nil, diag.WithHint(fmt.Errorf("%w in %s and the files beside it", ErrPlanInFiles, file), "to make a workbook of it: k3splan convert xlsx")
 		}
 	}
 	return w.setup(s)

@@ -48,7 +48,7 @@ func (t *Table) headerHint() string {
 
 // takeHeader checks the names of the columns; false means that the rows cannot be understood.
 func (t *Table) takeHeader(header record) bool {
-	t.HeaderLine = header.line
+	t.HeaderLine, t.Header = header.line, slices.Clone(header.cells)
 	named := 0 // columns that a header of this table would have
 	for i, name := range header.cells {
 		column := strings.ToLower(name)
@@ -128,7 +128,7 @@ func (t *Table) reportSynonyms(header record, named map[string]bool) {
 		named[meant] = true // once: a second column of the kind is the user's own
 		hint := fmt.Sprintf("did you mean %q?", meant)
 		if diag.Nearest(column, t.Known()) != meant {
-			hint = fmt.Sprintf("rename it to %q if it is what k3splan calls so", meant)
+			hint = fmt.Sprintf("rename it to %q if that is what it holds", meant)
 		}
 		t.Report(diag.Warning, header.line, column, header.cells[i], "column-suspicious",
 			"k3splan does not know this column and treats it as one of your own", hint)

@@ -16,7 +16,9 @@ type Table struct {
 	Schema
 	// Columns are the names in the header, in lower case; "" for a column without a name.
 	Columns []string
-	Rows    []Row
+	// Header are the same names as they are spelt in the table.
+	Header []string
+	Rows   []Row
 	// Complete is false if a row could not be read, so that a missing value may be in that row.
 	Complete bool
 	// HeaderLine is the line of the header, 0 without one.

@@ -35,14 +35,14 @@ func TestColumnsByOtherNames(t *testing.T) {
 	}
 	for header, want := range map[string][]string{
 		"name,ip": {}, "name,ip,colour,rack unit": {},
-		"name,ip,MAC Address,serial-number": {suspicious("mac address", `rename it to "mac" if it is what k3splan calls so`), suspicious("serial-number", `rename it to "serial" if it is what k3splan calls so`)},
-		"name,ip,HWaddr":                    {suspicious("hwaddr", `rename it to "mac" if it is what k3splan calls so`)},
+		"name,ip,MAC Address,serial-number": {suspicious("mac address", `rename it to "mac" if that is what it holds`), suspicious("serial-number", `rename it to "serial" if that is what it holds`)},
+		"name,ip,HWaddr":                    {suspicious("hwaddr", `rename it to "mac" if that is what it holds`)},
 		"name,ip,mac,mac address":           {},
-		"name,ip,mac_address,hwaddr":        {suspicious("mac_address", `rename it to "mac" if it is what k3splan calls so`)},
+		"name,ip,mac_address,hwaddr":        {suspicious("mac_address", `rename it to "mac" if that is what it holds`)},
 		"name,ip,serail":                    {suspicious("serail", `did you mean "serial"?`)},
 		"Hostname;IP address":               {missing("name", `rename the column "hostname" to "name"`), missing("ip", `rename the column "ip address" to "ip"`)},
 		"hostname\tmac address": {missing("name", `rename the column "hostname" to "name"`), missing("ip", "add the column to the header"),
-			suspicious("mac address", `rename it to "mac" if it is what k3splan calls so`)},
+			suspicious("mac address", `rename it to "mac" if that is what it holds`)},
 		"olaf,10.0.0.1": {"1  error: there is no header: this line names none of the columns / let the first line name the columns, separated by comma, semicolon or tab: name,ip"},
 		"olaf,mac":      {"1  error: there is no header: this line names none of the columns / let the first line name the columns, separated by comma, semicolon or tab: name,ip"},
 	} {
