@@ -29,7 +29,7 @@ func (l *loader) readHost(r row, cells hostCells) {
 	case !r.required("name", host.Name):
 		l.hosts.Complete = false
 	case !l.checkName(r, host.Name):
-		l.hosts.Complete = l.hosts.Complete && hostName.MatchString(host.Name)
+		l.hosts.Complete = l.hosts.Complete && isHostName(host.Name)
 	}
 	if r.required("interface", host.Interface) {
 		r.check("interface", checkInterface(host.Interface))

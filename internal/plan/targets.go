@@ -36,15 +36,11 @@ func (l *loader) checkTargets() {
 			}
 		}
 	}
-	rows := map[int]row{}
-	for _, r := range l.hosts.Rows {
-		rows[r.Line] = row{r}
-	}
 	for _, host := range l.plan.Hosts {
-		if host.Target == (Target{}) {
-			continue
+		if host.Target == (Target{}) || host.Target.Port == 0 && host.Target.Host == host.Address.String() {
+			continue // none, or its own: the same address twice is reported as address-duplicate
 		}
-		r := rows[host.Line]
+		r := host.row
 		cell := r.Raw("ip")
 		address, _ := netip.ParseAddr(host.Target.Host)
 		if c := containerAt[address]; c != nil && strings.Contains(cell, "@") {
@@ -60,9 +56,6 @@ func (l *loader) checkTargets() {
 			r.Fail("ip", cell, "target-duplicate", fmt.Sprintf("the target is the name of host %q (%s)", other.Name, other.Place),
 				"its system would be replaced by this host's")
 			continue
-		}
-		if host.Target.Host == host.Address.String() && host.Target.Port == 0 {
-			continue // the same address twice is reported as address-duplicate
 		}
 		target := host.Target
 		if target.Port == 22 {
