@@ -52,6 +52,9 @@ func (l *loader) readContainers() {
 		return
 	}
 	switch {
+	case init == nil && servers == 0:
+		l.k3s.Report(diag.Error, 0, "type", "", "init-missing", "the agents have no server to join",
+			`add a row of type "init": the server that starts the cluster`)
 	case init == nil:
 		l.k3s.Report(diag.Error, 0, "type", "", "init-missing", "no server starts the cluster",
 			`write "init" for one of the servers`)

@@ -154,7 +154,7 @@ func checkK3sFolder(fsys fs.FS) diag.Problems {
 	known := []string{path.Base(files.ServerConfigFile), path.Base(files.AgentConfigFile)}
 	for _, entry := range entries {
 		name := entry.Name()
-		if slices.Contains(known, name) || strings.HasPrefix(name, ".") {
+		if slices.Contains(known, name) || strings.HasPrefix(name, ".") || isCompanion(name) {
 			continue
 		}
 		hint := cmp.Or(diag.DidYouMean(strings.ToLower(name), known), "server.yaml and agent.yaml are read")

@@ -50,6 +50,9 @@ func readManifests(fsys fs.FS) (manifests []Manifest, _ diag.Problems) {
 	stems := map[string]string{}
 	for _, entry := range entries { // ReadDir sorts by name
 		name := entry.Name()
+		if isCompanion(name) {
+			continue
+		}
 		file := path.Join(files.ManifestsDir, name)
 		report := func(severity diag.Severity, line int, code, message, hint string) {
 			found.Add(diag.Problem{File: file, Line: line, Severity: severity, Code: code, Message: message, Hint: hint})
@@ -83,6 +86,14 @@ func readManifests(fsys fs.FS) (manifests []Manifest, _ diag.Problems) {
 		manifests = append(manifests, Manifest{Name: name, Data: data})
 	}
 	return manifests, found.Problems()
+}
+
+// isCompanion reports whether a file is usual in any folder and never meant for k3splan: what git and file
+// managers keep there, and texts for readers.
+func isCompanion(name string) bool {
+	stem, _, _ := strings.Cut(name, ".")
+	return slices.Contains([]string{".gitkeep", ".keep", ".gitignore", ".gitattributes", ".DS_Store", ".directory", "Thumbs.db", "desktop.ini"}, name) ||
+		slices.Contains([]string{"README", "LICENSE"}, strings.ToUpper(stem)) && slices.Contains([]string{"", ".md", ".txt"}, path.Ext(name))
 }
 
 // ignored says why an entry of the folder is not a manifest, or "".

@@ -67,8 +67,9 @@ func TestFilesOfAProject(t *testing.T) {
 		{"a name that is none for an addon", map[string]string{"manifests/My_App.yaml": object}, []string{"manifest-invalid manifests/My_App.yaml:0"}},
 		{"one addon twice", map[string]string{"manifests/a.x.yaml": object, "manifests/a.y.yaml": object}, []string{"manifest-duplicate manifests/a.y.yaml:0"}},
 		{"an addon of k3s", map[string]string{"manifests/traefik.yaml": object}, []string{"manifest-duplicate manifests/traefik.yaml:0"}},
-		{"editors and others", map[string]string{"manifests/.a.yaml.swp": "x", "manifests/a.yaml~": "x", "manifests/README": "x", "manifests/sub/a.yaml": object}, []string{
-			"manifest-ignored manifests/.a.yaml.swp:0", "manifest-ignored manifests/README:0", "manifest-ignored manifests/a.yaml~:0", "manifest-ignored manifests/sub:0"}},
+		{"editors and others", map[string]string{"manifests/.a.yaml.swp": "x", "manifests/a.yaml~": "x", "manifests/a.yaml.off": "x", "manifests/sub/a.yaml": object}, []string{
+			"manifest-ignored manifests/.a.yaml.swp:0", "manifest-ignored manifests/a.yaml.off:0", "manifest-ignored manifests/a.yaml~:0", "manifest-ignored manifests/sub:0"}},
+		{"what git, file managers and readers need", map[string]string{"manifests/.gitkeep": "", "manifests/.DS_Store": "x", "manifests/README.md": "x", "manifests/readme": "x", "k3s/README.md": "x"}, nil},
 		{"a secret", map[string]string{"manifests/a.yaml": object + "---\napiVersion: v1\nkind: Secret\nstringData: {password: hunter2}\n"}, []string{"manifest-secret manifests/a.yaml:5"}},
 		{"a secret in a list", map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n  data: {a: YQ==}\n"}, []string{"manifest-secret manifests/a.yaml:4"}},
 		{"an empty secret", map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: Secret\n"}, nil},
