@@ -15,6 +15,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"golang.org/x/text/encoding/unicode"
 	"gopkg.in/yaml.v3"
 
 	"k3splan/internal/diag"
@@ -205,16 +206,24 @@ func MissingBlank(key string, known []string) string {
 	return fmt.Sprintf("write: %s: %s", name, value)
 }
 
-// oddText finds what no editor shows and no parser explains: text that is not UTF-8, and blanks that
-// are not blanks to YAML.
+// oddText finds what no editor shows and no parser explains: text that is not UTF-8, blanks that are not
+// blanks to YAML, and characters that end a line for YAML (1.1) but for few editors, a comment's too.
 func oddText(data []byte) (line int, what string) {
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		return 0, "" // UTF-16, which yaml.v3 reads
+		decoded, err := unicode.UTF16(unicode.LittleEndian, unicode.ExpectBOM).NewDecoder().Bytes(data) // the mark decides
+		if err != nil {
+			return 0, "" // yaml.v3 says what is wrong with it
+		}
+		data = decoded
 	}
 	for text := range bytes.Lines(data) {
 		line++
 		if !utf8.Valid(text) {
 			return line, "a character here is not UTF-8"
+		}
+		if i := bytes.IndexAny(text, "\u0085\u2028\u2029"); i >= 0 {
+			char, _ := utf8.DecodeRune(text[i:])
+			return line, fmt.Sprintf("there is an invisible line break (U+%04X), which ends the line in YAML", char)
 		}
 		key, _, _ := bytes.Cut(text, []byte("#"))
 		if bytes.ContainsRune(key, '\u00a0') {

@@ -87,9 +87,32 @@ func TestSet(t *testing.T) {
 	}
 }
 
-// Whatever stands in a file, reading it ends, and a problem says what it is.
+// Characters that end a line for YAML would make the lines of its messages those of no editor.
+func TestInvisibleLineBreaks(t *testing.T) {
+	for text, line := range map[string]int{
+		"netmask: 24 # a\u2028gateway: x\n":           1,
+		"netmask: 24\ngateway: 10.0.100.1\u0085\n":    2,
+		"\xff\xfe" + utf16("netmask: 24\n# a\u2029b"): 2,
+	} {
+		_, problem := Read("x.yaml", []byte(text), keys)
+		require.NotNil(t, problem, "%q", text)
+		require.Equal(t, line, problem.Line)
+		require.Contains(t, problem.Message, "an invisible line break")
+	}
+}
+
+// utf16 returns a text of the basic plane in UTF-16, little-endian.
+func utf16(text string) string {
+	var coded []byte
+	for _, char := range text {
+		coded = append(coded, byte(char), byte(char>>8))
+	}
+	return string(coded)
+}
+
+// Whatever is in a file, reading it ends, and a problem says what it is.
 func FuzzRead(f *testing.F) {
-	for _, text := range []string{"netmask:24\n", "a: &a [*a]\n", "\t\n", "? [a]\n: b\n", strings.Repeat("[", 100)} {
+	for _, text := range []string{"netmask:24\n", "a: &a [*a]\n", "\t\n", "? [a]\n: b\n", strings.Repeat("[", 100), "\xff\xfe( (  V"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
