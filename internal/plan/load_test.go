@@ -293,6 +293,7 @@ func TestHints(t *testing.T) {
 	require.Equal(t, `did you mean "versions.nixos"?`, hintOf(map[string]string{
 		NetworkFile: swap(t, goodNetwork, "versions:\n  nixos: nixos-24.11\n", "nixos: nixos-24.11\nversions:\n")}))
 	require.Equal(t, `did you mean "server"?`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "agent,10.0.100.25,,disk=large", "master,10.0.100.25,,")}))
+	require.Equal(t, `add a row of type "init": the server that starts the cluster`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "olaf,olaf-server,init,10.0.100.12,,,\n", "")}))
 	require.Equal(t, "it contains the character U+200B", hintOf(map[string]string{HostsFile: swap(t, goodHosts, "10.0.100.3", "10.0\u200b.100.3")}))
 	require.Equal(t, `write the address to deploy to after an @: ADDRESS@local`, hintOf(map[string]string{HostsFile: swap(t, goodHosts, "10.0.100.3", "local")}))
 	require.Equal(t, `"karl-agent" would do`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "karl-agent", "karl_agent")}))
