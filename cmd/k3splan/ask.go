@@ -60,7 +60,7 @@ func (t terminalUser) line(ctx context.Context, prompt string) (string, error) {
 		return "", ask.ErrNoTerminal
 	}
 	line, err := heard(ctx, func() ([]byte, error) {
-		fmt.Fprint(t.app.stderr, diag.Printable(prompt))
+		fmt.Fprint(t.app.stderr, diag.PrintableLines(prompt)) // a question may have a line before it
 		return readTo(in, '\n')
 	})
 	if errors.Is(err, ask.ErrInterrupted) {

@@ -41,8 +41,8 @@ func (t *terminal) seen() string {
 	return t.screen.String()
 }
 
-// startOn starts a program on a terminal of its own.
-func startOn(t *testing.T, program string, args ...string) (*terminal, *exec.Cmd) {
+// openTerminal returns a terminal, and the file by which a program uses it.
+func openTerminal(t *testing.T) (*terminal, *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	require.NoError(t, err)
@@ -52,11 +52,6 @@ func startOn(t *testing.T, program string, args ...string) (*terminal, *exec.Cmd
 	slave, err := os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|syscall.O_NOCTTY, 0)
 	require.NoError(t, err)
 	term := &terminal{t: t, master: master}
-	command := exec.Command(program, args...)
-	command.Stdin, command.Stdout, command.Stderr = slave, slave, slave
-	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	require.NoError(t, command.Start())
-	require.NoError(t, slave.Close())
 	go func() {
 		buffer := make([]byte, 4096)
 		for {
@@ -69,7 +64,20 @@ func startOn(t *testing.T, program string, args ...string) (*terminal, *exec.Cmd
 			}
 		}
 	}()
-	t.Cleanup(func() { _ = command.Process.Kill(); _ = master.Close() })
+	t.Cleanup(func() { _ = master.Close() })
+	return term, slave
+}
+
+// startOn starts a program on a terminal of its own.
+func startOn(t *testing.T, program string, args ...string) (*terminal, *exec.Cmd) {
+	t.Helper()
+	term, slave := openTerminal(t)
+	command := exec.Command(program, args...)
+	command.Stdin, command.Stdout, command.Stderr = slave, slave, slave
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	require.NoError(t, command.Start())
+	require.NoError(t, slave.Close())
+	t.Cleanup(func() { _ = command.Process.Kill() })
 	return term, command
 }
 
@@ -111,6 +119,20 @@ func TestAPasswordIsNotSeen(t *testing.T) {
 			require.Equal(t, test.code == 0, !bytes.Equal(before, after))
 		})
 	}
+}
+
+// A question may have a line before it; what a terminal would obey is quoted all the same.
+func TestQuestionOfTwoLines(t *testing.T) {
+	term, slave := openTerminal(t)
+	defer slave.Close()
+	_, err := term.master.WriteString("yes\n")
+	require.NoError(t, err)
+	user := (&app{stdin: slave, stdout: slave, stderr: slave}).user(false)
+	require.NoError(t, user.Type(t.Context(), "Servers are down.\nRotate the token on \x1b[2Jolaf?", "yes"))
+	require.Eventually(t, func() bool {
+		return strings.Contains(term.seen(), "Servers are down.\r\nRotate the token on \\x1b[2Jolaf? Type yes: ")
+	},
+		10*time.Second, time.Millisecond, "%q", term.seen())
 }
 
 // Ctrl-C ends every kind of question, and the terminal shows again what is typed.

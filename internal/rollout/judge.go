@@ -207,8 +207,8 @@ func serverTokenDiffers(s Situation) []finding {
 	}
 	return one(finding{
 		message: "the server token is not the one that " + text.Enumerate(hosts) + " got: k3s would fail at its next start",
-		hint: "restore secrets/init-token; \"k3splan token rotate\" changes the token of a running cluster\n" +
-			"if the cluster already has the new token, --force uploads it",
+		hint: "if the cluster's token was rotated while a host was away: k3splan token push\n" +
+			"otherwise restore secrets/init-token; \"k3splan token rotate\" changes the token of a running cluster",
 		about: hosts,
 	})
 }
@@ -439,8 +439,12 @@ func quorumOfTwo(s Situation) []finding {
 	if _, voters := s.voters(); len(stopped) == 0 || voters != 2 {
 		return nil
 	}
+	servers, restart := "the server", "restarts"
+	if len(stopped) > 1 {
+		servers, restart = "the servers", "restart"
+	}
 	return one(finding{
-		message: "the server on " + text.Enumerate(hostNames(stopped)) + " restarts (" + diff.LosesQuorum + ")",
+		message: fmt.Sprintf("%s on %s %s (%s)", servers, text.Enumerate(hostNames(stopped)), restart, diff.LosesQuorum),
 		hint:    "the Kubernetes API does not answer during that time; a third server would change that",
 		about:   serverNames(stopped),
 	})

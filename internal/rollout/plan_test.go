@@ -160,6 +160,7 @@ func TestJudge(t *testing.T) {
 		"nothing to do":      {living(t, was), nil},
 		"a change":           {after(was, "olaf", "ulf", "rolf", "karl", "ulrich"), nil},
 		"servers restart, 2": {living(t, two).change("olaf"), []string{"asked the server on olaf restarts (with 2 servers a restart loses the quorum for a moment)"}},
+		"both servers, 2":    {living(t, two).change("olaf", "ulf"), []string{"asked the servers on olaf and ulf restart (with 2 servers a restart loses the quorum for a moment)"}},
 		"agent alone, 2":     {living(t, two).change("karl"), nil},
 		"a server is down": {func() Situation {
 			s := after(was, "ulf")
