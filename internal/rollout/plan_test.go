@@ -211,10 +211,11 @@ func TestJudge(t *testing.T) {
 		"host with an agent removed":            {after(with(without("karl"), ""), "ulf"), []string{"asked agent karl-a removed from karl (its Node stays behind)"}},
 		"pod_cidr": {after(with(roles, "pod_cidr: 10.50.0.0/16\nversions: {nixos: nixos-24.11, k3s: 1.31}\n"), "ulf"),
 			[]string{"refused pod_cidr 10.42.0.0/16 → 10.50.0.0/16 (all servers; a running cluster cannot change it)"}},
-		"pod_cidr, no server touched": {after(with(roles, "pod_cidr: 10.50.0.0/16\nversions: {nixos: nixos-24.11, k3s: 1.31}\n"), "ulrich"), nil},
-		"k3s up":                      {after(with(roles, "versions: {nixos: nixos-24.11, k3s: 1.32}\n"), "ulf"), nil},
-		"k3s skips":                   {after(with(roles, "versions: {nixos: nixos-24.11, k3s: 1.33}\n"), "ulf"), []string{"refused k3s 1.31 → 1.33 (all servers and agents; skips 1.32)"}},
-		"k3s downgrade":               {after(with(roles, "versions: {nixos: nixos-24.11, k3s: 1.30}\n"), "karl"), []string{"refused k3s 1.31 → 1.30 (all servers and agents; k3s cannot go back to an older version)"}},
+		"pod_cidr, no server touched":                          {after(with(roles, "pod_cidr: 10.50.0.0/16\nversions: {nixos: nixos-24.11, k3s: 1.31}\n"), "ulrich"), nil},
+		"a member is left over, of a server that joined again": {after(was, "ulf").knows("olaf-s", "rolf-s", "rolf-s", "ulf-s"), []string{"refused ulf would be restarted while the server rolf-s (etcd has two members of this name, and one server runs) is down: of 4 servers etcd needs 3, and 2 would be left"}},
+		"k3s up":        {after(with(roles, "versions: {nixos: nixos-24.11, k3s: 1.32}\n"), "ulf"), nil},
+		"k3s skips":     {after(with(roles, "versions: {nixos: nixos-24.11, k3s: 1.33}\n"), "ulf"), []string{"refused k3s 1.31 → 1.33 (all servers and agents; skips 1.32)"}},
+		"k3s downgrade": {after(with(roles, "versions: {nixos: nixos-24.11, k3s: 1.30}\n"), "karl"), []string{"refused k3s 1.31 → 1.30 (all servers and agents; k3s cannot go back to an older version)"}},
 		"server token, new agent": {func() Situation {
 			s := after(was, "karl")
 			s.OtherToken = []string{"ulf", "olaf"}

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -62,7 +63,11 @@ func (s Situation) members() []member {
 			list = append(list, s.member(s.runs(host), host))
 		}
 	}
-	for _, server := range named {
+	for i, server := range named {
+		if i > 0 && server == named[i-1] { // it joined again at another address, and the old one was not removed
+			list = append(list, member{server: server, why: "etcd has two members of this name, and one server runs"})
+			continue
+		}
 		list = append(list, s.member(server, s.hostOf(server)))
 	}
 	learners, unnamedLearners := s.learners()
@@ -110,16 +115,25 @@ func (s Situation) member(server, host string) member {
 }
 
 // etcd returns the names of etcd's members, sorted, as the ready servers report them, and how many of
-// its members have no name yet. No names means that they are unknown.
+// its members have no name yet. A name occurs as often as a server reports it. No names means that they are
+// unknown.
 func (s Situation) etcd() (names []string, unnamed int) {
+	most := map[string]int{}
 	for _, health := range s.Health {
-		if health.Ready {
-			names = append(names, health.Members...)
-			unnamed = max(unnamed, health.Unnamed)
+		if !health.Ready {
+			continue
+		}
+		unnamed = max(unnamed, health.Unnamed)
+		count := map[string]int{}
+		for _, name := range health.Members {
+			count[name]++
+			most[name] = max(most[name], count[name])
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names), unnamed
+	for _, name := range slices.Sorted(maps.Keys(most)) {
+		names = append(names, slices.Repeat([]string{name}, most[name])...)
+	}
+	return names, unnamed
 }
 
 // learners returns the names of members that do not vote yet, and how many of those without a name do not.
