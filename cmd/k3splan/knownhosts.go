@@ -156,6 +156,9 @@ A key that k3splan had made for the machine goes to secrets/retired: the machine
 			if err != nil {
 				return err
 			}
+			if err := m.valid(); err != nil {
+				return err
+			}
 			for _, name := range args {
 				host, err := m.host(name)
 				if err != nil {

@@ -43,7 +43,7 @@ func (a *app) machines() (*machines, error) {
 	return m, nil
 }
 
-// valid refuses a plan with errors, for commands that change something.
+// valid refuses a plan with errors, for commands that change something or contact a machine.
 func (m *machines) valid() error {
 	if m.problems.Errors() == 0 {
 		return nil

@@ -118,7 +118,11 @@ func (a *app) setup(dir string, workbook bool) error {
 	}
 	if problems.Errors() > 0 {
 		a.printProblems(a.stderr, problems)
-		a.say("no tokens and keys were made; correct the tables, then run this again")
+		kept := "nothing was made"
+		if len(made) > 0 {
+			kept = "no tokens and keys were made"
+		}
+		a.say("%s; correct the tables, then run this again", kept)
 		return invalid()
 	}
 	a.sayLeft(w, dir, hasMade(".csv") || isStarter(w, plan.HostsFile) || isStarter(w, plan.WorkbookFile))

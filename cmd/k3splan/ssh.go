@@ -45,6 +45,9 @@ func (a *app) ssh(name, user string, terminal bool, words []string) (err error) 
 	if err != nil {
 		return err
 	}
+	if err := m.valid(); err != nil {
+		return err
+	}
 	host, err := m.host(name)
 	if err != nil {
 		return err

@@ -232,7 +232,7 @@ func editWorkbook(to plan.SecretStore) error {
 	if to.Kind == plan.SecretPass {
 		rows += " and pass_prefix: " + to.Prefix
 	}
-	return diag.WithHint(fmt.Errorf(twoPlaces+": only a spreadsheet program edits it without loss", plan.WorkbookFile),
+	return diag.WithHint(fmt.Errorf(twoPlaces+": k3splan does not write into its sheet network", plan.WorkbookFile),
 		"write "+rows+" into its sheet network, key and value side by side, then run the same command again: it clears the old place")
 }
 

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"k3splan/internal/convert"
@@ -37,7 +38,7 @@ func Setup(dir string, starters fs.FS) ([]Made, error) {
 }
 
 // Setup makes a project, or completes one: what is there already stays as it is. starters holds the
-// starter files. While the tables have errors it makes no secrets, since nothing that follows from such
+// starter files. While a table that exists has errors it makes nothing, since nothing that follows from such
 // a plan is certain. It returns what it made, in the order in which it made it.
 func (w *Workspace) Setup(starters fs.FS) ([]Made, error) {
 	return w.setup(&setup{Workspace: w, starters: starters})
@@ -59,12 +60,25 @@ func (w *Workspace) SetupWorkbook(starters fs.FS) ([]Made, error) {
 }
 
 func (w *Workspace) setup(s *setup) ([]Made, error) {
+	if s.wrongTables() {
+		return nil, nil
+	}
 	for _, step := range []func() error{s.folders, s.files, s.hostKeys} {
 		if err := step(); err != nil {
 			return s.made, err
 		}
 	}
 	return s.made, nil
+}
+
+// wrongTables reports whether there is an error in a table that exists. Nothing is made then: what fits the
+// plan cannot be known.
+func (s *setup) wrongTables() bool {
+	_, problems := plan.Load(s.fsys)
+	return slices.ContainsFunc(problems, func(p diag.Problem) bool {
+		file, _, _ := strings.Cut(p.File, "!") // a cell of a workbook
+		return p.Severity == diag.Error && p.Code != "file-missing" && s.exists(file)
+	})
 }
 
 type setup struct {
