@@ -52,7 +52,7 @@ changed; the exit code is 1 if a host does not answer, as its changes are unknow
 generated/ is removed after success, and stays after a failure. Colmena's output is kept in
 .k3splan/logs/. With --no-gates, or another goal than switch after --, a single run of Colmena does it
 all: nothing is compared, no gate waits, no receipt is written. What it activates is judged before all
-the same, unless --force is given as well: then no host is asked anything.`,
+the same, unless --force is given as well: then the lease alone is asked for.`,
 		Example: `  k3splan deploy --dry-run
   k3splan deploy
   k3splan deploy karl '@storage' -- --verbose

@@ -18,7 +18,8 @@ import (
 )
 
 // byColmenaAlone leaves the hosts to Colmena: once for all of them, without gates and receipts. What it
-// activates is judged before like any other deployment, unless the user forces it: then no host is asked.
+// activates is judged before like any other deployment, unless the user forces it: then the servers' hosts
+// are asked for the lease alone.
 func (d *deployment) byColmenaAlone(ctx context.Context, goal string) (*Outcome, error) {
 	switch {
 	case d.request.DryRun && !colmena.IsActivated(goal):
@@ -43,7 +44,7 @@ func (d *deployment) byColmenaAlone(ctx context.Context, goal string) (*Outcome,
 		if err := d.rememberAttempts(ctx); err != nil {
 			return nil, err
 		}
-	case colmena.ChangesHosts(goal) && !d.request.Force:
+	case colmena.ChangesHosts(goal): // a forced deployment is not judged, but keeps out of another operator's way
 		machine, err := d.machines(ctx)
 		if err != nil {
 			return nil, err
