@@ -193,7 +193,7 @@ func maxSizeOf(name string) int64 {
 	case folder == ManifestsDir:
 		return 5 * mega // bundles of CustomResourceDefinitions are the largest
 	case folder == SnippetsDir, folder == PartitioningDir, folder == HardwareDir:
-		return 4 * mega
+		return 2 * mega // nix-instantiate needs 200 times as much memory for deeply nested text
 	case name == LockFile:
 		return mega >> 4
 	case folder == PlansDir, folder == K3sDir:
