@@ -23,7 +23,7 @@ func TestMissingKeys(t *testing.T) {
 		"a plain layout":         {`{ type = "gpt"; partitions.root.content = { type = "filesystem"; format = "ext4"; }; }`, nil},
 		"a password file":        {`{ type = "luks"; passwordFile = "/tmp/disk.key"; }`, file("/tmp/disk.key")},
 		"a key file in settings": {`{ type = "luks"; settings = { keyFile = "/tmp/a b.key"; }; }`, file("/tmp/a b.key")},
-		"a key file by its path": {`{ type = "luks"; settings.keyFile = "/root/key"; }`, file("/root/key")},
+		"a key file by its path": {`{ type = "luks"; settings.keyFile = "/srv/key"; }`, file("/srv/key")},
 		"several key files":      {`{ type = "luks"; passwordFile = "/a"; additionalKeyFiles = [ "/b" "/c" ]; }`, file("/a", "/b", "/c")},
 		"a default":              {`{ type = "luks"; passwordFile = lib.mkDefault "/tmp/k"; }`, file("/tmp/k")},
 		"no key at all":          {"{\n\n  type = \"luks\"; }", asks},
