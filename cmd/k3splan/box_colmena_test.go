@@ -27,6 +27,7 @@ type colmenaInBox struct {
 	rack, data string
 
 	command, hive string
+	goal          string
 	hosts         []string
 	keepResult    bool
 	local         bool
@@ -46,7 +47,7 @@ type colmenaInBox struct {
 }
 
 func (c *colmenaInBox) run(args []string) error {
-	c.command, c.parallel = args[0], 10
+	c.command, c.goal, c.parallel = args[0], "switch", 10
 	for i := 1; i < len(args); i++ {
 		switch args[i] {
 		case "-f":
@@ -63,6 +64,8 @@ func (c *colmenaInBox) run(args []string) error {
 		case "--keep-result":
 			c.keepResult = true
 		case "--verbose":
+		case "boot":
+			c.goal = "boot"
 		case "--parallel":
 			i++
 		default:
@@ -119,17 +122,14 @@ func (c *colmenaInBox) host(name string) error {
 	}
 	system := strings.TrimSpace(out.String())
 	fmt.Printf("[INFO ] %s | Built %q\n", name, system)
+	if c.keepResult {
+		link := filepath.Join(filepath.Dir(c.hive), ".gcroots", "node-"+name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.RemoveAll(link), os.Symlink(system, link)); err != nil {
+			return err
+		}
+	}
 	if c.command == "build" {
 		return nil
-	}
-	if c.keepResult {
-		roots := filepath.Join(filepath.Dir(c.hive), ".gcroots")
-		if err := os.MkdirAll(roots, 0o755); err != nil {
-			return err
-		}
-		if err := os.Symlink(system, filepath.Join(roots, "node-"+name)); err != nil {
-			return err
-		}
 	}
 	if err := c.push(name, system); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (c *colmenaInBox) host(name string) error {
 	if err := c.ssh(name, nil, "nix-env", "--profile", "/nix/var/nix/profiles/system", "--set", system); err != nil {
 		return err
 	}
-	if err := c.ssh(name, nil, filepath.Join(system, "bin/switch-to-configuration"), "switch"); err != nil {
+	if err := c.ssh(name, nil, filepath.Join(system, "bin/switch-to-configuration"), c.goal); err != nil {
 		return fmt.Errorf("activation: %w", err)
 	}
 	fmt.Printf("[INFO ] %s | Activation successful\n", name)

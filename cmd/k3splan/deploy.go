@@ -45,6 +45,10 @@ the servers keep a lease, which needs a majority of them.
 The hosts are verified by the keys in plans/known_hosts; one whose key is unknown is refused, as
 Colmena itself would accept any key.
 
+A system that cannot be activated while the old one runs (another D-Bus, or what it declares as
+switch inhibitors) is set for the next boot, and the host reboots in its wave. That is asked about
+where the release tells it; otherwise --reboot allows it.
+
 What may cut a connection or leave something behind is asked about (--yes confirms). What would hurt
 the cluster is refused, with the way to do it (--force does it anyway). With --dry-run nothing is
 changed; the exit code is 1 if a host does not answer, as its changes are unknown then.
@@ -72,6 +76,7 @@ the same, unless --force is given as well: then the lease alone is asked for.`,
 	f.BoolVar(&request.All, "all", false, "also deploy hosts that are up to date")
 	f.BoolVarP(&flags.yes, "yes", "y", false, "confirm everything in advance")
 	f.BoolVar(&request.Force, "force", false, "also do what is refused")
+	f.BoolVar(&request.Reboot, "reboot", false, "reboot hosts, each in its wave, whose new system cannot be activated while the old one runs")
 	f.BoolVar(&request.NoGates, "no-gates", false, "let a single run of Colmena deploy to all selected hosts")
 	f.DurationVar(&request.GateTimeout, "gate-timeout", 10*time.Minute, "how long a host may take to become healthy")
 	f.DurationVar(&request.GatePause, "gate-pause", 2*time.Second, "how long a gate waits before it asks again")

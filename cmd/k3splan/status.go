@@ -92,7 +92,7 @@ func (a *app) showStatus(answers []rollout.HostStatus) error {
 			generation = fmt.Sprint(row.Generation)
 		}
 		if row.RebootNeeded {
-			reboot = "needed"
+			reboot = "needed: " + strings.Join(row.RebootFor, ", ")
 		}
 		if !row.DeployedAt.IsZero() {
 			deployed = row.DeployedAt.Local().Format("2006-01-02 15:04")
@@ -137,7 +137,7 @@ func printableStatus(row rollout.HostStatus) rollout.HostStatus {
 	for _, text := range []*string{&row.NixOS, &row.Server, &row.ServerK3s, &row.Node, &row.NodeK3s} {
 		*text = diag.Printable(*text)
 	}
-	row.Reasons, row.FailedUnits = printableAll(row.Reasons), printableAll(row.FailedUnits)
+	row.Reasons, row.FailedUnits, row.RebootFor = printableAll(row.Reasons), printableAll(row.FailedUnits), printableAll(row.RebootFor)
 	return row
 }
 

@@ -103,18 +103,33 @@ func UploadKeys(hive, host string, extra []string) []string {
 	return append([]string{"upload-keys", "-f", hive, "--on", host}, extra...)
 }
 
+// WithGoal returns the user's arguments for "colmena apply" with another goal.
+func WithGoal(extra []string, goal string) []string {
+	kept := []string{goal}
+	for i := 0; i < len(extra); i++ {
+		if extra[i] == "--reboot" || slices.Contains(goals, extra[i]) {
+			continue
+		}
+		n := values[extra[i]]
+		kept = append(kept, extra[i:min(i+n+1, len(extra))]...)
+		i += n
+	}
+	return kept
+}
+
 // ApplyOne returns the arguments that deploy to one host by ssh and leave a link to its system at
 // ResultLink.
 func ApplyOne(hive, host string, extra []string) []string {
 	return append([]string{"apply", "-f", hive, "--on", host, "--keep-result"}, extra...)
 }
 
-// BuildFirst returns the arguments that build the systems of hosts and touch none of them. Of extra, the
+// BuildFirst returns the arguments that build the systems of hosts, touch none of them, and leave a link to
+// each system as ApplyOne does. Of extra, the
 // user's arguments for "colmena apply", those are left out that decide what becomes of the systems.
 func BuildFirst(hive string, hosts, extra []string) []string {
 	afterwards := []string{"switch", "boot", "--reboot", "--keep-result"}
 	kept := slices.DeleteFunc(slices.Clone(extra), func(arg string) bool { return slices.Contains(afterwards, arg) })
-	return append([]string{"build", "-f", hive, "--on", strings.Join(hosts, ",")}, kept...)
+	return append([]string{"build", "-f", hive, "--on", strings.Join(hosts, ","), "--keep-result"}, kept...)
 }
 
 // goals are the goals of "colmena apply" (src/command/apply.rs); switch is its default.

@@ -124,7 +124,7 @@ func TestArgumentsInColmena(t *testing.T) {
 
 func TestRolloutArguments(t *testing.T) {
 	require.Equal(t, []string{"apply", "-f", "h", "--on", "olaf", "--keep-result", "--verbose"}, ApplyOne("h", "olaf", []string{"--verbose"}))
-	require.Equal(t, []string{"build", "-f", "h", "--on", "olaf,ulf", "--verbose", "--nix-option", "cores", "2"},
+	require.Equal(t, []string{"build", "-f", "h", "--on", "olaf,ulf", "--keep-result", "--verbose", "--nix-option", "cores", "2"},
 		BuildFirst("h", []string{"olaf", "ulf"}, []string{"boot", "--verbose", "--reboot", "--nix-option", "cores", "2"}))
 	require.Equal(t, []string{"upload-keys", "-f", "h", "--on", "olaf"}, UploadKeys("h", "olaf", nil))
 }

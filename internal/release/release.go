@@ -219,6 +219,29 @@ func Following(minor string) string {
 	return major + "." + strconv.Itoa(n+1)
 }
 
+var numberForm = regexp.MustCompile(`[0-9]+`)
+
+// OlderK3s reports whether a version of k3s ("v1.33.5+k3s1") is older than another one. Of a version that is
+// cut short ("1.33") only its numbers are compared.
+func OlderK3s(a, b string) bool {
+	left, right := numberForm.FindAllString(strings.ReplaceAll(a, "k3s", ""), -1), numberForm.FindAllString(strings.ReplaceAll(b, "k3s", ""), -1)
+	return slices.CompareFunc(left[:min(len(left), len(right))], right[:min(len(left), len(right))], func(x, y string) int {
+		n, _ := strconv.Atoi(x)
+		m, _ := strconv.Atoi(y)
+		return n - m
+	}) < 0
+}
+
+// MinorIn returns the minor version of a version of k3s ("1.33" of "v1.33.5+k3s1"), or "".
+func MinorIn(version string) string {
+	if m := minorForm.FindStringSubmatch(version); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+var minorForm = regexp.MustCompile(`^v?([0-9]+\.[0-9]+)(?:$|[.+-])`)
+
 // Today is the day by which support ends. SOURCE_DATE_EPOCH (seconds since 1970), the convention for
 // reproducible results, replaces the clock.
 func Today() time.Time {

@@ -19,6 +19,8 @@ type Work struct {
 	System bool
 	// OnlyNames reports whether the new system differs in /etc/hosts alone, so that nothing restarts.
 	OnlyNames bool
+	// Reboot reports whether the host is to be rebooted and nothing else.
+	Reboot bool
 	// Secrets are the kinds that have changed on a host that had others; they have to take effect.
 	Secrets []string
 	// Server reports whether the host has a server now: it may be stopped although the plan has none there.
@@ -34,11 +36,11 @@ type Work struct {
 }
 
 // None reports whether the host needs nothing.
-func (w Work) None() bool { return !w.System && len(w.Secrets) == 0 }
+func (w Work) None() bool { return !w.System && !w.Reboot && len(w.Secrets) == 0 }
 
 // Restarts reports whether containers of the host may restart.
 func (w Work) Restarts() bool {
-	return w.System && !w.OnlyNames || slices.Contains(w.Secrets, "agent-token") || slices.Contains(w.Secrets, serverToken)
+	return w.System && !w.OnlyNames || w.Reboot || slices.Contains(w.Secrets, "agent-token") || slices.Contains(w.Secrets, serverToken)
 }
 
 // Decide returns what a reachable host needs. changed are the kinds of secrets that differ from what the

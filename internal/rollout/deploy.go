@@ -42,6 +42,9 @@ type Request struct {
 	NoGates bool
 	// DryRun changes nothing.
 	DryRun bool
+	// Reboot allows to reboot hosts whose new system cannot be activated while the old one runs. Where that
+	// is known before, it is asked about.
+	Reboot bool
 	// Keep leaves the rendered hive after success.
 	Keep bool
 
@@ -116,6 +119,9 @@ type deployment struct {
 	view        View
 	request     Request
 	started     time.Time
+
+	// reboots means that hosts are rebooted and nothing is deployed
+	reboots bool
 
 	ssh   *remote.Config
 	lease *lease.Lease // nil if none is held
@@ -205,6 +211,9 @@ func (d *deployment) propose(ctx context.Context, unordered bool) (Proposal, err
 	if err := d.rack.Survey(ctx); err != nil {
 		return Proposal{}, err
 	}
+	if d.reboots {
+		d.toReboot()
+	}
 	if !d.request.DryRun { // a server may run on a host for which the plan has none any more
 		if err := d.takeLease(ctx, machine, d.rack.touchesK3s()); err != nil {
 			return Proposal{}, err
@@ -254,7 +263,7 @@ func (d *deployment) takeLease(ctx context.Context, machine func(*plan.Host) rem
 	for _, host := range lease.ServerHosts(d.request.Project.Plan) {
 		hosts = append(hosts, lease.Host{Name: host.Name, Script: machine(host).Script})
 	}
-	held, err := lease.Take(ctx, lease.Request{Hosts: hosts, Dir: d.request.Project.Dir, Purpose: "k3splan deploy"})
+	held, err := lease.Take(ctx, lease.Request{Hosts: hosts, Dir: d.request.Project.Dir, Purpose: d.purpose()})
 	switch {
 	case err != nil && (!d.request.Force || lease.IsHeld(err) || ctx.Err() != nil):
 		return err
@@ -341,7 +350,7 @@ func (d *deployment) roll(ctx context.Context, proposal Proposal) ([]Result, err
 	}
 	defer lock()
 	driver := &Driver{
-		Before: d.rack.Situation, Agreed: d.rack.objections, Program: program, Hive: private, Extra: d.request.Args,
+		Before: d.rack.Situation, Agreed: d.rack.objections, MayReboot: d.mayReboot(), Program: program, Hive: private, Extra: d.request.Args,
 		Env: append(env, d.ssh.Env()...), Machine: d.ssh.Machines(remote.DeployUser), Renew: d.renew,
 		Inputs: d.rack.Inputs, Secrets: d.rack.Secrets,
 		Logs: logs, GateTimeout: d.request.GateTimeout, Pause: d.request.GatePause,
@@ -377,6 +386,19 @@ func (d *deployment) roll(ctx context.Context, proposal Proposal) ([]Result, err
 		results[i] = log(r)
 	}
 	return results, nil
+}
+
+// mayReboot returns the hosts whose reboot was confirmed.
+func (d *deployment) mayReboot() (hosts []string) {
+	if d.request.Reboot {
+		return namesOf(d.request.Selected)
+	}
+	for _, o := range d.rack.objections {
+		if o.Code == "reboots-in-wave" {
+			hosts = append(hosts, o.about...)
+		}
+	}
+	return hosts
 }
 
 // prepareColmena renders the hive and finds the program to call with it.
@@ -449,7 +471,14 @@ func (d *deployment) finish(outcome *Outcome, results []Result) (*Outcome, error
 		}
 	}
 	if failed > 0 {
-		return outcome, fmt.Errorf("%s of %d not deployed", text.Count(failed, "host"), len(d.request.Selected))
+		done := "deployed"
+		if d.reboots {
+			done = "rebooted"
+		}
+		return outcome, fmt.Errorf("%s of %d not %s", text.Count(failed, "host"), len(d.request.Selected), done)
+	}
+	if d.reboots {
+		return outcome, nil
 	}
 	return outcome, d.removeHive()
 }

@@ -36,6 +36,9 @@ type Driver struct {
 	Env     []string
 	// Machine returns how a host is reached; Other, if it is not nil, how else it may be reached.
 	Machine, Other func(host *plan.Host) remote.Machine
+	// MayReboot are hosts that may be rebooted where their new system cannot be activated while the old one
+	// runs.
+	MayReboot []string
 	// Renew makes sure that no other operator changes the rack; it may be nil.
 	Renew func(context.Context) error
 	// Inputs and Secrets go into the receipts.
@@ -90,8 +93,16 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 			return "", fmt.Errorf("preparing %s: %s", host, reason(err))
 		}
 	}
+	switches, err := true, error(nil)
+	if work.System && colmena.Goal(d.Extra) == "switch" {
+		if switches, err = d.switches(ctx, h, say); err != nil {
+			return "", err
+		}
+	}
 	var args []string
 	switch {
+	case !switches:
+		args = colmena.ApplyOne(d.Hive.File, host, colmena.WithGoal(d.Extra, "boot"))
 	case h.Target.Local:
 		// on this machine Colmena uploads secrets together with a system only; that is the same then
 		args = colmena.ApplyLocal(d.Hive.File, host, d.Extra)
@@ -106,7 +117,13 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 	}
 	say(phase, "")
 	if err := d.colmena(d.LogFile(host), args, func(line string) { say(phase, line) }); err != nil {
+		if strings.Contains(err.Error(), switchRefused) {
+			return "", needsBoot(err, host)
+		}
 		return "", err
+	}
+	if !switches {
+		return d.Hive.Result(host), d.reboot(ctx, h, say) // which makes secrets take effect as well
 	}
 	system := d.Before.Observed[host].System
 	if work.System {

@@ -10,6 +10,7 @@ import (
 	"k3splan/internal/diag"
 	"k3splan/internal/diff"
 	"k3splan/internal/plan"
+	"k3splan/internal/release"
 	"k3splan/internal/text"
 )
 
@@ -46,6 +47,8 @@ var rules = []rule{
 	{"repair-of-a-voter", diag.Error, true, repairOfAVoter},
 	{"change-refused", diag.Error, false, changesRefused},
 	{"k3s-step", diag.Error, false, k3sStep},
+	{"etcd-step", diag.Error, true, etcdStep},
+	{"agent-newer", diag.Error, true, agentNewer},
 	{"member-emptied", diag.Error, true, memberEmptied},
 	{"nothing-to-join", diag.Error, true, nothingToJoin},
 	{"join-refused-by-etcd", diag.Error, true, joinRefusedByEtcd},
@@ -53,6 +56,7 @@ var rules = []rule{
 	{"cluster-founded-again", diag.Warning, false, clusterFoundedAgain},
 	{"receipt-unreadable", diag.Warning, false, receiptUnreadable},
 	{"quorum-of-two", diag.Warning, false, quorumOfTwo},
+	{"reboots-in-wave", diag.Warning, false, rebootsInWave},
 	{"change-risky", diag.Warning, false, changesRisky},
 	{"first-contact", diag.Warning, false, firstContact},
 }
@@ -298,6 +302,63 @@ func k3sStep(s Situation) (found []finding) {
 				hint:    step.Hint, where: s.Plan.Network.Where("versions.k3s"), about: []string{h.Name},
 			})
 		}
+	}
+	return found
+}
+
+// etcdStep: some minor versions of k3s bring an etcd whose first member must not meet members below a patch
+// release (release.K3s.Leave).
+func etcdStep(s Situation) (found []finding) {
+	planned := s.Plan.Network.Versions.K3s.Minor
+	starts := func(h *plan.Host) bool { return h.Server != nil && s.Work[h.Name].System && !s.Work[h.Name].OnlyNames }
+	if !slices.ContainsFunc(s.changed(), starts) {
+		return nil
+	}
+	var old, names []string
+	leave := ""
+	for _, h := range s.Plan.Hosts {
+		version := s.Health[h.Name].Version
+		runs, known := release.FindK3s(release.MinorIn(version))
+		if known && runs.Leave != "" && release.OlderK3s(runs.Minor, planned) && release.OlderK3s(version, runs.Leave) {
+			old, names, leave = append(old, h.Name+" ("+strings.TrimPrefix(version, "v")+")"), append(names, h.Name), runs.Leave
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	return one(finding{
+		message: fmt.Sprintf("the servers have to run k3s %s at least before one of them gets %s, and these do not: %s; otherwise members that were removed from etcd can come back, and the quorum can be lost",
+			leave, planned, text.Enumerate(old)),
+		hint:  fmt.Sprintf("stay with k3s %s for now, let k3splan update nixpkgs bring the patch release, and deploy that to all servers first", release.MinorIn(leave)),
+		where: s.Plan.Network.Where("versions.k3s"), about: names,
+	})
+}
+
+// agentNewer: an agent must not be of a newer minor version than any server (Kubernetes' version skew
+// policy, https://kubernetes.io/releases/version-skew-policy/#kubelet). Servers that the same deployment
+// changes come before it, and so does a server of the agent's own host.
+func agentNewer(s Situation) (found []finding) {
+	planned := s.Plan.Network.Versions.K3s.Minor
+	var old, names []string
+	for _, server := range s.Plan.Servers() {
+		host := server.Host.Name
+		runs := release.MinorIn(s.Health[host].Version)
+		if runs != "" && release.OlderK3s(runs, planned) && !s.Work[host].System {
+			old, names = append(old, fmt.Sprintf("%s (%s)", host, runs)), append(names, host)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	for _, h := range s.changed() {
+		if h.Agent == nil || h.Server != nil || !s.Work[h.Name].System || s.Work[h.Name].OnlyNames {
+			continue
+		}
+		found = append(found, finding{
+			message: fmt.Sprintf("the agent %s would run k3s %s, which is newer than that of the servers on %s", h.Agent.Name, planned, text.Enumerate(old)),
+			hint:    "deploy the servers first, or all together: k3splan deploy",
+			where:   s.Plan.Network.Where("versions.k3s"), about: names,
+		})
 	}
 	return found
 }

@@ -42,6 +42,8 @@ func TestRules(t *testing.T) {
 	withoutKarl := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s", "karl": "", "ulrich": ""}, "")
 	two := tables(t, map[string]string{"olaf": "i", "ulf": "s"}, "")
 	five := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s", "karl": "s", "karl2": "s"}, "")
+	on134 := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s", "karl": "a", "ulrich": ""}, "versions: {nixos: nixos-25.11, k3s: 1.34}\n")
+	on2605 := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s", "karl": "a", "ulrich": ""}, "versions: {nixos: nixos-26.05, k3s: 1.34}\n")
 	cases := []struct {
 		code    string
 		message string
@@ -77,6 +79,16 @@ func TestRules(t *testing.T) {
 		{"k3s-step", "the server on rolf runs k3s 1.33, and would be changed to 1.31",
 			without(healthy(three, "rolf"), func(s *Situation) { s.Health["rolf"] = Health{Ready: true, Version: "v1.33.1+k3s1", Members: members} }),
 			without(healthy(three, "rolf"), func(s *Situation) { s.Health["rolf"] = Health{Ready: true, Version: "v1.31.2+k3s1", Members: members} })},
+		{"etcd-step", "the servers have to run k3s 1.33.7+k3s3 at least before one of them gets 1.34, and these do not: rolf (1.33.5+k3s1); otherwise members",
+			without(healthy(on134, "olaf"), func(s *Situation) {
+				s.Health["olaf"], s.Health["rolf"] = Health{Ready: true, Version: "v1.33.7+k3s3", Members: members}, Health{Ready: true, Version: "v1.33.5+k3s1", Members: members}
+			}),
+			without(healthy(on134, "olaf"), func(s *Situation) {
+				s.Health["olaf"], s.Health["rolf"] = Health{Ready: true, Version: "v1.33.10+k3s1", Members: members}, Health{Ready: true, Version: "v1.34.1+k3s1", Members: members}
+			})},
+		{"agent-newer", "the agent karl-a would run k3s 1.34, which is newer than that of the servers on rolf (1.33)",
+			without(healthy(on134, "karl"), func(s *Situation) { s.Health["rolf"] = Health{Ready: true, Version: "v1.33.7+k3s3", Members: members} }),
+			without(healthy(on134, "karl", "rolf"), func(s *Situation) { s.Health["rolf"] = Health{Ready: true, Version: "v1.33.7+k3s3", Members: members} })},
 		{"member-emptied", "the server rolf-s is empty, and etcd still has it as a member: it would not be let in",
 			with(healthy(three, "rolf"), "rolf", empty, Health{}),
 			without(with(healthy(three, "rolf"), "rolf", empty, Health{}), func(s *Situation) { // it was removed from etcd
@@ -99,6 +111,17 @@ func TestRules(t *testing.T) {
 		{"quorum-of-two", "the server on olaf restarts (with 2 servers a restart loses the quorum for a moment)",
 			living(t, two).change("olaf"),
 			healthy(three, "olaf")},
+		{"reboots-in-wave", "karl is rebooted: NixOS 26.05 has another D-Bus than NixOS 25.11, which cannot change in a running system",
+			without(healthy(on2605, "karl"), func(s *Situation) {
+				o := s.Observed["karl"]
+				o.NixOS = "25.11.20260101.0a1b2c3 (Xantusia)"
+				s.Observed["karl"] = o
+			}),
+			without(healthy(on2605, "karl"), func(s *Situation) {
+				o := s.Observed["karl"]
+				o.NixOS = "26.05.20260701.0a1b2c3 (Y)"
+				s.Observed["karl"] = o
+			})},
 		{"change-risky", "agent karl-a removed from karl (its Node stays behind)",
 			without(healthy(three), func(s *Situation) { s.Plan = withoutKarl; *s = s.change("karl") }),
 			healthy(three, "karl")},

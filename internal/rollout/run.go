@@ -174,10 +174,13 @@ func causeOf(ctx context.Context, err error) string {
 }
 
 // String returns the result in words, with the further lines of the cause below.
-func (r Result) String() string {
+func (r Result) String() string { return r.words("deployed") }
+
+// words is String with another word for what was done.
+func (r Result) words(done string) string {
 	switch r.Status {
 	case Deployed:
-		return fmt.Sprintf("deployed (%.0f s)", r.Seconds)
+		return fmt.Sprintf("%s (%.0f s)", done, r.Seconds)
 	case Failed:
 		text := "failed: " + indented(r.Cause)
 		if r.Log != "" {

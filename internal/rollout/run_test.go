@@ -170,7 +170,9 @@ func TestParseObserved(t *testing.T) {
 booted /nix/store/b-system
 profile /nix/store/c-system
 generation system-42-link
-kernels /nix/store/k1 /nix/store/k2
+boot 0a1b
+reboot kernel
+reboot switch inhibitors
 nixos 24.11.7 (Vicuna)
 failed nginx.service
 failed a b
@@ -182,7 +184,7 @@ receipt
 	require.NoError(t, err)
 	require.Equal(t, Observed{
 		System: "/nix/store/a-system", Booted: "/nix/store/b-system", Profile: "/nix/store/c-system", Generation: 42, NixOS: "24.11.7 (Vicuna)",
-		RebootNeeded: true, Failed: []string{"nginx.service", "a b"}, LAN: true, Etcd: []string{"olaf-s"},
+		BootID: "0a1b", RebootFor: []string{"kernel", "switch inhibitors"}, Failed: []string{"nginx.service", "a b"}, LAN: true, Etcd: []string{"olaf-s"},
 		Receipt: &receipt.Receipt{Version: receipt.Version, System: "/nix/store/a-system", Fingerprint: "sha256:x"},
 	}, o)
 

@@ -31,6 +31,8 @@ type HostStatus struct {
 	// Generation is that of the system profile; 0 is unknown.
 	Generation   int  `json:"generation"`
 	RebootNeeded bool `json:"reboot_needed"`
+	// RebootFor are the parts of the system that wait for a reboot; never nil.
+	RebootFor []string `json:"reboot_for"`
 	// FailedUnits is never nil.
 	FailedUnits []string `json:"failed_units"`
 	// Server and Node are "ready" or what is missing; empty where there is none.
@@ -60,7 +62,7 @@ func (r *Rack) Status(ctx context.Context) ([]HostStatus, error) {
 func (r *Rack) status(host *plan.Host, nodes map[string]Node, nodesMissing string) HostStatus {
 	o, work := r.Observed[host.Name], r.Work[host.Name]
 	s := HostStatus{
-		Host: host.Name, NixOS: o.NixOS, Generation: o.Generation, RebootNeeded: o.RebootNeeded,
+		Host: host.Name, NixOS: o.NixOS, Generation: o.Generation, RebootNeeded: len(o.RebootFor) > 0, RebootFor: append([]string{}, o.RebootFor...),
 		FailedUnits: append([]string{}, o.Failed...), Reasons: append([]string{}, work.Reasons...),
 	}
 	switch {

@@ -32,8 +32,11 @@ type Observed struct {
 	Generation int
 	// NixOS is the running system's version, and OS the name of whatever operating system runs.
 	NixOS, OS string
-	// RebootNeeded reports whether the kernels of the booted and the running system differ.
-	RebootNeeded bool
+	// RebootFor are the parts of the running system that take effect at a boot alone and differ from what
+	// was booted: "kernel", "systemd" and the like.
+	RebootFor []string
+	// BootID is another one after each boot.
+	BootID string
 	// Failed are systemd units.
 	Failed []string
 	// Differs says how the containers that run differ from those that were deployed, as far as a gate asked.
@@ -56,12 +59,12 @@ echo "system $(link /run/current-system)"
 echo "booted $(link /run/booted-system)"
 echo "profile $(link /nix/var/nix/profiles/system)"
 echo "generation $(readlink /nix/var/nix/profiles/system 2> /dev/null)"
-echo "kernels $(readlink -e /run/booted-system/kernel) $(readlink -e /run/current-system/kernel)"
+echo "boot $(cat /proc/sys/kernel/random/boot_id 2> /dev/null)"
 echo "os $(. /etc/os-release 2> /dev/null && echo "$PRETTY_NAME")"
 echo "nixos $(cat /run/current-system/nixos-version 2> /dev/null)"
 systemctl list-units --state=failed --no-legend --plain --full 2> /dev/null | while read -r unit rest; do echo "failed $unit"; done
 if [ -e /sys/class/net/k3splan-lan ]; then echo "lan yes"; fi
-` + receipt.ReadAttemptScript + `for state in /var/lib/nixos-containers/*/var/lib/rancher/k3s/server/db/etcd; do
+` + rebootScript + receipt.ReadAttemptScript + `for state in /var/lib/nixos-containers/*/var/lib/rancher/k3s/server/db/etcd; do
   if [ -d "$state" ]; then name=${state#/var/lib/nixos-containers/}; echo "etcd ${name%%/*}"; fi
 done
 echo receipt
@@ -119,9 +122,10 @@ func parseObserved(out string) (Observed, error) {
 		case "generation":
 			number, _ := strings.CutPrefix(value, "system-")
 			o.Generation, _ = strconv.Atoi(strings.TrimSuffix(number, "-link"))
-		case "kernels":
-			kernels := strings.Fields(value)
-			o.RebootNeeded = len(kernels) == 2 && kernels[0] != kernels[1]
+		case "boot":
+			o.BootID = value
+		case "reboot":
+			o.RebootFor = append(o.RebootFor, value)
 		case "os":
 			o.OS = value
 		case "nixos":
