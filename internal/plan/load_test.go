@@ -297,5 +297,6 @@ func TestHints(t *testing.T) {
 	require.Equal(t, "it contains the character U+200B", hintOf(map[string]string{HostsFile: swap(t, goodHosts, "10.0.100.3", "10.0\u200b.100.3")}))
 	require.Equal(t, `write the address to deploy to after an @: ADDRESS@local`, hintOf(map[string]string{HostsFile: swap(t, goodHosts, "10.0.100.3", "local")}))
 	require.Equal(t, `"karl-agent" would do`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "karl-agent", "karl_agent")}))
+	require.Equal(t, `"anna-maria" would do`, hintOf(map[string]string{HostsFile: swap(t, goodHosts, "10.0.100.3,ulf", "10.0.100.3,anna.maria")}))
 	require.Equal(t, `rename the column "hostname" to "name"`, hintOf(map[string]string{HostsFile: swap(t, goodHosts, "name,", "hostname,")}))
 }

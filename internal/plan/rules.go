@@ -107,9 +107,18 @@ func checkAdmin(name string) *finding {
 	case slices.Contains(systemUsers, name) || strings.HasPrefix(name, "systemd-") || strings.HasPrefix(name, "nixbld"):
 		return &finding{"name-reserved", "this account belongs to the system", "the admin is a person's account: choose another name"}
 	case !userName.MatchString(name):
-		return &finding{"name-invalid", "not a login name: letters a-z, digits, _ and -, at most 31, not beginning with a digit", ""}
+		return &finding{"name-invalid", "not a login name: letters a-z, digits, _ and -, at most 31, not beginning with a digit", offerAdmin(name)}
 	}
 	return nil
+}
+
+// offerAdmin returns the hint for a login name that is not valid, or "".
+func offerAdmin(name string) string {
+	offer := strings.TrimLeft(strings.Trim(asciiName.Replace(name), "-"), "0123456789-")
+	if !userName.MatchString(offer) || checkAdmin(offer) != nil {
+		return oddCharacter(name)
+	}
+	return fmt.Sprintf("%q would do", offer)
 }
 
 // LANInterface is the name of a host's own macvlan interface.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
@@ -179,7 +180,8 @@ func (s *setup) hostKeys() error {
 	if problems.Errors() > 0 {
 		return nil
 	}
-	if _, problems := s.HostKeys(); problems.Errors() > 0 {
+	// not HostKeys, which are read once: here they are about to change
+	if _, problems := remote.ReadKnownHosts(files.In(s.Dir), p.HostNames(), !p.Complete); problems.Errors() > 0 {
 		return nil // which hosts have a key already is uncertain; validate says why
 	}
 	var hosts []string
