@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -142,9 +143,16 @@ func address(t plan.Target) string {
 
 // config returns the ssh_config for `ssh -F`, which replaces the user's own and therefore includes it.
 // settings are those of the user's configuration for a host's name.
-func config(p *plan.Plan, keys HostKeys, known string, own ownConfig, settings map[string][]string) string {
+func config(p *plan.Plan, keys HostKeys, known string, own ownConfig, settings map[string][]setting) string {
 	var b strings.Builder
 	b.WriteString("# Written by k3splan from the plan's tables: change those, not this.\n")
+	for _, host := range p.Hosts {
+		for _, s := range settings[host.Name] {
+			if len(s.named) > 0 {
+				fmt.Fprintf(&b, "\nMatch originalhost %s%s\n%s", strings.Join(namesOf(host, p.Network.Domain), ","), s.criterion(), indented(s.named))
+			}
+		}
+	}
 	byName(&b, p, keys, known, alive)
 	byTarget(&b, p, keys, known, settings)
 	b.WriteString("\nMatch all\n")
@@ -183,6 +191,9 @@ const alive = "    ServerAliveInterval 15\n    ServerAliveCountMax 4\n"
 // forPrograms keeps away what people want of their own sessions, and what breaks a program's.
 const forPrograms = "    RemoteCommand none\n    RequestTTY no\n    PermitLocalCommand no\n    ClearAllForwardings yes\n"
 
+// forNewPrograms is the same for options that older versions of ssh do not have.
+const forNewPrograms = "    SessionType default\n    StdinNull no\n    ForkAfterAuthentication no\n"
+
 // byName makes ssh accept the hosts' names in the plan. CanonicalizeHostname has ssh read the
 // configuration again with the address in place of the name, so that the user's blocks for it apply.
 func byName(b *strings.Builder, p *plan.Plan, keys HostKeys, known, options string) {
@@ -209,7 +220,7 @@ func namesOf(host *plan.Host, domain string) []string {
 
 // byTarget is for programs that call a host by its address, as Colmena and k3splan itself do. settings
 // are those that the user's configuration has for the host's name.
-func byTarget(b *strings.Builder, p *plan.Plan, keys HostKeys, known string, settings map[string][]string) {
+func byTarget(b *strings.Builder, p *plan.Plan, keys HostKeys, known string, settings map[string][]setting) {
 	targets := map[string][]*plan.Host{}
 	for _, host := range p.Hosts {
 		if !host.Target.Local {
@@ -222,28 +233,44 @@ func byTarget(b *strings.Builder, p *plan.Plan, keys HostKeys, known string, set
 			all = append(all, keys.Of(host.Name)...)
 		}
 		hosts := targets[target]
-		if len(hosts) > 1 { // told apart by their ports only
-			for _, host := range hosts {
+		for _, host := range hosts {
+			where := "originalhost " + target
+			if len(hosts) > 1 { // told apart by their ports only
 				port := host.Target.Port
 				if port == 0 {
 					port = 22
 				}
-				if len(settings[host.Name]) > 0 {
-					fmt.Fprintf(b, "\nMatch originalhost %s exec \"test %%p = %d\"\n%s", target, port, indented(settings[host.Name]))
-				}
+				where += fmt.Sprintf(" exec \"test %%p = %d\"", port)
+			}
+			for _, s := range settings[host.Name] {
+				fmt.Fprintf(b, "\nMatch %s%s\n%s", where, s.criterion(), indented(s.lines))
 			}
 		}
 		fmt.Fprintf(b, "\nHost %s\n", target)
+		if _, err := netip.ParseAddr(target); err == nil {
+			fmt.Fprintf(b, "    HostName %s\n", target) // whatever the user's own configuration makes of names
+		}
 		// Whatever port the user's own configuration has. known_hosts has the ports of several hosts
 		// behind one address.
 		if len(hosts) == 1 {
-			fmt.Fprintf(b, "    HostKeyAlias %s\n%s", hosts[0].Name, indented(settings[hosts[0].Name]))
+			fmt.Fprintf(b, "    HostKeyAlias %s\n", hosts[0].Name)
 		}
 		b.WriteString(alive)
 		verify(b, known, all)
 		// not Host, which applies to a person's call by name as well
 		fmt.Fprintf(b, "\nMatch originalhost %s\n%s", target, forPrograms)
+		if sessionType.has(version()) {
+			b.WriteString(forNewPrograms)
+		}
 	}
+}
+
+// criterion is the part of a Match line by which a setting is for one user.
+func (s setting) criterion() string {
+	if s.user == "" {
+		return ""
+	}
+	return " user " + s.user
 }
 
 func indented(lines []string) string {
@@ -265,7 +292,7 @@ func verify(b *strings.Builder, known string, keys []HostKey) {
 `, known)
 	// With IgnoreUnknown instead of asking ssh for its version, ssh would ignore an IgnoreUnknown of the
 	// user's and then refuse what that one is for.
-	if hasKnownHostsCommand() {
+	if knownHostsCommand.has(version()) {
 		b.WriteString("    KnownHostsCommand none\n")
 	}
 	// Colmena accepts unknown keys. A key of a type of which none is known must not count as unknown, nor

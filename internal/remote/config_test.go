@@ -299,10 +299,62 @@ func TestSSHIsAskedLittle(t *testing.T) {
 }
 
 func TestVersionsOfSSH(t *testing.T) {
-	for version, want := range map[string]bool{
-		"OpenSSH_8.4p1 Debian-5+deb11u3, OpenSSL 1.1.1n": false, "OpenSSH_8.5p1": true, "OpenSSH_9.2p1 Debian-2": true,
-		"OpenSSH_10.0p2": true, "OpenSSH_7.9p1": false, "OpenSSH_for_Windows_8.1p1, LibreSSL 3.0.2": true, "": true,
+	for version, want := range map[string][2]bool{
+		"OpenSSH_8.4p1 Debian-5+deb11u3, OpenSSL 1.1.1n": {false, false}, "OpenSSH_8.5p1": {true, false}, "OpenSSH_9.2p1 Debian-2": {true, true},
+		"OpenSSH_10.0p2": {true, true}, "OpenSSH_7.9p1": {false, false}, "OpenSSH_for_Windows_8.1p1, LibreSSL 3.0.2": {false, false}, "": {true, true},
 	} {
-		require.Equal(t, want, knowsKnownHostsCommand(version), version)
+		v := parseVersion(version)
+		require.Equal(t, want, [2]bool{knownHostsCommand.has(v), sessionType.has(v)}, version)
+	}
+}
+
+// How people name their hosts in ssh's configuration, beyond plain Host blocks.
+func TestTheUsersWaysToNameHosts(t *testing.T) {
+	if _, err := exec.LookPath("ssh"); err != nil {
+		t.Skip("SKIP: ssh is not on PATH (Debian: openssh-client)")
+	}
+	dir := t.TempDir()
+	blank := filepath.Join(dir, "with blank")
+	require.NoError(t, os.WriteFile(blank, []byte("Host olaf\n    IdentityFile /from/blank\n"), 0o600))
+	byAddress, byName := []string{"deploy@10.0.100.2"}, []string{"olaf"}
+	for name, test := range map[string]struct {
+		own       string
+		args      [][]string
+		want, not string
+	}{
+		"an include with a blank":       {"Include \"" + blank + "\"\n", [][]string{byAddress, byName}, "identityfile /from/blank", "-"},
+		"all but one":                   {"Host * !olaf\n    ProxyJump gate\n", [][]string{byAddress, byName}, "hostname 10.0.100.2", "proxyjump"},
+		"a name and a user":             {"Match host olaf user deploy\n    IdentityFile /of/deploy\n", [][]string{byAddress}, "identityfile /of/deploy", "-"},
+		"a name and another user":       {"Match host olaf user root\n    IdentityFile /of/root\n", [][]string{byAddress}, "user deploy", "/of/root"},
+		"a name and root":               {"Match host olaf user root\n    IdentityFile /of/root\n", [][]string{{"root@10.0.100.2"}}, "identityfile /of/root", "-"},
+		"a user by a condition":         {"Match originalhost olaf exec \"test %r = deploy\"\n    IdentityFile /of/deploy\n", [][]string{byAddress}, "identityfile /of/deploy", "-"},
+		"one of two, for a user":        {"Match host rolf user deploy\n    ProxyJump gate\n", [][]string{{"-p", "2201", "deploy@gate.example"}}, "proxyjump gate", "-"},
+		"the other of the two":          {"Match host rolf user deploy\n    ProxyJump gate\n", [][]string{{"-p", "2202", "deploy@gate.example"}}, "port 2202", "proxyjump"},
+		"a key by the name":             {"Host olaf\n    IdentityFile /keys/%n_ed25519\n", [][]string{byAddress}, "identityfile /keys/olaf_ed25519", "-"},
+		"a key by the host":             {"Host o*\n    IdentityFile /keys/%h_%%h\n", [][]string{byAddress, byName}, "identityfile /keys/olaf_%%h", "-"},
+		"a key by the user's own name":  {"Host olaf\n    HostName olaf.example\n    IdentityFile /keys/%h\n", [][]string{byAddress, byName}, "identityfile /keys/olaf.example", "-"},
+		"names that become longer":      {"Host *\n    HostName %h.example\n", [][]string{byAddress}, "hostname 10.0.100.2", "-"},
+		"one connection for each login": {"Host *\n    ControlMaster auto\n    ControlPath /x/%r@%h\nHost olaf\n    ProxyJump gate\n", [][]string{byAddress}, "controlpath /x/deploy@10.0.100.2", "/x/root"},
+		"no shared connection":          {"Host olaf\n    ControlPath none\nHost *\n    ControlPath /x/%r@%h\n", [][]string{byAddress, byName}, "hostname 10.0.100.2", "controlpath /x"},
+		"a tunnel":                      {"Host olaf\n    SessionType none\n    StdinNull yes\n    ForkAfterAuthentication yes\n", [][]string{byAddress}, "sessiontype default", "stdinnull yes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if strings.Contains(test.own, "SessionType") && !sessionType.has(version()) {
+				t.Skip("SKIP: this ssh has no SessionType")
+			}
+			own := filepath.Join(t.TempDir(), "config")
+			require.NoError(t, os.WriteFile(own, []byte(test.own), 0o600))
+			t.Setenv("SSH_CONFIG_FILE", own)
+			conf, err := Prepare(t.TempDir(), loadPlan(t), knownTo(t))
+			require.NoError(t, err)
+			for _, args := range test.args {
+				out, err := exec.Command("ssh", append([]string{"-G", "-F", conf.File}, args...)...).CombinedOutput()
+				require.NoError(t, err, "%s", out)
+				require.Contains(t, string(out), test.want+"\n", args)
+				if test.not != "-" {
+					require.NotContains(t, string(out), test.not, args)
+				}
+			}
+		})
 	}
 }

@@ -157,7 +157,10 @@ func parse(line string) (host string, key HostKey, message, hint string) {
 	if line[0] == '|' {
 		return "", HostKey{}, "has a hashed name, so the host is unknown", form
 	}
-	host, rest, _ := strings.Cut(line, " ")
+	host, rest := line, ""
+	if i := strings.IndexAny(line, " \t"); i > 0 {
+		host, rest = line[:i], strings.TrimLeft(line[i:], " \t")
+	}
 	if strings.ContainsAny(host, ",*?![]:") {
 		return "", HostKey{}, "has a pattern or several names in front, not the name of one host of the plan", form
 	}
