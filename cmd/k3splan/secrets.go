@@ -311,9 +311,10 @@ func (a *app) secretsMoveCommand() *cobra.Command {
 		Use:   "move --to files|age|pass",
 		Short: "Keep the secrets in another way",
 		Long: `Takes all secrets over into another back end, reads each of them back, and only then writes the
-choice to plans/network.yaml and removes them from where they were. What a link led to is not removed:
-the file is named, for it still holds the secret and may be needed by something else. An interrupted
-move can be run again; with the back end that is in use already, it takes over secrets in plain text.
+choice to plans/network.yaml (or the sheet network of the workbook) and removes them from where they
+were. What a link led to is not removed: the file is named, for it still holds the secret and may be
+needed by something else. An interrupted move can be run again; with the back end that is in use
+already, it takes over secrets in plain text.
 
 age needs secrets/recipients, pass a --prefix for the entries of this cluster.`,
 		Example: "  k3splan secrets move --to age\n  k3splan secrets move --to pass --prefix k3splan/my-rack\n  k3splan secrets move --to files",
@@ -360,6 +361,7 @@ func (a *app) moveSecrets(kind plan.SecretKind, prefix string) error {
 	if moved != nil {
 		for _, file := range moved.Files {
 			a.say("changed %s", file)
+			a.warnOpen(a.opened.Dir, file)
 		}
 		a.sayLeftSecrets(moved.Left)
 	}

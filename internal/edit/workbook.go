@@ -22,8 +22,8 @@ type workbook struct {
 	// data is the workbook after the last edit
 	data       []byte
 	hosts, k3s *sheet
-	// network are the cells of its sheet, which no edit changes
-	network [][]string
+	// network are the rows of its sheet
+	network []table.SheetRow
 }
 
 // sheet is a sheet of a workbook with a table.
@@ -40,7 +40,11 @@ func openWorkbook(fsys fs.FS) (*workbook, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &workbook{}
+	return loadWorkbook(data)
+}
+
+func loadWorkbook(data []byte) (w *workbook, err error) {
+	w = &workbook{}
 	w.hosts = &sheet{book: w, schema: plan.Schema(plan.HostsFile)}
 	w.k3s = &sheet{book: w, schema: plan.Schema(plan.K3sFile)}
 	if problems := w.read(data); problems.Errors() > 0 {
@@ -70,24 +74,14 @@ func (w *workbook) read(data []byte) diag.Problems {
 	w.hosts.Table, w.k3s.Table = opened.Table(w.hosts.schema), opened.Table(w.k3s.schema)
 	problems := slices.Concat(w.hosts.Problems(), w.k3s.Problems())
 	problems.Sort()
-	network, _ := opened.Rows("network") // what is wrong with it does not matter here
-	w.network = nil
-	for _, row := range network {
-		w.network = append(w.network, row.Cells)
-	}
+	w.network, _ = opened.Rows(networkSheet) // what is wrong with it does not matter here
 	w.data = data
 	return problems
 }
 
-// edit makes a change of a sheet and checks that it had this effect and no other.
-func (s *sheet) edit(want [][]string, change func(file *excelize.File, sheet string) error) error {
-	w := s.book
-	other := w.hosts
-	if s == w.hosts {
-		other = w.k3s
-	}
-	otherBefore, network := other.text(), w.network
-	if err := change(w.file, s.Title); err != nil {
+// change makes a change of a sheet and reads the result.
+func (w *workbook) change(sheet string, change func(file *excelize.File, sheet string) error) error {
+	if err := change(w.file, sheet); err != nil {
 		return w.cannot(err)
 	}
 	var data bytes.Buffer
@@ -97,6 +91,20 @@ func (s *sheet) edit(want [][]string, change func(file *excelize.File, sheet str
 	if problems := w.read(data.Bytes()); problems.Errors() > 0 {
 		return &Invalid{problems, false}
 	}
+	return nil
+}
+
+// edit makes a change of a sheet and checks that it had this effect and no other.
+func (s *sheet) edit(want [][]string, change func(file *excelize.File, sheet string) error) error {
+	w := s.book
+	other := w.hosts
+	if s == w.hosts {
+		other = w.k3s
+	}
+	otherBefore, network := other.text(), networkCells(w.network)
+	if err := w.change(s.Title, change); err != nil {
+		return err
+	}
 	got := [][]string{}
 	for _, row := range s.Rows {
 		got = append(got, row.Cells)
@@ -104,7 +112,7 @@ func (s *sheet) edit(want [][]string, change func(file *excelize.File, sheet str
 	switch {
 	case len(got) < len(want):
 		return refuse("the row would begin with # and be a comment in "+s.name(), "another value in the column "+s.Columns[0])
-	case !slices.EqualFunc(got, want, slices.Equal), other.text() != otherBefore, !slices.EqualFunc(w.network, network, slices.Equal):
+	case !slices.EqualFunc(got, want, slices.Equal), other.text() != otherBefore, !slices.EqualFunc(networkCells(w.network), network, slices.Equal):
 		return w.cannot(errors.New("other cells of it would change"))
 	}
 	return nil
@@ -156,15 +164,15 @@ func (s *sheet) insert(after int, cells map[string]string) (line int, err error)
 	isLast := after == s.rows()-1
 	return above + 1, s.edit(slices.Insert(s.want(), after+1, texts), func(file *excelize.File, sheet string) error {
 		// at the end of a table a formatted row may wait; elsewhere empty rows separate groups
-		if isFree, err := s.isFree(file, sheet, above+1); err != nil {
+		if free, err := isFree(file, sheet, len(s.Columns), above+1); err != nil {
 			return err
-		} else if !isLast || !isFree {
+		} else if !isLast || !free {
 			if err := file.InsertRows(sheet, above+1, 1); err != nil {
 				return err
 			}
 		}
 		for i, text := range texts {
-			if err := s.write(file, sheet, i, above+1, text, table.CellName(i, above)); err != nil {
+			if err := writeCell(file, sheet, i, above+1, text, table.CellName(i, above)); err != nil {
 				return err
 			}
 		}
@@ -172,9 +180,9 @@ func (s *sheet) insert(after int, cells map[string]string) (line int, err error)
 	})
 }
 
-// isFree reports whether a row has nothing in the columns of the table.
-func (s *sheet) isFree(file *excelize.File, sheet string, line int) (bool, error) {
-	for column := range s.Columns {
+// isFree reports whether a row has nothing in the first columns, those of the table.
+func isFree(file *excelize.File, sheet string, columns, line int) (bool, error) {
+	for column := range columns {
 		if text, err := file.GetCellValue(sheet, table.CellName(column, line)); err != nil || text != "" {
 			return false, err
 		}
@@ -182,9 +190,9 @@ func (s *sheet) isFree(file *excelize.File, sheet string, line int) (bool, error
 	return true, nil
 }
 
-// write writes a text into a cell, with the format of a neighbour. It is a text, whatever a program would
+// writeCell writes a text into a cell, with the format of a neighbour. It is a text, whatever a program would
 // make of it if somebody typed it.
-func (s *sheet) write(file *excelize.File, sheet string, column, line int, text, neighbour string) error {
+func writeCell(file *excelize.File, sheet string, column, line int, text, neighbour string) error {
 	cell := table.CellName(column, line)
 	style, err := file.GetCellStyle(sheet, neighbour)
 	if err != nil {
@@ -208,7 +216,7 @@ func (s *sheet) addColumn(name string) error {
 		want[i] = append(want[i], "")
 	}
 	return s.edit(want, func(file *excelize.File, sheet string) error {
-		return s.write(file, sheet, column, s.HeaderLine, name, table.CellName(column-1, s.HeaderLine))
+		return writeCell(file, sheet, column, s.HeaderLine, name, table.CellName(column-1, s.HeaderLine))
 	})
 }
 

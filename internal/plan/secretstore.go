@@ -51,15 +51,23 @@ func CheckPassPrefix(prefix string) error {
 	return nil
 }
 
+// Keys returns the keys of network.yaml, or of the sheet network, that name a store, with their values.
+func (s SecretStore) Keys() [][2]string {
+	keys := [][2]string{{secretsKey, string(s.Kind)}}
+	if s.Kind == SecretPass {
+		keys = append(keys, [2]string{passPrefixKey, s.Prefix})
+	}
+	return keys
+}
+
 // SetSecretStore writes a store into the text of a network.yaml and leaves everything else as it
 // is, comments too. An error means that the text has a shape in which that cannot be done.
-func SetSecretStore(text []byte, store SecretStore) ([]byte, error) {
-	changed, err := yamlfile.Set(text, secretsKey, string(store.Kind))
-	if err == nil && store.Kind == SecretPass {
-		changed, err = yamlfile.Set(changed, passPrefixKey, store.Prefix)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s cannot be edited: %w", NetworkFile, err)
+func SetSecretStore(text []byte, store SecretStore) (changed []byte, err error) {
+	changed = text
+	for _, key := range store.Keys() {
+		if changed, err = yamlfile.Set(changed, key[0], key[1]); err != nil {
+			return nil, fmt.Errorf("%s cannot be edited: %w", NetworkFile, err)
+		}
 	}
 	return changed, nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/edit"
 	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/secrets"
@@ -85,9 +86,6 @@ func MoveSecrets(dir string, to plan.SecretStore, ask secrets.Ask) (moved *Moved
 	}
 	moved.Names = slices.Sorted(maps.Keys(contents))
 	moved.Foreign = slices.DeleteFunc(slices.Clone(moved.Names), secrets.IsOurs)
-	if network != nil && network.workbook {
-		return moved, editWorkbook(to)
-	}
 	return moved, moved.finish(dir, to, network, source, contents)
 }
 
@@ -97,10 +95,10 @@ func (m *Moved) finish(dir string, to plan.SecretStore, network *networkFile, so
 	if network != nil {
 		changed, err := network.write() // from here on the new place counts
 		if err != nil {
-			return fmt.Errorf(twoPlaces+": %w", plan.NetworkFile, err)
+			return fmt.Errorf("all secrets are in the new place as well, but %s does not say so yet: %w", network.file, err)
 		}
 		if changed {
-			m.Files = append(m.Files, plan.NetworkFile)
+			m.Files = append(m.Files, network.file)
 		}
 	}
 	if completed, err := openGitignore(dir, to.Kind); err != nil {
@@ -223,41 +221,37 @@ func takeOver(source, target *secrets.Vault) (contents map[string][]byte, err er
 	return contents, nil
 }
 
-// twoPlaces names the file that still names the old place.
-const twoPlaces = "all secrets are in the new place as well, but %s does not say so yet"
-
-// editWorkbook says that everything is in the new place and that a person has to write this down.
-func editWorkbook(to plan.SecretStore) error {
-	rows := "secrets: " + string(to.Kind)
-	if to.Kind == plan.SecretPass {
-		rows += " and pass_prefix: " + to.Prefix
-	}
-	return diag.WithHint(fmt.Errorf(twoPlaces+": k3splan does not write into its sheet network", plan.WorkbookFile),
-		"write "+rows+" into its sheet network, key and value side by side, then run the same command again: it clears the old place")
-}
-
-// networkFile is network.yaml, in which the choice of a back end is written.
+// networkFile is network.yaml, or the workbook in its place, in which the choice of a back end is written.
 type networkFile struct {
-	workbook bool // takes its place
-	path     string
-	to       plan.SecretStore
+	// file is relative to the project
+	file, path string
+	to         plan.SecretStore
 }
 
 // openNetworkFile fails if the choice cannot be written there.
 func openNetworkFile(dir string, to plan.SecretStore) (*networkFile, error) {
+	n := &networkFile{file: plan.NetworkFile, to: to}
 	if _, err := os.Stat(filepath.Join(dir, plan.WorkbookFile)); err == nil {
-		return &networkFile{workbook: true}, nil
+		n.file = plan.WorkbookFile
 	}
-	n := &networkFile{path: filepath.Join(dir, plan.NetworkFile), to: to}
-	text, err := files.Read(n.path)
+	n.path = filepath.Join(dir, n.file)
+	text, info, err := files.ReadAtMost(n.path, files.MaxSize)
 	if err != nil {
 		return nil, err
+	}
+	if info.Mode().Perm()&0o222 == 0 {
+		return nil, diag.WithHint(fmt.Errorf("%s is read-only; nothing was changed", n.file), "chmod u+w "+n.file)
 	}
 	_, err = n.edit(text)
 	return n, err
 }
 
-func (n *networkFile) edit(text []byte) ([]byte, error) { return plan.SetSecretStore(text, n.to) }
+func (n *networkFile) edit(content []byte) ([]byte, error) {
+	if n.file == plan.WorkbookFile {
+		return edit.SetSecretStore(content, n.to)
+	}
+	return plan.SetSecretStore(content, n.to)
+}
 
 // write edits the file as it is by now: to encrypt everything takes its time.
 func (n *networkFile) write() (changed bool, err error) { return files.Rewrite(n.path, n.edit) }

@@ -394,31 +394,55 @@ func saveWorkbook(t *testing.T, dir string, network ...[]any) {
 	require.NoError(t, file.SaveAs(filepath.Join(dir, plan.WorkbookFile)))
 }
 
-// k3splan cannot write into a workbook: the secrets are copied, the user says so there, and the
-// second call removes them from the old place.
+// A workbook names the back end in its sheet network, which is written as network.yaml is, and last.
 func TestSecretsMoveBesideAWorkbook(t *testing.T) {
 	dir, contents := withSecrets(t)
 	secretstest.Pass(t)
 	saveWorkbook(t, dir)
-	workbook, err := os.ReadFile(filepath.Join(dir, plan.WorkbookFile))
-	require.NoError(t, err)
+	last := inFiles
+	for _, to := range []plan.SecretStore{inAge, inPass, inFiles, {Kind: plan.SecretPass, Prefix: "k3splan/other"}, inAge} {
+		moved, err := MoveSecrets(dir, to, nil)
+		require.NoError(t, err)
+		require.Len(t, moved.Names, len(contents))
+		require.Contains(t, moved.Files, plan.WorkbookFile)
+		require.Equal(t, to, storeOf(t, dir))
+		requireSecrets(t, dir, to, contents)
+		requireSecrets(t, dir, last, nil)
+		last = to
+		before := tree(t, dir)
+		moved, err = MoveSecrets(dir, to, nil)
+		require.NoError(t, err)
+		require.Empty(t, moved.Files)
+		require.Equal(t, before, tree(t, dir), "a second time nothing happens")
+	}
+}
 
-	_, err = MoveSecrets(dir, inPass, nil)
-	require.ErrorContains(t, err, "plans/cluster.xlsx does not say so yet")
-	require.Contains(t, diag.HintOf(err), "secrets: pass and pass_prefix: k3splan/rack into its sheet network")
-	requireSecrets(t, dir, inFiles, contents)
-	requireSecrets(t, dir, inPass, contents)
-	after, err := os.ReadFile(filepath.Join(dir, plan.WorkbookFile))
-	require.NoError(t, err)
-	require.Equal(t, workbook, after)
+// If the workbook cannot be written, both places have everything, and the same call completes it.
+func TestAMoveBesideAWorkbookIsCompleted(t *testing.T) {
+	dir, contents := withSecrets(t)
+	saveWorkbook(t, dir)
+	book := filepath.Join(dir, plan.WorkbookFile)
+	require.NoError(t, os.Chmod(book, 0o444))
+	_, err := MoveSecrets(dir, inAge, nil)
+	require.ErrorContains(t, err, "plans/cluster.xlsx is read-only; nothing was changed")
+	require.Equal(t, "chmod u+w plans/cluster.xlsx", diag.HintOf(err))
+	requireSecrets(t, dir, inAge, nil)
+	require.NoError(t, os.Chmod(book, 0o644))
 
-	saveWorkbook(t, dir, []any{"secrets", "pass"}, []any{"pass_prefix", inPass.Prefix})
-	require.Equal(t, inPass, storeOf(t, dir))
-	moved, err := MoveSecrets(dir, inPass, nil)
+	network, err := openNetworkFile(dir, inAge) // killed after it had copied, and after it had written
+	require.NoError(t, err)
+	vault, err := secrets.OpenVault(dir, inAge, nil)
+	require.NoError(t, err)
+	for name, content := range contents {
+		require.NoError(t, vault.Create(name, []byte(content)))
+	}
+	_, err = network.write()
+	require.NoError(t, err)
+	moved, err := MoveSecrets(dir, inAge, nil)
 	require.NoError(t, err)
 	require.Len(t, moved.Names, len(contents))
 	requireSecrets(t, dir, inFiles, nil)
-	requireSecrets(t, dir, inPass, contents)
+	requireSecrets(t, dir, inAge, contents)
 }
 
 // The hosts of a workbook get their ssh keys, and there is nothing else to make.
