@@ -31,10 +31,11 @@ fuzz:
 		for name in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -d' ' -f2); do \
 			go test ./$$package -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x; done; done
 
-# Kills every command that writes at random moments, on a full disk too (as root), and looks what is left.
+# Kills every command that writes at random moments, on a full disk too (as root), and looks what is left. Then
+# measures the memory that hostile files take.
 KILLS ?= 300
 kills:
-	K3SPLAN_KILLS=$(KILLS) go test -count=1 -timeout 40m -v -run TestKilledAtAnyMoment ./cmd/k3splan
+	K3SPLAN_KILLS=$(KILLS) go test -count=1 -timeout 2h -v -run 'TestKilledAtAnyMoment|TestEveryCommandThatWritesIsKilled|TestMemory' ./cmd/k3splan
 
 bench:
 	go test -run '^$$' -bench . ./internal/...

@@ -2,7 +2,6 @@ package main
 
 import (
 	"github.com/spf13/cobra"
-	"gopkg.in/yaml.v3"
 
 	"k3splan/internal/plan"
 )
@@ -24,12 +23,7 @@ the data that Nix sees as config.cluster. It needs no secrets and shows none.`,
 			if asJSON {
 				return printJSON(a.stdout, p.Model())
 			}
-			encoder := yaml.NewEncoder(a.stdout)
-			encoder.SetIndent(2)
-			if err := encoder.Encode(p.Model()); err != nil {
-				return err
-			}
-			return encoder.Close()
+			return p.Model().WriteYAML(a.stdout)
 		},
 	}
 	addJSON(command, &asJSON, plan.Model{})

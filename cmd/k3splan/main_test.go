@@ -12,7 +12,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"k3splan": main, "box-colmena": boxColmena, "kubeapi": kubeAPI})
+	testscript.Main(m, map[string]func(){"k3splan": main, "box-colmena": boxColmena, "kubeapi": kubeAPI, "peak": peak})
 }
 
 const (

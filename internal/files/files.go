@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"k3splan/internal/diag"
 )
@@ -144,6 +145,9 @@ type tree struct {
 
 // place returns the path of a file of the tree.
 func (t tree) place(op, name string) (string, error) {
+	if !utf8.ValidString(name) { // io/fs has no such names
+		return "", &fs.PathError{Op: op, Path: name, Err: diag.WithHint(&Error{"its name is not UTF-8"}, "rename it")}
+	}
 	local, err := filepath.Localize(name)
 	if err != nil || t.dir == "" {
 		return "", &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}

@@ -53,6 +53,10 @@ func Lock(project string) (unlock func(), err error) {
 // unfinishedPrefix begins the names of files that are being written. Nothing else reads them.
 const unfinishedPrefix = ".k3splan-new-"
 
+// Unfinished returns the name of a file that is being written by another program on k3splan's behalf, until it
+// gets the name base.
+func Unfinished(base string) string { return unfinishedPrefix + base }
+
 // IsUnfinished reports whether a file of this name is one that k3splan is writing, or was writing when
 // it was killed.
 func IsUnfinished(name string) bool { return strings.HasPrefix(filepath.Base(name), unfinishedPrefix) }

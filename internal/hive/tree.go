@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aymanbagabas/go-udiff"
 	"golang.org/x/sys/unix"
@@ -33,8 +34,9 @@ func interference(message string) error {
 	return diag.WithHint(errors.New(message), "let it end (another k3splan's deploy, git clean or the like), then run the same command again")
 }
 
-// readTree reads what was rendered before; without the folder the tree is empty. A file that vanishes
-// in between is an error that wraps fs.ErrNotExist.
+// readTree reads what was rendered before; without the folder the tree is empty. What cannot be read, by its
+// mode, its size or a name that is not UTF-8, is without content. A file that vanishes in between is an error
+// that wraps fs.ErrNotExist.
 func readTree(dir string) (Tree, error) {
 	info, err := os.Lstat(dir)
 	switch {
@@ -48,22 +50,32 @@ func readTree(dir string) (Tree, error) {
 	tree := Tree{}
 	fsys := files.In(dir)
 	err = fs.WalkDir(fsys, ".", func(file string, entry fs.DirEntry, err error) error {
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || err != nil && file == ".":
 			return err
-		}
-		if entry.IsDir() {
-			if inside, err := fs.ReadDir(fsys, file); err != nil || len(inside) > 0 || file == "." {
-				return err
-			}
-			tree[file+"/"] = nil // an empty folder: never rendered, so it is a difference
+		case !utf8.ValidString(file) && entry.IsDir(): // io/fs does not open such names
+			tree[file+"/"] = nil
+			return fs.SkipDir
+		case err != nil:
+			tree[file+"/"] = nil // cannot be read: never rendered, so it is a difference
 			return nil
-		}
-		if !entry.Type().IsRegular() {
+		case entry.IsDir():
+			if inside, err := fs.ReadDir(fsys, file); errors.Is(err, fs.ErrNotExist) {
+				return err
+			} else if err == nil && len(inside) == 0 && file != "." {
+				tree[file+"/"] = nil // an empty folder: never rendered, so it is a difference
+			}
+			return nil
+		case !entry.Type().IsRegular() || !utf8.ValidString(file):
 			tree[file] = nil // a link or the like: never rendered, so it is a difference
 			return nil
 		}
-		tree[file], err = fs.ReadFile(fsys, file)
-		return err
+		content, err := fs.ReadFile(fsys, file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		tree[file] = content // nil if it cannot be read
+		return nil
 	})
 	return tree, err
 }

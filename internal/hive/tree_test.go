@@ -1,6 +1,7 @@
 package hive
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -72,6 +73,35 @@ func TestEmptyLeftoversAreDifferences(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, changed)
 		require.Equal(t, []string{"hive.nix"}, entries(t, filepath.Join(project, Dir)))
+	}
+}
+
+// What somebody left there that cannot be read is replaced like everything else.
+func TestUnreadableLeftoversAreReplaced(t *testing.T) {
+	project := t.TempDir()
+	tree := Tree{"hive.nix": []byte("1")}
+	_, err := tree.Write(project)
+	require.NoError(t, err)
+	for name, leave := range map[string]func(dir string) error{
+		"a file whose name is not UTF-8":   func(dir string) error { return os.WriteFile(filepath.Join(dir, "b\xff"), nil, 0o644) },
+		"a folder whose name is not UTF-8": func(dir string) error { return os.MkdirAll(filepath.Join(dir, "b\xff", "c"), 0o755) },
+		"a folder that nobody may read":    func(dir string) error { return os.Mkdir(filepath.Join(dir, "closed"), 0) },
+		"a file that nobody may read":      func(dir string) error { return os.WriteFile(filepath.Join(dir, "closed"), []byte("x"), 0) },
+		"a file that is too large": func(dir string) error {
+			name := filepath.Join(dir, "large")
+			return errors.Join(os.WriteFile(name, nil, 0o644), os.Truncate(name, 1<<30))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, leave(filepath.Join(project, Dir)))
+			diff, err := tree.Diff(project)
+			require.NoError(t, err)
+			require.NotEmpty(t, diff)
+			changed, err := tree.Write(project)
+			require.NoError(t, err)
+			require.True(t, changed)
+			require.Equal(t, []string{"hive.nix"}, entries(t, filepath.Join(project, Dir)))
+		})
 	}
 }
 

@@ -1,7 +1,15 @@
 package plan
 
 import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"maps"
 	"net/netip"
+	"slices"
+
+	"gopkg.in/yaml.v3"
 
 	"k3splan/internal/text"
 )
@@ -56,6 +64,41 @@ func (p *Plan) Model() Model {
 		m.Network.InitServer = &init.Host.Name
 	}
 	return m
+}
+
+// WriteYAML writes the model as YAML, one host after the other: yaml.v3 needs 50 KB for each host of what it
+// encodes at once.
+func (m Model) WriteYAML(out io.Writer) error {
+	buffered := bufio.NewWriter(out)
+	write := func(indent string, value any) error {
+		var text bytes.Buffer
+		encoder := yaml.NewEncoder(&text)
+		encoder.SetIndent(2)
+		if err := errors.Join(encoder.Encode(value), encoder.Close()); err != nil {
+			return err
+		}
+		for line := range bytes.Lines(text.Bytes()) {
+			if len(line) > 1 {
+				buffered.WriteString(indent) // the error comes with Flush
+			}
+			buffered.Write(line)
+		}
+		return nil
+	}
+	if len(m.Hosts) == 0 {
+		buffered.WriteString("hosts: {}\n")
+	} else {
+		buffered.WriteString("hosts:\n")
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Hosts)) {
+		if err := write("  ", map[string]any{name: m.Hosts[name]}); err != nil {
+			return err
+		}
+	}
+	if err := write("", map[string]any{"network": m.Network}); err != nil {
+		return err
+	}
+	return buffered.Flush()
 }
 
 func (n Network) model() NetworkModel {

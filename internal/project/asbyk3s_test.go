@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -62,6 +63,7 @@ func TestManifestsAsK3sReadsThem(t *testing.T) {
 			}
 			_, problems, err := Load(folder(t, map[string]string{file: test.content}))
 			require.NoError(t, err)
+			problems = slices.DeleteFunc(problems, func(p diag.Problem) bool { return p.Code == "manifest-unnamed" }) // most have no name
 			if test.message == "" {
 				require.Empty(t, problems)
 				return

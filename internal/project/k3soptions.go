@@ -233,6 +233,8 @@ func checkKnown(role k3sRole, key, minor string) *diag.Problem {
 		return wrong(diag.Error, "k3s-option-unknown", "only k3s server has this option, and k3s agent skips it", "put it into "+files.ServerConfigFile)
 	case role == serverRole && !option.server:
 		return wrong(diag.Error, "k3s-option-unknown", "only k3s agent has this option, and k3s server skips it", "put it into "+files.AgentConfigFile)
+	case key == "docker":
+		return wrong(diag.Warning, "k3s-option-ignored", "the containers in which k3s runs have no Docker", "take it out: k3s brings containerd, and deploys images of any registry with it")
 	case role == serverRole && option.ofNode:
 		return wrong(diag.Warning, "k3s-option-ignored", "it has no effect: the servers run without an agent", "put it into "+files.AgentConfigFile)
 	case option.since > 0 && number > 0 && number < option.since:

@@ -59,6 +59,9 @@ func checkObject(name string, node *yaml.Node) (found []manifestFinding) {
 		}
 	default:
 		found = append(found, checkContent(node, kind, apiVersion)...)
+		if wrong := checkName(node, apiVersion, kind); wrong != nil && (len(found) == 0 || wrong.severity == diag.Error) {
+			found = append(found, *wrong)
+		}
 	}
 	return found
 }
@@ -97,6 +100,28 @@ func checkMetadata(node *yaml.Node) (found []manifestFinding) {
 		found = append(found, checkTexts(metadata, key, "manifest-invalid")...)
 	}
 	return found
+}
+
+// checkName checks that an object has a name that the API takes.
+func checkName(node *yaml.Node, apiVersion, kind string) *manifestFinding {
+	metadata := valueAt(node, "metadata")
+	for _, word := range []string{apiVersion, kind, textAt(metadata, "name"), textAt(metadata, "namespace")} {
+		if strings.Contains(word, "{{") {
+			return &manifestFinding{diag.Error, node.Line, "manifest-invalid", fmt.Sprintf("a template of Helm or Go: %q", diag.Printable(word)), templateHint}
+		}
+	}
+	name := textAt(metadata, "name")
+	group, _, _ := strings.Cut(apiVersion, "/")
+	switch {
+	case name == "":
+		return &manifestFinding{diag.Warning, node.Line, "manifest-unnamed", "the object has no metadata.name, and the API refuses it", "metadata: {name: …}"}
+	case group == "rbac.authorization.k8s.io": // system:node
+		return nil
+	case strings.ToLower(name) != name || strings.ContainsAny(name, "_ "):
+		return &manifestFinding{diag.Warning, valueAt(metadata, "name").Line, "manifest-unnamed", fmt.Sprintf("metadata.name %q has characters that the API refuses", diag.Printable(name)),
+			"lower-case letters, digits, hyphens and points"}
+	}
+	return nil
 }
 
 // checkTexts reports values below a key that YAML makes numbers or truth values of, where the API takes

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
+	"k3splan/internal/run"
 	"k3splan/internal/yamlfile"
 )
 
@@ -40,6 +42,19 @@ var packaged = []string{
 	"metrics-server-service", "resource-reader",
 }
 
+// ignoredCode is the problem code of a file that is not deployed, and of which nothing is lost by that.
+const ignoredCode = "manifest-ignored"
+
+// packagedHint says how a manifest gets out of the way of an addon of k3s.
+func packagedHint(file string, data []byte) string {
+	ending := path.Ext(file)
+	other := strings.TrimSuffix(file, ending) + "-config" + ending
+	if bytes.Contains(data, []byte("HelmChartConfig")) {
+		return fmt.Sprintf("rename it: mv %s %s", run.Word(file), run.Word(other))
+	}
+	return "rename the file; to change the addon, use a HelmChartConfig, in a file such as " + other
+}
+
 // readManifests returns the manifests sorted by name.
 func readManifests(fsys fs.FS) (manifests []Manifest, _ diag.Problems) {
 	entries, err := fs.ReadDir(fsys, files.ManifestsDir)
@@ -58,7 +73,7 @@ func readManifests(fsys fs.FS) (manifests []Manifest, _ diag.Problems) {
 			found.Add(diag.Problem{File: file, Line: line, Severity: severity, Code: code, Message: message, Hint: hint})
 		}
 		if reason := ignored(fsys, file); reason != "" {
-			report(diag.Warning, 0, "manifest-ignored", "not deployed: "+reason, "")
+			report(diag.Warning, 0, ignoredCode, "not deployed: "+reason, "")
 			continue
 		}
 		data, err := fs.ReadFile(fsys, file)
@@ -75,15 +90,18 @@ func readManifests(fsys fs.FS) (manifests []Manifest, _ diag.Problems) {
 			report(diag.Error, 0, "manifest-duplicate", fmt.Sprintf("k3s takes it for the same addon as %s: only the part up to the first point counts", first),
 				"rename one of the two")
 		} else if slices.Contains(packaged, stem) {
-			report(diag.Error, 0, "manifest-duplicate", fmt.Sprintf("k3s has an addon %q of its own", stem),
-				"rename the file; to change the addon, use a HelmChartConfig")
+			report(diag.Error, 0, "manifest-duplicate", fmt.Sprintf("k3s writes a file of this name itself, for its addon %q", stem), packagedHint(file, data))
 		} else {
 			stems[stem] = name
 		}
+		isIgnored := false
 		for _, f := range checkManifest(file, data) {
 			report(f.severity, f.line, f.code, f.message, f.hint)
+			isIgnored = isIgnored || f.code == ignoredCode
 		}
-		manifests = append(manifests, Manifest{Name: name, Data: data})
+		if !isIgnored {
+			manifests = append(manifests, Manifest{Name: name, Data: data})
+		}
 	}
 	return manifests, found.Problems()
 }
@@ -147,12 +165,18 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 	case failed != nil:
 		return append(found, *failed)
 	case objects == 0:
-		return append(found, manifestFinding{diag.Error, 0, "manifest-invalid", "the file contains no object", "delete it, or rename it to end in .off"})
+		return append(found, manifestFinding{diag.Warning, 0, ignoredCode, "not deployed: the file is empty, or contains only comments", "once it is to stay so: delete it, or rename it to end in .off"})
 	case slices.ContainsFunc(found, func(f manifestFinding) bool { return f.severity == diag.Error }):
 		return found
 	}
 	return append(found, compareWithK3s(data, lines)...)
 }
+
+// unquotedTemplate matches the beginning of a template's word where YAML has a key or value, up to the word.
+// In quotes, and in blocks of text, such words are for other programs.
+var unquotedTemplate = regexp.MustCompile(`(?m)^[ \t]*(?:- *)*(?:[A-Za-z0-9_./-]+:[ \t]+)?\{\{`)
+
+const templateHint = "k3s renders no templates: helm template CHART > manifests/NAME.yaml writes the objects"
 
 // readDocuments returns the documents of a manifest up to the first that is wrong, and what is wrong with
 // that. isYAML is false if it is the syntax.
@@ -172,10 +196,11 @@ func readDocuments(data []byte) (documents []*yaml.Node, failed *manifestFinding
 		case err == io.EOF:
 			return documents, nil, true
 		case err != nil:
-			line, message, hint := yamlfile.Explain(err, data, manifestKeys)
-			if bytes.Contains(data, []byte("{{")) {
-				message, hint = "a template: "+message, "k3s renders no templates: helm template CHART > manifests/NAME.yaml writes the objects"
+			if at := unquotedTemplate.FindIndex(data); at != nil {
+				line := 1 + bytes.Count(data[:at[1]], []byte("\n"))
+				return documents, &manifestFinding{diag.Error, line, "manifest-invalid", "a template of Helm or Go, not YAML", templateHint}, isYAML
 			}
+			line, message, hint := yamlfile.Explain(err, data, manifestKeys)
 			return documents, &manifestFinding{diag.Error, line, "manifest-invalid", "not YAML: " + message, hint}, isYAML
 		case len(document.Content) > 0:
 			documents = append(documents, document.Content[0])

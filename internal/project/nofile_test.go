@@ -132,7 +132,7 @@ func TestNoFileInTheProjectIsWaitedFor(t *testing.T) {
 
 // What is not named like a manifest was never expected to be one.
 func TestPipesBesideManifests(t *testing.T) {
-	dir := folder(t, map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: Namespace\n"})
+	dir := folder(t, map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n"})
 	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "manifests", "pipe"), 0o600))
 	require.Equal(t, []string{"manifest-ignored manifests/pipe:0"}, slices.DeleteFunc(brief(loadSoon(t, dir)), func(line string) bool { return !strings.HasPrefix(line, "manifest") }))
 }

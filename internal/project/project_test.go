@@ -57,12 +57,12 @@ func TestFilesOfAProject(t *testing.T) {
 		files map[string]string
 		want  []string
 	}{
-		{"in order", map[string]string{"manifests/a.yaml": object, "manifests/b.yml": object, "manifests/c.json": `{"apiVersion":"v1","kind":"Namespace"}`}, nil},
+		{"in order", map[string]string{"manifests/a.yaml": object, "manifests/b.yml": object, "manifests/c.json": `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"x"}}`}, nil},
 		// manifests; ancestor-defect 12
 		{"not YAML", map[string]string{"manifests/a.yaml": object + "x: [\n"}, []string{"manifest-invalid manifests/a.yaml:5"}},
 		{"not an object", map[string]string{"manifests/a.yaml": object + "---\n- x\n"}, []string{"manifest-invalid manifests/a.yaml:5"}},
 		{"without kind", map[string]string{"manifests/a.json": `{"apiVersion": "v1"}`}, []string{"manifest-invalid manifests/a.json:1"}},
-		{"empty", map[string]string{"manifests/a.yaml": "# nothing\n"}, []string{"manifest-invalid manifests/a.yaml:0"}},
+		{"empty", map[string]string{"manifests/a.yaml": "# nothing\n"}, []string{"manifest-ignored manifests/a.yaml:0"}},
 		{"key twice", map[string]string{"manifests/a.yaml": object + "kind: Pod\n"}, []string{"manifest-invalid manifests/a.yaml:4"}},
 		{"a name that is none for an addon", map[string]string{"manifests/My_App.yaml": object}, []string{"manifest-invalid manifests/My_App.yaml:0"}},
 		{"one addon twice", map[string]string{"manifests/a.x.yaml": object, "manifests/a.y.yaml": object}, []string{"manifest-duplicate manifests/a.y.yaml:0"}},
@@ -72,7 +72,7 @@ func TestFilesOfAProject(t *testing.T) {
 		{"what git, file managers and readers need", map[string]string{"manifests/.gitkeep": "", "manifests/.DS_Store": "x", "manifests/README.md": "x", "manifests/readme": "x", "k3s/README.md": "x"}, nil},
 		{"a secret", map[string]string{"manifests/a.yaml": object + "---\napiVersion: v1\nkind: Secret\nstringData: {password: hunter2}\n"}, []string{"manifest-secret manifests/a.yaml:5"}},
 		{"a secret in a list", map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n  data: {a: YQ==}\n"}, []string{"manifest-secret manifests/a.yaml:4"}},
-		{"an empty secret", map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: Secret\n"}, nil},
+		{"an empty secret", map[string]string{"manifests/a.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n"}, nil},
 		// the user's Nix files
 		{"of hosts, tags, servers and all", map[string]string{
 			"nixConfigs/olaf.nix": "{ }", "nixConfigs/@big.nix": "{ }", "nixConfigs/@k3s-agent.nix": "{ }", "nixConfigs/olaf-server.nix": "{ }", "nixConfigs/all.nix": "{ }",

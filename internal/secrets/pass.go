@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/run"
 )
 
@@ -104,12 +105,36 @@ func (k passKeeper) create(name string, content []byte) error {
 	return k.replace(name, content)
 }
 
-// replace passes the content by standard input: arguments are seen by everyone on the machine.
+// replace stores the content beside its place first: pass overwrites an entry in place, and would leave half
+// of it, or nothing, on a full disk or when it is killed. The content goes by standard input: arguments are
+// seen by everyone on the machine.
 func (k passKeeper) replace(name string, content []byte) error {
-	_, err := run.Output(context.Background(), run.Command{
-		Program: "pass", Args: []string{"insert", "--multiline", "--force", k.entry(name)}, Stdin: bytes.NewReader(content),
-	})
-	return k.explain(err)
+	store, err := k.folder()
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(store.path(name)); err == nil && info.IsDir() { // pass mv would put the entry into it
+		return fmt.Errorf("pass has a folder %s", k.entry(name))
+	}
+	folder, base := path.Split(name)
+	aside := k.entry(folder + files.Unfinished(base))
+	for _, command := range []run.Command{
+		{Program: "pass", Args: []string{"insert", "--multiline", "--force", aside}, Stdin: bytes.NewReader(content)},
+		{Program: "pass", Args: []string{"mv", "--force", aside, k.entry(name)}},
+	} {
+		if _, err := run.Output(context.Background(), command); err != nil {
+			return errors.Join(k.explain(err), k.forget(folder+files.Unfinished(base)))
+		}
+	}
+	return nil
+}
+
+// forget removes what an interrupted replace left, or nothing.
+func (k passKeeper) forget(name string) error {
+	if err := k.remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func (k passKeeper) remove(name string) error {

@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -39,6 +40,45 @@ func TestPassAndWeReadEachOther(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, names, "the variable of pass counts")
 }
+
+// pass overwrites in place: what it loses when gpg fails, or when the disk is full, is never the secret.
+func TestPassKeepsASecretThatItCannotReplace(t *testing.T) {
+	secretstest.Home(t)
+	secretstest.Pass(t)
+	vault := openVault(t, project(t, nil), passStore)
+	require.NoError(t, vault.Create("init-token", []byte(goodToken)))
+	store := filepath.Join(os.Getenv("HOME"), ".password-store", "k3splan", "rack")
+	gpg, err := exec.LookPath("gpg")
+	require.NoError(t, err)
+	bin := t.TempDir()
+	script := `#!/bin/sh
+case " $* " in
+  *" -e "*) while [ "$1" != -o ]; do shift; done; : > "$2"; echo "gpg: No space left on device" >&2; exit 2 ;;
+esac
+exec ` + gpg + ` "$@"
+`
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "gpg"), []byte(script), 0o755))
+	path := os.Getenv("PATH")
+	t.Setenv("PATH", bin+string(os.PathListSeparator)+path)
+	require.Error(t, vault.Replace("init-token", []byte(otherToken)))
+	require.Error(t, vault.Create("agent-token", []byte(otherToken)))
+	t.Setenv("PATH", path)
+	content, err := vault.Read("init-token")
+	require.NoError(t, err)
+	require.Equal(t, goodToken, string(content))
+	names, err := vault.List()
+	require.NoError(t, err)
+	require.Equal(t, []string{"init-token"}, names)
+	left, err := os.ReadDir(store)
+	require.NoError(t, err)
+	require.Len(t, left, 1, "what was written aside is removed")
+
+	require.NoError(t, vault.Replace("init-token", []byte(otherToken)))
+	require.NoError(t, os.Mkdir(filepath.Join(store, "agent-token"), 0o700))
+	require.ErrorContains(t, vault.Create("agent-token", []byte(goodToken)), "folder")
+}
+
+const otherToken = "another-token-of-the-same-length-0123456789\n"
 
 func TestPassIsMissing(t *testing.T) {
 	secretstest.Home(t)
@@ -81,7 +121,7 @@ exit 3
 	require.True(t, leaks(string(given)), "the control: it did get the secret")
 	seen, err := os.ReadFile(log)
 	require.NoError(t, err)
-	require.Contains(t, string(seen), "insert --multiline --force k3splan/rack/init-token")
+	require.Contains(t, string(seen), "insert --multiline --force k3splan/rack/.k3splan-new-init-token")
 	require.Contains(t, string(seen), "HOME=")
 	require.False(t, leaks(string(seen)))
 }

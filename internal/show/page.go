@@ -213,6 +213,8 @@ tbody{scroll-margin-top:5rem}
 		{"figure,thead,tbody,.many", "border-color", hairline},
 		{".problems li", "border-color", alarm},
 		{".problems strong", "color", alarm},
+		{".problems .warning", "border-color", caution},
+		{".problems .warning strong", "color", caution},
 		{"a", "color", serverEdge},
 		{"tbody:target", "background", serverFill},
 		{":focus-visible", "outline-color", serverEdge},

@@ -26,6 +26,7 @@ var (
 	agentEdge  = shade{"#a86c00", "#e69f00"}
 	alarm      = shade{"#b3123a", "#ff6b81"}
 	onAlarm    = shade{"#ffffff", "#14181d"}
+	caution    = shade{"#8a5800", "#e69f00"}
 )
 
 // rule is a rule of a style sheet whose colours differ by day and night.
