@@ -64,7 +64,7 @@ k3splan needs root only to write to the device, and never calls sudo itself.
 			if err := a.checkHost(request.Host); err != nil {
 				return err
 			}
-			return refusedIsUsage(stick.Make(context.Background(), request, stickProject{a}, a.user(false), stick.Streams{In: a.stdin, Err: a.stderr}))
+			return refusedIsUsage(stick.Make(context.Background(), request, stickProject{app: a, builds: request.Image == ""}, a.user(false), stick.Streams{In: a.stdin, Err: a.stderr}))
 		},
 		ValidArgsFunction: a.completeStick,
 	}
@@ -112,9 +112,19 @@ func (a *app) checkHost(host string) error {
 }
 
 // stickProject is the command's project as package stick uses it.
-type stickProject struct{ app *app }
+type stickProject struct {
+	app *app
+	// builds reports whether an image is built, for which Nix must be new enough.
+	builds bool
+}
 
-func (p stickProject) Load() (*project.Project, error) { return p.app.validProject() }
+func (p stickProject) Load() (*project.Project, error) {
+	project, err := p.app.validProject()
+	if err == nil && p.builds {
+		err = requireNix(project)
+	}
+	return project, err
+}
 
 func (p stickProject) Render(project *project.Project) (string, error) { return p.app.render(project) }
 

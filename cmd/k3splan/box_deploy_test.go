@@ -47,7 +47,7 @@ olaf,olaf-a,agent,10.77.0.22,
 ulf,ulf-a,agent,10.77.0.23,
 karl,karl-a,agent,10.77.0.25,
 `, 0o644)
-	b.write("project/plans/network.yaml", "netmask: 24\ngateway: 10.77.0.254\nversions: {nixos: nixos-24.11, k3s: 1.31.14+k3s1}\n", 0o644)
+	b.write("project/plans/network.yaml", "netmask: 24\ngateway: 10.77.0.254\nversions: {nixos: https://git.example.org/nixpkgs#box, k3s: 1.35.1+k3s1}\n", 0o644)
 	b.secretsAndPins()
 }
 
@@ -59,7 +59,7 @@ func (b *box) secretsAndPins() {
 		require.NoError(b.t, err)
 		hash = strings.TrimSpace(string(out))
 	}
-	b.write("project/plans/lock.json", fmt.Sprintf(`{"nixpkgs": {"ref": "nixos-24.11", "rev": "50ab793786d9de88ee30ec4e4c24fb4236fc2674", "url": %q, "sha256": %q}}`, url, hash), 0o644)
+	b.write("project/plans/lock.json", fmt.Sprintf(`{"nixpkgs": {"ref": "https://git.example.org/nixpkgs#box", "rev": "50ab793786d9de88ee30ec4e4c24fb4236fc2674", "url": %q, "sha256": %q}}`, url, hash), 0o644)
 	require.NoError(b.t, os.MkdirAll(filepath.Join(b.project(), "secrets"), 0o700))
 	require.NoError(b.t, os.Chmod(filepath.Join(b.project(), "secrets"), 0o700))
 	b.write("project/secrets/init-token", strings.Repeat("a1", 32)+"\n", 0o600)
@@ -557,8 +557,8 @@ func TestRackInABox(t *testing.T) {
 		require.Zero(t, b.deploy().code)
 		r := b.k3splan("status")
 		require.Zero(t, r.code, r.stdout+r.stderr)
-		require.Regexp(t, `(?m)^olaf +up to date +v1.31.14\+k3s1 +v1.31.14\+k3s1 +24.11.box +20[-0-9]+ [0-9:]+ +[0-9]+$`, r.stdout)
-		require.Regexp(t, `(?m)^ulrich +up to date +- +- +24.11.box +20`, r.stdout)
+		require.Regexp(t, `(?m)^olaf +up to date +v1.35.1\+k3s1 +v1.35.1\+k3s1 +26.05.box +20[-0-9]+ [0-9:]+ +[0-9]+$`, r.stdout)
+		require.Regexp(t, `(?m)^ulrich +up to date +- +- +26.05.box +20`, r.stdout)
 
 		b.write("project/nixConfigs/ulf.nix", "{ pkgs, ... }: { boot.kernelPackages = pkgs.linuxPackages; /* linux_latest */ }\n", 0o644)
 		r = b.deploy()
@@ -661,7 +661,7 @@ func TestBoxOfOne(t *testing.T) {
 	b := newBox(t)
 	b.write("project/plans/hosts.csv", "name,interface,ip,admin,slot\ndora,lan,10.77.0.9@local,dora,1\n", 0o644)
 	b.write("project/plans/k3s.csv", "host,name,type,ip\n", 0o644)
-	b.write("project/plans/network.yaml", "netmask: 24\ngateway: 10.77.0.254\nversions: {nixos: nixos-24.11}\n", 0o644)
+	b.write("project/plans/network.yaml", "netmask: 24\ngateway: 10.77.0.254\nversions: {nixos: https://git.example.org/nixpkgs#box}\n", 0o644)
 	b.secretsAndPins()
 	r := b.deploy()
 	require.Equal(t, all("deployed", "dora"), r.status(), r.stderr)

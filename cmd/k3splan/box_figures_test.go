@@ -28,7 +28,7 @@ func TestFigures(t *testing.T) {
 	}
 	b.write("project/plans/hosts.csv", hosts, 0o644)
 	b.write("project/plans/k3s.csv", containers, 0o644)
-	b.write("project/plans/network.yaml", "netmask: 24\ngateway: 10.77.0.254\nversions: {nixos: nixos-24.11, k3s: 1.31.14+k3s1}\n", 0o644)
+	b.write("project/plans/network.yaml", "netmask: 24\ngateway: 10.77.0.254\nversions: {nixos: https://git.example.org/nixpkgs#box, k3s: 1.35.1+k3s1}\n", 0o644)
 	b.secretsAndPins()
 	for i := range n {
 		b.add(fmt.Sprintf("h%02d", i), fmt.Sprintf("10.77.0.%d", 10+i))

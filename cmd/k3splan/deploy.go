@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan"
+	"k3splan/internal/nix"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/receipt"
@@ -139,7 +141,15 @@ func (a *app) selectFor(request *rollout.Request, patterns []string) (err error)
 	if request.Selected, err = selectHosts(request.Project.Plan, patterns); err != nil {
 		return err
 	}
-	return requirePins(request.Project)
+	if err := requirePins(request.Project); err != nil {
+		return err
+	}
+	return requireNix(request.Project)
+}
+
+// requireNix says before anything is started that this machine's Nix does not evaluate the plan's nixpkgs.
+func requireNix(p *project.Project) error {
+	return nix.Require(context.Background(), p.Plan.Network.Versions.NixOS, p.Dir)
 }
 
 // requirePins says before anything is started what Nix would say with a long trace.

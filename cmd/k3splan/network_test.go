@@ -17,6 +17,7 @@ import (
 
 	"k3splan/internal/colmena/nixtest"
 	"k3splan/internal/k3s/k3stest"
+	"k3splan/internal/release/releasetest"
 )
 
 // insideVariable tells the test that it runs in the namespaces that it made.
@@ -115,7 +116,8 @@ func setUpScript(env *testscript.Env) error {
 	env.Setenv("KEY", filepath.Join(home, ".ssh", "operator.pub"))
 	env.Setenv("HASH", filepath.Join(folder, "HASH"))
 	env.Setenv("HOME", home)
-	return nil
+	env.Setenv("SOURCE_DATE_EPOCH", releasetest.Epoch)
+	return newEnoughNix(env)
 }
 
 // startSSHD is the script command `sshd ADDRESS PORT KEY…`: a machine at that address, which proves

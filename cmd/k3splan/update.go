@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/nix"
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 )
@@ -52,6 +54,9 @@ func (a *app) update(only plan.SourceKind) error {
 		return invalid()
 	}
 	versions := p.Plan.Network.Versions
+	if tooOld := (*nix.TooOldError)(nil); errors.As(requireNix(p), &tooOld) {
+		a.warn("%v: build, deploy and boot-stick refuse to start\nhint: %s", tooOld, tooOld.Hint())
+	}
 	var sources []plan.Source
 	if only != plan.SourceDisko {
 		sources = append(sources, versions.NixOS)

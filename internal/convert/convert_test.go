@@ -25,7 +25,7 @@ func rack() fstest.MapFS {
 		plan.HostsFile: "# the machines, \"ours\"\n\n\"# in quotes, with a separator\";;;;;\nName;interface;ip;admin;Rack;note\nolaf;eno1;10.0.100.2;Olaf;A1;\"two\nlines; \"\"x\"\"\"\n\n# ulf is on loan\nulf;eno1;10.0.100.3;ulf;0012;\"#1\"\n\n# end\n",
 		plan.K3sFile:   "host,name,type,ip,labels\nolaf,olaf-s,init,10.0.100.12,\nolaf,olaf-a,agent,10.0.100.22,a=B c=1E5\n",
 		plan.NetworkFile: "# the network\nnetmask: 24 # of all\ngateway: 10.0.100.1\n\n# two of them\nnameservers: [9.9.9.9, 1.1.1.1]\ntls_san:\n  - a.example\n  - b.example # second\n" +
-			"versions:\n  nixos: nixos-24.11 # stable\n  k3s: 1.30\naddress_range: 10.0.100.32-10.0.100.60\n# secrets: files\n",
+			"versions:\n  nixos: nixos-26.05 # stable\n  k3s: 1.40\naddress_range: 10.0.100.32-10.0.100.60\n# secrets: files\n",
 	} {
 		fsys[name] = &fstest.MapFile{Data: []byte(text)}
 	}
@@ -74,7 +74,7 @@ func TestThereAndBack(t *testing.T) {
 	require.Equal(t, "# the machines, \"ours\"\n\n# in quotes, with a separator\nName,interface,ip,admin,Rack,note\nolaf,eno1,10.0.100.2,Olaf,A1,\"two\nlines; \"\"x\"\"\"\n\n# ulf is on loan\nulf,eno1,10.0.100.3,ulf,0012,#1\n\n# end\n",
 		string(back[plan.HostsFile].Data))
 	network := string(back[plan.NetworkFile].Data)
-	for _, kept := range []string{"# the network\nnetmask: 24 # of all\n", "# two of them\nnameservers: [9.9.9.9, 1.1.1.1]\n", "# second", "nixos: nixos-24.11 # stable\n", "k3s: \"1.30\"\n", "address_range: 10.0.100.32-10.0.100.60\n", "# secrets: files\n"} {
+	for _, kept := range []string{"# the network\nnetmask: 24 # of all\n", "# two of them\nnameservers: [9.9.9.9, 1.1.1.1]\n", "# second", "nixos: nixos-26.05 # stable\n", "k3s: \"1.40\"\n", "address_range: 10.0.100.32-10.0.100.60\n", "# secrets: files\n"} {
 		require.Contains(t, network, kept)
 	}
 	// the second time nothing changes any more

@@ -211,6 +211,8 @@ const (
 	cutsConnection = "may cut the connection"
 	consoleHint    = "have a console at hand"
 	reinstalls     = "needs a reinstallation"
+	losesData      = "services may not read their data"
+	stateHint      = "only for a machine that is reinstalled: it stays what it was when the machine was installed"
 )
 
 func (c *comparison) host(before, now *plan.Host) {
@@ -233,6 +235,7 @@ func (c *comparison) host(before, now *plan.Host) {
 		{"boot", func(h *plan.Host) string { return string(h.Boot) }, reinstalls, nothing},
 		{"system", func(h *plan.Host) string { return h.System }, reinstalls, nothing},
 		{"mac", func(h *plan.Host) string { return h.MAC }, "", nothing},
+		{"state_version", func(h *plan.Host) string { return h.State }, losesData, servers},
 	}
 	for _, field := range fields {
 		column := field.name
@@ -244,8 +247,14 @@ func (c *comparison) host(before, now *plan.Host) {
 		if field.reason != "" {
 			change.Risk = Ask
 		}
-		if field.reason == cutsConnection {
+		switch field.reason {
+		case cutsConnection:
 			change.Hint = consoleHint
+		case losesData:
+			change.Hint = stateHint
+			if change.From == c.older.Network.Versions.State && change.To == c.newer.Network.Versions.State {
+				continue // the change of versions.state
+			}
 		}
 		if old, new := sshPort(before), sshPort(now); field.name == "target" && old != new && !now.Target.Local {
 			change.Risk, change.Reason, change.Hint = Ask, cutsConnection, portHint(now.Name, old, new)

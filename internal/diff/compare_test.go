@@ -198,16 +198,16 @@ func TestCompare(t *testing.T) {
 			[]string{"refuse | olaf rolf ulf | " + allServers + " | pod_cidr 10.42.0.0/16 → 10.44.0.0/16 (all servers; a running cluster cannot change it)"}},
 		{"service_cidr", []string{"network", "", "service_cidr: 10.44.0.0/16\n"},
 			[]string{"refuse | olaf rolf ulf | " + allServers + " | service_cidr 10.43.0.0/16 → 10.44.0.0/16 (all servers; a running cluster cannot change it)"}},
-		{"nixos", []string{"network", "nixos-24.11", "nixos-25.05"},
-			[]string{"restart | " + allHosts + " | " + allContainers + " | nixos 24.11 → 25.05 (all hosts)"}},
-		{"next minor of k3s", []string{"network", `"1.31"`, "v1.32.3+k3s1"},
-			[]string{"restart | karl olaf rolf ulf | " + allContainers + " | k3s 1.31 → 1.32.3+k3s1 (all servers and agents)"}},
-		{"k3s pinned to a patch", []string{"network", `"1.31"`, "v1.31.14+k3s1"},
-			[]string{"restart | karl olaf ulf | karl-k3s-agent olaf-k3s-agent ulf-k3s-agent | k3s 1.31 → 1.31.14+k3s1 (all agents)"}},
-		{"skipped minor of k3s", []string{"network", `"1.31"`, `"1.33"`},
-			[]string{"refuse | karl olaf rolf ulf | " + allContainers + " | k3s 1.31 → 1.33 (all servers and agents; skips 1.32)"}},
-		{"older k3s", []string{"network", `"1.31"`, `"1.30"`},
-			[]string{"refuse | karl olaf rolf ulf | " + allContainers + " | k3s 1.31 → 1.30 (all servers and agents; k3s cannot go back to an older version)"}},
+		{"nixos", []string{"network", "nixos-26.05", "nixos-26.11"},
+			[]string{"restart | " + allHosts + " | " + allContainers + " | nixos 26.05 → 26.11 (all hosts)"}},
+		{"next minor of k3s", []string{"network", `"1.35"`, "v1.36.3+k3s1"},
+			[]string{"restart | karl olaf rolf ulf | " + allContainers + " | k3s 1.35 → 1.36.3+k3s1 (all servers and agents)"}},
+		{"k3s pinned to a patch", []string{"network", `"1.35"`, "v1.35.1+k3s1"},
+			[]string{"restart | karl olaf ulf | karl-k3s-agent olaf-k3s-agent ulf-k3s-agent | k3s 1.35 → 1.35.1+k3s1 (all agents)"}},
+		{"skipped minor of k3s", []string{"network", `"1.35"`, `"1.37"`},
+			[]string{"refuse | karl olaf rolf ulf | " + allContainers + " | k3s 1.35 → 1.37 (all servers and agents; skips 1.36)"}},
+		{"older k3s", []string{"network", `"1.35"`, `"1.34"`},
+			[]string{"refuse | karl olaf rolf ulf | " + allContainers + " | k3s 1.35 → 1.34 (all servers and agents; k3s cannot go back to an older version)"}},
 		{"disko", []string{"network", "  nixos", "  disko: v1.9.0\n  nixos"},
 			[]string{"none | " + allHosts + " | | disko latest → v1.9.0 (all hosts that it partitions)"}},
 		{"what no machine knows of", []string{"network", "", "address_range: 10.0.100.64/26\nsecrets: pass\npass_prefix: racks/mine\n"},
@@ -242,10 +242,10 @@ const (
 
 func TestOlderNixOS(t *testing.T) {
 	rack := example(t, "rack")
-	changes := Compare(rack.edited(t, "network", "nixos-24.11", "nixos-25.05").plan(t), rack.plan(t))
+	changes := Compare(rack.edited(t, "network", "nixos-26.05", "nixos-26.11").plan(t), rack.plan(t))
 	require.Len(t, changes, 1)
 	require.Equal(t, Ask, changes[0].Risk)
-	require.Equal(t, "nixos 25.05 → 24.11 (all hosts; older than before)", changes[0].Sentence)
+	require.Equal(t, "nixos 26.11 → 26.05 (all hosts; older than before)", changes[0].Sentence)
 }
 
 // What restarts one of two servers is to be asked about: each restart loses the quorum.
@@ -305,7 +305,7 @@ func TestNoChange(t *testing.T) {
 		"with tabs and other words": {
 			"hosts": strings.ReplaceAll(rack["hosts"], ",", "\t"),
 			"k3s":   strings.ReplaceAll(strings.ReplaceAll(rack["k3s"], "init", "init-server"), ",", "\t"),
-			"network": "tls_san:\n  - k3s.rack.home.arpa\nversions: {k3s: v1.31, nixos: nixos-24.11, disko: latest}\n" +
+			"network": "tls_san:\n  - k3s.rack.home.arpa\nversions: {k3s: v1.35, nixos: nixos-26.05, disko: latest, state: \"26.05\"}\n" +
 				"timezone: Europe/Berlin\ndomain: rack.home.arpa.\nnameservers: 9.9.9.9 1.1.1.1\nnetmask: /24\ngateway: 10.0.100.1\n" +
 				"pod_cidr: 10.42.0.0/16\n",
 		},
@@ -467,9 +467,9 @@ func TestHintsOfServers(t *testing.T) {
 func TestK3sVersionsOfOtherKinds(t *testing.T) {
 	rack := example(t, "rack")
 	with := func(version string) Changes {
-		return Compare(rack.plan(t), rack.edited(t, "network", `"1.31"`, `"`+version+`"`).plan(t))
+		return Compare(rack.plan(t), rack.edited(t, "network", `"1.35"`, `"`+version+`"`).plan(t))
 	}
-	require.Equal(t, "k3s 1.31 → 2.0 (all servers and agents; another major version)", with("2.0").With(Refuse)[0].Sentence)
+	require.Equal(t, "k3s 1.35 → 2.0 (all servers and agents; another major version)", with("2.0").With(Refuse)[0].Sentence)
 	require.NotPanics(t, func() { with("1.99999999999999999999") })
 }
 
@@ -520,7 +520,7 @@ func TestOwnCellsOfAnotherCase(t *testing.T) {
 func TestSSHPort(t *testing.T) {
 	table := func(ip string) tables {
 		return tables{"hosts": "name,interface,ip,admin\nolaf,eno1," + ip + ",olaf\n", "k3s": "host,name,type,ip\n",
-			"network": "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11}\n"}
+			"network": "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-26.05}\n"}
 	}
 	const plain, port, other, routed, local = "10.0.100.2", "10.0.100.2@10.0.100.2:2222", "10.0.100.2@10.0.100.2:2200", "10.0.100.2@gate.example:2222", "10.0.100.2@local"
 	for name, test := range map[string]struct{ from, to, hint string }{

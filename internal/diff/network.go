@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"k3splan/internal/plan"
+	"k3splan/internal/release"
 	"k3splan/internal/text"
 )
 
@@ -79,6 +80,11 @@ func (c *comparison) scope(key string) scope {
 		return scope{words: "how the project keeps them"}
 	case "versions.disko":
 		return scope{"all hosts that it partitions", c.newer.HostNames(), nothing}
+	case "versions.state":
+		hosts := slices.DeleteFunc(c.newer.HostNames(), func(name string) bool { return c.newer.Host(name).State != stateOf(c.newer.Network.Versions) })
+		return scope{"all hosts without a state_version", hosts, servers}
+	case "versions.permit_ended":
+		return scope{words: "a step of an upgrade"}
 	default:
 		return scope{"all hosts", c.newer.HostNames(), serversAndAgents}
 	}
@@ -145,7 +151,7 @@ func (c *comparison) items(key, item string, gone, come []string) {
 
 func (c *comparison) versions(before, now plan.Versions) {
 	nixos := Change{}
-	if old, new := releaseOf(before.NixOS), releaseOf(now.NixOS); old != nil && new != nil && slices.Compare(new, old) < 0 {
+	if old, new := before.NixOS.Release(), now.NixOS.Release(); old != "" && new != "" && release.Before(new, old) {
 		nixos = Change{Risk: Ask, Reason: "older than before"}
 	}
 	from, fromRelease := strings.CutPrefix(before.NixOS.String(), "nixos-")
@@ -156,20 +162,14 @@ func (c *comparison) versions(before, now plan.Versions) {
 	c.key("versions.nixos", from, to, nixos)
 	c.key("versions.k3s", before.K3s.String(), now.K3s.String(), K3sStep(before.K3s, now.K3s))
 	c.key("versions.disko", before.Disko.String(), now.Disko.String(), Change{})
+	c.key("versions.state", stateOf(before), stateOf(now), Change{Risk: Ask, Reason: losesData, Hint: stateHint})
+	c.key("versions.permit_ended", before.PermitEnded, now.PermitEnded, Change{})
 }
 
-var (
-	release = regexp.MustCompile(`^(?:[a-z]+-)?([0-9]{2})\.([0-9]{2})(?:$|[.-])`)
-	number  = regexp.MustCompile(`[0-9]+`)
-)
+// stateOf returns the release of the machines' data. A plan without it means the first release.
+func stateOf(v plan.Versions) string { return cmp.Or(v.State, release.FirstState) }
 
-// releaseOf returns the NixOS release that a branch or tag is named after, or nil.
-func releaseOf(source plan.Source) []int {
-	if m := release.FindString(source.Ref); m != "" {
-		return numbers(m)
-	}
-	return nil
-}
+var number = regexp.MustCompile(`[0-9]+`)
 
 func numbers(text string) []int {
 	var found []int

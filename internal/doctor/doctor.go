@@ -18,16 +18,16 @@ import (
 	"sync"
 	"time"
 
-	kversion "k8s.io/apimachinery/pkg/util/version"
-
 	"k3splan"
 	"k3splan/internal/colmena"
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/hive"
+	"k3splan/internal/nix"
 	"k3splan/internal/pins"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
+	"k3splan/internal/release"
 	"k3splan/internal/run"
 	"k3splan/internal/text"
 )
@@ -83,6 +83,10 @@ func Examine(ctx context.Context, r Request) []Check {
 			wanted = append(wanted, passTool)
 		}
 		source = p.Network.Versions.NixOS
+		if needed := nix.Needed(source, r.Workspace.Dir); needed != "" {
+			wanted[0].oldest = needed
+			wanted[0].wants = source.String()
+		}
 		whole, _ := r.Workspace.Project()
 		pinned = whole.Lock.Origin(source).Missing == ""
 	}
@@ -118,7 +122,7 @@ func fromNixpkgs(c Check, source plan.Source, pinned bool, flag string) Check {
 	case !pinned:
 		c.Message, c.Hint = fmt.Sprintf("not on PATH: it would come from %s, which is not pinned yet", source), "k3splan update"+flag
 	case source.Repository == source.Kind.DefaultRepository() && source.Form != plan.SourceCommit:
-		// releases before 24.11 are refused
+		// older releases are refused
 		c.State, c.Message = OK, "from the pinned nixpkgs, "+source.String()
 	default:
 		c.Message = fmt.Sprintf("not on PATH: expected in %s (nixpkgs has it since 21.11), which was not looked at", source)
@@ -132,20 +136,21 @@ type tool struct {
 	version string // the argument with which it prints its version
 	needed  []string
 	oldest  string // the first version that works, or ""
+	wants   string // what needs that version, if it is not k3splan
 }
 
 var tools = []tool{
-	// oldest: lib/minver.nix of the oldest nixpkgs that k3splan works with
-	{"nix-build", "--version", []string{"build", "deploy", "boot-stick"}, "2.3.17"},
-	{"colmena", "--version", []string{"build", "deploy"}, ""},
-	{"nix-prefetch-url", "--version", []string{"update"}, ""},
-	{"git", "--version", []string{"update", "diff", "secrets audit"}, ""},
-	{"ssh", "-V", []string{"deploy", "status", "hardware", "known-hosts", "ssh", "kubeconfig", "token"}, ""},
-	{"lsblk", "--version", []string{"boot-stick"}, "2.27"}, // oldest: --json
+	// a project's nixpkgs may need a newer one
+	{program: "nix-build", version: "--version", needed: []string{"build", "deploy", "boot-stick"}, oldest: release.Oldest().Nix},
+	{program: "colmena", version: "--version", needed: []string{"build", "deploy"}},
+	{program: "nix-prefetch-url", version: "--version", needed: []string{"update"}},
+	{program: "git", version: "--version", needed: []string{"update", "diff", "secrets audit"}},
+	{program: "ssh", version: "-V", needed: []string{"deploy", "status", "hardware", "known-hosts", "ssh", "kubeconfig", "token"}},
+	{program: "lsblk", version: "--version", needed: []string{"boot-stick"}, oldest: "2.27"}, // oldest: --json
 }
 
 // passTool is needed where it keeps the secrets.
-var passTool = tool{"pass", "version", []string{"deploy", "boot-stick", "passwd", "secrets"}, ""}
+var passTool = tool{program: "pass", version: "version", needed: []string{"deploy", "boot-stick", "passwd", "secrets"}}
 
 // askTime is how long a program may take to answer a question.
 var askTime = 10 * time.Second
@@ -170,22 +175,16 @@ func examine(ctx context.Context, t tool) Check {
 		c.Hint = "see what delays it: " + run.Words(path, t.version)
 	case err != nil:
 		c.State, c.Version, c.Message = Broken, "", text.FirstLine(said.String()+"\n"+err.Error())
-	case olderThan(c.Version, t.oldest):
-		c.State, c.Message = Broken, fmt.Sprintf("%s is too old: %s is needed", c.Version, t.oldest)
+	case nix.Older(c.Version, t.oldest):
+		c.State, c.Message = Broken, fmt.Sprintf("%s is too old: %s needs %s", c.Version, cmp.Or(t.wants, "k3splan"), t.oldest)
+		if t.program == "nix-build" {
+			c.Hint = nix.Newer
+		}
 	default:
 		c.State, c.Hint = OK, ""
 	}
 	return c
 }
-
-// olderThan compares versions by their numbers; an unknown one is not older.
-func olderThan(present, oldest string) bool {
-	p, err := kversion.ParseGeneric(leadingNumbers.FindString(present))
-	o, errOldest := kversion.ParseGeneric(oldest)
-	return err == nil && errOldest == nil && p.LessThan(o)
-}
-
-var leadingNumbers = regexp.MustCompile(`^[0-9]+(\.[0-9]+)+`)
 
 // toMachines are the commands that need a plan without errors.
 var toMachines = []string{"render", "build", "deploy", "boot-stick"}

@@ -133,7 +133,7 @@ func utf16LE(text string) []byte {
 	return data
 }
 
-const network = "netmask: 24\ngateway: 10.0.100.1\nnameservers: [10.0.100.9, 9.9.9.9]\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n"
+const network = "netmask: 24\ngateway: 10.0.100.1\nnameservers: [10.0.100.9, 9.9.9.9]\nversions: {nixos: nixos-26.05, k3s: '1.35'}\n"
 
 var (
 	ranges = []string{"", "address_range: 10.0.100.0/25\n", "address_range: 10.0.100.200-10.0.100.210\n", "address_range: 10.0.100.6-10.0.100.40\n"}
@@ -570,7 +570,7 @@ func TestAddresses(t *testing.T) {
 // Where no range is set, only a larger subnet helps.
 func TestFullSubnet(t *testing.T) {
 	fsys := fstest.MapFS{plan.HostsFile: {Data: []byte("name,interface,ip,admin\nolaf,eno1,10.0.100.2,a\n")}, plan.K3sFile: {Data: []byte("host,name,type,ip\n")},
-		"plans/network.yaml": {Data: []byte("netmask: 30\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11}\n")}}
+		"plans/network.yaml": {Data: []byte("netmask: 30\ngateway: 10.0.100.1\nversions: {nixos: nixos-26.05}\n")}}
 	e, err := Open(fsys)
 	require.NoError(t, err)
 	var refused *Refused

@@ -26,7 +26,7 @@ func inWorkbook(t *testing.T, fsys fstest.MapFS, change func(*excelize.File)) fs
 	require.NoError(t, file.SetSheetName("Sheet1", "notes"))
 	require.NoError(t, file.SetCellFormula("notes", "A1", "SUM(B1:B9)"))
 	for sheet, text := range map[string]string{"Hosts": string(fsys[plan.HostsFile].Data), "k3s": string(fsys[plan.K3sFile].Data),
-		"network": "netmask,24\ngateway,10.0.100.1\nversions.nixos,nixos-24.11\nversions.k3s,1.31\n"} {
+		"network": "netmask,24\ngateway,10.0.100.1\nversions.nixos,nixos-26.05\nversions.k3s,1.35\nversions.state,26.05\n"} {
 		reader := csv.NewReader(strings.NewReader(text))
 		reader.Comment, reader.FieldsPerRecord = '#', -1
 		rows, err := reader.ReadAll()

@@ -18,9 +18,9 @@ import (
 // Every cell and key in turn gets other values: the hosts that move are those that "k3splan diff"
 // says are configured otherwise, no more and no fewer.
 func TestDiffNamesTheHostsThatMove(t *testing.T) {
-	values := []string{"", "x1", "10.0.100.77", "dhcp@far.example.org", "legacy", "a=b", "7", "storage", "server", "init", "agent", "rolf", "v1.31.15+k3s1", "1.32", "[1.1.1.1]", "10.44.0.0/16", "25"}
+	values := []string{"", "x1", "10.0.100.77", "dhcp@far.example.org", "legacy", "a=b", "7", "storage", "server", "init", "agent", "rolf", "v1.35.15+k3s1", "1.36", "[1.1.1.1]", "10.44.0.0/16", "25"}
 	dir := rack(t)
-	swap(t, dir, "plans/network.yaml", "{nixos: nixos-24.11, k3s: 1.31.14+k3s1}", "\n  nixos: nixos-24.11\n  k3s: 1.31.14+k3s1\npod_cidr: 10.42.0.0/16\nservice_cidr: 10.43.0.0/16")
+	swap(t, dir, "plans/network.yaml", "{nixos: nixos-26.05, k3s: 1.35.1+k3s1}", "\n  nixos: nixos-26.05\n  k3s: 1.35.1+k3s1\npod_cidr: 10.42.0.0/16\nservice_cidr: 10.43.0.0/16")
 	before := load(t, dir)
 	was := inputsOf(t, before)
 	compared := 0

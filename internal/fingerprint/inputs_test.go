@@ -53,11 +53,11 @@ nameservers: [9.9.9.9]
 domain: rack.example.org
 timezone: Europe/Berlin
 tls_san: [k3s.example.org]
-versions: {nixos: nixos-24.11, k3s: 1.31.14+k3s1}
+versions: {nixos: nixos-26.05, k3s: 1.35.1+k3s1}
 `,
 		"plans/lock.json": `{
   "disko": {"ref": "latest", "rev": "de5708739256238fb912c62f03988815db89ec9a", "url": "https://example.org/d.tar.gz", "sha256": "sha256-CNzzBsRhq7gg4BMBuTDObiWDH/rFYHEuDRVOwCcwXw4="},
-  "nixpkgs": {"ref": "nixos-24.11", "rev": "50ab793786d9de88ee30ec4e4c24fb4236fc2674", "url": "https://example.org/n.tar.gz", "sha256": "sha256-/bVBlRpECLVzjV19t5KMdMFWSwKLtb5RyXdjz3LJT+g="}
+  "nixpkgs": {"ref": "nixos-26.05", "rev": "50ab793786d9de88ee30ec4e4c24fb4236fc2674", "url": "https://example.org/n.tar.gz", "sha256": "sha256-/bVBlRpECLVzjV19t5KMdMFWSwKLtb5RyXdjz3LJT+g="}
 }
 `,
 		"k3s/server.yaml":           "write-kubeconfig-mode: \"0600\"\n",
@@ -196,11 +196,11 @@ func TestWhatMoves(t *testing.T) {
 			moved: []string{"olaf", "rolf", "ulf"},
 		},
 		"patch release of k3s: the agents' image": {
-			change: func(t *testing.T, dir string) { swap(t, dir, "plans/network.yaml", "1.31.14", "1.31.15") },
+			change: func(t *testing.T, dir string) { swap(t, dir, "plans/network.yaml", "1.35.1", "1.35.2") },
 			moved:  []string{"karl", "olaf", "ulf"},
 		},
 		"minor release of k3s": {
-			change: func(t *testing.T, dir string) { swap(t, dir, "plans/network.yaml", "1.31.14", "1.32.1") },
+			change: func(t *testing.T, dir string) { swap(t, dir, "plans/network.yaml", "1.35.1", "1.36.1") },
 			moved:  []string{"karl", "olaf", "rolf", "ulf"},
 		},
 		"pin of nixpkgs": {
@@ -457,7 +457,7 @@ func TestLoose(t *testing.T) {
 	}, all["ulf"].Loose)
 	require.Empty(t, all["karl"].Loose)
 
-	swap(t, dir, "plans/network.yaml", "nixos: nixos-24.11", "nixos: <nixpkgs>")
+	swap(t, dir, "plans/network.yaml", "nixos: nixos-26.05", "nixos: <nixpkgs>")
 	require.NoError(t, os.Remove(filepath.Join(dir, "plans/lock.json")))
 	all = inputs(t, dir)
 	require.Equal(t, []string{"nixpkgs comes from <nixpkgs>, which has no hash"}, all["karl"].Loose)

@@ -195,7 +195,7 @@ func TestRackIsWhatThePlanSays(t *testing.T) {
 	require.Equal(t, true, in("k3s", "clusterInit"))
 	require.Equal(t, "", in("k3s", "serverAddr"))
 	require.Equal(t, false, in("k3s", "hasInlineToken"))
-	require.Equal(t, "24.11", in("stateVersion"))
+	require.Equal(t, "26.05", in("stateVersion"))
 	// ancestor-defect 20: an https address, names beside addresses in the certificate
 	require.Equal(t, "https://10.0.100.12:6443", d.at(t, "ulf", "containers", "ulf-k3s-server", "k3s", "serverAddr"))
 	require.Equal(t, false, d.at(t, "ulf", "containers", "ulf-k3s-server", "k3s", "clusterInit"))
@@ -324,7 +324,7 @@ func TestOtherShapesEvaluate(t *testing.T) {
 			"rolf,enp1s0,192.168.1.13@local,rolf,,,\n" +
 			"karl,end0,192.168.1.14,karl,,aarch64-linux,\n",
 		"plans/k3s.csv":      "host,name,type,ip,mac\nolaf,s,init,192.168.1.20,52:54:00:00:00:01\nolaf,a,agent,192.168.1.21,52:54:00:00:00:02\n",
-		"plans/network.yaml": "netmask: 24\ngateway: 192.168.1.1\nversions: {nixos: nixos-24.11, k3s: v1.31.14+k3s1}\n",
+		"plans/network.yaml": "netmask: 24\ngateway: 192.168.1.1\nversions: {nixos: nixos-26.05, k3s: v1.35.1+k3s1}\n",
 		"manifests/x.yaml":   "apiVersion: v1\nkind: Namespace\nmetadata: {name: x}\n",
 		"hardware/ulf.nix":   "{ fileSystems.\"/\" = { device = \"/dev/sda1\"; fsType = \"ext4\"; }; boot.loader.grub.device = \"/dev/sda\"; boot.loader.systemd-boot.enable = false; }",
 	})

@@ -66,7 +66,7 @@ func TestTheServerIsTried(t *testing.T) {
 			version, err := config.Check(context.Background())
 			if test.want == "" {
 				require.NoError(t, err)
-				require.Equal(t, "v1.31.14+k3s1", version)
+				require.Equal(t, "v1.35.1+k3s1", version)
 				return
 			}
 			require.ErrorContains(t, err, test.want)

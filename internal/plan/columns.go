@@ -6,7 +6,7 @@ var hostsSchema = table.Schema{
 	File:     HostsFile,
 	Sheet:    "hosts",
 	Required: []string{"name", "interface", "ip", "admin"},
-	Optional: []string{"serial", "boot", "system", "tags", "mac"},
+	Optional: []string{"serial", "boot", "system", "tags", "mac", "state_version"},
 	KeepCase: []string{"interface"},
 	Words:    []string{"tags"},
 	Serials:  "serial",
@@ -21,10 +21,11 @@ var hostsSchema = table.Schema{
 			"responsible", "contact"},
 		"serial": {"serialnumber", "serialno", "serialnr", "sn", "disk", "diskserial", "diskserialnumber", "diskid", "diskname", "driveserial",
 			"seriennummer"},
-		"boot":   {"bootmode", "bootmethod", "boottype", "bootloader", "firmware", "biosmode", "uefi"},
-		"system": {"arch", "architecture", "platform", "cpuarch", "cpuarchitecture", "nixsystem"},
-		"tags":   {"tag", "group", "groups", "label", "labels"},
-		"mac":    macSynonyms,
+		"boot":          {"bootmode", "bootmethod", "boottype", "bootloader", "firmware", "biosmode", "uefi"},
+		"system":        {"arch", "architecture", "platform", "cpuarch", "cpuarchitecture", "nixsystem"},
+		"tags":          {"tag", "group", "groups", "label", "labels"},
+		"mac":           macSynonyms,
+		"state_version": {"stateversion", "state", "systemstateversion", "installedrelease"},
 	},
 }
 
@@ -72,6 +73,7 @@ type hostCells struct {
 	System    string `csv:"system"`
 	Tags      string `csv:"tags"`
 	MAC       string `csv:"mac"`
+	State     string `csv:"state_version"`
 }
 
 type containerCells struct {

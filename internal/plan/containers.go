@@ -81,6 +81,9 @@ func (l *loader) readContainer(r row, cells containerCells) *Container {
 			r.Fail("type", r.Raw("type"), "type-unknown", "unknown type", hint)
 		}
 	}
+	if c.Role == Agent {
+		r.check("name", checkAgentName(c.Name))
+	}
 	if r.required("ip", cells.IP) {
 		var wrong *finding
 		c.Address, wrong = parseAddress(cells.IP)

@@ -167,6 +167,15 @@ func (d *document) report(line int, key, value string, f finding) {
 	})
 }
 
+// warn reports a warning about the value of a key.
+func (d *document) warn(key string, f finding) {
+	node := d.keys[key]
+	d.found.Add(diag.Problem{
+		File: d.fileAt(node.Line, node.Value), Line: node.Line, Column: key, Value: node.Value, Severity: diag.Warning,
+		Code: f.code, Message: f.message, Hint: f.hint,
+	})
+}
+
 // fail reports an error about the value of a key.
 func (d *document) fail(key string, f *finding) {
 	node := d.keys[key]

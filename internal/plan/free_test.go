@@ -20,7 +20,7 @@ func TestFree(t *testing.T) {
 	address := func() string { return fmt.Sprintf("10.0.100.%d", random.IntN(34)) }
 	for range 300 {
 		first, last := random.IntN(34), random.IntN(34)
-		network := "netmask: 27\ngateway: 10.0.100.1\nnameservers: [" + address() + ", 9.9.9.9]\ntls_san: [" + address() + ", api]\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"
+		network := "netmask: 27\ngateway: 10.0.100.1\nnameservers: [" + address() + ", 9.9.9.9]\ntls_san: [" + address() + ", api]\nversions: {nixos: nixos-26.05, k3s: \"1.35\"}\n"
 		if first <= last {
 			network += fmt.Sprintf("address_range: 10.0.100.%d-10.0.100.%d\n", first, last)
 		}
@@ -56,7 +56,7 @@ func TestNextAddress(t *testing.T) {
 	p, problems := Load(tablesOf(
 		"name,interface,ip,admin\na,e,10.0.100.2,x\nb,e,10.0.100.60,x\n",
 		"host,name,type,ip\na,s,init,10.0.100.12\nb,t,agent,10.0.100.22\na,u,agent,10.0.100.62\n",
-		"netmask: 24\ngateway: 10.0.100.1\naddress_range: 10.0.100.12-10.0.100.40\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"))
+		"netmask: 24\ngateway: 10.0.100.1\naddress_range: 10.0.100.12-10.0.100.40\nversions: {nixos: nixos-26.05, k3s: \"1.35\"}\n"))
 	require.Zero(t, problems.Errors(), "%v", problems)
 	require.Equal(t, "10.0.100.13", p.NextAddress("").String(), "no host is in the range")
 	require.Equal(t, "10.0.100.13", p.NextAddress(Server).String())
@@ -64,7 +64,7 @@ func TestNextAddress(t *testing.T) {
 
 	// at home, other machines have the addresses below
 	p, problems = Load(tablesOf("name,interface,ip,admin\na,e,10.0.100.10,x\n", "host,name,type,ip\na,s,init,10.0.100.20\n",
-		"netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"))
+		"netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-26.05, k3s: \"1.35\"}\n"))
 	require.Zero(t, problems.Errors(), "%v", problems)
 	require.Equal(t, "10.0.100.11", p.NextAddress("").String())
 	require.Equal(t, "10.0.100.21", p.NextAddress(Agent).String(), "the first agent")
@@ -72,7 +72,7 @@ func TestNextAddress(t *testing.T) {
 	// nothing is free above the last one
 	for network, want := range map[string][]string{"": {"10.0.100.11", "10.0.100.22", "10.0.100.11"}, "address_range: 10.0.100.5-10.0.100.254\n": {"10.0.100.5", "10.0.100.22", "10.0.100.5"}} {
 		p, problems = Load(tablesOf("name,interface,ip,admin\na,e,10.0.100.10,x\nb,e,10.0.100.253,x\n", "host,name,type,ip\na,s,init,10.0.100.21\n",
-			"netmask: 24\ngateway: 10.0.100.254\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"+network))
+			"netmask: 24\ngateway: 10.0.100.254\nversions: {nixos: nixos-26.05, k3s: \"1.35\"}\n"+network))
 		require.Zero(t, problems.Errors(), "%v", problems)
 		require.Equal(t, want, []string{p.NextAddress("").String(), p.NextAddress(Server).String(), p.NextAddress(Agent).String()}, network)
 	}
@@ -96,7 +96,7 @@ func TestSuggestions(t *testing.T) {
 	_, problems := Load(tablesOf(
 		"name,interface,ip,admin\na,e,10.0.100.2,x\nb,e,10.0.100.2,x\nc,e,10.0.100.1,x\nd,e,10.0.101.4,x\n",
 		"host,name,type,ip\na,s,init,10.0.100.12\nb,t,agent,10.0.100.12\n",
-		"netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"))
+		"netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-26.05, k3s: \"1.35\"}\n"))
 	hints := map[string]string{}
 	for _, p := range problems {
 		hints[p.Place()+" "+p.Code] = p.Hint
@@ -110,7 +110,7 @@ func TestSuggestions(t *testing.T) {
 
 	// nothing is suggested where nothing is free or the network is not known
 	for _, network := range []string{"netmask: 99\ngateway: 10.0.100.1\n", "netmask: 30\ngateway: 10.0.100.1\n"} {
-		_, problems = Load(tablesOf("name,interface,ip,admin\na,e,10.0.100.2,x\nb,e,10.0.100.2,x\n", "host,name,type,ip\n", network+"versions: {nixos: nixos-24.11}\n"))
+		_, problems = Load(tablesOf("name,interface,ip,admin\na,e,10.0.100.2,x\nb,e,10.0.100.2,x\n", "host,name,type,ip\n", network+"versions: {nixos: nixos-26.05}\n"))
 		for _, p := range problems {
 			require.NotContains(t, p.Hint, "free")
 		}

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+
+	"k3splan/internal/release"
 )
 
 // FromModel reads the plan back out of a Model's JSON, so that a plan of the past can be compared
@@ -52,15 +54,16 @@ func hostFromModel(cells map[string]json.RawMessage) (*Host, error) {
 		Boot        BootMode
 		System      string
 		Tags        []string
+		State       string `json:"state_version"`
 		K3s         struct{ Server, Agent map[string]json.RawMessage }
 	}
-	own, err := split(cells, &m, "name", "interface", "ip", "target", "admin", "serial", "boot", "system", "tags", "mac", "k3s")
+	own, err := split(cells, &m, "name", "interface", "ip", "target", "admin", "serial", "boot", "system", "tags", "mac", "k3s", "state_version")
 	if err != nil {
 		return nil, err
 	}
 	h := &Host{
 		Name: m.Name, Interface: m.Interface, Address: m.IP, Target: Target(m.Target), Admin: m.Admin.Name, Serial: m.Serial,
-		Boot: m.Boot, System: m.System, Tags: m.Tags, MAC: m.MAC, Own: own, saysDHCP: !m.IP.IsValid(),
+		Boot: m.Boot, System: m.System, Tags: m.Tags, MAC: m.MAC, State: cmp.Or(m.State, release.FirstState), Own: own, saysDHCP: !m.IP.IsValid(),
 	}
 	if h.Server, err = containerFromModel(h, m.K3s.Server); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
@@ -144,6 +147,13 @@ func (m NetworkModel) network() (Network, error) {
 			return Network{}, fmt.Errorf("%q is %s", *m.Versions.K3s, wrong.message)
 		}
 		n.Versions.K3s = version
+	}
+	n.Versions.State = release.FirstState
+	if m.Versions.State != nil {
+		n.Versions.State = *m.Versions.State
+	}
+	if m.Versions.PermitEnded != nil {
+		n.Versions.PermitEnded = *m.Versions.PermitEnded
 	}
 	n.Subnet = netip.PrefixFrom(n.Gateway, m.Netmask).Masked()
 	return n, cmp.Or(errs[:]...)

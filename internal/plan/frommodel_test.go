@@ -21,7 +21,7 @@ func TestFromModel(t *testing.T) {
 			K3sFile: {Data: []byte("host,name,type,ip,mac,labels,taints,type of box\n" +
 				"olaf,olaf-s,init,10.0.0.12,52:54:00:12:34:57,,,\n" + "here,here-a,agent,10.0.0.13,,a=b c=,k=v:NoSchedule d:NoExecute,large\n")},
 			NetworkFile: {Data: []byte("gateway: 10.0.0.1\nnetmask: 24\ntls_san: [b.example.org, a.example.org]\ndomain: example.org\n" +
-				"timezone: Europe/Oslo\nversions: {nixos: ../nixpkgs, k3s: v1.31.14+k3s1, disko: https://example.org/disko.git#v1}\n")},
+				"timezone: Europe/Oslo\nversions: {nixos: ../nixpkgs, k3s: v1.35.1+k3s1, disko: https://example.org/disko.git#v1}\n")},
 		},
 		"no k3s": {
 			HostsFile:   {Data: []byte("name,interface,ip,admin\nolaf,eno1,10.0.0.2,olaf\n")},

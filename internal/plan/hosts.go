@@ -44,6 +44,10 @@ func (l *loader) readHost(r row, cells hostCells) {
 	}
 	l.readBoot(r, host, cells)
 	l.readTags(r, host, cells.Tags)
+	host.State = cmp.Or(cells.State, l.plan.Network.Versions.State)
+	if cells.State != "" {
+		r.check("state_version", checkState(cells.State, l.plan.Network.Versions.NixOS.Release()))
+	}
 	if cells.MAC != "" {
 		var wrong *finding
 		host.MAC, wrong = parseMAC(cells.MAC)

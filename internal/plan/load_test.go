@@ -26,8 +26,8 @@ karl,karl-agent,agent,10.0.100.25,,disk=large,
 	goodNetwork = `netmask: 24
 gateway: 10.0.100.1
 versions:
-  nixos: nixos-24.11
-  k3s: "1.31"
+  nixos: nixos-26.05
+  k3s: "1.35"
 `
 )
 
@@ -181,12 +181,12 @@ func TestProblems(t *testing.T) {
 		{"nameserver", n, "versions:", "nameservers:\n  - 9.9.9.9\n  - dns\nversions:", []string{"address-invalid network.yaml:5 nameservers"}},
 		{"YAML", n, "gateway: 10", "gateway: [10", []string{"yaml-syntax network.yaml:2"}},
 		{"unknown key", n, "gateway:", "gatway:", []string{"key-unknown network.yaml:2 gatway"}},
-		{"key of versions too high", n, "versions:\n  nixos: nixos-24.11\n", "nixos: nixos-24.11\nversions:\n", []string{"key-unknown network.yaml:3 nixos"}},
+		{"key of versions too high", n, "versions:\n  nixos: nixos-26.05\n", "nixos: nixos-26.05\nversions:\n", []string{"key-unknown network.yaml:3 nixos"}},
 		{"no gateway", n, "gateway: 10.0.100.1\n", "", []string{"key-missing network.yaml:0 gateway"}},
-		{"no k3s version", n, "  k3s: \"1.31\"\n", "", []string{"key-missing network.yaml:0 versions.k3s"}},
+		{"no k3s version", n, "  k3s: \"1.35\"\n", "", []string{"key-missing network.yaml:0 versions.k3s"}},
 		{"key twice", n, "versions:", "netmask: 24\nversions:", []string{"key-duplicate network.yaml:3 netmask"}},
-		{"k3s version", n, `"1.31"`, "v1.31.4", []string{"version-invalid network.yaml:5 versions.k3s"}},
-		{"old NixOS", n, "nixos-24.11", "nixos-23.05", []string{"version-invalid network.yaml:4 versions.nixos"}},
+		{"k3s version", n, `"1.35"`, "v1.35.4", []string{"version-invalid network.yaml:5 versions.k3s"}},
+		{"old NixOS", n, "nixos-26.05", "nixos-23.05", []string{"version-invalid network.yaml:4 versions.nixos"}},
 		{"pods in the LAN", n, "versions:", "pod_cidr: 10.0.0.0/16\nversions:", []string{"cidr-overlap network.yaml:3 pod_cidr"}},
 		{"services in the pods", n, "versions:", "service_cidr: 10.42.128.0/17\nversions:", []string{"cidr-overlap network.yaml:3 service_cidr"}},
 		{"cidr with host bits", n, "versions:", "pod_cidr: 10.99.0.1/16\nversions:", []string{"cidr-invalid network.yaml:3 pod_cidr"}},
@@ -238,7 +238,7 @@ func TestProblemsAcrossFiles(t *testing.T) {
 			HostsFile: swap(t, swap(t, goodHosts, "10.0.100.2", "10.0.100.2@local"), "10.0.100.3", "10.0.100.3@self"),
 		}, []string{"target-duplicate hosts.csv:3 ip"}},
 		{"versions in both files", map[string]string{
-			VersionsFile: "nixos: nixos-24.11\n",
+			VersionsFile: "nixos: nixos-26.05\n",
 		}, []string{"key-duplicate versions.yaml:1 versions.nixos"}},
 		{"a lost row decides nothing else", map[string]string{
 			HostsFile: swap(t, goodHosts, "olaf,eno1,10.0.100.2", "olaf"),
@@ -263,7 +263,7 @@ func TestAllProblemsInOneRun(t *testing.T) {
 	_, problems := Load(project(map[string]string{
 		HostsFile:   swap(t, swap(t, goodHosts, "enP4p65s0", "bad/if"), "10.0.100.5", "10.0.100.2"),
 		K3sFile:     swap(t, swap(t, goodK3s, "karl,karl-agent", "krl,karl-agent"), "olaf-agent,agent", "olaf-agent,agnet"),
-		NetworkFile: swap(t, goodNetwork, "nixos-24.11", "nixos-20.09"),
+		NetworkFile: swap(t, goodNetwork, "nixos-26.05", "nixos-20.09"),
 	}))
 	require.Equal(t, []string{
 		"interface-invalid hosts.csv:3 interface",
@@ -276,7 +276,7 @@ func TestAllProblemsInOneRun(t *testing.T) {
 
 // A login in a URL is a secret.
 func TestAPasswordInAURLIsNotShown(t *testing.T) {
-	_, problems := Load(project(map[string]string{NetworkFile: swap(t, goodNetwork, "nixos-24.11", "https://olaf:hunter2@example.org/x.tar.gz")}))
+	_, problems := Load(project(map[string]string{NetworkFile: swap(t, goodNetwork, "nixos-26.05", "https://olaf:hunter2@example.org/x.tar.gz")}))
 	require.Equal(t, []string{"version-invalid network.yaml:4 versions.nixos"}, brief(problems))
 	require.NotContains(t, fmt.Sprintf("%+v", problems), "hunter2")
 }
@@ -291,7 +291,7 @@ func TestHints(t *testing.T) {
 	require.Equal(t, `did you mean "agent"?`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "agent,10.0.100.25", "agnet,10.0.100.25")}))
 	require.Equal(t, `did you mean "gateway"?`, hintOf(map[string]string{NetworkFile: swap(t, goodNetwork, "gateway", "gatway")}))
 	require.Equal(t, `did you mean "versions.nixos"?`, hintOf(map[string]string{
-		NetworkFile: swap(t, goodNetwork, "versions:\n  nixos: nixos-24.11\n", "nixos: nixos-24.11\nversions:\n")}))
+		NetworkFile: swap(t, goodNetwork, "versions:\n  nixos: nixos-26.05\n", "nixos: nixos-26.05\nversions:\n")}))
 	require.Equal(t, `did you mean "server"?`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "agent,10.0.100.25,,disk=large", "master,10.0.100.25,,")}))
 	require.Equal(t, `add a row of type "init": the server that starts the cluster`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "olaf,olaf-server,init,10.0.100.12,,,\n", "")}))
 	require.Equal(t, "it contains the character U+200B", hintOf(map[string]string{HostsFile: swap(t, goodHosts, "10.0.100.3", "10.0\u200b.100.3")}))

@@ -41,9 +41,12 @@ type NetworkModel struct {
 
 // VersionsModel holds what the plan asks for, in normal form; K3s is null without k3s.
 type VersionsModel struct {
-	Disko string  `json:"disko" yaml:"disko"`
-	K3s   *string `json:"k3s" yaml:"k3s"`
-	NixOS string  `json:"nixos" yaml:"nixos"`
+	Disko       string  `json:"disko" yaml:"disko"`
+	K3s         *string `json:"k3s" yaml:"k3s"`
+	NixOS       string  `json:"nixos" yaml:"nixos"`
+	PermitEnded *string `json:"permit_ended" yaml:"permit_ended"`
+	// State is null in models of older versions of k3splan: release.FirstState.
+	State *string `json:"state" yaml:"state"`
 }
 
 // orNull is nil for the empty string.
@@ -109,7 +112,10 @@ func (n Network) model() NetworkModel {
 	return NetworkModel{
 		Domain: orNull(n.Domain), Gateway: textOf(n.Gateway), Nameservers: nameservers, Netmask: n.Subnet.Bits(),
 		PodCIDR: textOf(n.PodCIDR), ServiceCIDR: textOf(n.ServiceCIDR), Timezone: orNull(n.Timezone), TLSSAN: text.OrEmpty(n.TLSSAN),
-		Versions: VersionsModel{Disko: n.Versions.Disko.String(), K3s: orNull(n.Versions.K3s.String()), NixOS: n.Versions.NixOS.String()},
+		Versions: VersionsModel{
+			Disko: n.Versions.Disko.String(), K3s: orNull(n.Versions.K3s.String()), NixOS: n.Versions.NixOS.String(),
+			PermitEnded: orNull(n.Versions.PermitEnded), State: orNull(n.Versions.State),
+		},
 	}
 }
 
@@ -130,10 +136,11 @@ func (h *Host) Model() map[string]any {
 	if h.Target.Port != 0 {
 		target["port"] = h.Target.Port
 	}
-	m := withOwn(h.Own, 11)
+	m := withOwn(h.Own, 12)
 	m["name"], m["interface"], m["ip"], m["target"] = h.Name, h.Interface, addressOrNull(h.Address), target
 	m["admin"] = map[string]any{"name": h.Admin}
 	m["serial"], m["boot"], m["system"], m["tags"], m["mac"] = orNull(h.Serial), string(h.Boot), h.System, text.OrEmpty(h.Tags), orNull(h.MAC)
+	m["state_version"] = h.State
 	m["k3s"] = map[string]any{"server": containerModel(h.Server), "agent": containerModel(h.Agent)}
 	return m
 }

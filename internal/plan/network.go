@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"net/netip"
 	"regexp"
 
@@ -36,6 +37,11 @@ type Versions struct {
 	NixOS, Disko Source
 	// K3s is the zero K3sVersion if the plan has no k3s.
 	K3s K3sVersion
+	// PermitEnded is the minor version of k3s that may run although nixpkgs marks it as insecure, or "". It is
+	// a step of an upgrade.
+	PermitEnded string
+	// State is the release ("24.11") whose data formats machines use that have no other state_version.
+	State string
 }
 
 // K3sVersion is a release of k3s, or a minor version whose patch release nixpkgs chooses.
@@ -70,9 +76,9 @@ var (
 func parseK3sVersion(text string) (K3sVersion, *finding) {
 	m := k3sVersionForm.FindStringSubmatch(text)
 	if m == nil {
-		hint := "v1.31.14+k3s1, or 1.31 for the patch release that nixpkgs has"
+		hint := exampleK3s()
 		if patchForm.MatchString(text) {
-			hint = "with k3s's own number: " + text + "+k3s1; or 1.31 for the patch release that nixpkgs has"
+			hint = fmt.Sprintf("with k3s's own number: %s+k3s1; or %s for the patch release that nixpkgs has", text, newK3s())
 		}
 		return K3sVersion{}, &finding{"version-invalid", "not a version of k3s", hint}
 	}

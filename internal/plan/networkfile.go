@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	versionKeys = []string{"versions.nixos", "versions.k3s", "versions.disko"}
+	versionKeys = []string{"versions.nixos", "versions.k3s", "versions.disko", "versions.state", "versions.permit_ended"}
 	networkKeys = slices.Concat([]string{
 		"netmask", "gateway", "nameservers", "domain", "timezone", "pod_cidr", "service_cidr", "tls_san", "address_range",
 		secretsKey, passPrefixKey,
@@ -385,14 +385,19 @@ func (r *networkReader) readVersions(needsK3s bool) {
 		}
 		r.network.Versions.K3s = version
 	} else if needsK3s {
-		r.missing("versions.k3s", "v1.31.14+k3s1", ", or 1.31 for the patch release that nixpkgs has")
+		r.missing("versions.k3s", newK3s(), "")
 	}
+	r.readState()
+	if needsK3s {
+		r.checkK3s()
+	}
+	r.checkRelease()
 }
 
 func (r *networkReader) source(kind SourceKind, key, byDefault string) Source {
 	d, text, ok := r.version(key)
 	if !ok && byDefault == "" {
-		r.missing(key, "nixos-24.11", "")
+		r.missing(key, newRelease().Branch(), "")
 		return Source{}
 	}
 	if !ok {

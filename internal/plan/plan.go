@@ -56,6 +56,9 @@ type Host struct {
 	Tags []string
 	// MAC is that of the physical interface ("52:54:00:12:34:56"), or "".
 	MAC string
+	// State is the release of NixOS ("24.11") that the machine was installed with, whose data formats its
+	// stateful services use (system.stateVersion); also in its server container.
+	State string
 	// Own are the cells of the user's own columns.
 	Own map[string]string
 

@@ -48,6 +48,30 @@ func checkName(name string) *finding {
 	return nil
 }
 
+// runFolders are folders and files of /run on hosts. NixOS's oci-containers makes /run/NAME for the files of
+// an agent called NAME (RuntimeDirectory=), with owner and mode of its own, and removes it whenever the agent
+// stops. Sources: systemd's file-hierarchy(7) and tmpfiles.d; NixOS's modules, of which
+// virtualisation/oci-containers.nix, security/wrappers, services/system/nscd.nix and tasks/ name theirs;
+// podman, netavark and iproute2 for containers, crun, libpod, netavark, netns, podman; Colmena for keys. What a
+// service of the user's has is found by templates/modules/agent.nix.
+var runFolders = strings.Fields(`
+acpid agetty avahi-daemon binfmt blkid booted-system bus connman containers credentials credstore crun
+cryptsetup current-system dbus dhcpcd docker dmeventd-client dmeventd-server ephemeral-trust faillock fsck
+host initctl initramfs issue keys libpod libvirt lightdm lock log lvm machines mdadm motd mount netavark
+netns networkmanager nix nixos nixos-containers nologin nscd opengl-driver opengl-driver-32 openvswitch
+plymouth podman polkit-1 postgresql pppd resolvconf rpcbind runc secrets shm sshd sudo systemd tmpfiles udev
+udisks2 uidmap user utmp uuidd wpa wpa-supplicant wrappers
+`)
+
+// checkAgentName refuses a name that would take a folder of /run away from the host.
+func checkAgentName(name string) *finding {
+	if !slices.Contains(runFolders, name) {
+		return nil
+	}
+	return &finding{"name-reserved", fmt.Sprintf("hosts have a /run/%s, and NixOS removes the folder of an agent's name there when the agent stops", name),
+		"choose another one, such as " + name + "-agent"}
+}
+
 // asciiName writes what people put into names with the characters that a name may have.
 var asciiName = strings.NewReplacer("_", "-", ".", "-", " ", "-", "–", "-", "—", "-", "‑", "-", "ä", "ae", "ö", "oe", "ü", "ue", "ß", "ss")
 

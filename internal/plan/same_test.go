@@ -43,11 +43,11 @@ func TestTablesAndWorkbooksMeanTheSame(t *testing.T) {
 		hosts := append(draw("hosts", "name", "interface", "ip", "admin", "tags", "note"), []string{"rolf", "eno1", "10.0.100.9", "rolf", "", ""})
 		k3s := draw("k3s", "host", "name", "type", "ip", "labels")
 
-		files := fstest.MapFS{NetworkFile: {Data: []byte("netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n")}}
+		files := fstest.MapFS{NetworkFile: {Data: []byte("netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-26.05, k3s: '1.35'}\n")}}
 		file := excelize.NewFile()
 		defer file.Close()
 		for sheet, rows := range map[string][][]string{"hosts": hosts, "k3s": k3s,
-			"network": {{"netmask", "24"}, {"gateway", "10.0.100.1"}, {"versions.nixos", "nixos-24.11"}, {"versions.k3s", "1.31"}}} {
+			"network": {{"netmask", "24"}, {"gateway", "10.0.100.1"}, {"versions.nixos", "nixos-26.05"}, {"versions.k3s", "1.35"}}} {
 			_, err := file.NewSheet(sheet)
 			require.NoError(t, err)
 			var text bytes.Buffer

@@ -108,7 +108,7 @@ func TestSchemaRefuses(t *testing.T) {
 		strings.Replace(goodNetwork, "10.0.100.1", "10.0.100.01", 1),
 		strings.Replace(goodNetwork, "10.0.100.1", "[10.0.100.1]", 1),
 		strings.Replace(goodNetwork, "nixos:", "nixpkgs:", 1),
-		strings.Replace(goodNetwork, `"1.31"`, "v1.31.4", 1),
+		strings.Replace(goodNetwork, `"1.35"`, "v1.35.4", 1),
 		goodNetwork + "nameservers: [dns.example]\n",
 		goodNetwork + "pod_cidr: 10.0.0.0/7\n",
 		goodNetwork + "address_range: 10.0.100.3\n",

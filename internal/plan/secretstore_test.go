@@ -9,7 +9,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-const plainNetwork = "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11}\n"
+const plainNetwork = "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-26.05}\n"
 
 func TestWhereSecretsAreKept(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -17,7 +17,7 @@ func rackOfTags(t *testing.T) *Plan {
 			"karl,eno1,10.0.100.5,olaf,rack2\nulrich,eno1,10.0.100.6,olaf,\n",
 		K3sFile: "host,name,type,ip\nolaf,olaf-server,init,10.0.100.12\nulf,ulf-server,server,10.0.100.13\n" +
 			"rolf,rolf-server,server,10.0.100.14\nkarl,karl-agent,agent,10.0.100.25\n",
-		NetworkFile: "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: 1.31}\n",
+		NetworkFile: "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-26.05, k3s: 1.35}\n",
 	}))
 	require.Empty(t, problems)
 	return p

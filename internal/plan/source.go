@@ -7,12 +7,12 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/release"
 )
 
 // SourceKind is what a Source provides.
@@ -113,14 +113,12 @@ var (
 	githubArchive = regexp.MustCompile(`^(https://github\.com/[^/]+/[^/]+)/archive/(?:refs/(heads|tags)/)?(.+)\.(?:tar\.gz|zip)$`)
 	// channelArchive is the URL of a channel. The branch of that name follows the channel.
 	channelArchive = regexp.MustCompile(`^https://(?:channels\.nixos\.org|nixos\.org/channels)/([^/]+)/nixexprs\.tar\.(?:xz|bz2)$`)
-	// releaseName finds the release in names of nixpkgs' branches and tags and in channel URLs.
-	releaseName = regexp.MustCompile(`^(?:(?:nixos|nixpkgs|release|staging|staging-next)-)?([0-9]{2})\.([0-9]{2})(?:$|[.-])`)
 
 	tarballEndings = []string{".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst", ".zip"}
 )
 
-// ParseSource reads versions.nixos or versions.disko: a release ("24.11"), branch,
-// tag ("tags/24.11"), commit, search path ("<nixpkgs>"), path ("/x", "./x", "../x"), the URL of a
+// ParseSource reads versions.nixos or versions.disko: a release ("26.05"), branch,
+// tag ("tags/26.05"), commit, search path ("<nixpkgs>"), path ("/x", "./x", "../x"), the URL of a
 // tarball, or that of a repository with "#" and a branch, tag or commit. Every error has a hint.
 func ParseSource(kind SourceKind, text string) (Source, error) {
 	text = strings.TrimSpace(text)
@@ -153,7 +151,7 @@ func exampleRef(kind SourceKind) string {
 	if kind == SourceDisko {
 		return "latest, a tag like v1.11.0, or a commit"
 	}
-	return "a release like 24.11, a branch like nixos-unstable, or a commit"
+	return "a release like " + release.ForNewProjects + ", a branch like nixos-unstable, or a commit"
 }
 
 // unflake returns the source that a flake reference means.
@@ -285,18 +283,39 @@ func isRef(text string) bool {
 		!slices.ContainsFunc(strings.Split(text, "/"), func(part string) bool { return strings.HasSuffix(part, ".lock") })
 }
 
-// checkRelease refuses the name of a release of NixOS before 24.11, which lacks options that the rendered
-// modules use.
+// checkRelease refuses the name of a release of NixOS that lacks options which the rendered modules use.
 func checkRelease(kind SourceKind, name string) error {
-	part := releaseName.FindStringSubmatch(name)
-	if kind != SourceNixpkgs || part == nil {
+	named, oldest := release.NameIn(name), release.Oldest().Name
+	if kind != SourceNixpkgs || named == "" || !release.Before(named, oldest) {
 		return nil
 	}
-	release, _ := strconv.Atoi(part[1] + part[2])
-	if release >= 2411 {
-		return nil
+	return diag.WithHint(fmt.Errorf("NixOS %s is too old", named), oldest+" is the oldest release that works")
+}
+
+// unstable are branches of nixpkgs that become the next release.
+var unstable = []string{"master", "nixos-unstable", "nixos-unstable-small", "nixpkgs-unstable", "staging", "staging-next"}
+
+// Release returns the release of NixOS that the source's name says it is, also one that k3splan does not know
+// ("25.11"), or "": what a path, a commit or an unstable branch holds shows only when it is evaluated.
+func (s Source) Release() string {
+	if s.Kind != SourceNixpkgs || s.Form == SourceCommit {
+		return ""
 	}
-	return diag.WithHint(fmt.Errorf("NixOS %s.%s is too old", part[1], part[2]), "24.11 is the oldest release that works")
+	return release.NameIn(s.Ref)
+}
+
+// Nix returns the oldest version of Nix that evaluates the source, as far as its name shows what it is, or "".
+func (s Source) Nix() string {
+	switch r, known := release.Find(s.Release()); {
+	case s.Kind != SourceNixpkgs:
+		return ""
+	case known:
+		return r.Nix
+	case s.Release() != "" || s.Form == SourceRef && slices.Contains(unstable, s.Ref): // newer than what k3splan knows
+		return release.Latest().Nix
+	default:
+		return ""
+	}
 }
 
 func isPrintable(text string) bool {

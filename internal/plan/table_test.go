@@ -66,8 +66,8 @@ func TestTablesThatMeanTheSame(t *testing.T) {
 		"init under another name":     {K3sFile: strings.Replace(goodK3s, ",init,", ",Init_Server,", 1)},
 		"netmask with slash":          {NetworkFile: strings.Replace(goodNetwork, "24", "/24", 1)},
 		"netmask in full":             {NetworkFile: strings.Replace(goodNetwork, "24", "255.255.255.0", 1)},
-		"versions in their own file":  {NetworkFile: "netmask: 24\ngateway: 10.0.100.1\n", VersionsFile: "nixos: nixos-24.11\nk3s: 1.31\n"},
-		"versions below versions":     {NetworkFile: "netmask: 24\ngateway: 10.0.100.1\n", VersionsFile: "versions:\n  nixos: '24.11'\n  k3s: 1.31\n"},
+		"versions in their own file":  {NetworkFile: "netmask: 24\ngateway: 10.0.100.1\n", VersionsFile: "nixos: nixos-26.05\nk3s: 1.35\n"},
+		"versions below versions":     {NetworkFile: "netmask: 24\ngateway: 10.0.100.1\n", VersionsFile: "versions:\n  nixos: '26.05'\n  k3s: 1.35\n"},
 		"target written out":          {HostsFile: strings.Replace(goodHosts, "10.0.100.3", "10.0.100.3 @ 10.0.100.3", 1)},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, want, modelOf(t, files)) })

@@ -16,7 +16,7 @@ func TestWhereValuesComeFrom(t *testing.T) {
 		HostsFile:    {Data: []byte("# a comment\nname,interface,ip,admin,boot,rack\n\nulf,eno1,10.0.0.3,ulf,,a1\nolaf,eno1,10.0.0.2,olaf,legacy,\n")},
 		K3sFile:      {Data: []byte("name,host,type,ip\nolaf-server,olaf,init,10.0.0.12\n")},
 		NetworkFile:  {Data: []byte("gateway: 10.0.0.1\nnetmask: 24\nnameservers:\n  - 9.9.9.9\n")},
-		VersionsFile: {Data: []byte("nixos: nixos-24.11\nk3s: \"1.31\"\n")},
+		VersionsFile: {Data: []byte("nixos: nixos-26.05\nk3s: \"1.35\"\n")},
 	})
 	require.Empty(t, problems)
 	for _, c := range []struct{ got, want string }{
@@ -67,7 +67,7 @@ func TestWrongValuesOfTheNetwork(t *testing.T) {
 	p, problems := Load(fstest.MapFS{
 		HostsFile:   {Data: []byte("name,interface,ip,admin\nulf,eno1,10.0.0.3,ulf\n")},
 		K3sFile:     {Data: []byte("name,host,type,ip\n")},
-		NetworkFile: {Data: []byte("gateway: x\nnetmask: 24\nnameservers: [nine]\npod_cidr: y\nservice_cidr: z\nversions: {nixos: nixos-24.11}\n")},
+		NetworkFile: {Data: []byte("gateway: x\nnetmask: 24\nnameservers: [nine]\npod_cidr: y\nservice_cidr: z\nversions: {nixos: nixos-26.05}\n")},
 	})
 	require.Equal(t, 4, problems.Errors(), "%v", problems)
 	m := p.Model().Network

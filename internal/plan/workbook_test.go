@@ -30,8 +30,8 @@ import (
 const goodNetworkRows = `key,value
 netmask,24
 gateway,10.0.100.1
-versions.nixos,nixos-24.11
-versions.k3s,1.31
+versions.nixos,nixos-26.05
+versions.k3s,1.35
 `
 
 // newWorkbook returns a workbook with the tables as text cells, changed by change.
@@ -108,9 +108,9 @@ func TestWorkbooksThatMeanTheSame(t *testing.T) {
 		},
 		"numbers": func(file *excelize.File) {
 			set(t, "network", "B2", 24, "")(file)
-			set(t, "network", "B5", 1.31, "")(file)
+			set(t, "network", "B5", 1.35, "")(file)
 		},
-		"a number with the digits that its format shows": set(t, "network", "B5", 1.31, "0.00"),
+		"a number with the digits that its format shows": set(t, "network", "B5", 1.35, "0.00"),
 		"capitals and blanks": func(file *excelize.File) {
 			require.NoError(t, file.SetCellStr("hosts", "A1", " Name"))
 			require.NoError(t, file.SetCellStr("hosts", "A2", "Olaf\u00a0"))
@@ -122,7 +122,7 @@ func TestWorkbooksThatMeanTheSame(t *testing.T) {
 		"a list in cells side by side, empty and with notes": func(file *excelize.File) {
 			require.NoError(t, file.SetSheetRow("network", "A1", &[]any{"note", "key", "value", "", "remark"}))
 			for i, row := range [][]any{{"", "netmask", "/24", "", "as ever"}, {true, "gateway", "10.0.100.1"},
-				{"", "nameservers", "8.8.8.8", "", 1e20}, {"", "versions.nixos", "24.11"}, {"", "versions.k3s", "v1.31"}, {"", "domain", ""}} {
+				{"", "nameservers", "8.8.8.8", "", 1e20}, {"", "versions.nixos", "26.05"}, {"", "versions.k3s", "v1.35"}, {"", "domain", ""}} {
 				require.NoError(t, file.SetSheetRow("network", table.CellName(0, i+2), &row))
 			}
 		},
@@ -247,9 +247,9 @@ func TestHintsInWorkbooks(t *testing.T) {
 	require.Equal(t, map[string]string{
 		"netmask":        "write a row with netmask in one cell, and 24 in the next",
 		"gateway":        "write a row with gateway in one cell, and 10.0.100.1 in the next, the address of your router",
-		"versions":       "write versions.nixos, versions.k3s, versions.disko, each in a row of its own",
-		"versions.nixos": "write a row with versions.nixos in one cell, and nixos-24.11 in the next",
-		"versions.k3s":   "write a row with versions.k3s in one cell, and v1.31.14+k3s1 in the next, or 1.31 for the patch release that nixpkgs has",
+		"versions":       "write versions.nixos, versions.k3s, versions.disko, versions.state, versions.permit_ended, each in a row of its own",
+		"versions.nixos": "write a row with versions.nixos in one cell, and nixos-26.05 in the next",
+		"versions.k3s":   "write a row with versions.k3s in one cell, and 1.35 in the next",
 	}, hints)
 }
 
@@ -586,7 +586,7 @@ func rackInWorkbook(t testing.TB, n int) fstest.MapFS {
 	}
 	require.NoError(t, file.SetSheetName("Sheet1", "network"))
 	for i, row := range [][]any{{"netmask", 10}, {"gateway", "10.127.255.254"}, {"pod_cidr", "10.128.0.0/16"}, {"service_cidr", "10.129.0.0/16"},
-		{"versions.nixos", "nixos-24.11"}, {"versions.k3s", "1.31"}} {
+		{"versions.nixos", "nixos-26.05"}, {"versions.k3s", "1.35"}, {"versions.state", "26.05"}} {
 		require.NoError(t, file.SetSheetRow("network", table.CellName(0, i+1), &row))
 	}
 	var data bytes.Buffer
@@ -638,7 +638,7 @@ func TestLibreOfficeShowsTheSame(t *testing.T) {
 	}
 	dir := t.TempDir()
 	data := saveAsWorkbook(t, office, map[string]string{
-		"hosts": hosts, "k3s": "host,name,type,ip\n", "network": "netmask,24\ngateway,10.0.100.1\nversions.nixos,24.11\n",
+		"hosts": hosts, "k3s": "host,name,type,ip\n", "network": "netmask,24\ngateway,10.0.100.1\nversions.nixos,26.05\n",
 	}, true)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "shown.xlsx"), data, 0o600))
 	convertIn(t, office, dir, "csv:Text - txt - csv (StarCalc):44,34,76,1,,1033,false,false,true", "shown.xlsx")

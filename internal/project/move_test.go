@@ -251,7 +251,7 @@ func TestAMoveThatFailsChangesNothing(t *testing.T) {
 			require.NoError(t, vault.Create("passwd", []byte("another")))
 		}, "hold different secrets"},
 		"network.yaml cannot be edited": {func(t *testing.T, dir string) {
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "plans", "network.yaml"), []byte("{netmask: 24, gateway: 10.0.100.1, versions: {nixos: nixos-24.11, k3s: '1.31'}}\n"), 0o644))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "plans", "network.yaml"), []byte("{netmask: 24, gateway: 10.0.100.1, versions: {nixos: nixos-26.05, k3s: '1.35'}}\n"), 0o644))
 		}, "write this line there yourself"},
 		"network.yaml is wrong": {func(t *testing.T, dir string) {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "plans", "network.yaml"), []byte("secrets: aeg\n"), 0o644))
@@ -336,7 +336,7 @@ func TestSetupUsesTheStore(t *testing.T) {
 	secretstest.Home(t)
 	dir := t.TempDir()
 	for file, content := range map[string]string{
-		"plans/network.yaml": "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: '1.31'}\nsecrets: age\n",
+		"plans/network.yaml": "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-26.05, k3s: '1.35'}\nsecrets: age\n",
 		"secrets/recipients": secretstest.AgeKey(t) + "\n",
 	} {
 		require.NoError(t, files.Create(filepath.Join(dir, file), []byte(content), files.Private))
@@ -376,7 +376,7 @@ func saveWorkbook(t *testing.T, dir string, network ...[]any) {
 	t.Helper()
 	file := excelize.NewFile()
 	defer file.Close()
-	network = append(network, []any{"netmask", 24}, []any{"gateway", "10.0.100.1"}, []any{"versions.nixos", "24.11"})
+	network = append(network, []any{"netmask", 24}, []any{"gateway", "10.0.100.1"}, []any{"versions.nixos", "26.05"})
 	for sheet, rows := range map[string][][]any{
 		"hosts":   {{"name", "interface", "ip", "admin"}, {"olaf", "eno1", "10.0.100.2", "olaf"}},
 		"k3s":     {{"host", "name", "type", "ip"}},

@@ -17,7 +17,7 @@ import (
 const (
 	hosts   = "name,interface,ip,admin,tags\nolaf,eno1,10.0.100.2,olaf,big\nulf,eno1,10.0.100.3,ulf,\n"
 	k3s     = "host,name,type,ip\nolaf,olaf-server,init,10.0.100.12\nulf,ulf-agent,agent,10.0.100.13\n"
-	network = "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n"
+	network = "netmask: 24\ngateway: 10.0.100.1\nversions: {nixos: nixos-26.05, k3s: '1.35'}\n"
 	key     = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDYX2xUDgCQXsQ3EXtVPkPO6PtS6C5zxVbGWGbMHKP6t alice\n"
 	hash    = "$6$rounds=5000$k3splantest$3NZsTVpZzBrpJtNsvTBiEItI1rfXRWzF6wBnJqLWYxIfPaTvVfPTIuZVmp3WHVgNKr0wAnuW4NrXYbHtOpkzL1\n"
 )
@@ -103,11 +103,11 @@ func TestFilesOfAProject(t *testing.T) {
 		{"disks defined twice", map[string]string{"partitioning/olaf.nix": "{ }", "hardware/olaf.nix": "{\n  fileSystems.\"/\" =\n    { device = \"x\"; };\n}"}, []string{"file-conflict hardware/olaf.nix:0"}},
 		{"another spelling of .nix", map[string]string{"nixConfigs/all.Nix": "{ }"}, []string{"file-orphan nixConfigs/all.Nix:0"}},
 		{"a type that is none leaves servers open", map[string]string{"plans/k3s.csv": strings.Replace(k3s, "init", "inti", 1), "nixConfigs/olaf-server.nix": "{ }"}, []string{"type-unknown plans/k3s.csv:2 type"}},
-		{"a nixpkgs that is not there", map[string]string{"plans/network.yaml": strings.Replace(network, "nixos-24.11", "../nixpkgs", 1)}, []string{"version-invalid plans/network.yaml:3 versions.nixos"}},
+		{"a nixpkgs that is not there", map[string]string{"plans/network.yaml": strings.Replace(network, "nixos-26.05", "../nixpkgs", 1)}, []string{"version-invalid plans/network.yaml:3 versions.nixos"}},
 		// pins
 		{"a lock of another branch", map[string]string{"plans/lock.json": lockOf("nixos-25.05")}, []string{"lock-stale plans/lock.json:1 nixpkgs.ref"}},
-		{"a lock of the branch", map[string]string{"plans/lock.json": lockOf("nixos-24.11")}, nil},
-		{"disko without lock", map[string]string{"plans/lock.json": lockOf("nixos-24.11"), "partitioning/olaf.nix": "{ }"}, []string{"lock-stale plans/lock.json:0 disko"}},
+		{"a lock of the branch", map[string]string{"plans/lock.json": lockOf("nixos-26.05")}, nil},
+		{"disko without lock", map[string]string{"plans/lock.json": lockOf("nixos-26.05"), "partitioning/olaf.nix": "{ }"}, []string{"lock-stale plans/lock.json:0 disko"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, problems, err := Load(folder(t, test.files))

@@ -59,7 +59,7 @@ func day(year int, month time.Month, day int) time.Time {
 
 // releases, oldest first. Dates of NixOS: https://endoflife.date/nixos and the announcements at
 // https://nixos.org/blog/announcements.html. k3s: pkgs/applications/networking/cluster/k3s and
-// pkgs/top-level/aliases.nix of nixpkgs, which say since when a version is gone.
+// pkgs/top-level/aliases.nix of nixpkgs, which say since when a version is removed.
 var releases = []NixOS{
 	{
 		Name: "24.11", Released: day(2024, time.November, 30), Ends: day(2025, time.June, 30),
@@ -162,6 +162,9 @@ func Before(a, b string) bool { return a < b } // both have two digits before an
 // Oldest is the oldest release that k3splan works with.
 func Oldest() NixOS { return releases[0] }
 
+// Latest is the last release of the table, which may not be out.
+func Latest() NixOS { return releases[len(releases)-1] }
+
 // Newest is the newest one that was released when this k3splan was made.
 func Newest() NixOS {
 	r := releases[0]
@@ -253,3 +256,15 @@ func Today() time.Time {
 
 // Date writes a day as messages and documents do: "2026-06-30".
 func Date(t time.Time) string { return t.Format(time.DateOnly) }
+
+// OlderK3s reports whether a minor version of k3s is older than another ("1.9" than "1.31").
+func OlderK3s(a, b string) bool {
+	parts := func(minor string) [2]int {
+		first, second, _ := strings.Cut(minor, ".")
+		major, _ := strconv.Atoi(first)
+		number, _ := strconv.Atoi(second)
+		return [2]int{major, number}
+	}
+	x, y := parts(a), parts(b)
+	return x[0] < y[0] || x[0] == y[0] && x[1] < y[1]
+}

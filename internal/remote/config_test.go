@@ -29,7 +29,7 @@ func loadPlan(t *testing.T) *plan.Plan {
 	p, problems := plan.Load(fstest.MapFS{
 		"plans/hosts.csv":    {Data: []byte(hostsTable)},
 		"plans/k3s.csv":      {Data: []byte("host,name,type,ip\n")},
-		"plans/network.yaml": {Data: []byte("netmask: 24\ngateway: 10.0.100.1\ndomain: rack.example\nversions: {nixos: nixos-24.11}\n")},
+		"plans/network.yaml": {Data: []byte("netmask: 24\ngateway: 10.0.100.1\ndomain: rack.example\nversions: {nixos: nixos-26.05}\n")},
 	})
 	require.Empty(t, problems)
 	return p

@@ -28,7 +28,7 @@ type File struct{ Path, Purpose string }
 // Details returns everything about one host.
 func Details(p *plan.Plan, h *plan.Host, files []File) []Detail {
 	d := details{}
-	d.host(h, p.Network.Domain)
+	d.host(h, p.Network)
 	for _, c := range h.Containers() {
 		d.container(c, p)
 	}
@@ -53,11 +53,11 @@ func (d *details) add(of, field, value, where string) {
 	*d = append(*d, Detail{of, field, value, where})
 }
 
-func (d *details) host(h *plan.Host, domain string) {
+func (d *details) host(h *plan.Host, n plan.Network) {
 	add := func(field, value, where string) { d.add("host", field, value, where) }
 	add("name", h.Name, h.Where("name"))
-	if domain != "" {
-		add("full name", h.Name+"."+domain, "(name, domain)")
+	if n.Domain != "" {
+		add("full name", h.Name+"."+n.Domain, "(name, domain)")
 	}
 	address := "dhcp"
 	switch {
@@ -80,6 +80,7 @@ func (d *details) host(h *plan.Host, domain string) {
 	add("system", h.System, h.Where("system"))
 	add("serial", h.Serial, h.Where("serial"))
 	add("tags", strings.Join(h.Tags, " "), h.Where("tags"))
+	add("state_version", h.State, cmp.Or(h.Where("state_version"), n.Where("versions.state")))
 	add("role tags", strings.Join(h.RoleTags(), " "), "(type)")
 	d.own("host", h.Own, h.Where)
 }

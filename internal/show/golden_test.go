@@ -129,7 +129,7 @@ func TestHostWithErrors(t *testing.T) {
 
 func TestOrderOfHosts(t *testing.T) {
 	view := tables{"name,interface,ip,admin\nn10,e,10.0.0.10,x\nn9,e,10.0.0.9,x\nn-2,e,10.0.0.2,x\nm100,e,10.0.0.100,x\n", "host,name,type,ip\n",
-		"{netmask: 24, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}"}.view(t, "order")
+		"{netmask: 24, gateway: 10.0.0.1, versions: {nixos: nixos-26.05}}"}.view(t, "order")
 	var names []string
 	for _, h := range view.Hosts {
 		names = append(names, h.Name)
@@ -206,16 +206,16 @@ func TestFreeAddresses(t *testing.T) {
 		name, hosts, network string
 		want                 string
 	}{
-		{"small", "a,e,10.0.0.2,x\nb,e,10.0.0.5,y\n", "{netmask: 29, gateway: 10.0.0.1, nameservers: 10.0.0.6, versions: {nixos: nixos-24.11}}",
+		{"small", "a,e,10.0.0.2,x\nb,e,10.0.0.5,y\n", "{netmask: 29, gateway: 10.0.0.1, nameservers: 10.0.0.6, versions: {nixos: nixos-26.05}}",
 			"2 of 6 addresses: 10.0.0.3–4; host 10.0.0.3, server 10.0.0.4"},
-		{"full", "a,e,10.0.0.2,x\n", "{netmask: 30, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}", "0 of 2 addresses"},
-		{"target in the LAN", "a,e,10.0.0.2@10.0.0.3,x\n", "{netmask: 29, gateway: 10.0.0.1, versions: {nixos: nixos-24.11}}",
+		{"full", "a,e,10.0.0.2,x\n", "{netmask: 30, gateway: 10.0.0.1, versions: {nixos: nixos-26.05}}", "0 of 2 addresses"},
+		{"target in the LAN", "a,e,10.0.0.2@10.0.0.3,x\n", "{netmask: 29, gateway: 10.0.0.1, versions: {nixos: nixos-26.05}}",
 			"3 of 6 addresses: 10.0.0.4–6; host 10.0.0.4, server 10.0.0.5, agent 10.0.0.6"},
-		{"address of the API", "a,e,10.0.0.2,x\n", "{netmask: 29, gateway: 10.0.0.1, tls_san: [10.0.0.4, 192.0.2.1, api], versions: {nixos: nixos-24.11}}",
+		{"address of the API", "a,e,10.0.0.2,x\n", "{netmask: 29, gateway: 10.0.0.1, tls_san: [10.0.0.4, 192.0.2.1, api], versions: {nixos: nixos-26.05}}",
 			"3 of 6 addresses: 10.0.0.3, 10.0.0.5–6; host 10.0.0.3, server 10.0.0.5, agent 10.0.0.6"},
-		{"large", "a,e,10.0.0.2,x\n", "{netmask: 8, gateway: 10.0.0.1, pod_cidr: 172.16.0.0/16, service_cidr: 172.17.0.0/16, versions: {nixos: nixos-24.11}}",
+		{"large", "a,e,10.0.0.2,x\n", "{netmask: 8, gateway: 10.0.0.1, pod_cidr: 172.16.0.0/16, service_cidr: 172.17.0.0/16, versions: {nixos: nixos-26.05}}",
 			"16777212 of 16777214 addresses: 10.0.0.3–10.255.255.254; host 10.0.0.3, server 10.0.0.4, agent 10.0.0.5"},
-		{"a range", "a,e,10.0.0.2,x\nb,e,10.0.0.44,x\n", "{netmask: 24, gateway: 10.0.0.1, address_range: 10.0.0.40-10.0.0.50, versions: {nixos: nixos-24.11}}",
+		{"a range", "a,e,10.0.0.2,x\nb,e,10.0.0.44,x\n", "{netmask: 24, gateway: 10.0.0.1, address_range: 10.0.0.40-10.0.0.50, versions: {nixos: nixos-26.05}}",
 			"10 of the 11 of address_range 10.0.0.40–50: 10.0.0.40–43, 10.0.0.45–50; host 10.0.0.45, server 10.0.0.40, agent 10.0.0.41"},
 	} {
 		view := tables{"name,interface,ip,admin\n" + c.hosts, "host,name,type,ip\n", c.network}.view(t, c.name)
@@ -328,7 +328,7 @@ func TestStrays(t *testing.T) {
 	require.Contains(t, view.counts(), "4 hosts")
 
 	twice := tables{"name,interface,ip,admin\nolaf,eno1,10.0.0.2,olaf\n",
-		"host,name,type,ip\nolaf,a,init,10.0.0.12\nolaf,b,server,10.0.0.13\n", "netmask: 24\ngateway: 10.0.0.1\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"}.view(t, "twice")
+		"host,name,type,ip\nolaf,a,init,10.0.0.12\nolaf,b,server,10.0.0.13\n", "netmask: 24\ngateway: 10.0.0.1\nversions: {nixos: nixos-26.05, k3s: \"1.35\"}\n"}.view(t, "twice")
 	require.Len(t, twice.Hosts, 1)
 	require.Len(t, twice.Hosts[0].Containers, 2)
 	require.Equal(t, "server-duplicate", twice.Hosts[0].Containers[1].Problems[0].Code)
@@ -339,7 +339,7 @@ func TestStrays(t *testing.T) {
 // The user's own columns keep the order of the tables, in every form.
 func TestOwnColumns(t *testing.T) {
 	view := tables{"unit,name,interface,ip,admin,asset\n7,olaf,eno1,10.0.0.2,olaf,A1\n",
-		"host,name,type,ip,zone,asset,bay\nolaf,a,init,10.0.0.12,z,A2,3\n", "netmask: 24\ngateway: 10.0.0.1\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n"}.view(t, "own")
+		"host,name,type,ip,zone,asset,bay\nolaf,a,init,10.0.0.12,z,A2,3\n", "netmask: 24\ngateway: 10.0.0.1\nversions: {nixos: nixos-26.05, k3s: \"1.35\"}\n"}.view(t, "own")
 	require.Equal(t, []string{"unit", "asset", "zone", "bay"}, view.own)
 	require.Regexp(t, `UNIT +ASSET +ZONE +BAY`, Terminal{Width: 120}.Cluster(view))
 	require.Regexp(t, `>unit<.*>asset<.*>zone<.*>bay<`, render(t, view.HTML))

@@ -83,7 +83,7 @@ netmask: 22
 gateway: 10.20.0.1
 nameservers: [10.20.0.2, 9.9.9.9]
 domain: fifty.example.org
-versions: {nixos: nixos-25.05, k3s: v1.32.3+k3s1}
+versions: {nixos: nixos-26.05, k3s: v1.35.3+k3s1}
 `}
 }
 
@@ -101,7 +101,7 @@ func brokenTables() tables {
 			"ulf,ulf-agent,agnet,10.0.0.22,\n" +
 			"karl,karl-agent,agent,192.168.7.1,no label\n" +
 			"nobody,x,agent,10.0.0.33,\n",
-		"netmask: 24\ngateway: 10.0.0.1\nnameservers: [nine]\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n",
+		"netmask: 24\ngateway: 10.0.0.1\nnameservers: [nine]\nversions: {nixos: nixos-26.05, k3s: \"1.35\"}\n",
 	}
 }
 
@@ -115,6 +115,6 @@ func longNames() tables {
 		"host,name,type,ip,labels,taints\n" +
 			long + "," + long[:60] + "srv,init,10.0.0.12,,\n" +
 			long + "," + long[:60] + "agt,agent,10.0.0.13,example.org/a-rather-long-label=with-a-value,k=v:NoSchedule\n",
-		"netmask: 24\ngateway: 10.0.0.1\ndomain: " + strings.Repeat("long.", 10) + "example.org\nversions: {nixos: nixos-24.11, k3s: \"1.31\"}\n",
+		"netmask: 24\ngateway: 10.0.0.1\ndomain: " + strings.Repeat("long.", 10) + "example.org\nversions: {nixos: nixos-26.05, k3s: \"1.35\"}\n",
 	}
 }

@@ -58,6 +58,9 @@ let
       lib.concatStringsSep ":" ([ "02" ] ++ map (i: lib.substring (2 * i) 2 digits) (lib.range 0 4));
 
   unit = "podman-${agent.name}";
+  runFolders = lib.concatMap
+    (name: lib.concatMap (lib.splitString " ") (lib.toList (config.systemd.services.${name}.serviceConfig.RuntimeDirectory or [ ])))
+    (lib.remove unit (lib.attrNames config.systemd.services));
   networkUnit = "k3splan-agent-network";
 in
 {
@@ -95,6 +98,17 @@ in
         ++ map (server: "--dns=${server}") config.networking.nameservers;
       };
     };
+
+    # The plan refuses names of folders that every host has in /run. These are those of its services.
+    assertions = [
+      {
+        assertion = !lib.elem agent.name runFolders;
+        message = ''
+          a service of ${host.name} has the folder /run/${agent.name}. NixOS keeps files of the k3s agent "${agent.name}" there, and removes the folder when the agent stops.
+          Give the agent another name in the plan.
+        '';
+      }
+    ];
 
     systemd.tmpfiles.rules = [ (places.keptFromOthers places.agent.folder) ];
 

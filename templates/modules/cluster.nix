@@ -46,6 +46,7 @@ let
     system = text;
     tags = texts;
     mac = maybeText;
+    state_version = text;
     k3s = {
       server = container;
       agent = container;
@@ -66,6 +67,8 @@ let
         nixos = text;
         k3s = maybeText;
         disko = maybeText;
+        state = maybeText;
+        permit_ended = maybeText; # a minor version of k3s
       };
       init_server = maybeText; # the host of the init server
     };

@@ -21,5 +21,5 @@ in
 
   # The release whose data formats stateful services use. It stays what it was when the machine was
   # installed, so it does not follow versions.nixos.
-  system.stateVersion = mkDefault "24.11";
+  system.stateVersion = mkDefault config.cluster.${config.k3splan.host}.state_version;
 }

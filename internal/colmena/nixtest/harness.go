@@ -38,8 +38,12 @@ func HarnessFolder(t testing.TB) string {
 // sources, it skips the test.
 func Harness(t testing.TB, script string, args ...string) (stdout string, code int) {
 	t.Helper()
-	command := exec.Command(filepath.Join(HarnessFolder(t), script), args...)
+	harness := HarnessFolder(t)
+	command := exec.Command(filepath.Join(harness, script), args...)
 	command.Env = append(os.Environ(), "HOME="+home)
+	if folder := sources(t, harness); folder != "" {
+		command.Env = append(command.Env, "NIXEVAL_SOURCES="+folder)
+	}
 	var out, messages bytes.Buffer
 	command.Stdout, command.Stderr = &out, &messages
 	if err := command.Run(); err != nil {

@@ -98,7 +98,7 @@ func Answer(w http.ResponseWriter, r *http.Request) {
 	case len(r.TLS.PeerCertificates) == 0:
 		http.Error(w, `{"kind":"Status","status":"Failure","code":401}`, http.StatusUnauthorized)
 	case r.URL.Path == "/version":
-		fmt.Fprint(w, `{"major":"1","minor":"31","gitVersion":"v1.31.14+k3s1"}`)
+		fmt.Fprint(w, `{"major":"1","minor":"35","gitVersion":"v1.35.1+k3s1"}`)
 	default:
 		http.NotFound(w, r)
 	}

@@ -26,6 +26,6 @@ func Rack(n int) map[string]string {
 	return map[string]string{
 		"plans/hosts.csv":    hosts.String(),
 		"plans/k3s.csv":      k3s.String(),
-		"plans/network.yaml": "netmask: 10\ngateway: 10.127.255.254\npod_cidr: 10.128.0.0/16\nservice_cidr: 10.129.0.0/16\nversions: {nixos: nixos-24.11, k3s: '1.31'}\n",
+		"plans/network.yaml": "netmask: 10\ngateway: 10.127.255.254\npod_cidr: 10.128.0.0/16\nservice_cidr: 10.129.0.0/16\nversions: {nixos: nixos-26.05, k3s: '1.35'}\n",
 	}
 }
