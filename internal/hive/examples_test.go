@@ -229,7 +229,7 @@ func TestRackIsWhatThePlanSays(t *testing.T) {
 
 	// ancestor-defects 21, 22, 23: the agent
 	agent := d.at(t, "karl", "ociContainers", "containers", "karl-k3s-agent").(map[string]any)
-	require.Equal(t, "docker.io/rancher/k3s:v1.31.14-k3s1", agent["image"], "the very version of the servers")
+	require.Equal(t, "docker.io/rancher/k3s:v1.35.1-k3s1", agent["image"], "the very version of the servers")
 	options, volumes, command := texts(agent["extraOptions"]), texts(agent["volumes"]), texts(agent["cmd"])
 	require.Regexp(t, `^\["k3splan:ip=10\.0\.100\.25,mac=02(:[0-9a-f]{2}){5}"\]$`, texts(agent["networks"]))
 	for _, option := range []string{"--tmpfs=/run", "--tmpfs=/var/run", "--pids-limit=-1", "--privileged"} {

@@ -31,7 +31,7 @@ podman() {
     --cgroup-manager cgroupfs --events-backend none --network-backend netavark --network-config-dir "$PWD/networks" "$@"
 }
 mkdir networks
-podman import --quiet --change 'ENTRYPOINT ["/bin/k3s"]' image.tar docker.io/rancher/k3s:v1.31.14-k3s1 > /dev/null
+podman import --quiet --change 'ENTRYPOINT ["/bin/k3s"]' image.tar docker.io/rancher/k3s:v1.35.1-k3s1 > /dev/null
 . ./network > /dev/null
 before=$(podman network inspect --format '{{.ID}}' k3splan)
 . ./network

@@ -89,7 +89,7 @@ func TestDiffShowsWhatRestarts(t *testing.T) {
 		{"network.yaml", "[k3s.rack.home.arpa]", "[]"},
 		{"network.yaml", "gateway:", "pod_cidr: 10.52.0.0/16\ngateway:"},
 		{"network.yaml", "gateway:", "service_cidr: 10.53.0.0/16\ngateway:"},
-		{"network.yaml", `"1.31"`, "v1.31.99+k3s1"},
+		{"network.yaml", `"1.35"`, "v1.35.99+k3s1"},
 	} {
 		t.Run(test[1]+" → "+test[2], func(t *testing.T) {
 			file := "plans/" + test[0]

@@ -256,15 +256,3 @@ func Today() time.Time {
 
 // Date writes a day as messages and documents do: "2026-06-30".
 func Date(t time.Time) string { return t.Format(time.DateOnly) }
-
-// OlderK3s reports whether a minor version of k3s is older than another ("1.9" than "1.31").
-func OlderK3s(a, b string) bool {
-	parts := func(minor string) [2]int {
-		first, second, _ := strings.Cut(minor, ".")
-		major, _ := strconv.Atoi(first)
-		number, _ := strconv.Atoi(second)
-		return [2]int{major, number}
-	}
-	x, y := parts(a), parts(b)
-	return x[0] < y[0] || x[0] == y[0] && x[1] < y[1]
-}

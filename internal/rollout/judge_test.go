@@ -457,7 +457,7 @@ func TestJudgeStories(t *testing.T) {
 		return s.by(t, then, touched...)
 	}
 	type receipts = map[string]*plan.Plan
-	const versions = "versions: {nixos: nixos-24.11, k3s: %s}\n"
+	const versions = "versions: {nixos: <nixpkgs>, k3s: %s}\n"
 	rolfElsewhere := edited(t, was, "10.0.10.4", "10.0.10.99")
 	olafElsewhere := edited(t, was, "10.0.10.3", "10.0.10.99")
 	otherPods := tables(t, roles, "pod_cidr: 10.50.0.0/16\n"+fmt.Sprintf(versions, "1.31"))
