@@ -11,10 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"k3splan"
+	"k3splan/internal/diag"
+	"k3splan/internal/etcd"
+	"k3splan/internal/k3s"
 	"k3splan/internal/nix"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/receipt"
+	"k3splan/internal/remote"
 	"k3splan/internal/rollout"
 )
 
@@ -40,6 +44,10 @@ then hosts without k3s. Before each step that stops or starts a server, all serv
 are; after each wave a gate waits until its hosts are healthy and run what was deployed. If one is not,
 the later waves do not start. At the end a host gets a receipt, ` + receipt.File + `. A host is up
 to date if its receipt names the system that runs, made from today's plan and secrets.
+
+Before a wave that may change the version of k3s or moves a server, a snapshot of etcd is made and kept
+in .k3splan/snapshots/ (k3splan etcd list); without a healthy server that could make one, the rollout
+stops (--no-snapshot).
 
 Two operators do not deploy at the same time: on this machine the project is locked, and the hosts of
 the servers keep a lease, which needs a majority of them.
@@ -79,6 +87,7 @@ the same, unless --force is given as well: then the lease alone is asked for.`,
 	f.BoolVarP(&flags.yes, "yes", "y", false, "confirm everything in advance")
 	f.BoolVar(&request.Force, "force", false, "also do what is refused")
 	f.BoolVar(&request.Reboot, "reboot", false, "reboot hosts, each in its wave, whose new system cannot be activated while the old one runs")
+	f.BoolVar(&request.NoSnapshot, "no-snapshot", false, "make no snapshot of etcd before waves that may change k3s or move a server")
 	f.BoolVar(&request.NoGates, "no-gates", false, "let a single run of Colmena deploy to all selected hosts")
 	f.DurationVar(&request.GateTimeout, "gate-timeout", 10*time.Minute, "how long a host may take to become healthy")
 	f.DurationVar(&request.GatePause, "gate-pause", 2*time.Second, "how long a gate waits before it asks again")
@@ -169,6 +178,18 @@ func (a *app) environment(p *project.Project) rollout.Environment {
 		ReadSecret: a.secretReader(p),
 		Unlock: func(hosts []*plan.Host) (env []string, lock func() error, err error) {
 			return a.unlock(p, hosts)
+		},
+		Snapshot: func(ctx context.Context, machine func(*plan.Host) remote.Machine, why string) error {
+			vault, err := a.openVault(p)
+			if err != nil {
+				return err
+			}
+			cluster := &etcd.Cluster{Dir: p.Dir, Name: k3s.ClusterName(p.Plan, p.Dir), Plan: p.Plan, Vault: vault, Machine: machine}
+			snapshot, err := cluster.Save(ctx, a.user(false), etcd.SaveRequest{Reason: why, Now: time.Now()})
+			if err == nil {
+				a.say("kept the snapshot %s", diag.Printable(snapshot.File))
+			}
+			return err
 		},
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
 	}

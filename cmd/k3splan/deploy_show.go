@@ -44,6 +44,9 @@ func (v deployView) show(out *os.File, p rollout.Proposal) {
 	}
 	for i, wave := range p.Waves {
 		fmt.Fprintf(out, "wave %d of %d: %s\n", i+1, len(p.Waves), wave.Kind)
+		if wave.Snapshot != "" {
+			fmt.Fprintf(out, "  first a snapshot of etcd, %s (--no-snapshot)\n", wave.Snapshot)
+		}
 		var bare []string
 		for _, host := range wave.Hosts {
 			own := text.Without(p.Work[host].Reasons, shared)

@@ -39,6 +39,7 @@ var notRun = map[string]string{
 	"deploy": "reaches the hosts", "status": "reaches the hosts", "hardware": "reaches a host", "ssh": "reaches a host",
 	"kubeconfig": "reaches a server", "update": "asks the public sources",
 	"token rotate": "reaches a server", "token adopt": "reaches a server", "token push": "reaches the servers",
+	"etcd snapshot": "reaches a server", "etcd restore": "reaches the servers",
 	"known-hosts scan": "reaches a host", "known-hosts forget": "names a key that nobody has",
 	"boot-stick": "builds an image and writes a device", "passwd": "asks at a terminal",
 	"secrets edit": "starts an editor", "secrets move": "needs recipients, or pass", "secrets rekey": "needs recipients",

@@ -8,6 +8,7 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/k3s"
+	"k3splan/internal/lease"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/secrets"
@@ -128,6 +129,27 @@ func (m *machines) runBy(ssh *remote.Config) k3s.HostRunner {
 		}
 		return ssh.Machine(host, remote.DeployUser).Run(ctx, stdin, command...)
 	}
+}
+
+// lease takes the lease on the rack. The caller releases it. Hosts whose keys are unknown count as silent.
+func (m *machines) lease(ctx context.Context, ssh *remote.Config, purpose string) (*lease.Lease, error) {
+	var hosts []lease.Host
+	for _, host := range lease.ServerHosts(m.plan) {
+		hosts = append(hosts, lease.Host{Name: host.Name, Script: func(ctx context.Context, script string, words ...string) (string, error) {
+			if err := remote.CheckKnown([]*plan.Host{host}, m.keys); err != nil {
+				return "", err
+			}
+			return ssh.Machine(host, remote.DeployUser).Script(ctx, script, words...)
+		}})
+	}
+	held, err := lease.Take(ctx, lease.Request{Hosts: hosts, Dir: m.dir, Purpose: purpose})
+	if err != nil {
+		return nil, err
+	}
+	if warning := held.Warning(); warning != "" {
+		m.app.warn("%s", warning)
+	}
+	return held, nil
 }
 
 // refuseUnknown refuses hosts whose keys are unknown, before anything is done.

@@ -55,6 +55,11 @@ func TestScripts(t *testing.T) {
 				}
 				env.Setenv(name, file)
 			}
+			rig, err := filepath.Abs("../../internal/etcd/testdata/bin")
+			if err != nil {
+				return err
+			}
+			env.Setenv("ETCD_RIG", rig)
 			env.Setenv("SOURCE_DATE_EPOCH", releasetest.Epoch)
 			return newEnoughNix(env)
 		},

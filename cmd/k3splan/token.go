@@ -203,22 +203,10 @@ func (a *app) withToken(server string, use func(tokenWork) error) (err error) {
 func (t tokenWork) leased(use func(context.Context, *lease.Lease) error) error {
 	ctx, stop := interruptible()
 	defer stop()
-	var hosts []lease.Host
-	for _, host := range lease.ServerHosts(t.Plan) {
-		hosts = append(hosts, lease.Host{Name: host.Name, Script: func(ctx context.Context, script string, words ...string) (string, error) {
-			if err := remote.CheckKnown([]*plan.Host{host}, t.machines.keys); err != nil {
-				return "", err
-			}
-			return t.ssh.Machine(host, remote.DeployUser).Script(ctx, script, words...)
-		}})
-	}
-	held, err := lease.Take(ctx, lease.Request{Hosts: hosts, Dir: t.machines.dir, Purpose: "k3splan token"})
+	held, err := t.machines.lease(ctx, t.ssh, "k3splan token")
 	if err != nil {
 		return err
 	}
 	defer held.Release()
-	if warning := held.Warning(); warning != "" {
-		t.machines.app.warn("%s", warning)
-	}
 	return use(ctx, held)
 }

@@ -64,7 +64,7 @@ func IsUnfinished(name string) bool { return strings.HasPrefix(filepath.Base(nam
 // sweep removes the unfinished files that a killed process left in a project. Those that are being
 // written are locked by their process. What cannot be removed is tried again next time.
 func sweep(project string) {
-	for _, pattern := range []string{"", "*", SecretsDir + "/*"} {
+	for _, pattern := range []string{"", "*", SecretsDir + "/*", StateDir + "/*"} {
 		found, _ := filepath.Glob(filepath.Join(globEscape(project), pattern, unfinishedPrefix+"*"))
 		for _, name := range found {
 			file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)

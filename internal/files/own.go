@@ -111,7 +111,7 @@ func CheckOwn(project string) (problems diag.Problems) {
 	for _, place := range []struct {
 		name   string
 		folder bool
-	}{{SecretsDir, true}, {SecretsDir + "/hosts", true}, {SecretsDir + "/retired", true}, {StateDir, true}, {StateDir + "/logs", true}, {StateDir + "/lock", false}, {GeneratedDir, true}} {
+	}{{SecretsDir, true}, {SecretsDir + "/hosts", true}, {SecretsDir + "/retired", true}, {StateDir, true}, {StateDir + "/logs", true}, {StateDir + "/snapshots", true}, {StateDir + "/lock", false}, {GeneratedDir, true}} {
 		path := filepath.Join(project, filepath.FromSlash(place.name))
 		// below a link everything is wrong
 		if parent := filepath.Dir(path); parent != project && checkOwn(parent, "", owner, true) != nil {

@@ -113,6 +113,13 @@ func forgetSeal(ctx context.Context, run Runner) error {
 	return nil
 }
 
+// hasToken reports whether a file on a host contains this token.
+func hasToken(ctx context.Context, run Runner, file, token string) (bool, error) {
+	const script = `if [ "$(cat)" = "$(cat "$1" 2> /dev/null)" ]; then echo same; else echo other; fi`
+	out, err := run(ctx, token+"\n", "sh", "-c", script, "sh", file)
+	return strings.TrimSpace(out) == "same", err
+}
+
 // putToken replaces a token on a host in one step, as Colmena does when it uploads keys.
 func putToken(ctx context.Context, run Runner, file, token string) error {
 	const script = `umask 077 && mkdir -p "$(dirname "$1")" && cat > "$1.new" && chmod 0400 "$1.new" && mv "$1.new" "$1"`

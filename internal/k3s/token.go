@@ -314,21 +314,8 @@ func (c *Cluster) Push(ctx context.Context, done func(host string, err error)) e
 	if err != nil {
 		return err
 	}
-	type place struct {
-		host *plan.Host
-		file string
-	}
-	var places []place
-	for _, server := range c.plan.Servers() {
-		places = append(places, place{server.Host, serverTokenFile})
-	}
-	if _, err := c.vault.Read(string(secrets.AgentToken)); errors.Is(err, fs.ErrNotExist) {
-		for _, agent := range c.plan.Agents() {
-			places = append(places, place{agent.Host, agentTokenFile})
-		}
-	}
 	var failed []string
-	for _, p := range places {
+	for _, p := range tokenPlaces(c.plan, c.vault) {
 		run := func(ctx context.Context, stdin string, command ...string) (string, error) {
 			return c.run(ctx, p.host, stdin, command...)
 		}
@@ -344,6 +331,52 @@ func (c *Cluster) Push(ctx context.Context, done func(host string, err error)) e
 	if len(failed) > 0 {
 		return diag.WithHint(fmt.Errorf("%s could not get the new token and cannot join again without it", strings.Join(failed, ", ")),
 			"when they are reachable: k3splan token push")
+	}
+	return nil
+}
+
+// tokenPlace is a file on a host that contains the server token.
+type tokenPlace struct {
+	host *plan.Host
+	file string
+}
+
+// tokenPlaces returns all of them. Agents without a token of their own join with that of the servers.
+func tokenPlaces(p *plan.Plan, vault *secrets.Vault) (places []tokenPlace) {
+	for _, server := range p.Servers() {
+		places = append(places, tokenPlace{server.Host, serverTokenFile})
+	}
+	if _, err := vault.Read(string(secrets.AgentToken)); errors.Is(err, fs.ErrNotExist) {
+		for _, agent := range p.Agents() {
+			places = append(places, tokenPlace{agent.Host, agentTokenFile})
+		}
+	}
+	return places
+}
+
+// BringToken brings the project's server token to all hosts that keep another one, without asking a running
+// server: there is none. done is called for each host that got it, or did not.
+func BringToken(ctx context.Context, p *plan.Plan, vault *secrets.Vault, run HostRunner, done func(host string, err error)) error {
+	content, err := vault.Read(string(secrets.InitToken))
+	if err != nil {
+		return err
+	}
+	token := strings.TrimSpace(string(content))
+	for _, place := range tokenPlaces(p, vault) {
+		onHost := func(ctx context.Context, stdin string, command ...string) (string, error) {
+			return run(ctx, place.host, stdin, command...)
+		}
+		same, err := hasToken(ctx, onHost, place.file, token)
+		if err == nil && same {
+			continue
+		}
+		if err == nil {
+			err = putToken(ctx, onHost, place.file, token)
+		}
+		if err == nil {
+			err = forgetSeal(ctx, onHost)
+		}
+		done(place.host.Name, err)
 	}
 	return nil
 }

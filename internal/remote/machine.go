@@ -70,6 +70,17 @@ func (m Machine) Run(ctx context.Context, stdin string, command ...string) (stri
 	return m.output(ctx, stdin, program, args)
 }
 
+// Pipe is Run for what is too large for memory: stdin, which may be nil, and stdout are passed on as they
+// come.
+func (m Machine) Pipe(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error {
+	program, args := m.root(command)
+	err := run.Run(ctx, run.Command{Program: program, Args: args, Stdin: stdin, Stdout: stdout, Timeout: cmp.Or(m.Timeout, DefaultTimeout)})
+	if err != nil {
+		err = m.failure(err)
+	}
+	return err
+}
+
 // Script runs a POSIX shell's script as root and returns what it prints. The words are its arguments. The
 // programs that it starts have no standard input: they would read the rest of the script from it. The
 // error is an [*Error].

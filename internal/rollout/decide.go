@@ -25,6 +25,8 @@ type Work struct {
 	Secrets []string
 	// Server reports whether the host has a server now: it may be stopped although the plan has none there.
 	Server bool
+	// K3s reports whether another k3s may run in the host's containers afterwards.
+	K3s bool
 	// Other is the host of the plan that the machine was deployed as, if it is another one.
 	Other string
 	// New reports whether k3splan has never finished a deployment of the host.
@@ -64,6 +66,7 @@ func Decide(past *Past, host string, o Observed, today fingerprint.Inputs, chang
 			return w
 		}
 		w.Changes = changes.Of(host)
+		w.K3s = changesK3s(w.Changes, was.Inputs, today)
 		reasons = Reasons(w.Changes, was.Inputs, today)
 		onlyNames = fingerprint.OnlyNames(was.Inputs, today) && !today.ReadsNames
 	}
@@ -85,6 +88,14 @@ func Decide(past *Past, host string, o Observed, today fingerprint.Inputs, chang
 		w.Reasons = append(w.Reasons, SecretWord(kind))
 	}
 	return w
+}
+
+// changesK3s reports whether another k3s may run afterwards. That of servers comes from nixpkgs.
+func changesK3s(changes diff.Changes, was, is fingerprint.Inputs) bool {
+	return slices.ContainsFunc(changes, func(c diff.Change) bool { return c.Name == "versions.k3s" || c.Name == "versions.nixos" }) ||
+		slices.ContainsFunc(fingerprint.Compare(was, is), func(d fingerprint.Difference) bool {
+			return d.Group == "pins" && d.Name == "nixpkgs"
+		})
 }
 
 // foreignSystem says how what runs differs from what was deployed, or returns "".

@@ -40,6 +40,8 @@ type Request struct {
 	// NoGates leaves all hosts to a single run of Colmena: nothing is compared, no gate waits, and no
 	// receipt is written.
 	NoGates bool
+	// NoSnapshot makes no snapshots of etcd before waves that change k3s or move a server.
+	NoSnapshot bool
 	// DryRun changes nothing.
 	DryRun bool
 	// Reboot allows to reboot hosts whose new system cannot be activated while the old one runs. Where that
@@ -64,6 +66,8 @@ type Environment struct {
 	ReadSecret func(entry string) ([]byte, error)
 	// Unlock makes the secrets of hosts available to Colmena, by the environment, until lock is called.
 	Unlock func(hosts []*plan.Host) (env []string, lock func() error, err error)
+	// Snapshot makes a snapshot of etcd and keeps it on this machine.
+	Snapshot func(ctx context.Context, machine func(*plan.Host) remote.Machine, why string) error
 	// Stdin, Stdout and Stderr are given to Colmena where it alone does all the work.
 	Stdin, Stdout, Stderr *os.File
 }
@@ -221,6 +225,9 @@ func (d *deployment) propose(ctx context.Context, unordered bool) (Proposal, err
 	}
 	p := Proposal{Selected: d.request.Selected, Observed: d.rack.Observed, Work: d.rack.Work}
 	p.Waves, p.Problems = d.rack.Waves(ctx, d.request.Limits)
+	if !d.request.NoSnapshot && !unordered {
+		d.rack.addSnapshots(p.Waves)
+	}
 	if ctx.Err() != nil {
 		return Proposal{}, context.Cause(ctx)
 	}
@@ -352,7 +359,7 @@ func (d *deployment) roll(ctx context.Context, proposal Proposal) ([]Result, err
 	driver := &Driver{
 		Before: d.rack.Situation, Agreed: d.rack.objections, MayReboot: d.mayReboot(), Program: program, Hive: private, Extra: d.request.Args,
 		Env: append(env, d.ssh.Env()...), Machine: d.ssh.Machines(remote.DeployUser), Renew: d.renew,
-		Inputs: d.rack.Inputs, Secrets: d.rack.Secrets,
+		Inputs: d.rack.Inputs, Secrets: d.rack.Secrets, TakeSnapshot: d.takeSnapshot,
 		Logs: logs, GateTimeout: d.request.GateTimeout, Pause: d.request.GatePause,
 	}
 	if d.request.As != "" {
@@ -399,6 +406,15 @@ func (d *deployment) mayReboot() (hosts []string) {
 		}
 	}
 	return hosts
+}
+
+// takeSnapshot asks the servers as they are reached during the rollout: a new version may have come to some.
+func (d *deployment) takeSnapshot(ctx context.Context, why string) error {
+	err := d.environment.Snapshot(ctx, d.ssh.Machines(remote.DeployUser), why)
+	if err != nil {
+		err = diag.WithHint(err, joinLines(diag.HintOf(err), "--no-snapshot deploys without one"))
+	}
+	return err
 }
 
 // prepareColmena renders the hive and finds the program to call with it.

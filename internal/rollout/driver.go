@@ -41,6 +41,8 @@ type Driver struct {
 	MayReboot []string
 	// Renew makes sure that no other operator changes the rack; it may be nil.
 	Renew func(context.Context) error
+	// TakeSnapshot makes a snapshot of etcd; it may be nil if no wave asks for one.
+	TakeSnapshot func(ctx context.Context, why string) error
 	// Inputs and Secrets go into the receipts.
 	Inputs  map[string]fingerprint.Inputs
 	Secrets map[string]fingerprint.Contents

@@ -41,6 +41,7 @@ type finding struct {
 var rules = []rule{
 	{"second-cluster", diag.Error, true, secondCluster},
 	{"two-clusters", diag.Error, true, twoClusters},
+	{"restore-unfinished", diag.Error, true, restoreUnfinished},
 	{"machine-of-another-host", diag.Error, false, machineOfAnotherHost},
 	{"server-token-differs", diag.Error, false, serverTokenDiffers},
 	{"quorum-lost", diag.Error, true, quorumLost},
@@ -162,6 +163,25 @@ func twoClusters(s Situation) []finding {
 		}
 	}
 	return nil
+}
+
+// restoreUnfinished: a server that is stopped for a restore does not start before it is continued, and what
+// a deployment does in between could let it join, or found, another cluster.
+func restoreUnfinished(s Situation) []finding {
+	var hosts []string
+	for _, host := range s.Plan.Hosts {
+		if len(s.Observed[host.Name].Held) > 0 {
+			hosts = append(hosts, host.Name)
+		}
+	}
+	if len(hosts) == 0 || !s.touchesK3s() {
+		return nil
+	}
+	return one(finding{
+		message: "a restore of etcd is not finished: k3s is stopped on " + text.Enumerate(hosts),
+		hint:    "continue it: k3splan etcd restore FILE, with the same snapshot",
+		about:   hosts,
+	})
 }
 
 // traceOfServer says how a host shows that it has a server of a cluster, or "".

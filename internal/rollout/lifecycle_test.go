@@ -234,6 +234,8 @@ func (w *rackModel) say(format string, args ...any) {
 	w.harm = append(w.harm, fmt.Sprintf(format, args...))
 }
 
+func (w *rackModel) Snapshot(context.Context, string) error { return nil }
+
 func (w *rackModel) Check(ctx context.Context, host string, work Work, _ Say) error {
 	if w.disturbed && w.chance(4, "event before a step") {
 		w.disturb()

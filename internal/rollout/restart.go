@@ -65,13 +65,7 @@ func (r Restart) server(ctx context.Context, host *plan.Host) error {
 	if out, err := machine.Script(ctx, "nixos-container run \"$1\" -- systemctl restart k3s.service", name); err != nil {
 		return fmt.Errorf("restarting %s: %s%s", name, out, reason(err))
 	}
-	ready := func(ctx context.Context) (waits string, err error) {
-		if health := askServer(ctx, machine, name); !health.Ready {
-			return health.Why, nil
-		}
-		return "", nil
-	}
-	err := wait(ctx, "server "+name, orDefault(r.Timeout, 5*time.Minute), orDefault(r.Pause, 2*time.Second), ready, func(string, string) {})
+	err := Await{Timeout: r.Timeout, Pause: r.Pause}.Server(ctx, machine, name)
 	return diag.WithHint(err, "see its journal: k3splan ssh "+host.Name)
 }
 

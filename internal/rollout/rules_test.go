@@ -61,6 +61,19 @@ func TestRules(t *testing.T) {
 			without(healthy(three, "karl"), func(s *Situation) { // one of them has just joined
 				s.Health["rolf"] = Health{Ready: true, Members: []string{"olaf-s", "rolf-s"}}
 			})},
+		{"restore-unfinished", "a restore of etcd is not finished: k3s is stopped on rolf and ulf",
+			without(healthy(three, "karl"), func(s *Situation) {
+				for _, host := range []string{"ulf", "rolf"} {
+					o := s.Observed[host]
+					o.Held = []string{host + "-s"}
+					s.Observed[host] = o
+				}
+			}),
+			without(healthy(three, "ulrich"), func(s *Situation) { // has nothing to do with k3s
+				o := s.Observed["ulf"]
+				o.Held = []string{"ulf-s"}
+				s.Observed["ulf"] = o
+			})},
 		{"machine-of-another-host", "the machine that answers as karl was deployed as ulf, which is another host of the plan",
 			with(healthy(three), "karl", Observed{System: "/nix/store/x", Receipt: receiptOf(t, three, three.Host("ulf")), LAN: true}, Health{}).change("karl"),
 			healthy(three, "karl")},

@@ -49,6 +49,8 @@ type Say func(phase, detail string)
 
 // Steps are what is done with one host. Every error ends the rollout.
 type Steps interface {
+	// Snapshot makes a snapshot of etcd before a wave.
+	Snapshot(ctx context.Context, why string) error
 	// Check makes sure, right before anything is done with the host, that this is still as harmless as it
 	// was when the rollout was decided on.
 	Check(ctx context.Context, host string, work Work, say Say) error
@@ -107,6 +109,13 @@ func (r *runner) stop(why string) string {
 }
 
 func (r *runner) wave(ctx context.Context, number int, wave Wave) (results []Result) {
+	if wave.Snapshot != "" && ctx.Err() == nil && r.stop("") == "" {
+		first := wave.Hosts[0]
+		r.tell(Event{Host: first, Wave: number, Phase: "making a snapshot of etcd"})
+		if err := r.steps.Snapshot(ctx, wave.Snapshot); err != nil {
+			r.stop(causeOf(ctx, fmt.Errorf("no snapshot of etcd could be made: %w", err)))
+		}
+	}
 	answers := each(wave.Hosts, wave.Parallel, func(host string) Result {
 		why := ""
 		if ctx.Err() != nil {

@@ -25,7 +25,7 @@ type fakeSteps struct {
 	mutex                      sync.Mutex
 	done                       []string
 	failApply, failGate, failR string
-	failCheck                  string
+	failCheck, failSnapshot    string
 	at                         func(step string)
 	running, most              atomic.Int32
 }
@@ -41,6 +41,10 @@ func (f *fakeSteps) step(name, host, fails string) error {
 		return errors.New("it does not work")
 	}
 	return nil
+}
+
+func (f *fakeSteps) Snapshot(_ context.Context, why string) error {
+	return f.step("snapshot", why, f.failSnapshot)
 }
 
 func (f *fakeSteps) Check(_ context.Context, host string, _ Work, _ Say) error {

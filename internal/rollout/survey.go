@@ -45,12 +45,19 @@ type Observed struct {
 	LAN bool
 	// Etcd are the names of server containers that have a state of etcd.
 	Etcd []string
+	// Held are the names of server containers whose k3s does not start, because a restore of etcd is not
+	// finished.
+	Held []string
 	// Attempt seals the secrets of a deployment that did not end; it is nil if the last one did.
 	Attempt *fingerprint.Secrets
 	// Receipt is nil without a readable one; BadReceipt says why there is one that cannot be read.
 	Receipt    *receipt.Receipt
 	BadReceipt string
 }
+
+// HoldFile is the name of the drop-in that keeps a server's k3s from starting while package etcd restores a
+// snapshot.
+const HoldFile = "zz-k3splan-hold.conf"
 
 // factsScript prints a line for each fact, and then the receipt.
 const factsScript = `
@@ -66,6 +73,9 @@ systemctl list-units --state=failed --no-legend --plain --full 2> /dev/null | wh
 if [ -e /sys/class/net/k3splan-lan ]; then echo "lan yes"; fi
 ` + rebootScript + receipt.ReadAttemptScript + `for state in /var/lib/nixos-containers/*/var/lib/rancher/k3s/server/db/etcd; do
   if [ -d "$state" ]; then name=${state#/var/lib/nixos-containers/}; echo "etcd ${name%%/*}"; fi
+done
+for hold in /var/lib/nixos-containers/*/etc/systemd/system.control/k3s.service.d/` + HoldFile + `; do
+  if [ -e "$hold" ]; then name=${hold#/var/lib/nixos-containers/}; echo "held ${name%%/*}"; fi
 done
 echo receipt
 ` + receipt.ReadScript + `
@@ -140,6 +150,8 @@ func parseObserved(out string) (Observed, error) {
 			o.LAN = true
 		case "etcd":
 			o.Etcd = append(o.Etcd, value)
+		case "held":
+			o.Held = append(o.Held, value)
 		}
 	}
 	if kept = strings.TrimSpace(kept); kept != "" {

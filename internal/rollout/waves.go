@@ -19,6 +19,8 @@ type Wave struct {
 	Hosts []string `json:"hosts"`
 	// Parallel is how many hosts are deployed at the same time.
 	Parallel int `json:"parallel"`
+	// Snapshot says why a snapshot of etcd is made before the wave, or is empty.
+	Snapshot string `json:"snapshot"`
 }
 
 // Limits bound how much happens at the same time.

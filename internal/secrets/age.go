@@ -59,13 +59,29 @@ func (k *ageKeeper) read(name string, limit int64) ([]byte, fs.FileMode, error) 
 }
 
 func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
+	out, err := k.decrypt(unarmored(sealed))
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(io.LimitReader(out, limit+1))
+	switch {
+	case err != nil:
+		return nil, errDamaged
+	case int64(len(content)) > limit:
+		return nil, fmt.Errorf("is larger than %d KiB", limit>>10)
+	}
+	return content, nil
+}
+
+// decrypt returns what was encrypted, not armored. An error of the returned reader means that it is damaged.
+func (k *ageKeeper) decrypt(sealed io.Reader) (io.Reader, error) {
 	k.once.Do(func() { k.identities = findIdentities(k.ask) })
 	all := k.identities.all
 	if len(all) == 0 {
 		all = []age.Identity{noIdentity{}} // so that a damaged file is still distinguished from a locked one
 	}
 	k.identities.locked, k.identities.failed, k.identities.unanswered = "", "", nil
-	out, err := age.Decrypt(unarmored(sealed), all...)
+	out, err := age.Decrypt(sealed, all...)
 	var none *age.NoIdentityMatchError
 	switch {
 	case k.identities.locked != "":
@@ -79,14 +95,7 @@ func (k *ageKeeper) open(sealed []byte, limit int64) ([]byte, error) {
 	case err != nil:
 		return nil, errDamaged
 	}
-	content, err := io.ReadAll(io.LimitReader(out, limit+1))
-	switch {
-	case err != nil:
-		return nil, errDamaged
-	case int64(len(content)) > limit:
-		return nil, fmt.Errorf("is larger than %d KiB", limit>>10)
-	}
-	return content, nil
+	return out, nil
 }
 
 // unarmored returns the binary form of what age encrypted. Only the text form may have white space around
@@ -121,23 +130,32 @@ func (k *ageKeeper) rename(from, to string) error {
 
 // seal encrypts in memory, as text, which git and people handle better.
 func (k *ageKeeper) seal(content []byte, store func([]byte) error) error {
-	recipients, problems := k.folder.recipients()
-	for _, p := range problems {
-		if p.Severity == diag.Error {
-			return fmt.Errorf("%w: %w", ErrRecipients, diag.WithHint(errors.New(p.String()), p.Hint))
-		}
-	}
 	var sealed bytes.Buffer
 	armored := armor.NewWriter(&sealed)
-	out, err := age.Encrypt(armored, recipients...)
+	out, err := k.encrypt(armored)
 	if err != nil {
-		return fmt.Errorf("%w to %s: %w", ErrRecipients, RecipientsFile, err)
+		return err
 	}
 	_, err = out.Write(content)
 	if err = errors.Join(err, out.Close(), armored.Close()); err != nil {
 		return err
 	}
 	return store(sealed.Bytes())
+}
+
+// encrypt returns a writer that encrypts to the recipients. Its Close does not close sealed.
+func (k *ageKeeper) encrypt(sealed io.Writer) (io.WriteCloser, error) {
+	recipients, problems := k.folder.recipients()
+	for _, p := range problems {
+		if p.Severity == diag.Error {
+			return nil, fmt.Errorf("%w: %w", ErrRecipients, diag.WithHint(errors.New(p.String()), p.Hint))
+		}
+	}
+	out, err := age.Encrypt(sealed, recipients...)
+	if err != nil {
+		return nil, fmt.Errorf("%w to %s: %w", ErrRecipients, RecipientsFile, err)
+	}
+	return out, nil
 }
 
 // ErrRecipients is a recipients' file that cannot be used: nothing was encrypted or stored.
