@@ -162,6 +162,11 @@ func IsActivated(goal string) bool { return goal == "switch" || goal == "test" |
 // IsKept reports whether the new system is that of the hosts after a goal, also after their next boot.
 func IsKept(goal string) bool { return goal == "switch" || goal == "reboot" }
 
+// ChangesSystems reports whether a goal brings a new system to the hosts, and not their secrets alone.
+func ChangesSystems(goal string) bool {
+	return ChangesHosts(goal) && goal != "keys" && goal != "upload-keys"
+}
+
 // ChangesHosts reports whether a goal changes anything on the hosts that matters there.
 func ChangesHosts(goal string) bool {
 	return goal != "build" && goal != "push" && goal != "dry-activate"

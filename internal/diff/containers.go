@@ -181,12 +181,7 @@ func (c *comparison) container(object Object, before, now *plan.Container) {
 	if ip.From != ip.To {
 		ip.Hint = strings.Trim(c.leaveFirst(now.Address, before.Name)+"\n"+ip.Hint, "\n")
 	}
-	if now.Role == plan.Init && before.Role == plan.Init {
-		// all others reach the cluster there
-		c.field(ip, c.k3sHosts(), serversAndAgents)
-	} else {
-		c.field(ip, hosts, restarts)
-	}
+	c.field(ip, hosts, restarts)
 	c.field(Change{Object: object, Action: Changed, Name: now.Name, Field: "mac", From: before.MAC, To: now.MAC, Where: now.Where("mac")}, hosts, restarts)
 	c.marks(Change{Object: object, Name: now.Name, Field: "labels", Where: now.Where("labels")}, before.Labels, now.Labels, hosts)
 	c.marks(Change{Object: object, Name: now.Name, Field: "taints", Where: now.Where("taints")}, before.Taints, now.Taints, hosts)
@@ -251,7 +246,7 @@ func (c *comparison) k3sHosts() []string {
 	return hostsOf(slices.Concat(c.newer.Servers(), c.newer.Agents()))
 }
 
-// initServer adds the change if all others join another server now.
+// initServer adds the change if another server is the init server now.
 func (c *comparison) initServer() {
 	before, now := c.older.InitServer(), c.newer.InitServer()
 	if before == nil || now == nil || before.Name == now.Name || c.hostNow(before.Host.Name) == now.Host.Name {
@@ -263,5 +258,6 @@ func (c *comparison) initServer() {
 		change.Risk, change.Reason = Refuse, SecondCluster
 		change.Hint = `let it join as "server" first; once it is a member of etcd, its type may become "init"`
 	}
-	c.add(change, fmt.Sprintf("init server %s → %s", before.Name, now.Name), c.k3sHosts(), serversAndAgents, "all servers and agents reach the cluster there")
+	c.add(change, fmt.Sprintf("init server %s → %s", before.Name, now.Name), []string{c.hostNow(before.Host.Name), now.Host.Name}, servers, "what joins asks it first")
+	c.changes[len(c.changes)-1].Hosts = slices.Compact(slices.Sorted(slices.Values(c.k3sHosts()))) // a file, which restarts nothing
 }

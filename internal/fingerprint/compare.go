@@ -2,15 +2,16 @@ package fingerprint
 
 import "maps"
 
-// OnlyNames reports whether two inputs differ in the names of /etc/hosts and in nothing else.
+// OnlyNames reports whether two inputs differ in the names of /etc/hosts, or in the servers to join by, and
+// in nothing else.
 func OnlyNames(was, is Inputs) bool {
-	return !maps.Equal(was.Names, is.Names) &&
+	return (!maps.Equal(was.Names, is.Names) || was.Servers != is.Servers) &&
 		maps.Equal(was.Data, is.Data) && maps.Equal(was.Files, is.Files) && maps.Equal(was.Pins, is.Pins)
 }
 
 // Difference is one input that has changed.
 type Difference struct {
-	// Group is "data", "names", "files" or "pins".
+	// Group is "data", "names", "servers", "files" or "pins".
 	Group string
 	// Name is the input's name in Inputs.
 	Name string
@@ -36,5 +37,8 @@ func Compare(was, is Inputs) []Difference {
 	add("files", was.Files, is.Files)
 	add("names", was.Names, is.Names)
 	add("pins", was.Pins, is.Pins)
+	if was.Servers != is.Servers {
+		all = append(all, Difference{Group: "servers", Was: was.Servers, Is: is.Servers})
+	}
 	return all
 }

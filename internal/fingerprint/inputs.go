@@ -29,11 +29,14 @@ import (
 // hold no secrets.
 type Inputs struct {
 	// Data are the cells and keys of the plan that the host uses, by names like "host.ip",
-	// "server.name", "agent.labels", "network.gateway", "init.ip", "k3s.agent",
+	// "server.name", "agent.labels", "network.gateway", "k3s.agent",
 	// "cluster.NAME.host.ip" (only where a snippet reads the whole plan).
 	Data map[string]string `json:"data"`
 	// Names are the host's /etc/hosts: addresses by the name of a host or container.
 	Names map[string]string `json:"names"`
+	// Servers are the addresses by which the host's containers join, in their order. Like Names they are in a
+	// file, and no container restarts when they change.
+	Servers string `json:"servers,omitempty"`
 	// Files are digests by name: "nixConfigs/ulf.nix", "manifests/a.yaml", "k3s/server.yaml" and
 	// the like from the project; "k3splan" for the modules, "rendered" for the host's own file.
 	Files map[string]string `json:"files"`
@@ -71,7 +74,7 @@ func Of(p *project.Project, tree hive.Tree) (map[string]Inputs, error) {
 	c := &collector{
 		project: p, tree: tree, fsys: p.FS(), root: root,
 		files: map[string]*file{}, folders: map[string]string{},
-		names: namesOf(p.Plan),
+		names: namesOf(p.Plan), servers: serversOf(p.Plan),
 	}
 	c.modules = c.treeDigest(func(name string) bool { return strings.HasPrefix(name, "modules/") })
 	all := make(map[string]Inputs, len(p.Plan.Hosts))
@@ -94,6 +97,7 @@ type collector struct {
 	files   map[string]*file
 	folders map[string]string
 	names   map[string]string
+	servers string
 	modules string
 }
 
@@ -138,6 +142,9 @@ func (c *collector) host(h *plan.Host) (Inputs, error) {
 	}
 	if h.Agent != nil {
 		in.Files["k3s/agent.yaml"] = digest(c.tree["k3s/agent.json"])
+	}
+	if len(h.Containers()) > 0 {
+		in.Servers = c.servers
 	}
 	walk := &walk{collector: c, in: &in, seen: map[string]bool{}, bound: map[string][]string{}, used: map[string]bool{}}
 	if err := walk.all(slices.Concat(c.project.Imports(h), c.project.ServerImports(h))); err != nil {
@@ -207,10 +214,20 @@ func (c *collector) data(h *plan.Host) map[string]string {
 	if h.Agent != nil {
 		data["k3s.agent"] = version.String()
 	}
-	if init := c.project.Plan.InitServer(); init != nil && len(h.Containers()) > 0 && init.Host != h {
-		data["init.ip"] = init.Address.String()
-	}
 	return data
+}
+
+// serversOf is what servers.nix makes of the plan: all servers, the init server first.
+func serversOf(p *plan.Plan) string {
+	var addresses []string
+	for _, server := range p.Servers() {
+		if server == p.InitServer() {
+			addresses = slices.Insert(addresses, 0, server.Address.String())
+		} else {
+			addresses = append(addresses, server.Address.String())
+		}
+	}
+	return strings.Join(addresses, " ")
 }
 
 // keys describes public keys without holding them.

@@ -165,7 +165,14 @@ func TestWhatMoves(t *testing.T) {
 		},
 		"the init server's address": {
 			change: func(t *testing.T, dir string) { swap(t, dir, "plans/k3s.csv", "10.0.100.12", "10.0.100.112") },
-			moved:  []string{"karl", "olaf", "rolf", "ulf"}, etc: []string{"dora", "ulrich"},
+			moved:  []string{"olaf"}, etc: []string{"dora", "karl", "rolf", "ulf", "ulrich"},
+		},
+		"another init server": {
+			change: func(t *testing.T, dir string) {
+				swap(t, dir, "plans/k3s.csv", "olaf-s,init", "olaf-s,server")
+				swap(t, dir, "plans/k3s.csv", "rolf-s,server", "rolf-s,init")
+			},
+			moved: []string{"olaf", "rolf"}, etc: []string{"karl", "ulf"}, // which ask it first
 		},
 		"another server's address": {
 			change: func(t *testing.T, dir string) { swap(t, dir, "plans/k3s.csv", "10.0.100.14", "10.0.100.114") },

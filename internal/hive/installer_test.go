@@ -63,8 +63,8 @@ func TestImagesKnowTheirHosts(t *testing.T) {
 			stored = (builtins.getContext text).${drv}.outputs or null;
 		};
 		joining = {
-			server = { inherit (joins.containers.olaf-k3s-server.config.services.k3s) clusterInit serverAddr; };
-			agent = joins.virtualisation.oci-containers.containers.olaf-k3s-agent.cmd;
+			inherit (joins.containers.olaf-k3s-server.config.services.k3s) clusterInit;
+			script = joins.system.activationScripts.script;
 		};
 	}`, file).(map[string]any))
 	json := func(path ...string) string { return strings.TrimSpace(string(marshal(t, d.at(t, path...)))) }
@@ -109,8 +109,9 @@ func TestImagesKnowTheirHosts(t *testing.T) {
 	require.Len(t, d.at(t, "settings", "olaf", "joining"), 2)
 	require.NotEqual(t, olaf("path"), olaf("joining", "10.0.100.13", "path"))
 	require.NotEqual(t, olaf("joining", "10.0.100.14", "path"), olaf("joining", "10.0.100.13", "path"))
-	require.Equal(t, `{"clusterInit":false,"serverAddr":"https://10.0.100.13:6443"}`, json("joining", "server"))
-	require.Contains(t, d.at(t, "joining", "agent"), "--server=https://10.0.100.13:6443")
+	require.Equal(t, false, d.at(t, "joining", "clusterInit"))
+	require.Contains(t, d.at(t, "joining", "script"), "printf %s '10.0.100.13\n10.0.100.14\n' > /var/lib/k3splan/server/servers.new")
+	require.Contains(t, d.at(t, "joining", "script"), "printf %s '10.0.100.13\n10.0.100.12\n10.0.100.14\n' > /var/lib/k3splan/agent/servers.new")
 }
 
 func TestImagesOfOtherShapes(t *testing.T) {

@@ -138,7 +138,7 @@ var (
 		"node-ip":            {roles: bothRoles, column: "ip", hint: "IPv4 only"},
 		"advertise-address":  {roles: onServers, column: "ip", hint: "IPv4 only"},
 		"node-name":          {roles: bothRoles, column: "name"},
-		"server":             {roles: bothRoles, column: "type", hint: "all others join the server of type init"},
+		"server":             {roles: bothRoles, column: "type", hint: "what joins finds a server of the plan by itself"},
 		"cluster-init":       {roles: onServers, column: "type", hint: "the server of type init starts the cluster"},
 		"disable-agent":      {roles: onServers, column: "type", hint: "an agent is a row of its own, of type agent"},
 		"token-file":         {roles: bothRoles, hint: "the token is " + files.SecretsDir + "/init-token"},

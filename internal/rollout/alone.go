@@ -17,20 +17,22 @@ import (
 	"k3splan/internal/text"
 )
 
-// byColmenaAlone leaves the hosts to Colmena: once for all of them, without gates and receipts. What it
-// activates is judged before like any other deployment, unless the user forces it: then the servers' hosts
-// are asked for the lease alone.
+// byColmenaAlone leaves the hosts to Colmena: once for all of them, without gates and receipts. What has an
+// effect on them, at once or when they start again, is judged before like any other deployment, unless the
+// user forces it: then the servers' hosts are asked for the lease alone.
 func (d *deployment) byColmenaAlone(ctx context.Context, goal string) (*Outcome, error) {
 	switch {
-	case d.request.DryRun && !colmena.IsActivated(goal):
-		return nil, fmt.Errorf("--dry-run shows what would be activated, and Colmena's goal %s activates nothing", goal)
-	case d.request.DryRun || colmena.IsActivated(goal) && !d.request.Force:
+	case d.request.DryRun && !colmena.ChangesHosts(goal):
+		return nil, fmt.Errorf("--dry-run shows what would change on the hosts, and Colmena's goal %s changes nothing", goal)
+	case d.request.DryRun || colmena.ChangesHosts(goal) && !d.request.Force:
 		d.request.All = true // Colmena compares nothing
-		proposal, err := d.propose(ctx, true)
+		proposal, err := d.propose(ctx, goal, true)
 		if err != nil {
 			return nil, err
 		}
-		proposal.Problems = append(d.withoutGates(proposal), proposal.Problems...)
+		if colmena.IsActivated(goal) {
+			proposal.Problems = append(d.withoutGates(proposal), proposal.Problems...)
+		}
 		if d.request.DryRun {
 			return &Outcome{Proposal: proposal}, unknownChanges(proposal)
 		}
@@ -51,6 +53,9 @@ func (d *deployment) byColmenaAlone(ctx context.Context, goal string) (*Outcome,
 		}
 		if err := d.takeLease(ctx, machine, hasContainers(d.request.Selected)); err != nil {
 			return nil, err
+		}
+		if init := d.request.Project.Plan.InitServer(); init != nil && slices.Contains(d.request.Selected, init.Host) {
+			_, _ = machine(init.Host).Script(ctx, letFoundScript) // without it, the machine itself may refuse
 		}
 	}
 	file, program, err := d.prepareColmena()

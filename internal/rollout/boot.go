@@ -165,7 +165,7 @@ func (d *Driver) reboot(ctx context.Context, h *plan.Host, say Say) error {
 		return fmt.Errorf("%s has no boot ID by which its reboot could be seen", h.Name)
 	}
 	say("rebooting", "")
-	_, err := machine.Script(ctx, "systemctl reboot")
+	_, err := machine.Script(ctx, askGuard+"systemctl reboot")
 	// a connection that drops is how a reboot begins
 	if failed := (*remote.Error)(nil); err != nil && (ctx.Err() != nil || !errors.As(err, &failed) || !failed.Unreached) {
 		return fmt.Errorf("rebooting %s: %s", h.Name, reason(err))

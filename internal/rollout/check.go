@@ -25,7 +25,7 @@ func (d *Driver) Check(ctx context.Context, host string, work Work, say Say) err
 		return nil
 	}
 	say("asking the servers", "")
-	now := lookAgain(ctx, d.Before, host, work, d)
+	now := lookAgain(ctx, d.Before, host, work, leaving{d, host, d.guardFor(host, work)})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -58,14 +58,23 @@ func (d *Driver) renew(ctx context.Context, isServer bool) error {
 	return err
 }
 
-// host and server ask as they are reached during the rollout.
-func (d *Driver) host(ctx context.Context, h *plan.Host) Observed {
-	_, o := d.reach(ctx, h, "")
+// leaving asks as hosts are reached during the rollout, and leaves a script behind on one of them.
+type leaving struct {
+	*Driver
+	on, script string
+}
+
+func (l leaving) host(ctx context.Context, h *plan.Host) Observed {
+	script := ""
+	if h.Name == l.on {
+		script = l.script
+	}
+	_, o := l.reach(ctx, h, script)
 	return o
 }
 
-func (d *Driver) server(ctx context.Context, h *plan.Host, name string) Health {
-	return bySSH(d.Machine).server(ctx, h, name)
+func (l leaving) server(ctx context.Context, h *plan.Host, name string) Health {
+	return bySSH(l.Machine).server(ctx, h, name)
 }
 
 // lookAgain asks all hosts with a server, and the one that is about to be changed, and returns the

@@ -17,7 +17,8 @@ const serverToken = "server-token"
 type Work struct {
 	// System reports whether the host's system is to be evaluated, built, copied and activated.
 	System bool
-	// OnlyNames reports whether the new system differs in /etc/hosts alone, so that nothing restarts.
+	// OnlyNames reports whether the new system differs in /etc/hosts, or in the list of servers to join by,
+	// and in nothing else, so that nothing restarts.
 	OnlyNames bool
 	// Reboot reports whether the host is to be rebooted and nothing else.
 	Reboot bool
@@ -128,6 +129,7 @@ func Reasons(changes diff.Changes, was, is fingerprint.Inputs) []string {
 		return c.Name == "versions.disko" && !disko // the plan does not know which hosts disko partitions
 	})
 	var reasons, names, others, keys []string
+	servers := ""
 	say := func(text string) { reasons = append(reasons, text) }
 	for _, change := range changes {
 		say(strings.TrimSpace(change.Where + " " + change.Sentence))
@@ -136,6 +138,8 @@ func Reasons(changes diff.Changes, was, is fingerprint.Inputs) []string {
 		switch group, key, _ := strings.Cut(d.Name, "."); {
 		case d.Group == "names":
 			names = append(names, changedName(d))
+		case d.Group == "servers":
+			servers = "the servers to join by: " + cmp.Or(d.Is, "none")
 		case d.Group == "pins":
 			before, _, _ := strings.Cut(d.Was, " ")
 			if now, _, _ := strings.Cut(d.Is, " "); before == now {
@@ -159,6 +163,9 @@ func Reasons(changes diff.Changes, was, is fingerprint.Inputs) []string {
 	if len(others) > 0 {
 		slices.Sort(others)
 		say("a snippet reads the plan of " + strings.Join(slices.Compact(others), ", "))
+	}
+	if servers != "" && len(names)+len(reasons) == 0 { // otherwise that follows from the rest
+		say(servers)
 	}
 	if len(names) > 0 {
 		say("/etc/hosts: " + strings.Join(names, ", "))

@@ -159,7 +159,7 @@ func Deploy(ctx context.Context, environment Environment, view View, request Req
 	if request.NoGates || !colmena.IsKept(goal) {
 		return d.byColmenaAlone(ctx, goal)
 	}
-	proposal, err := d.propose(ctx, false)
+	proposal, err := d.propose(ctx, goal, false)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +197,7 @@ func unknownChanges(p Proposal) error {
 }
 
 // propose asks the hosts, and decides and judges what would be done, wave after wave or in no order.
-func (d *deployment) propose(ctx context.Context, unordered bool) (Proposal, error) {
+func (d *deployment) propose(ctx context.Context, goal string, unordered bool) (Proposal, error) {
 	machine, err := d.machines(ctx)
 	if err != nil {
 		return Proposal{}, err
@@ -211,12 +211,15 @@ func (d *deployment) propose(ctx context.Context, unordered bool) (Proposal, err
 	if err != nil {
 		return Proposal{}, err
 	}
-	d.rack.All, d.rack.Unordered = d.request.All, unordered
+	d.rack.All, d.rack.Unordered, d.rack.Later = d.request.All, unordered, !colmena.IsActivated(goal)
 	if err := d.rack.Survey(ctx); err != nil {
 		return Proposal{}, err
 	}
 	if d.reboots {
 		d.toReboot()
+	}
+	if !colmena.ChangesSystems(goal) {
+		d.rack.leaveSystems()
 	}
 	if !d.request.DryRun { // a server may run on a host for which the plan has none any more
 		if err := d.takeLease(ctx, machine, d.rack.touchesK3s()); err != nil {

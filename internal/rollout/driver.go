@@ -95,6 +95,11 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 			return "", fmt.Errorf("preparing %s: %s", host, reason(err))
 		}
 	}
+	if h.Server != nil && h.Server.Role == plan.Init && slices.ContainsFunc(d.Agreed, func(o objection) bool { return o.Code == "second-cluster" }) {
+		if _, o := d.reach(ctx, h, letFoundScript); o.Unreachable != "" {
+			return "", fmt.Errorf("preparing %s: %s", host, o.Unreachable)
+		}
+	}
 	switches, err := true, error(nil)
 	if work.System && colmena.Goal(d.Extra) == "switch" {
 		if switches, err = d.switches(ctx, h, say); err != nil {
@@ -119,7 +124,7 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 	}
 	say(phase, "")
 	if err := d.colmena(d.LogFile(host), args, func(line string) { say(phase, line) }); err != nil {
-		if strings.Contains(err.Error(), switchRefused) {
+		if strings.Contains(err.Error(), switchRefused) && !strings.Contains(err.Error(), guardRefused) {
 			return "", needsBoot(err, host)
 		}
 		return "", err
@@ -145,13 +150,21 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 		return system, nil
 	}
 	say("applying "+secretWords(work.Secrets), "")
-	out, err := machine.Script(ctx, applySecrets(h, work.Secrets, !work.System))
+	script := applySecrets(h, work.Secrets, !work.System)
+	if !work.System && work.Restarts() && d.Before.Health[host].Ready && !d.mayLoseQuorum() {
+		script = othersScript + script
+	}
+	out, err := machine.Script(ctx, script, d.Before.runs(host))
 	d.log(host, out)
 	if err != nil {
 		return "", fmt.Errorf("applying %s on %s: %s", secretWords(work.Secrets), host, reason(err))
 	}
 	return system, nil
 }
+
+// letFoundScript lets an init server without a state found a cluster although another server answers, for an
+// hour (templates/modules/container.nix, places.nix).
+const letFoundScript = "(umask 077; mkdir -p /var/lib/k3splan/server; touch /var/lib/k3splan/server/found)\n"
 
 // rememberAttempt lets a host remember which secrets are about to come.
 func rememberAttempt(ctx context.Context, machine remote.Machine, secrets fingerprint.Contents) error {

@@ -55,12 +55,17 @@ var rules = []rule{
 	{"join-refused-by-etcd", diag.Error, true, joinRefusedByEtcd},
 
 	{"cluster-founded-again", diag.Warning, false, clusterFoundedAgain},
+	{"quorum-impossible", diag.Warning, false, quorumImpossible},
+	{"init-server-down", diag.Warning, false, initServerDown},
 	{"receipt-unreadable", diag.Warning, false, receiptUnreadable},
 	{"quorum-of-two", diag.Warning, false, quorumOfTwo},
 	{"reboots-in-wave", diag.Warning, false, rebootsInWave},
 	{"change-risky", diag.Warning, false, changesRisky},
 	{"first-contact", diag.Warning, false, firstContact},
 }
+
+// momentary are the rules about servers that stop or join while a deployment runs.
+var momentary = []string{"quorum-lost", "repair-of-a-voter", "nothing-to-join", "join-refused-by-etcd", "quorum-impossible", "init-server-down", "quorum-of-two"}
 
 // Judge returns what speaks against a deployment, most important first: problems of severity Error are
 // refused unless the user forces them, Warnings are questions.
@@ -85,7 +90,7 @@ func judge(s Situation, live bool) (list []objection) {
 	}
 	seen := map[string]bool{}
 	for _, r := range rules {
-		if live && !r.live {
+		if live && !r.live || s.Later && slices.Contains(momentary, r.code) {
 			continue
 		}
 		for _, f := range r.find(s) {
@@ -118,7 +123,7 @@ func secondCluster(s Situation) []finding {
 		return one(finding{
 			message: fmt.Sprintf("the init server %s is empty, and %s answers: it would found a second cluster beside the running one", init.Name, server.Name),
 			hint: fmt.Sprintf("let it join: make %s the init server and %s a server (%s); before\n", server.Name, init.Name, init.Where("type")) +
-				diff.RemoveMember(server, init.Name),
+				s.remove(server, init.Name),
 			where: init.Where("type"), about: []string{server.Name},
 		})
 	}
@@ -268,14 +273,47 @@ func (s Situation) removal(lost []member) string {
 	}
 	var lines []string
 	for _, m := range lost {
-		name := cmp.Or(m.server, "the member without a name")
-		for line := range strings.Lines(diff.RemoveMember(ready[0], name)) {
+		for line := range strings.Lines(s.remove(ready[0], m.server)) {
 			if line = strings.TrimSpace(line); !slices.Contains(lines, line) {
 				lines = append(lines, line)
 			}
 		}
 	}
 	return "\n" + strings.Join(lines, "\n")
+}
+
+// remove returns the commands by which a member that is down leaves etcd, one a line. helper is a ready server,
+// and server the name of the member, or "". Of two members of this name, the one that runs stays.
+func (s Situation) remove(helper *plan.Container, server string) string {
+	var lines []string
+	listed, runs := 0, s.isMemberReady(server)
+	for _, m := range s.Health[helper.Host.Name].Listed {
+		if m.Name != server {
+			continue
+		}
+		listed++
+		if !runs || !s.isRunning(m) {
+			lines = append(lines, fmt.Sprintf("on %s: nixos-container run %s -- etcdctl member remove %s # %s",
+				helper.Host.Name, helper.Name, m.ID, strings.TrimSpace(m.Name+" "+m.Peer)))
+		}
+	}
+	if len(lines) == 0 || runs && len(lines) == listed { // which of them runs is not known
+		return diff.RemoveMember(helper, cmp.Or(server, "the member without a name"))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// isMemberReady reports whether a ready server has this name.
+func (s Situation) isMemberReady(server string) bool {
+	return slices.ContainsFunc(s.readyServers(), func(c *plan.Container) bool { return s.runs(c.Host.Name) == server })
+}
+
+// isRunning reports whether a member of etcd is a ready server, by its ID or else by its address.
+func (s Situation) isRunning(m Listed) bool {
+	return slices.ContainsFunc(s.readyServers(), func(c *plan.Container) bool {
+		h := s.Health[c.Host.Name]
+		return h.ID == m.ID || h.ID == "" && m.Peer == fmt.Sprintf("https://%s:2380", s.addressOf(c))
+	})
 }
 
 // repairOfAVoter: a server that does not answer well can still be the voter that keeps the quorum. That
@@ -400,7 +438,7 @@ func memberEmptied(s Situation) (found []finding) {
 			}
 			found = append(found, finding{
 				message: fmt.Sprintf("the server %s is empty, and etcd still has it as a member: it would not be let in", server.Name),
-				hint:    diff.RemoveMember(helper, server.Name) + "\nk3splan deploy",
+				hint:    s.remove(helper, server.Name) + "\nk3splan deploy",
 				where:   server.Where("name"), about: []string{server.Name},
 			})
 			break
@@ -409,39 +447,113 @@ func memberEmptied(s Situation) (found []finding) {
 	return found
 }
 
-// nothingToJoin: new servers and agents join by the init server alone, whatever other servers answer. It
-// must be ready, or be deployed before them.
+// nothingToJoin: new servers and agents ask the servers of the plan (templates/modules/find-server.nix). One
+// of them must be ready where the plan has it, or the init server be deployed before them.
 func nothingToJoin(s Situation) []finding {
 	init, joining := s.Plan.InitServer(), s.joining()
-	if init == nil || len(joining) == 0 || s.Health[init.Host.Name].Ready {
+	if init == nil {
 		return nil
 	}
+	if elsewhere := s.serversElsewhere(); len(elsewhere) > 0 {
+		return elsewhere
+	}
 	o, asked := s.Observed[init.Host.Name]
-	if !asked || o.Unreachable == "" && s.Work[init.Host.Name].System {
+	if len(joining) == 0 || !asked || len(s.readyServers()) > 0 {
 		return nil
 	}
 	names := text.Enumerate(containerNames(joining))
-	ready := s.readyServers()
 	why := "it was never deployed"
 	if o.Receipt != nil || len(o.Etcd) > 0 {
 		why = s.member(s.runs(init.Host.Name), init.Host.Name).why
 	}
 	f := finding{about: []string{init.Name}, where: init.Where("type")}
-	switch {
-	case o.Unreachable != "" && len(ready) == 0:
+	switch without := s.noQuorum(); {
+	case o.Unreachable != "":
 		f.message = fmt.Sprintf("no server answers yet, and the init server's host %s does not either: there is nothing to join for %s", init.Host.Name, names)
 		f.hint = "bring " + init.Host.Name + " up first, or deploy only hosts without k3s"
-	case len(ready) == 0:
+	case without != "":
+		f.message = fmt.Sprintf("%s: there is nothing to join for %s", without, names)
+		f.hint = fmt.Sprintf("if they were never members of etcd: k3splan deploy %s first\n", init.Host.Name) + restoreSnapshot
+	case s.Work[init.Host.Name].System:
+		return nil
+	default:
 		f.message = fmt.Sprintf("no server is ready, the init server %s on %s included (%s): there is nothing to join for %s", init.Name, init.Host.Name, why, names)
 		f.hint = "deploy " + init.Host.Name + " first, or together with them"
-	default:
-		if o.Unreachable != "" {
-			why = o.Unreachable
-		}
-		f.message = fmt.Sprintf("new servers and agents join by the init server %s on %s, which is down (%s): %s cannot join", init.Name, init.Host.Name, why, names)
-		f.hint = fmt.Sprintf("bring %s up first, or make %s, which is ready, the init server and %s a server (%s)", init.Host.Name, ready[0].Name, init.Name, init.Where("type"))
 	}
 	return one(f)
+}
+
+const restoreSnapshot = "otherwise restore a snapshot: see \"Back up and restore etcd\" in the README"
+
+// serversElsewhere finds agents that are to be changed, and servers that are to join, while no ready server
+// is where the plan has it.
+func (s Situation) serversElsewhere() []finding {
+	ready := s.readyServers()
+	if len(ready) == 0 || len(s.serversToJoin()) > 0 {
+		return nil
+	}
+	asking := s.joining()
+	for _, host := range s.changed() {
+		if c := host.Agent; c != nil && !slices.Contains(asking, c) {
+			asking = append(asking, c)
+		}
+	}
+	if len(asking) == 0 {
+		return nil
+	}
+	is := ready[0]
+	return one(finding{
+		message: fmt.Sprintf("%s would look for the cluster where it is not: %s answers at %s, and the plan has it at %s",
+			text.Enumerate(containerNames(asking)), is.Name, s.addressOf(is), is.Address),
+		hint:  "deploy " + is.Host.Name + " first",
+		where: is.Where("ip"), about: []string{is.Name},
+	})
+}
+
+// initServerDown: what joins asks another server then, which takes the user by surprise if it is a mistake.
+func initServerDown(s Situation) []finding {
+	init, joining, others := s.Plan.InitServer(), s.joining(), s.serversToJoin()
+	if init == nil || len(joining) == 0 || len(others) == 0 || s.Health[init.Host.Name].Ready || s.Work[init.Host.Name].System {
+		return nil
+	}
+	why := s.member(s.runs(init.Host.Name), init.Host.Name).why
+	return one(finding{
+		message: fmt.Sprintf("the init server %s on %s is down (%s): %s will join by %s", init.Name, init.Host.Name, why, text.Enumerate(containerNames(joining)), others[0].Name),
+		hint:    fmt.Sprintf("if %s does not come back, make a server that is ready the init server (%s)", init.Host.Name, init.Where("type")),
+		where:   init.Where("type"), about: []string{init.Name},
+	})
+}
+
+// quorumImpossible: servers without the others' votes do not become ready, however they are deployed.
+func quorumImpossible(s Situation) []finding {
+	without := s.noQuorum()
+	if without == "" || len(nothingToJoin(s)) > 0 || !slices.ContainsFunc(s.changed(), func(h *plan.Host) bool { return h.Server != nil && s.Work[h.Name].Restarts() }) {
+		return nil
+	}
+	return one(finding{
+		message: without + ": no server can become ready",
+		hint:    "if the others were never members of etcd, this is right\n" + restoreSnapshot,
+		about:   s.presumedMembers(),
+	})
+}
+
+// noQuorum says that the servers that have their state, or may have it, are too few for a quorum, or
+// returns "". If a server is ready, or none has a state, there is nothing to say.
+func (s Situation) noQuorum() string {
+	if s.anyReady() {
+		return ""
+	}
+	hosts := s.presumedMembers()
+	var with []string
+	for _, host := range hosts {
+		if o := s.Observed[host]; o.Unreachable != "" || slices.Contains(o.Etcd, s.runs(host)) {
+			with = append(with, host)
+		}
+	}
+	if needed, _ := plan.Quorum(len(hosts)); len(with) == 0 || len(with) >= needed {
+		return ""
+	}
+	return fmt.Sprintf("etcd cannot get its quorum: of the servers on %s only %s has its state", text.Enumerate(hosts), text.Enumerate(with))
 }
 
 // joinRefusedByEtcd: etcd refuses every new member, learners too, unless it is connected to all voters

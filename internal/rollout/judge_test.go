@@ -184,7 +184,7 @@ func (w *world) inputs(p *plan.Plan, h *plan.Host) fingerprint.Inputs {
 		}
 	}
 	if len(h.Containers()) > 0 {
-		in.Data["k3s"], in.Data["init"] = fmt.Sprint(w.k3s), p.InitServer().Address.String()
+		in.Data["k3s"], in.Servers = fmt.Sprint(w.k3s), p.InitServer().Address.String()
 	}
 	if h.Server != nil {
 		in.Data["pods"] = fmt.Sprint(w.pods)
@@ -248,11 +248,17 @@ func (w *world) harm(s Situation) (harm []string) {
 				say("%s gets the server of %s", name, other)
 			}
 		}
+		runs, there := 0, 0 // members, and those that are where the plan has them
 		for _, server := range w.servers() {
-			init, runs := w.hosts[server], w.machines[server].row
-			if init.init && runs.init && runs.server == init.server && runs.address != init.address && w.members[init.server] && row.server+row.agent != "" {
-				say("%s looks for the init server where it is not", name)
+			if is, planned := w.machines[server].row, w.hosts[server]; is.server == planned.server && w.members[is.server] {
+				runs++
+				if is.address == planned.address {
+					there++
+				}
 			}
+		}
+		if runs > 0 && there == 0 && row.agent != "" {
+			say("%s looks for the servers where they are not", name)
 		}
 		if row.server != "" {
 			basis := []*machine{m}
@@ -490,7 +496,7 @@ func TestJudgeStories(t *testing.T) {
 		"a new machine in the place of a server":                 {by(was, receipts{"rolf": nil}, "rolf").knows("olaf-s", "rolf-s", "ulf-s"), []string{"refused the server rolf-s is empty, and etcd still has it as a member: it would not be let in"}},
 		"whose old member has left":                              {by(was, receipts{"rolf": nil}, "rolf").knows("olaf-s", "ulf-s"), nil},
 		"an agent that was off when the init server moved":       {by(olafElsewhere, receipts{"olaf": olafElsewhere, "rolf": olafElsewhere, "ulf": olafElsewhere}, "karl"), nil},
-		"an agent before the init server moves":                  {by(olafElsewhere, nil, "karl"), []string{olafMoves}},
+		"an agent before the init server moves":                  {by(olafElsewhere, nil, "karl"), nil}, // it asks the others
 		"a server removed with its host does not concern ulrich": {by(withoutRolf, nil, "ulrich"), nil},
 		"nor anybody when olaf has heard of it":                  {by(withoutRolf, receipts{"olaf": withoutRolf}, "karl"), nil},
 		"a new server of a cluster with other networks":          {by(otherPods, receipts{"rolf": nil}, "rolf"), []string{"refused pod_cidr 10.42.0.0/16 → 10.50.0.0/16"}},
@@ -625,10 +631,13 @@ func TestParseMembers(t *testing.T) {
 	parsed := func(out string) (h Health) { h.addMembers(out); return h }
 	said := "readyz ok\nmember 8e9e05c52164694d, started, rolf-s-1a2b3c4d, https://10.0.10.4:2380, https://10.0.10.4:2379, false\n" +
 		"member 91bc3c398fb3c146, started, olaf-s-00ff00ff, https://10.0.10.3:2380,https://10.0.20.3:2380, https://10.0.10.3:2379, false\n"
-	require.Equal(t, Health{Members: []string{"olaf-s", "rolf-s"}}, parsed(said))
-	require.Equal(t, Health{Members: []string{"olaf-s", "rolf-s"}, Unnamed: 1, UnnamedLearners: 1},
+	listed := []Listed{{"8e9e05c52164694d", "rolf-s", "https://10.0.10.4:2380"}, {"91bc3c398fb3c146", "olaf-s", "https://10.0.10.3:2380,https://10.0.20.3:2380"}}
+	require.Equal(t, Health{Members: []string{"olaf-s", "rolf-s"}, Listed: listed}, parsed(said))
+	require.Equal(t, Health{Members: []string{"olaf-s", "rolf-s"}, Unnamed: 1, UnnamedLearners: 1,
+		Listed: append(slices.Clone(listed), Listed{"fd422379fda50e48", "", "https://10.0.10.5:2380"})},
 		parsed(said+"member fd422379fda50e48, unstarted, , https://10.0.10.5:2380, , true\n"))
-	require.Equal(t, Health{Members: []string{"olaf-s", "rolf-s", "ulf-s"}, Learners: []string{"ulf-s"}},
+	require.Equal(t, Health{Members: []string{"olaf-s", "rolf-s", "ulf-s"}, Learners: []string{"ulf-s"},
+		Listed: append(slices.Clone(listed), Listed{"fd422379fda50e48", "ulf-s", "https://10.0.10.5:2380"})},
 		parsed(said+"member fd422379fda50e48, started, ulf-s-0011aabb, https://10.0.10.5:2380, https://10.0.10.5:2379, true\n"))
 	require.Equal(t, Health{}, parsed("readyz ok\n"))
 }

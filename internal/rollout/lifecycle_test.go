@@ -51,6 +51,7 @@ type node struct {
 	etcd    string
 	cluster int
 	up      bool // the server runs
+	learner bool // it has joined and does not vote yet
 	agent   string
 	backup  *node
 }
@@ -181,12 +182,28 @@ func (w *rackModel) disturb() {
 
 // healthy counts the members of a cluster that vote, of how many.
 func (w *rackModel) healthy(cluster int) (up, members int) {
+	members = len(w.clusters[cluster])
 	for _, n := range w.nodes {
-		if n.etcd != "" && n.cluster == cluster && w.clusters[cluster][n.etcd] && n.on && n.up {
+		switch {
+		case n.etcd == "" || n.cluster != cluster || !w.clusters[cluster][n.etcd]:
+		case n.learner:
+			members--
+		case n.on && n.up:
 			up++
 		}
 	}
-	return up, len(w.clusters[cluster])
+	return up, members
+}
+
+// learners returns the names of the members of a cluster that do not vote.
+func (w *rackModel) learners(cluster int) (names []string) {
+	for _, n := range w.nodes {
+		if n.learner && n.cluster == cluster && w.clusters[cluster][n.etcd] {
+			names = append(names, n.etcd)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func (w *rackModel) hasQuorum(cluster int) bool {
@@ -196,7 +213,7 @@ func (w *rackModel) hasQuorum(cluster int) bool {
 
 // isHealthy reports whether the server of a machine is a voter of a cluster with a leader.
 func (w *rackModel) isHealthy(n *node) bool {
-	return n.on && n.up && n.etcd != "" && w.clusters[n.cluster][n.etcd] && w.hasQuorum(n.cluster)
+	return n.on && n.up && n.etcd != "" && !n.learner && w.clusters[n.cluster][n.etcd] && w.hasQuorum(n.cluster)
 }
 
 // chance is true once in so many times.
@@ -227,7 +244,7 @@ func (w *rackModel) server(_ context.Context, h *plan.Host, name string) Health 
 	case w.chance(6, "etcd does not name its members"):
 		return Health{Ready: true}
 	}
-	return Health{Ready: true, Members: slices.Sorted(maps.Keys(w.clusters[n.cluster]))}
+	return Health{Ready: true, Members: slices.Sorted(maps.Keys(w.clusters[n.cluster])), Learners: w.learners(n.cluster)}
 }
 
 func (w *rackModel) say(format string, args ...any) {
@@ -286,6 +303,7 @@ func (w *rackModel) start(server *plan.Container, n *node) {
 	switch {
 	case n.etcd == server.Name:
 		n.up = true
+		n.learner = n.learner && !w.hasQuorum(n.cluster) // etcd promotes it
 	case server.Role == plan.Init:
 		for _, other := range slices.Sorted(maps.Keys(w.nodes)) {
 			if _, planned := w.roles[other]; planned && w.nodes[other] != n && w.nodes[other].etcd != "" && !w.warned {
@@ -295,22 +313,31 @@ func (w *rackModel) start(server *plan.Container, n *node) {
 		w.clusters = append(w.clusters, map[string]bool{server.Name: true})
 		n.etcd, n.cluster, n.up = server.Name, len(w.clusters)-1, true
 	default:
-		init := w.nodes[w.plan.InitServer().Host.Name]
-		if !w.isHealthy(init) {
-			w.say("%s joins by an init server that is down", name)
+		var by *node // it asks a server that answers
+		for _, other := range w.plan.Servers() {
+			if n := w.nodes[other.Host.Name]; other != server && w.isHealthy(n) && (by == nil || other.Role == plan.Init) {
+				by = n
+			}
+		}
+		if by == nil {
+			w.say("%s joins, and no server answers", name)
 			return
 		}
-		cluster := w.clusters[init.cluster]
+		cluster := w.clusters[by.cluster]
 		if cluster[server.Name] {
 			w.say("%s is empty and still a member", name)
 			return
 		}
-		if up, members := w.healthy(init.cluster); up < members {
+		if learners := w.learners(by.cluster); len(learners) > 0 {
+			w.say("%s joins while %s is a learner", name, learners)
+			return
+		}
+		if up, members := w.healthy(by.cluster); up < members {
 			w.say("%s joins with %d of %d members up", name, up, members)
 			return
 		}
 		cluster[server.Name] = true
-		n.etcd, n.cluster, n.up = server.Name, init.cluster, true
+		n.etcd, n.cluster, n.up, n.learner = server.Name, by.cluster, true, w.chance(6, "stays a learner")
 	}
 }
 
@@ -343,7 +370,7 @@ func (w *rackModel) inputs(p *plan.Plan) map[string]fingerprint.Inputs {
 	}
 	for _, h := range p.Hosts {
 		in := receiptOf(w.t, p, h).Inputs
-		in.Names = names
+		in.Names, in.Servers = names, p.InitServer().Name
 		if h.Server != nil {
 			in.Data["pods"], in.Data["type"] = fmt.Sprint(w.pods), string(h.Server.Role)
 		}

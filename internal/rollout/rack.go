@@ -173,6 +173,17 @@ func (r *Rack) decide() (err error) {
 	return nil
 }
 
+// leaveSystems is for what brings secrets alone.
+func (r *Rack) leaveSystems() {
+	for name, work := range r.Work {
+		work.System, work.Reasons = false, nil
+		for _, kind := range work.Secrets {
+			work.Reasons = append(work.Reasons, SecretWord(kind))
+		}
+		r.Work[name] = work
+	}
+}
+
 // Waves returns the order in which the hosts get what they need, and what speaks against it. If it
 // matters, the servers are asked first.
 func (r *Rack) Waves(ctx context.Context, limits Limits) ([]Wave, diag.Problems) {

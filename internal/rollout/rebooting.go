@@ -30,7 +30,7 @@ func Reboot(ctx context.Context, environment Environment, view View, request Req
 		}
 	}()
 	d.reboots = true
-	proposal, err := d.propose(ctx, false)
+	proposal, err := d.propose(ctx, "reboot", false)
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func (r Restart) server(ctx context.Context, host *plan.Host) error {
 		return err
 	}
 	machine, name := r.Machine(host), s.runs(host.Name)
-	if out, err := machine.Script(ctx, "nixos-container run \"$1\" -- systemctl restart k3s.service", name); err != nil {
+	if out, err := machine.Script(ctx, othersScript+"nixos-container run \"$1\" -- systemctl restart k3s.service", name); err != nil {
 		return fmt.Errorf("restarting %s: %s%s", name, out, reason(err))
 	}
 	err := Await{Timeout: r.Timeout, Pause: r.Pause}.Server(ctx, machine, name)

@@ -107,15 +107,21 @@ func TestRules(t *testing.T) {
 			without(with(healthy(three, "rolf"), "rolf", empty, Health{}), func(s *Situation) { // it was removed from etcd
 				s.Health["olaf"], s.Health["ulf"] = Health{Ready: true, Members: []string{"olaf-s", "ulf-s"}}, Health{Ready: true, Members: []string{"olaf-s", "ulf-s"}}
 			})},
-		{"nothing-to-join", "new servers and agents join by the init server olaf-s on olaf, which is down (no route to host): karl-a cannot join",
-			with(with(healthy(three, "karl"), "karl", empty, Health{}), "olaf", away, Health{}),
-			with(healthy(three, "karl"), "olaf", away, Health{})}, // an agent that joined before knows the others
+		{"nothing-to-join", "no server answers yet, and the init server's host olaf does not either: there is nothing to join for karl-a",
+			none(with(with(healthy(three, "karl"), "karl", empty, Health{}), "olaf", away, Health{}), "rolf", "ulf"),
+			none(with(with(healthy(three, "karl"), "karl", empty, Health{}), "olaf", away, Health{}), "ulf")}, // it asks rolf
 		{"join-refused-by-etcd", "karl-s cannot join while the server on ulf (no route to host) is down: etcd takes no new member then",
 			with(with(healthy(five, "karl"), "karl", empty, Health{}), "ulf", away, Health{}),
 			with(healthy(five, "karl"), "karl", empty, Health{})},
 		{"cluster-founded-again", "the init server olaf-s is empty and founds a new cluster, without anything of the one that karl had",
 			with(with(with(healthy(three, "olaf"), "olaf", empty, Health{}), "rolf", empty, Health{}), "ulf", empty, Health{}),
 			with(with(with(with(healthy(three, "olaf"), "olaf", empty, Health{}), "rolf", empty, Health{}), "ulf", empty, Health{}), "karl", empty, Health{})},
+		{"quorum-impossible", "etcd cannot get its quorum: of the servers on olaf, rolf and ulf only olaf has its state: no server can become ready",
+			none(with(with(healthy(three, "olaf"), "rolf", empty, Health{}), "ulf", empty, Health{}), "olaf"),
+			none(with(with(healthy(three, "olaf"), "rolf", empty, Health{}), "ulf", away, Health{}), "olaf")}, // which may have its own
+		{"init-server-down", "the init server olaf-s on olaf is down (no route to host): karl-a will join by rolf-s",
+			with(with(healthy(three, "karl"), "karl", empty, Health{}), "olaf", away, Health{}),
+			with(healthy(three, "karl"), "olaf", away, Health{})}, // an agent that joined before knows the others
 		{"receipt-unreadable", "what karl was deployed with is not known: the receipt cannot be read",
 			without(with(healthy(three), "karl", Observed{System: "/nix/store/x", LAN: true, BadReceipt: "the receipt cannot be read"}, Health{}), func(s *Situation) {
 				s.Work["karl"] = Work{System: true, New: true, Reasons: []string{"the receipt cannot be read"}}
@@ -235,6 +241,83 @@ func TestQuorumWithoutOrder(t *testing.T) {
 		s.Health["rolf"], s.Unordered = Health{}, true
 		return s
 	}())))
+}
+
+// A restart or a reboot founds a second cluster as well as a deployment does.
+func TestEveryStartFounds(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s"}, "")
+	for name, work := range map[string]Work{"deploy": {System: true}, "reboot": {Reboot: true}, "token": {Secrets: []string{serverToken}}} {
+		s := living(t, p)
+		o := s.Observed["olaf"]
+		o.Etcd = nil
+		s.Observed["olaf"], s.Health["olaf"] = o, Health{}
+		s.Work["olaf"] = work
+		list := judge(s, true)
+		require.NotEmpty(t, list, name)
+		require.Equal(t, "second-cluster", list[0].Code, name)
+		o.Receipt = nil // the server was never deployed there
+		s.Observed["olaf"] = o
+		require.Equal(t, name == "deploy", s.founds(), name)
+	}
+}
+
+// The commands name the member that is down, by its ID, also if another one of its name runs.
+func TestRemovalNamesTheMember(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s"}, "")
+	const remove = "on olaf: nixos-container run olaf-s -- etcdctl member remove "
+	hint := func(id string, listed ...Listed) string {
+		s := living(t, p).change("ulf")
+		names := []string{}
+		for _, m := range listed {
+			if m.Name != "" {
+				names = append(names, m.Name)
+			}
+		}
+		s.Health["olaf"] = Health{Ready: true, Members: names, Listed: listed, ID: "a1", Unnamed: len(listed) - len(names)}
+		s.Health["rolf"] = Health{Ready: true, ID: id}
+		s.Health["ulf"] = Health{Ready: true, ID: "c3"}
+		list := Judge(s)
+		require.Len(t, list, 1, messages(list))
+		require.Equal(t, "quorum-lost", list[0].Code)
+		_, commands, _ := strings.Cut(list[0].Hint, "\n")
+		return commands
+	}
+	olaf, ulf := Listed{"a1", "olaf-s", "https://10.0.10.3:2380"}, Listed{"c3", "ulf-s", "https://10.0.10.5:2380"}
+	rolf, old := Listed{"b2", "rolf-s", "https://10.0.10.4:2380"}, Listed{"b9", "rolf-s", "https://10.0.10.99:2380"}
+	require.Equal(t, remove+"b9 # rolf-s https://10.0.10.99:2380", hint("b2", olaf, old, rolf, ulf))
+	require.Equal(t, remove+"b9 # rolf-s https://10.0.10.99:2380", hint("", olaf, old, rolf, ulf), "by its address")
+	require.Contains(t, hint("", olaf, old, Listed{"b2", "rolf-s", ""}, ulf), remove+"ID of rolf-s", "which of them runs is not known")
+	require.Equal(t, remove+"d4 # zora-s https://10.0.10.7:2380", hint("b2", olaf, rolf, ulf, Listed{"d4", "zora-s", "https://10.0.10.7:2380"}))
+	require.Equal(t, remove+"d4 # https://10.0.10.7:2380", hint("b2", olaf, rolf, ulf, Listed{"d4", "", "https://10.0.10.7:2380"}))
+}
+
+// What joins asks the servers at the addresses of the plan, which are not those of the machines before they are
+// deployed.
+func TestNothingToJoin(t *testing.T) {
+	was := tables(t, map[string]string{"karl": "a", "olaf": "i", "rolf": "s", "ulf": "s", "ulrich": ""}, "")
+	now := edited(t, edited(t, edited(t, was, "10.0.10.3", "10.0.10.93"), "10.0.10.4", "10.0.10.94"), "10.0.10.5", "10.0.10.95")
+	situation := func(now *plan.Plan, changed ...string) Situation {
+		s := living(t, now)
+		for _, h := range now.Hosts {
+			s = s.by(t, map[string]*plan.Plan{h.Name: was})
+		}
+		return s.change(changed...)
+	}
+	require.Equal(t, []string{"refused karl-a would look for the cluster where it is not: olaf-s answers at 10.0.10.3, and the plan has it at 10.0.10.93"},
+		messages(Judge(situation(now, "karl"))))
+	require.Empty(t, messages(Judge(situation(now, "ulrich"))))
+	require.Empty(t, messages(Judge(situation(edited(t, was, "10.0.10.3", "10.0.10.93"), "karl"))), "it asks the others")
+
+	// two of three have lost their state: the third cannot become ready
+	s := situation(was, "karl", "olaf", "rolf", "ulf")
+	for _, name := range []string{"rolf", "ulf"} {
+		s.Observed[name] = Observed{LAN: true}
+		s.Work[name] = Work{System: true, New: true}
+	}
+	s.Health = map[string]Health{"olaf": {Why: "etcd has no leader"}}
+	refused := Judge(s)
+	require.Equal(t, []string{"refused etcd cannot get its quorum: of the servers on olaf, rolf and ulf only olaf has its state: there is nothing to join for rolf-s and ulf-s"}, messages(refused))
+	require.Contains(t, refused[0].Hint, "k3splan deploy olaf first\notherwise restore a snapshot")
 }
 
 // What was forced stays forced for what it was about, and for nothing that is added later.

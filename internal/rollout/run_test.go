@@ -212,8 +212,12 @@ func TestParseHealth(t *testing.T) {
 		"readyz ok\netcd_server_has_leader 1\netcd_server_is_learner 1\n": {Why: "still a learner of etcd, not a voter"},
 		"readyz ok\netcd_server_has_leader 0\netcd_server_is_learner 0\n": {Why: "etcd has no leader"},
 		"readyz ok\netcd_server_has_leader 1\netcd_server_is_learner 0\nversion v1.31.14+k3s1\nmember 8e9e05c52164694d, started, a-s-1a2b3c4d, https://10.0.0.2:2380, https://10.0.0.2:2379, false\n": {
-			Ready: true, Version: "v1.31.14+k3s1", Members: []string{"a-s"},
+			Ready: true, Version: "v1.31.14+k3s1", Members: []string{"a-s"}, Listed: []Listed{{"8e9e05c52164694d", "a-s", "https://10.0.0.2:2380"}},
 		},
+		"readyz ok\netcd_server_has_leader 1\netcd_server_is_learner 0\nstatus https://127.0.0.1:2379, 8e9e05c52164694d, 3.5.21, 3.4 MB, true, false, 3, 812, 812, \n": {
+			Ready: true, ID: "8e9e05c52164694d",
+		},
+		"readyz ok\netcd_server_has_leader 1\netcd_server_is_learner 0\nstatus x, $(reboot), 3\n": {Ready: true},
 		"readyz \nversion v1.31.14+k3s1\n": {Why: "/readyz: no answer", Version: "v1.31.14+k3s1"},
 		"readyz ok\n":                      {Why: "etcd does not answer"},
 		"readyz \n":                        {Why: "/readyz: no answer"},

@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -24,6 +25,9 @@ type Situation struct {
 	// Unordered reports that the work is done in no order and without gates: nothing is repaired before
 	// something else is stopped.
 	Unordered bool
+	// Later reports that the work takes effect when k3s or the machine starts again, and that nothing stops or
+	// starts before.
+	Later bool
 	// OtherToken are hosts that were asked and got another server token than today's.
 	OtherToken []string
 }
@@ -214,6 +218,23 @@ func (s Situation) readyServers() []*plan.Container {
 	return slices.DeleteFunc(slices.Clone(s.Plan.Servers()), func(c *plan.Container) bool { return !s.Health[c.Host.Name].Ready })
 }
 
+// serversToJoin are those that are ready and have the address that the plan gives to what joins.
+func (s Situation) serversToJoin() []*plan.Container {
+	return slices.DeleteFunc(s.readyServers(), func(c *plan.Container) bool {
+		return s.addressOf(c) != c.Address && !s.Work[c.Host.Name].System
+	})
+}
+
+// addressOf returns the address at which a server of the plan answers: that of its host's last deployment.
+func (s Situation) addressOf(server *plan.Container) netip.Addr {
+	if s.Deployed != nil && s.Observed[server.Host.Name].Receipt != nil {
+		if was := s.Deployed.Host(server.Host.Name); was != nil && was.Server != nil {
+			return was.Server.Address
+		}
+	}
+	return server.Address
+}
+
 // anyReady reports whether a server answers well. Without one there is no running cluster whose quorum
 // could be kept.
 func (s Situation) anyReady() bool {
@@ -292,11 +313,15 @@ func (s Situation) isEmpty(server *plan.Container) bool {
 	return asked && o.Unreachable == "" && !slices.Contains(o.Etcd, server.Name) && !s.Health[server.Host.Name].Ready
 }
 
-// founds reports whether the init server is about to found a cluster: k3s does that when it starts it
-// without a state.
+// founds reports whether the init server is about to found a cluster: k3s does that when it starts
+// without a state, deployed, rebooted or restarted.
 func (s Situation) founds() bool {
 	init := s.Plan.InitServer()
-	return init != nil && s.Work[init.Host.Name].System && s.isEmpty(init)
+	if init == nil || !s.isEmpty(init) {
+		return false
+	}
+	work := s.Work[init.Host.Name]
+	return work.System || work.Restarts() && s.Observed[init.Host.Name].Receipt.ServerName() == init.Name
 }
 
 func listed(members []member) []string {

@@ -185,9 +185,20 @@ type Health struct {
 	Members []string
 	// Learners are those of Members that do not vote yet.
 	Learners []string
+	// ID is its own in etcd, in hexadecimal digits, and Listed are all members as etcd lists them; empty if
+	// unknown.
+	ID     string
+	Listed []Listed
 	// Unnamed counts members that have been added to etcd and have not started yet, and UnnamedLearners
 	// those of them that do not vote.
 	Unnamed, UnnamedLearners int
+}
+
+// Listed is a line of "etcdctl member list".
+type Listed struct {
+	// ID is in hexadecimal digits. Name is that of the server, "" before its first start, and Peer is where
+	// the others reach it, "https://10.0.100.13:2380".
+	ID, Name, Peer string
 }
 
 // healthScript asks k3s in the container "$1". The API refuses anonymous questions, so kubectl asks with
@@ -199,6 +210,7 @@ echo "readyz $(inside k3s kubectl get --raw=/readyz 2>&1 | tail -n 1)"
 inside curl -fsS http://127.0.0.1:2381/metrics 2> /dev/null | grep -E '^etcd_server_(is_learner|has_leader) '
 echo "version $(inside k3s --version 2> /dev/null | grep -o -m 1 'v[0-9][^ ]*')"
 inside etcdctl member list 2> /dev/null | sed 's/^/member /'
+inside etcdctl endpoint status 2> /dev/null | sed 's/^/status /'
 true
 `
 
@@ -230,6 +242,9 @@ func parseHealth(out string) Health {
 	default:
 		h.Ready = true
 		h.addMembers(out)
+		if status := strings.Split(said["status"], ", "); len(status) > 1 && isMemberID(status[1]) {
+			h.ID = status[1]
+		}
 	}
 	return h
 }
@@ -237,6 +252,12 @@ func parseHealth(out string) Health {
 // memberSuffix is the random number that k3s puts behind the name of a server, to distinguish a member from
 // an earlier one.
 var memberSuffix = regexp.MustCompile(`-[0-9a-f]{8}$`)
+
+// isMemberID reports whether a text is an ID of etcd: it goes into commands that are shown to the user.
+func isMemberID(text string) bool {
+	_, err := strconv.ParseUint(text, 16, 64)
+	return err == nil
+}
 
 // addMembers reads the lines of "etcdctl member list": ID, status, name, peer URLs, client URLs, whether it
 // is a learner.
@@ -246,6 +267,12 @@ func (h *Health) addMembers(out string) {
 		fields := strings.Split(text, ", ")
 		if !isMember || len(fields) < 3 {
 			continue
+		}
+		if peer := ""; isMemberID(fields[0]) {
+			if len(fields) > 3 {
+				peer = diag.Printable(fields[3])
+			}
+			h.Listed = append(h.Listed, Listed{fields[0], memberSuffix.ReplaceAllString(fields[2], ""), peer})
 		}
 		name, isLearner := memberSuffix.ReplaceAllString(fields[2], ""), fields[len(fields)-1] == "true"
 		switch {

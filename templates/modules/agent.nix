@@ -5,16 +5,22 @@ let
   inherit (config.k3splan) network;
   host = config.cluster.${config.k3splan.host};
   inherit (host.k3s) agent;
-  initServer = config.cluster.${network.init_server}.k3s.server;
   places = import ./places.nix;
 
   state = "${places.agents}/${agent.name}";
 
+  # Used to join, and at each start: while it runs, the agent has a list of all servers.
+  server = "${state}/server";
+  findServer = import ./find-server.nix {
+    inherit (places.agent) servers;
+    chosen = server;
+    joined = "[ -e ${state}/k3s/agent/client-kubelet.crt ]";
+    asks = "true";
+  };
+
   k3s = import ./k3s-flags.nix { inherit lib; } {
     file = ../k3s/agent.json;
     set = {
-      # Used to join: from then on the agent has a list of all servers, and keeps it.
-      server = "https://${initServer.ip}:6443";
       token-file = places.agent.token;
       node-name = agent.name;
       node-ip = agent.ip;
@@ -94,6 +100,7 @@ in
           "--tmpfs=/var/run"
           "--pids-limit=-1"
           "--ulimit=nofile=1048576:1048576"
+          "--env-file=${server}"
         ]
         ++ map (server: "--dns=${server}") config.networking.nameservers;
       };
@@ -121,6 +128,7 @@ in
         wants = [ "${networkUnit}.service" ];
         after = [ "${networkUnit}.service" ];
         startLimitIntervalSec = 0;
+        path = [ pkgs.curl ];
         # never on a network with the options of an earlier plan
         preStart = ''
           made=$(${networkHashOf} || true)
@@ -128,6 +136,7 @@ in
             echo "podman's network ${networkName} is missing or outdated: see ${networkUnit}.service" >&2
             exit 1
           fi
+          ${findServer}
         '';
         serviceConfig = {
           # a registry or a network that is away for a while is not a reason to give up

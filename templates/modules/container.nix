@@ -5,13 +5,33 @@ let
   inherit (config.k3splan) network;
   host = config.cluster.${config.k3splan.host};
   inherit (host.k3s) server;
-  initServer = config.cluster.${network.init_server}.k3s.server;
   isInit = server.type == "init";
   places = import ./places.nix;
   # systemd-nspawn's name for it. Of a longer name than the kernel's 15 characters it keeps the first 11, and
   # four characters of a hash follow.
   longName = "mv-${host.interface}";
   link = if lib.stringLength longName > 15 then "${lib.substring 0 11 longName}????" else longName;
+
+  chosen = "/run/k3splan/server";
+  # k3s joins a cluster, or founds one, if it has no log of etcd
+  joined = "[ -d /var/lib/rancher/k3s/server/db/etcd/member/wal ]";
+  findServer = import ./find-server.nix {
+    inherit (places.server) servers;
+    inherit chosen joined;
+    # a member finds the others in its log
+    asks = "! ${joined}";
+  };
+  # A server that has lost its state must not found a second cluster, whoever starts it.
+  refuseToFound = ''
+    ${import ./answers.nix}
+    if ! ${joined} && [ -z "$(find ${places.server.found} -mmin -60 2> /dev/null)" ]; then
+      mapfile -t addresses < ${places.server.servers}
+      if server=$(firstThatAnswers "''${addresses[@]}"); then
+        echo "this server has no state, and the one at $server answers: it would found a second cluster (see k3splan deploy)" >&2
+        exit 1
+      fi
+    fi
+  '';
 
   etcdCertificates = "/var/lib/rancher/k3s/server/tls/etcd";
 
@@ -76,7 +96,6 @@ in
     role = "server";
     disableAgent = true;
     clusterInit = isInit;
-    serverAddr = mkIf (!isInit) "https://${initServer.ip}:6443";
     # a string: a path would be copied to the store
     tokenFile = places.server.token;
     extraFlags = map forUnit k3s.flags;
@@ -139,7 +158,15 @@ in
     # Started means running, not ready. A joining server becomes ready only after the init server, and a
     # server without a quorum never does. The container would time out and be killed, and the host's
     # activation would fail with it.
-    services.k3s.serviceConfig.Type = mkForce "exec";
+    services.k3s.serviceConfig = {
+      Type = mkForce "exec";
+      # the first one is written by preStart
+      EnvironmentFile = mkForce (
+        lib.optional (!isInit) "-${chosen}"
+          ++ lib.optional ((config.services.k3s.environmentFile or null) != null) config.services.k3s.environmentFile
+      );
+    };
+    services.k3s.path = [ pkgs.curl ];
 
     # k3s copies its tokens into cred/passwd, and refuses to start if that copy is newer than the one in
     # etcd and differs from it. A start with the old token, between its rotation and the arrival of the
@@ -155,6 +182,7 @@ in
           fi
         done < $passwd
       fi
+      ${if isInit then refuseToFound else findServer}
     '';
 
     # The mount below it creates this folder, readable by everyone. k3s would create it like this.

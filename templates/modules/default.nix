@@ -14,6 +14,7 @@
     ./network.nix
     ./options.nix
     ./server.nix
+    ./servers.nix
     ./ssh.nix
     ./users.nix
   ];

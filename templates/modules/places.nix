@@ -23,13 +23,22 @@ rec {
     token = "${folder}/token";
     agentToken = "${folder}/agent-token";
     passwd = "${folder}/passwd";
+    # the addresses of the other servers
+    servers = "${folder}/servers";
+    # lets an init server without a state found a cluster although another server answers
+    found = "${folder}/found";
   };
 
   # mounted into the agent's container, as a folder for the same reason
   agent = rec {
     folder = "${root}/agent";
     token = "${folder}/token";
+    # the addresses of all servers
+    servers = "${folder}/servers";
   };
+
+  # a question of the deployment that is under way
+  guard = "/run/k3splan/guard";
 
   # filled at activation, mounted into the server's container
   manifests = "${root}/manifests";

@@ -2,7 +2,7 @@
 #
 # Any change here or there restarts the container, and with it an etcd member. So nothing belongs here
 # that changes without need, neither manifests nor other rows of the plan.
-{ config, lib, utils, ... }:
+{ config, lib, pkgs, utils, ... }:
 let
   inherit (lib) mkIf;
   cfg = config.k3splan;
@@ -57,5 +57,16 @@ in
       serviceConfig.RestartSec = "5s";
     };
     tmpfiles.rules = [ (places.keptFromOthers places.server.folder) ];
+  };
+
+  # `k3splan deploy` asks all servers before it stops one, and then Colmena evaluates and copies. So it leaves
+  # the question here, to be asked again on the machine itself before anything is stopped.
+  system.preSwitchChecks = mkIf (server != null) {
+    k3splan = ''
+      case "''${2-}" in
+        dry-activate) ;;
+        *) [ ! -e ${places.guard} ] || ${pkgs.runtimeShell} ${places.guard} ;;
+      esac
+    '';
   };
 }
