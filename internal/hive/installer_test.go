@@ -58,7 +58,9 @@ func TestImagesKnowTheirHosts(t *testing.T) {
 			inherit (olaf.networking) hostName nameservers defaultGateway useDHCP;
 			keys = olaf.users.users.olaf.openssh.authorizedKeys.keys;
 			volume = olaf.isoImage.volumeID;
-			unit = { inherit (olaf.systemd.services.system_setup) wantedBy onFailure; };
+			unit = { inherit (olaf.systemd.services.system_setup) wantedBy wants after onFailure; };
+			networkManager = olaf.networking.networkmanager.enable;
+			compression = olaf.isoImage.squashfsCompression or "";
 			packages = map lib.getName olaf.environment.systemPackages;
 			stored = (builtins.getContext text).${drv}.outputs or null;
 		};
@@ -75,7 +77,12 @@ func TestImagesKnowTheirHosts(t *testing.T) {
 	require.Equal(t, "10.0.100.1", d.at(t, "image", "defaultGateway", "address"))
 	require.Equal(t, []any{aliceKey}, d.at(t, "image", "keys"))
 	require.Equal(t, "k3splan-olaf", d.at(t, "image", "volume"))
+	require.Equal(t, "k3splan-olaf", d.at(t, "settings", "olaf", "volume"), "with systemd's stage 1 the command line does not say it")
 	require.Equal(t, []any{"multi-user.target"}, d.at(t, "image", "unit", "wantedBy"))
+	require.Equal(t, []any{"network-online.target"}, d.at(t, "image", "unit", "wants"), "nothing else waits for it from 25.05 on")
+	require.Contains(t, d.at(t, "image", "unit", "after"), "network-online.target")
+	require.Equal(t, false, d.at(t, "image", "networkManager"), "it would take a lease on the interface below the macvlan")
+	require.Regexp(t, `^zstd |^$`, d.at(t, "image", "compression"))
 	require.Equal(t, []any{"out"}, d.at(t, "image", "stored"), "the system is on the image")
 	for _, name := range []string{"git", "parted", "setup", "jq", "gptfdisk"} {
 		require.Contains(t, d.at(t, "image", "packages"), name)

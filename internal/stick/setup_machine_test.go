@@ -135,7 +135,7 @@ func newMachine(t *testing.T) *machine {
 			t.Skipf("SKIP: this machine has a file system labelled %q: %s", label, out)
 		}
 	}
-	m := &machine{t: t, dir: t.TempDir(), efi: true, cmdline: "quiet root=LABEL=k3splan-olaf"}
+	m := &machine{t: t, dir: t.TempDir(), efi: true, cmdline: "quiet"}
 	present = m
 	t.Cleanup(m.unplug)
 	m.write("disks", "")
@@ -145,7 +145,7 @@ func newMachine(t *testing.T) *machine {
 		m.write(filepath.Join("bin", name), "#!/bin/bash\n"+script+"\n")
 	}
 	m.settings = map[string]any{
-		"host": "olaf", "boot": "efi", "serial": "s4ewnx0m700101", "mac": nil, "gateway": nil,
+		"host": "olaf", "volume": "k3splan-olaf", "boot": "efi", "serial": "s4ewnx0m700101", "mac": nil, "gateway": nil,
 		"path": m.system("system"), "recipe": nil, "joining": map[string]any{}, "disko": nil, "labelled": true, "grub": nil,
 		"bootLoader": "systemd-boot", "espMounts": []string{"/boot"}, "espSize": nil,
 		"fileSystems": []any{

@@ -1,8 +1,8 @@
 # The system on the stick: the host's network and people, the tools that people expect, and the service that
 # installs the host. It contains no secret: those are in the stick's own partition, beside the image.
-{ config, lib, pkgs, modulesPath, ... }:
+{ config, lib, options, pkgs, modulesPath, ... }:
 let
-  inherit (lib) mkForce mkOption types;
+  inherit (lib) mkDefault mkForce mkOption types;
   cfg = config.k3splan;
   host = config.cluster.${cfg.host};
   inherit (cfg.installer) installed;
@@ -54,7 +54,12 @@ in
     # what the host's file systems need of the kernel
     boot.supportedFilesystems = lib.mkMerge installed.options.boot.supportedFilesystems.definitions;
 
-    # at most 32 characters; k3splan recognizes by it whose image a file is
-    isoImage.volumeID = mkForce "k3splan-${lib.substring 0 24 cfg.host}";
+    isoImage = {
+      # at most 32 characters; k3splan recognizes by it whose image a file is
+      volumeID = mkForce "k3splan-${lib.substring 0 24 cfg.host}";
+    } // lib.optionalAttrs (options.isoImage ? squashfsCompression) {
+      # a person waits for it: NixOS's level 19 takes many minutes for a few percent
+      squashfsCompression = mkDefault "zstd -Xcompression-level 6";
+    };
   };
 }

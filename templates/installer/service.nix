@@ -31,6 +31,8 @@ let
 
   settings = what installed // {
     host = host.name;
+    # of the image, by which the disk that it was booted from is known
+    volume = config.isoImage.volumeID;
     inherit (target.cluster.${host.name}) boot;
     inherit (host) serial mac;
     gateway = if host.ip == null then null else cfg.network.gateway;
@@ -79,7 +81,9 @@ in
     system_setup = {
       description = "Installation of ${host.name}";
       wantedBy = [ "multi-user.target" ];
-      after = [ "multi-user.target" ];
+      # multi-user.target waits for the network in old releases only
+      wants = [ "network-online.target" ];
+      after = [ "multi-user.target" "network-online.target" ];
       onFailure = [ "system_setup_failed.service" ];
       path = [ "/run/current-system/sw" ];
       environment.HOME = "/root";

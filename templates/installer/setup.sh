@@ -169,12 +169,11 @@ boot_disks() {
       disk_of_number "$number" || true # 0:N is not a device
     done
   done
-  # once it is copied to memory, the medium is not mounted any more
-  volume=$(sed -n 's/.*\broot=LABEL=\([^ ]*\).*/\1/p' /proc/cmdline)
-  if [ -n "$volume" ]; then
-    found=$(labelled "$volume")
-    for device in $found; do disk_of "$device"; done
-  fi
+  # once it is copied to memory, the medium is not mounted any more. (Only images whose stage 1 is a script have
+  # root=LABEL= on the kernel's command line.)
+  volume=$(jq -r .volume "$config") || fail "$config cannot be read"
+  found=$(labelled "$volume")
+  for device in $found; do disk_of "$device"; done
 }
 
 # content DISK: why it is not blank, line by line. Known signatures are not enough: a disk whose partition

@@ -3,6 +3,7 @@ package nixtest
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,14 +39,28 @@ func HarnessFolder(t testing.TB) string {
 // sources, it skips the test.
 func Harness(t testing.TB, script string, args ...string) (stdout string, code int) {
 	t.Helper()
+	var out, messages bytes.Buffer
+	if code = runHarness(t, &out, &messages, script, args...); messages.Len() > 0 {
+		t.Log(messages.String())
+	}
+	return out.String(), code
+}
+
+// HarnessTo is Harness for what it says on stderr.
+func HarnessTo(t testing.TB, stderr io.Writer, script string, args ...string) (code int) {
+	t.Helper()
+	return runHarness(t, new(bytes.Buffer), stderr, script, args...)
+}
+
+func runHarness(t testing.TB, out *bytes.Buffer, stderr io.Writer, script string, args ...string) (code int) {
+	t.Helper()
 	harness := HarnessFolder(t)
 	command := exec.Command(filepath.Join(harness, script), args...)
 	command.Env = append(os.Environ(), "HOME="+home)
 	if folder := sources(t, harness); folder != "" {
 		command.Env = append(command.Env, "NIXEVAL_SOURCES="+folder)
 	}
-	var out, messages bytes.Buffer
-	command.Stdout, command.Stderr = &out, &messages
+	command.Stdout, command.Stderr = out, stderr
 	if err := command.Run(); err != nil {
 		exit := (*exec.ExitError)(nil)
 		require.True(t, errors.As(err, &exit), err)
@@ -53,8 +68,5 @@ func Harness(t testing.TB, script string, args ...string) (stdout string, code i
 	if code = command.ProcessState.ExitCode(); code == noSources {
 		t.Skip(strings.TrimSpace(out.String()))
 	}
-	if messages.Len() > 0 {
-		t.Log(messages.String())
-	}
-	return out.String(), code
+	return code
 }

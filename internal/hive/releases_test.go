@@ -1,0 +1,121 @@
+package hive_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"k3splan"
+	"k3splan/internal/colmena/nixtest"
+	"k3splan/internal/hive"
+	"k3splan/internal/project"
+	"k3splan/internal/release"
+)
+
+// k3sOf are the k3s of a release as its nixpkgs has them.
+func k3sOf(r release.NixOS) map[string]string {
+	versions := map[string]string{}
+	for _, minor := range r.K3s {
+		versions[minor] = minor + ".9+k3s1"
+		if k, _ := release.FindK3s(minor); k.Leave != "" {
+			versions[minor] = k.Leave
+		}
+	}
+	return versions
+}
+
+// renderedWith renders the single host with other versions, whatever is wrong with them, and returns its hive.
+func renderedWith(t *testing.T, nixos, k3s string) string {
+	t.Helper()
+	dir := copyExample(t, "single", map[string]string{
+		"plans/network.yaml": "netmask: 24\ngateway: 192.168.1.1\nversions:\n  nixos: " + nixos + "\n  k3s: " + k3s + "\n", "plans/lock.json": "-"})
+	p, _, err := project.Load(dir)
+	require.NoError(t, err)
+	tree, err := hive.Render(p, k3splan.Files)
+	require.NoError(t, err)
+	_, err = tree.Write(dir)
+	require.NoError(t, err)
+	return filepath.Join(dir, hive.Dir, "hive.nix")
+}
+
+// Systems and images evaluate with the newest k3s of every release, down to their derivations, and with each of
+// the ended ones if the plan permits it. (The modules are those of the harness.)
+func TestEveryRelease(t *testing.T) {
+	for _, r := range release.All() {
+		t.Run(r.Name, func(t *testing.T) {
+			insecure := slices.DeleteFunc(slices.Clone(r.K3s), func(minor string) bool { return !r.Insecure(minor) })
+			nixtest.SetK3s(t, k3sOf(r), insecure...)
+			file := renderedWith(t, r.Branch(), r.NewK3s())
+			out, code := evalHive(t, "--paths", file)
+			require.Zero(t, code, out)
+			require.Contains(t, out, "toplevel")
+			require.Contains(t, out, "iso")
+		})
+	}
+}
+
+// A k3s that nixpkgs marks as insecure is refused in k3splan's words, for servers and agents alike, with the
+// versions that are not; as a step of an upgrade exactly it is permitted.
+func TestEndedK3s(t *testing.T) {
+	const server = `(builtins.tryEval (builtins.seq nodes.olaf.config.k3splan.k3s.package.drvPath true)).success`
+	const agent = `(builtins.tryEval (builtins.seq nodes.olaf.config.k3splan.k3s.image true)).success`
+	r, _ := release.Find("25.11")
+	nixtest.SetK3s(t, k3sOf(r), "1.31", "1.32")
+
+	file := renderedWith(t, "nixos-25.11", `"1.31"`)
+	require.Equal(t, []any{false, false}, evaluate(t, "[ "+server+" "+agent+" ]", file))
+	text := messageOf(t, file, "nodes.olaf.config.k3splan.k3s.image")
+	require.Contains(t, text, "k3s 1.31 is past its end of life: nixpkgs (nixos-25.11) marks it as insecure (k3s 1.31 has reached its end of life)")
+	require.Contains(t, text, "It has 1.33, 1.34: set versions.k3s to one of these")
+	require.NotContains(t, text, "NIXPKGS_ALLOW_INSECURE")
+
+	// an exact version has an image of its own, which is refused all the same
+	file = renderedWith(t, "nixos-25.11", "v1.31.14+k3s1")
+	require.Equal(t, []any{false, false}, evaluate(t, "[ "+server+" "+agent+" ]", file))
+
+	file = renderedWith(t, "nixos-25.11", "\"1.32\"\n  permit_ended: \"1.32\"")
+	require.Equal(t, []any{true, "docker.io/rancher/k3s:v1.32.11-k3s3", []any{"k3s-1.32.11+k3s3"}},
+		evaluate(t, "[ "+server+" nodes.olaf.config.k3splan.k3s.image nodes.olaf.config.nixpkgs.config.permittedInsecurePackages ]", file))
+
+	file = renderedWith(t, "nixos-25.11", `"1.34"`)
+	require.Equal(t, []any{true, true, false}, evaluate(t, "[ "+server+" "+agent+" (nodes.olaf.config.nixpkgs.config ? permittedInsecurePackages) ]", file))
+
+	// and one that nixpkgs has dropped
+	file = renderedWith(t, "nixos-25.11", `"1.29"`)
+	text = messageOf(t, file, "nodes.olaf.config.k3splan.k3s.package.name")
+	require.Contains(t, text, "the plan asks for k3s 1.29, which nixpkgs (nixos-25.11) does not have.")
+	require.Contains(t, text, "It has 1.33, 1.34")
+}
+
+// messageOf returns what Nix says when an expression fails.
+func messageOf(t *testing.T, hiveFile, expression string) string {
+	t.Helper()
+	said := filepath.Join(t.TempDir(), "said")
+	out, err := os.Create(said)
+	require.NoError(t, err)
+	code := nixtest.HarnessTo(t, out, "evalhive.sh", "--expr", expression, hiveFile)
+	require.NoError(t, out.Close())
+	require.NotZero(t, code)
+	text, err := os.ReadFile(said)
+	require.NoError(t, err)
+	return strings.Join(strings.Fields(string(text)), " ")
+}
+
+// The newest Nix of Debian reads and evaluates what is rendered, as the old one does.
+func TestNewerNix(t *testing.T) {
+	nixtest.SetNewer(t)
+	for _, name := range examples(t) {
+		t.Run(name, func(t *testing.T) {
+			file := rendered(t, name, nil)
+			out, code := evalHive(t, "--parse", filepath.Dir(file))
+			require.Zero(t, code, out)
+			require.Equal(t, "2.26.3", evaluate(t, "builtins.nixVersion", file), "the program that ran")
+			out, code = evalHive(t, "--check", file)
+			require.Zero(t, code, out)
+		})
+	}
+}
