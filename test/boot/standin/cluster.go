@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -17,6 +16,8 @@ import (
 const (
 	serverDir = "/var/lib/rancher/k3s/server"
 	stateFile = serverDir + "/db/etcd/lab.json"
+	// by etcd's log k3s knows that it has joined
+	logDir = serverDir + "/db/etcd/member/wal"
 )
 
 // member is a server. Of two versions of it, the later holds.
@@ -70,7 +71,7 @@ type cluster struct {
 func (c *cluster) locked(do func()) { c.mutex.Lock(); defer c.mutex.Unlock(); do() }
 
 func (c *cluster) save() error {
-	if err := os.MkdirAll(filepath.Dir(stateFile), 0o700); err != nil {
+	if err := os.MkdirAll(logDir, 0o700); err != nil {
 		return err
 	}
 	text, err := json.Marshal(c)

@@ -59,7 +59,7 @@ type options struct {
 }
 
 func parse(words []string) options {
-	var o options
+	o := options{server: os.Getenv("K3S_URL")}
 	set := func(key, value string) {
 		switch key {
 		case "cluster-init":
