@@ -61,7 +61,7 @@ var programs = []struct{ file, from string }{
 	{"/usr/bin/dbus-daemon", "dbus"}, {"/usr/sbin/sshd", "openssh-server"}, {"/usr/bin/sudo", "sudo"}, {"/usr/bin/nix-daemon", "nix-bin"},
 	{"/usr/bin/podman", "podman"}, {"/usr/lib/podman/netavark", "netavark"}, {"/usr/bin/crun", "crun"}, {"/usr/bin/conmon", "conmon"},
 	{"/usr/sbin/iptables", "iptables"}, {"/usr/sbin/ip", "iproute2"}, {"/usr/bin/ping", "iputils-ping"}, {"/usr/bin/kmod", "kmod"},
-	{"/usr/sbin/ethtool", "ethtool"}, {"/usr/sbin/conntrack", "conntrack"}, {"/usr/sbin/ipset", "ipset"},
+	{"/usr/bin/curl", "curl"}, {"/usr/sbin/ethtool", "ethtool"}, {"/usr/sbin/conntrack", "conntrack"}, {"/usr/sbin/ipset", "ipset"},
 	{"/usr/share/perl5/File/Slurp.pm", "libfile-slurp-perl"}, {"/usr/lib/x86_64-linux-gnu/perl5/5.*/Net/DBus.pm", "libnet-dbus-perl"},
 	{"/usr/bin/inotifywait", "inotify-tools"}, {"/usr/share/zoneinfo/UTC", "tzdata"},
 }
