@@ -210,10 +210,12 @@ func (w *work) refusals() (list refusals) {
 			refuse(true, "deploy the plan first, or let it name the server that is there", "%s runs the server %s, and the plan has %s there", host, runs, server.Name)
 		case !v.container:
 			refuse(true, "deploy it first, so that there is something to restore: k3splan deploy --force "+host, "%s has no container %s: its server was never deployed", host, server.Name)
-		case v.loaded && server == init && v.joins != "":
-			refuse(true, deployFirst(w.Plan), "the server on %s joins another one (%s): it is the init server in the plan, and was not deployed as such", host, v.joins)
-		case v.loaded && server != init && !joinsServer(v.joins, init):
-			refuse(true, deployFirst(w.Plan), "the server on %s does not join the init server %s (%s)", host, init.Name, init.Address)
+		case v.loaded && server == init && !v.founds:
+			refuse(true, deployFirst(w.Plan), "the server on %s is the init server in the plan, and was not deployed as such", host)
+		case v.loaded && server != init && v.founds:
+			refuse(true, deployFirst(w.Plan), "the server on %s was deployed as the init server: with an empty state it would found another cluster", host)
+		case v.joins != "" && !joinsServer(v.joins, init):
+			refuse(true, deployFirst(w.Plan), "the server on %s was deployed to join %s, and not the init server %s (%s)", host, v.joins, init.Name, init.Address)
 		}
 	}
 	for _, host := range w.Plan.Hosts {

@@ -77,7 +77,7 @@ func newRig(t *testing.T, store string) *rig {
 		r.write(host, r.state(host, "cred/passwd"), "passwd")
 		r.write(host, "facts", "system /nix/store/x\nprofile /nix/store/x\nbooted /nix/store/x\netcd "+host+"-s\n")
 		if host != "olaf" {
-			r.write(host, "join", " --server https://10.0.1.2:6443 \\\n")
+			r.write(host, "join", "")
 		}
 	}
 	r.file("clusters/c0", "olaf-s\nrolf-s\nulf-s\n")

@@ -47,7 +47,9 @@ if [ -d "$root" ]; then echo "container yes"; fi
 if [ -e "$root` + hold + `" ]; then echo "held yes"; fi
 echo "record $(cat ` + recordFile + ` 2> /dev/null)"
 if [ "$(systemctl show -p ActiveState --value "container@$container.service")" = active ]; then
-  nixos-container run "$container" -- systemctl cat k3s.service 2> /dev/null | tr '\n"' '  ' | grep -o -e '--server[ =] *https://[^ ]*' | sed 's/.*https:/joins https:/' | tail -n 1
+  text=$(nixos-container run "$container" -- systemctl cat k3s.service 2> /dev/null | tr '\n"' '  ')
+  case $text in *--cluster-init*) echo "founds yes" ;; esac
+  printf %s "$text" | grep -o -e '--server[ =] *https://[^ ]*' | sed 's/.*https:/joins https:/' | tail -n 1
   echo "unit $(nixos-container run "$container" -- systemctl show -p LoadState --value k3s.service)"
 fi
 true
@@ -106,7 +108,7 @@ rm -f "$root` + reset + `"
 inside systemctl daemon-reload
 if [ -n "$failed" ] || [ ! -e "$root` + k3sFolder + `/server/db/reset-flag" ] || [ ! -d "$root` + k3sFolder + `/server/db/etcd/member/wal" ]; then
   echo "k3s could not restore the snapshot:" >&2
-  inside journalctl -u k3s.service -n 40 -o cat --no-pager | grep -v '^{' | grep -i -E 'fatal|error|level=(warning|fatal)|token|snapshot' | tail -n 6 >&2 || true
+  inside journalctl -u k3s.service -n 40 -o cat --no-pager | grep -v '^{' | grep -i -E 'fatal|error|warning|token|snapshot|cluster' | tail -n 6 >&2 || true
   exit 1
 fi
 sync
@@ -190,7 +192,9 @@ type view struct {
 	// container and loaded report whether there is a container, and k3s's unit in it; held, that k3s is kept
 	// from starting.
 	container, loaded, held bool
-	// joins is the URL by which its unit joins the cluster, or "".
+	// founds reports whether its unit is that of an init server, and joins is the URL in the unit by which it
+	// joins a cluster. Without either it asks all servers of the plan, the init server first.
+	founds bool
 	joins  string
 	record record
 }
@@ -206,6 +210,8 @@ func parseView(out string) (v view) {
 			v.held = true
 		case "unit":
 			v.loaded = value == "loaded"
+		case "founds":
+			v.founds = true
 		case "joins":
 			v.joins = value
 		case "record":
