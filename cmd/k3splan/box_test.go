@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -260,12 +261,8 @@ func (b *box) start(name string) {
 	b.t.Helper()
 	h := b.hosts[name]
 	b.remove(filepath.Join("hosts", name, "off"))
-	h.process = exec.Command("ip", "netns", "exec", h.netns, "unshare", "-m", filepath.Join(b.data, "host.sh"), h.dir)
 	var said bytes.Buffer
-	h.process.Stdout, h.process.Stderr = &said, &said
-	require.NoError(b.t, h.process.Start())
-	h.stopped = make(chan struct{})
-	go func() { _ = h.process.Wait(); close(h.stopped) }()
+	require.NoError(b.t, b.launch(h, &said))
 	require.Eventually(b.t, func() bool {
 		return exec.Command("ip", "netns", "exec", b.netns("deployer"), "ssh", "-F", b.dir+"/ssh_config", "-o", "BatchMode=yes", "root@"+h.ip, "true").Run() == nil
 	}, 30*time.Second, 50*time.Millisecond, "%s: %s", name, &said)
@@ -278,13 +275,36 @@ func (b *box) start(name string) {
 			case <-stopped:
 				return
 			case <-time.After(10 * time.Millisecond):
-				if _, err := os.Stat(filepath.Join(h.dir, "off")); err == nil {
-					killNamespace(h.netns)
+				if _, err := os.Stat(filepath.Join(h.dir, "off")); err != nil {
+					continue
+				}
+				killNamespace(h.netns)
+				_, reboot := os.Stat(filepath.Join(h.dir, "reboot"))
+				_, stays := os.Stat(filepath.Join(h.dir, "stay-away"))
+				if reboot != nil || stays == nil {
 					return
 				}
+				<-stopped
+				if os.Remove(filepath.Join(h.dir, "off")) != nil || b.launch(h, io.Discard) != nil {
+					return
+				}
+				stopped = h.stopped
 			}
 		}
 	}()
+}
+
+// launch starts what runs on a machine.
+func (b *box) launch(h *boxHost, said io.Writer) error {
+	h.process = exec.Command("ip", "netns", "exec", h.netns, "unshare", "-m", filepath.Join(b.data, "host.sh"), h.dir)
+	h.process.Stdout, h.process.Stderr = said, said
+	if err := h.process.Start(); err != nil {
+		return err
+	}
+	process, stopped := h.process, make(chan struct{})
+	h.stopped = stopped
+	go func() { _ = process.Wait(); close(stopped) }()
+	return nil
 }
 
 // stop switches a machine off without warning.

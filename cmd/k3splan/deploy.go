@@ -57,7 +57,7 @@ Colmena itself would accept any key.
 
 A system that cannot be activated while the old one runs (another D-Bus, or what it declares as
 switch inhibitors) is set for the next boot, and the host reboots in its wave. That is asked about
-where the release tells it; otherwise --reboot allows it.
+where it is known from the release; otherwise --reboot allows it.
 
 What may cut a connection or leave something behind is asked about (--yes confirms). What would hurt
 the cluster is refused, with the way to do it (--force does it anyway). With --dry-run nothing is

@@ -18,7 +18,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status [HOST…]",
 		Short: "Show what the hosts run, and whether it is what the plan says",
 		Long: `Asks all hosts, or those that are named, and shows for each whether it is up to date, which NixOS and
-k3s it runs, whether it needs a reboot for its kernel, whether its server and its Node are ready, and
+k3s it runs, whether it needs a reboot and for what, whether its server and its Node are ready, and
 when it was deployed last. A HOST may be a pattern or @TAG; !HOST leaves hosts out.
 
 The exit code is 1 if a host is unhealthy: it does not answer, was never deployed, runs a system that

@@ -19,7 +19,7 @@ func (a *app) updateCommand() *cobra.Command {
 		Use:   "update [nixpkgs|disko]",
 		Short: "Pin the newest commits of nixpkgs and disko",
 		Long: `Looks up the newest commits of what versions.nixos and versions.disko name, and pins them with
-their hashes in plans/lock.json. Nothing else ever moves a pin, so no deploy upgrades a host by
+their hashes in plans/lock.json. Nothing else but "upgrade" ever moves a pin: no deploy upgrades a host by
 accident. Put the file into git. disko is pinned if a host has a layout in partitioning/.`,
 		Example:   "  k3splan update\n  k3splan update nixpkgs",
 		Args:      usageArgs(cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs)),

@@ -31,6 +31,47 @@ func SetSecretStore(data []byte, store plan.SecretStore) ([]byte, error) {
 	return w.data, nil
 }
 
+// SetNetwork sets a key ("versions.k3s") in the sheet network of a workbook to a single value, or removes its
+// row if the value is empty. Everything else keeps its values and formats. The error is an [Invalid] or a
+// [Refused].
+func SetNetwork(data []byte, key, value string) ([]byte, error) {
+	w, err := loadWorkbook(data)
+	if err != nil {
+		return nil, err
+	}
+	defer w.file.Close()
+	if value == "" {
+		err = w.removeNetwork(key)
+	} else {
+		err = w.setNetwork(key, value)
+	}
+	return w.data, err
+}
+
+// removeNetwork removes the rows of a key of the network.
+func (w *workbook) removeNetwork(key string) error {
+	title := slices.IndexFunc(w.file.GetSheetList(), func(name string) bool { return strings.EqualFold(strings.TrimSpace(name), networkSheet) })
+	if title < 0 || len(w.network) == 0 {
+		return nil
+	}
+	keys, _, _ := plan.NetworkLayout(w.network)
+	rows := networkCells(w.network)
+	at := slices.IndexFunc(rows, func(row []string) bool { return keys < len(row) && strings.EqualFold(row[keys], key) })
+	if at < 0 {
+		return nil
+	}
+	line, hosts, k3s := w.network[at].Line, w.hosts.text(), w.k3s.text()
+	rows = slices.Delete(rows, at, at+1)
+	err := w.change(w.file.GetSheetList()[title], func(file *excelize.File, sheet string) error { return file.RemoveRow(sheet, line) })
+	if err != nil {
+		return err
+	}
+	if !slices.EqualFunc(networkCells(w.network), trimmed(rows), slices.Equal) || w.hosts.text() != hosts || w.k3s.text() != k3s {
+		return w.cannot(errors.New("other cells of it would change"))
+	}
+	return nil
+}
+
 // setNetwork gives a key of the network a single value, and checks that nothing else changes.
 func (w *workbook) setNetwork(key, value string) error {
 	title := slices.IndexFunc(w.file.GetSheetList(), func(name string) bool { return strings.EqualFold(strings.TrimSpace(name), networkSheet) })

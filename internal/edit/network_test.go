@@ -14,6 +14,7 @@ import (
 func TestSetSecretStore(t *testing.T) {
 	set := func(cells map[string]string) func(*testing.T, *excelize.File) {
 		return func(t *testing.T, file *excelize.File) {
+			require.NoError(t, file.RemoveRow("network", 6)) // versions.state
 			for cell, text := range cells {
 				require.NoError(t, file.SetCellStr("network", cell, text))
 			}
@@ -55,4 +56,30 @@ func TestSetSecretStore(t *testing.T) {
 	}
 	_, err := SetSecretStore([]byte("x"), inPass)
 	require.ErrorAs(t, err, new(*Invalid))
+}
+
+func TestSetNetwork(t *testing.T) {
+	book := inWorkbook(t, rack(t), func(file *excelize.File) {
+		require.NoError(t, file.RemoveRow("network", 6)) // versions.state
+		require.NoError(t, file.SetCellStr("network", "A7", "# below"))
+	})
+	cell := func(data []byte, name string) string {
+		text, err := opened(t, fstest.MapFS{plan.WorkbookFile: &fstest.MapFile{Data: data}}).GetCellValue("network", name)
+		require.NoError(t, err)
+		return text
+	}
+	before := book[plan.WorkbookFile].Data
+	set, err := SetNetwork(before, "timezone", "Europe/Berlin")
+	require.NoError(t, err)
+	require.Equal(t, []string{"timezone", "Europe/Berlin"}, []string{cell(set, "A6"), cell(set, "B6")})
+	again, err := SetNetwork(set, "timezone", "Europe/Rome")
+	require.NoError(t, err)
+	require.Equal(t, "Europe/Rome", cell(again, "B6"))
+	gone, err := SetNetwork(again, "timezone", "")
+	require.NoError(t, err)
+	require.Equal(t, cell(before, "A5"), cell(gone, "A5"))
+	require.NotEqual(t, "timezone", cell(gone, "A6"))
+	same, err := SetNetwork(gone, "timezone", "")
+	require.NoError(t, err)
+	require.Equal(t, gone, same)
 }

@@ -71,6 +71,15 @@ func (e *Entry) short() string {
 // still the newest is not fetched again. A tarball that does not come from a repository has no commit; it
 // is fetched to see whether it changed.
 func Update(ctx context.Context, dir string, sources []plan.Source, log io.Writer) ([]Move, error) {
+	moves, err := Find(ctx, dir, sources, log)
+	if err != nil {
+		return nil, err
+	}
+	return moves, save(dir, moves)
+}
+
+// Find is Update without writing anything: [Apply] makes the lock's new content from the moves.
+func Find(ctx context.Context, dir string, sources []plan.Source, log io.Writer) ([]Move, error) {
 	old, err := usable(Read(files.In(dir)))
 	if err != nil {
 		return nil, err
@@ -88,7 +97,7 @@ func Update(ctx context.Context, dir string, sources []plan.Source, log io.Write
 			return nil, err
 		}
 	}
-	return moves, save(dir, moves)
+	return moves, nil
 }
 
 // usable returns the lock, or the first of its problems as an error.
@@ -105,25 +114,28 @@ func save(dir string, moves []Move) error {
 		return nil
 	}
 	// a link stays: racks may share their pins
-	_, err := files.Update(dir, File, func(present []byte) ([]byte, error) {
-		var lock Lock
-		if present != nil {
-			var err error
-			if lock, err = usable(parse(present)); err != nil {
-				return nil, err
-			}
-		}
-		for _, move := range moves {
-			if move.Moved() {
-				*lock.entry(move.Source.Kind) = move.To
-			}
-		}
-		return lock.format()
-	})
+	_, err := files.Update(dir, File, func(present []byte) ([]byte, error) { return Apply(present, moves) })
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", File, err)
 	}
 	return nil
+}
+
+// Apply returns the content of the lock with the moves; present is what it holds, or nil.
+func Apply(present []byte, moves []Move) ([]byte, error) {
+	var lock Lock
+	if present != nil {
+		var err error
+		if lock, err = usable(parse(present)); err != nil {
+			return nil, err
+		}
+	}
+	for _, move := range moves {
+		if move.Moved() {
+			*lock.entry(move.Source.Kind) = move.To
+		}
+	}
+	return lock.format()
 }
 
 type updater struct{ log io.Writer }

@@ -59,7 +59,7 @@ func day(year int, month time.Month, day int) time.Time {
 
 // releases, oldest first. Dates of NixOS: https://endoflife.date/nixos and the announcements at
 // https://nixos.org/blog/announcements.html. k3s: pkgs/applications/networking/cluster/k3s and
-// pkgs/top-level/aliases.nix of nixpkgs, which say since when a version is removed.
+// pkgs/top-level/aliases.nix of nixpkgs, which say since when a version was removed.
 var releases = []NixOS{
 	{
 		Name: "24.11", Released: day(2024, time.November, 30), Ends: day(2025, time.June, 30),

@@ -180,10 +180,10 @@ func (d *Driver) reboot(ctx context.Context, h *plan.Host, say Say) error {
 		return "", nil
 	}
 	err = wait(ctx, h.Name, d.GateTimeout, d.Pause, back, func(phase, detail string) { say("rebooting, "+phase, detail) })
-	return diag.WithHint(err, "its console tells whether it comes up; then: k3splan deploy "+h.Name)
+	return diag.WithHint(err, "its console shows whether it comes up; then: k3splan deploy "+h.Name)
 }
 
-// Rebooter carries out the steps of a rollout that reboots hosts and deploys nothing. The judge stands
+// Rebooter carries out the steps of a rollout that reboots hosts and deploys nothing. The judge is
 // before each of them, and the gate of a deployment behind.
 type Rebooter struct{ *Driver }
 

@@ -20,7 +20,7 @@ func TestSlips(t *testing.T) {
 		"blank missing, last line":    {"netmask: 24\ngateway:10.0.100.1\n", 2, "a blank is missing after the colon", "write: gateway: 10.0.100.1"},
 		"blank missing, in between":   {"netmask: 24\ngateway:10.0.100.1\ntls_san: [a]\n", 2, "a blank is missing after the colon", "write: gateway: 10.0.100.1"},
 		"blank missing, alone":        {"gateway:10.0.100.1\n", 1, "a blank is missing after the colon", "write: gateway: 10.0.100.1"},
-		"blank missing, below":        {"versions:\n  nixos:nixos-24.11\n  k3s: 1.31\n", 2, "a blank is missing after the colon", "write: nixos: nixos-26.05"},
+		"blank missing, below":        {"versions:\n  nixos:nixos-26.05\n  k3s: 1.31\n", 2, "a blank is missing after the colon", "write: nixos: nixos-26.05"},
 		"blank missing before a list": {"tls_san:[a, b]\ngateway: 10.0.100.1\n", 1, "a blank is missing after the colon", "write: tls_san: [a, b]"},
 		"a URL is no slip":            {"netmask: 24\nhttps://example.org\ngateway: [\n", 2, "could not find expected", ""},
 		"a tab":                       {"versions:\n\tnixos: nixos-26.05\n", 2, "the line begins with a tab", "indent it with blanks"},

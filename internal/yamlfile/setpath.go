@@ -9,7 +9,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// plainForm are words that need no quotes and are no numbers.
+// plainForm are words that need no quotes and are not numbers.
 var plainForm = regexp.MustCompile(`^[a-z][a-z0-9./_-]*$`)
 
 // SetIn sets a key of a mapping, that of the top level if parent is "", to a word, or removes the key if

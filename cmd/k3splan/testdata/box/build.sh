@@ -2,8 +2,10 @@ mkdir -p "$out/bin"
 cp "$switch" "$out/bin/switch-to-configuration"
 chmod 755 "$out/bin/switch-to-configuration"
 ln -s "$kernel" "$out/kernel"
-echo "26.05.box" > "$out/nixos-version"
-for name in hosts row snippet serverName server agentName agent; do
+echo "$release.box" > "$out/nixos-version"
+mkdir -p "$out/etc/systemd/system"
+if [ "$dbus" = broker ]; then touch "$out/etc/systemd/system/dbus-broker.service"; fi
+for name in k3sVersion hosts row snippet serverName server agentName agent; do
   eval "printf %s \"\$$name\"" > "$out/$name"
 done
 # what the containers run is known from the host's system: the server's configuration of nspawn, and the
@@ -14,7 +16,6 @@ if [ -n "$serverName" ]; then
   echo "SYSTEM_PATH=/nix/store/$(hash server)-nixos-system-$serverName" > "$out/etc/nixos-containers/$serverName.conf"
 fi
 if [ -n "$agentName" ]; then
-  mkdir -p "$out/etc/systemd/system"
   printf '#!/bin/sh\nexec podman run \\\n  --name=%s \\\n  image \\\n  '"'--label=%s'"' agent\n' "$agentName" "$(hash agent)" > "$out/start-$agentName"
   echo "ExecStart=/run/current-system/start-$agentName " > "$out/etc/systemd/system/podman-$agentName.service"
 fi

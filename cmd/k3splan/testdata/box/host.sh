@@ -19,5 +19,14 @@ for file in passwd group shadow sudoers; do
 done
 mkdir -p /run/sshd
 ip link set lo up
+# the kernel's boot ID is one for all of them
+[ -e "$box/boot-id" ] && [ ! -e "$box/reboot" ] || cat /proc/sys/kernel/random/uuid > "$box/boot-id"
+mount --bind "$box/boot-id" /proc/sys/kernel/random/boot_id
+if [ -e "$box/reboot" ]; then
+  rm "$box/reboot"
+  profile=$(readlink -f /nix/var/nix/profiles/system)
+  ln -sfn "$profile" /run/booted-system
+  PATH="$(sed -n 's/^rack=//p' /run/box.env)/bin:$PATH" "$profile/bin/switch-to-configuration" up
+fi
 NIX_CONF_DIR=$box/etc/nix nix-daemon > "$box/nix-daemon.log" 2>&1 &
 exec /usr/sbin/sshd -D -e -f "$box/etc/sshd_config"

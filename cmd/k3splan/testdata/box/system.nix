@@ -9,12 +9,16 @@ let
   addresses = map (name: let host = cluster.hosts.${name}; in [ name host.ip host.k3s.server.ip or null host.k3s.agent.ip or null ])
     (builtins.attrNames cluster.hosts);
   text = if builtins.pathExists snippet then builtins.readFile snippet else "";
+  inherit (cluster.network) versions;
+  named = builtins.match "nixos-([0-9.]+)" versions.nixos;
+  release = if named == null then "26.05" else builtins.head named;
+  minor = builtins.match "[0-9]+\\.[0-9]+" (toString versions.k3s) != null;
   kernel = derivation {
     name = "linux";
     system = builtins.currentSystem;
     builder = "/bin/sh";
     args = [ "-c" "echo $version > $out" ];
-    version = if builtins.match ".*linux_latest.*" text == null then "6.6" else "6.12";
+    version = if builtins.match ".*linux_latest.*" text == null then "6.6 of ${release}" else "6.12";
   };
 in
 derivation {
@@ -28,6 +32,9 @@ derivation {
   row = builtins.toJSON (removeAttrs host [ "k3s" ]);
   inherit kernel;
   snippet = if builtins.match "(.|\n)*throw(.|\n)*" text == null then text else throw "the snippet of ${name}";
+  inherit release;
+  dbus = if release < "26.05" then "daemon" else "broker";
+  k3sVersion = if minor then versions.k3s + ".14+k3s1" else toString versions.k3s;
   serverName = server.name or "";
   server = if server == null then "" else builtins.toJSON [ server cluster.network ];
   agentName = agent.name or "";
