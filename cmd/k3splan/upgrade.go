@@ -19,7 +19,7 @@ func (a *app) upgradeCommand() *cobra.Command {
 	var yes, asJSON bool
 	command := &cobra.Command{
 		Use:   "upgrade",
-		Short: "Take the rack to a newer release of NixOS and k3s, one step at a time",
+		Short: "Take a step to a newer release of NixOS and k3s",
 		Long: `Finds the way from what the plan asks for to a newer release of NixOS and of k3s, and takes its next
 step: it sets the plan's versions, pins the newest commit, deploys to all hosts in waves, reboots those
 that need it, in waves as well, checks that all are healthy, and stops. Call it again for the next step.
@@ -120,7 +120,7 @@ func (a *app) upgrade(request upgrade.Request, yes, asJSON bool) error {
 	return a.showUpgrade(outcome)
 }
 
-// upgradable returns the project. A lock without the commit that the plan names is no reason to stop: an
+// upgradable returns the project. A lock without the commit that the plan names does not stop it: an
 // upgrade that was interrupted leaves one.
 func (a *app) upgradable() (*project.Project, error) {
 	w, err := a.workspace()

@@ -72,7 +72,7 @@ func (w *workbook) removeNetwork(key string) error {
 	return nil
 }
 
-// setNetwork gives a key of the network a single value, and checks that nothing else changes.
+// setNetwork sets a key of the network to a single value, and checks that nothing else changes.
 func (w *workbook) setNetwork(key, value string) error {
 	title := slices.IndexFunc(w.file.GetSheetList(), func(name string) bool { return strings.EqualFold(strings.TrimSpace(name), networkSheet) })
 	if title < 0 || len(w.network) == 0 {
