@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 	"k3splan/internal/run"
@@ -52,6 +53,10 @@ func checkProject(dir string) error {
 		return nil
 	}
 	wrong.err = fmt.Errorf("%s is not a project: it has no folder plans", dir)
+	if target, err := os.Readlink(filepath.Join(dir, files.PlansDir)); err == nil {
+		wrong.err, wrong.hint = fmt.Errorf("%s is not a project: its folder plans is a link to %q, which does not exist", dir, target), "put the folder itself in its place"
+		return wrong
+	}
 	if found != "" {
 		wrong.hint = "did you mean" + inProject(found) + "?"
 	}

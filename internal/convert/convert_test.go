@@ -89,6 +89,22 @@ func TestThereAndBack(t *testing.T) {
 }
 
 // The cells are texts, and so is what somebody types below them.
+// Comments and blank lines of network.yaml stay; one blank line is as good as several.
+func TestLinesOfTheNetworkStay(t *testing.T) {
+	const network = "# the rack\n\nnetmask: 24 # the mask\n\ngateway: 10.0.100.1\n\n# names\nnameservers: [1.1.1.1, 9.9.9.9]\n\nversions:\n  nixos: nixos-24.11\n\n  # servers and agents\n  k3s: \"1.31\"\ndomain: example.org\n\n# end\n"
+	for name, text := range map[string]string{"as it is": network, "more blank lines": strings.ReplaceAll(network, "\n\n", "\n\n\n")} {
+		t.Run(name, func(t *testing.T) {
+			fsys := rack()
+			fsys[plan.NetworkFile] = &fstest.MapFile{Data: []byte(text)}
+			book, err := To(fsys, XLSX)
+			require.NoError(t, err)
+			files, err := To(applied(fsys, book), CSV)
+			require.NoError(t, err)
+			require.Equal(t, network, string(files.Create[plan.NetworkFile]))
+		})
+	}
+}
+
 func TestWorkbookIsOfTexts(t *testing.T) {
 	data, err := Workbook(rack())
 	require.NoError(t, err)

@@ -1,7 +1,7 @@
 package convert
 
 import (
-	"bytes"
+	"cmp"
 	"io/fs"
 	"slices"
 	"strings"
@@ -102,21 +102,26 @@ func csvOf(t *table.Table, comments []table.Comment) string {
 	return text.text.String()
 }
 
+// entry is a key of the network with its value, from a row of the sheet.
+type entry struct {
+	line       int
+	head       []table.Comment
+	key, value *yaml.Node
+}
+
 // yamlOf returns the rows of the sheet network as network.yaml: a key for each row, lists in brackets, the
-// versions together where the first of them is, notes at the ends of lines.
+// versions together where the first of them is, notes at the ends of lines, and blank lines where rows are
+// empty.
 func yamlOf(rows []table.SheetRow, comments []table.Comment) ([]byte, error) {
 	keys, values, end := plan.NetworkLayout(rows)
-	root := &yaml.Node{Kind: yaml.MappingNode}
-	groups := map[string]*yaml.Node{}
-	head := func(line int) string {
-		var texts []string
-		for len(comments) > 0 && comments[0].Line < line {
-			texts = append(texts, strings.ReplaceAll(comments[0].Text, "\n", "\n# "))
-			comments = comments[1:]
-		}
-		return strings.Join(texts, "\n")
+	var order []string // of the keys of the top level; a group is one
+	groups := map[string][]entry{}
+	used := map[int]bool{0: true}
+	for _, comment := range comments {
+		used[comment.Line] = true
 	}
 	for i, r := range rows {
+		used[r.Line] = true
 		if i == 0 && end > 0 || keys >= len(r.Cells) || r.Cells[keys] == "" {
 			continue
 		}
@@ -133,37 +138,85 @@ func yamlOf(rows []table.SheetRow, comments []table.Comment) ([]byte, error) {
 		if len(items) == 0 {
 			continue
 		}
-		into, name := root, strings.ToLower(r.Cells[keys])
-		comment := head(r.Line)
-		if group, key, found := strings.Cut(name, "."); found {
-			name = key
-			if groups[group] == nil {
-				groups[group] = &yaml.Node{Kind: yaml.MappingNode}
-				root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: group, HeadComment: comment}, groups[group])
-				comment = ""
-			}
-			into = groups[group]
+		name := strings.ToLower(r.Cells[keys])
+		e := entry{line: r.Line, value: scalar(name, items[0])}
+		for len(comments) > 0 && comments[0].Line < r.Line {
+			e.head, comments = append(e.head, comments[0]), comments[1:]
 		}
-		value := scalar(name, items[0])
 		if plan.IsNetworkList(name) {
-			value = &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+			e.value = &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 			for _, item := range items {
 				for _, text := range plan.SplitList(item) {
-					value.Content = append(value.Content, scalar(name, text))
+					e.value.Content = append(e.value.Content, scalar(name, text))
 				}
 			}
 		}
 		if note != "" {
-			value.LineComment = "# " + strings.TrimLeft(note, "# ")
+			e.value.LineComment = "# " + strings.TrimLeft(note, "# ")
 		}
-		into.Content = append(into.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: name, HeadComment: comment}, value)
+		top, below, _ := strings.Cut(name, ".")
+		e.key = &yaml.Node{Kind: yaml.ScalarNode, Value: cmp.Or(below, top)}
+		if groups[top] == nil {
+			order = append(order, top)
+		}
+		groups[top] = append(groups[top], e)
 	}
-	root.FootComment = head(1 << 30)
-	var text bytes.Buffer
-	encoder := yaml.NewEncoder(&text)
-	encoder.SetIndent(2)
-	err := encoder.Encode(root)
-	return text.Bytes(), err
+	w := yamlWriter{used: used}
+	for _, top := range order {
+		isGroup := groups[top][0].key.Value != top
+		for i, e := range groups[top] {
+			indent := ""
+			if isGroup && i > 0 {
+				indent = "  "
+			}
+			w.comments(indent, e.head)
+			w.blank(e.line)
+			if isGroup && i == 0 {
+				w.text.WriteString(top + ":\n")
+			}
+			if isGroup {
+				indent = "  "
+			}
+			if err := w.pair(indent, e); err != nil {
+				return nil, err
+			}
+		}
+	}
+	w.comments("", comments)
+	return []byte(w.text.String()), nil
+}
+
+// yamlWriter writes the lines of network.yaml.
+type yamlWriter struct {
+	text strings.Builder
+	used map[int]bool // lines of the sheet that are not empty
+}
+
+// blank writes a blank line if there is an empty row above a line of the sheet.
+func (w *yamlWriter) blank(line int) {
+	if !w.used[line-1] && w.text.Len() > 0 {
+		w.text.WriteByte('\n')
+	}
+}
+
+func (w *yamlWriter) comments(indent string, comments []table.Comment) {
+	for _, comment := range comments {
+		w.blank(comment.Line)
+		for i, line := range strings.Split(comment.Text, "\n") {
+			if i > 0 && !strings.HasPrefix(line, "#") {
+				line = "# " + line
+			}
+			w.text.WriteString(indent + line + "\n")
+		}
+	}
+}
+
+func (w *yamlWriter) pair(indent string, e entry) error {
+	text, err := yaml.Marshal(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{e.key, e.value}})
+	for line := range strings.Lines(string(text)) {
+		w.text.WriteString(indent + line)
+	}
+	return err
 }
 
 // scalar is a text; only the netmask is written as the number that it is.

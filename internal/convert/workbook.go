@@ -105,13 +105,18 @@ func networkRows(text string, mapping *yaml.Node, versionsOnly bool) (rows []row
 	number := 0
 	for line := range strings.Lines(text) {
 		number++
-		if line = table.TrimCell(line); strings.HasPrefix(line, "#") {
+		if line = table.TrimCell(line); strings.HasPrefix(line, "#") || line == "" {
 			comments = append(comments, table.Comment{Line: number, Text: line})
 		}
 	}
 	before := func(line int) {
 		for len(comments) > 0 && comments[0].Line < line {
-			rows = append(rows, row{comment: comments[0].Text})
+			switch text := comments[0].Text; {
+			case text != "":
+				rows = append(rows, row{comment: text})
+			case len(rows) > 0 && (rows[len(rows)-1].comment != "" || rows[len(rows)-1].cells != nil): // one blank line of several
+				rows = append(rows, row{})
+			}
 			comments = comments[1:]
 		}
 	}

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"k3splan/internal/diag"
 )
 
 const (
@@ -133,6 +136,9 @@ func MakeFolder(folder string, mode fs.FileMode) error {
 	case errors.Is(err, fs.ErrExist):
 		if info, statErr := os.Stat(folder); statErr == nil && info.IsDir() {
 			return nil // another process made it
+		}
+		if target, err := os.Readlink(folder); err == nil {
+			return &fs.PathError{Op: "make", Path: folder, Err: diag.WithHint(&Error{fmt.Sprintf("is a link to %q, which does not exist", target)}, "remove it, or put the folder itself in its place")}
 		}
 		return &fs.PathError{Op: "make", Path: folder, Err: unix.ENOTDIR}
 	case err != nil:

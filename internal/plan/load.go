@@ -69,8 +69,12 @@ func readTables(fsys fs.FS) (tables, diag.Problems) {
 	if _, err := fs.Stat(fsys, WorkbookFile); err == nil {
 		return readWorkbook(fsys)
 	}
-	if file := otherWorkbook(fsys); file != "" {
-		return noTables(file, "file-missing", "k3splan reads no spreadsheet but "+WorkbookFile, "save it as "+WorkbookFile+" (Office Open XML, Excel 2007-365)")
+	switch file := otherWorkbook(fsys); file {
+	case "":
+	case WorkbookFile: // a link that leads nowhere
+		return readWorkbook(fsys)
+	default:
+		return noTables(file, "file-missing", "k3splan reads no spreadsheet but "+WorkbookFile, moveHint(file, WorkbookFile))
 	}
 	return tables{readTable(fsys, hostsSchema), readTable(fsys, k3sSchema), readNetworkFiles(fsys)}, nil
 }
@@ -91,7 +95,9 @@ func readFile(fsys fs.FS, file string) ([]byte, *diag.Problem) {
 		return data, nil
 	}
 	problem := diag.FromError(err, file, "file-unreadable")
-	if errors.Is(err, fs.ErrNotExist) {
+	if target, isLink := fs.ReadLink(fsys, file); errors.Is(err, fs.ErrNotExist) && isLink == nil {
+		problem.Message, problem.Hint = fmt.Sprintf("the file is a link to %q, which does not exist", target), "let it lead to the file, or remove it"
+	} else if errors.Is(err, fs.ErrNotExist) {
 		problem.Code, problem.Message, problem.Hint = "file-missing", "the file is missing", "k3splan setup writes one to start from"
 	} else {
 		problem.Message = "the file cannot be read: " + problem.Message

@@ -10,6 +10,7 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
+	"k3splan/internal/run"
 	"k3splan/internal/table"
 )
 
@@ -141,15 +142,33 @@ func Misplaced(fsys fs.FS, file string) bool {
 		return false
 	}
 	_, err := fs.Stat(fsys, file)
-	return err != nil && (len(misplaced(fsys)[file]) > 0 || otherWorkbook(fsys) != "")
+	if err == nil {
+		return false
+	}
+	candidates := misplaced(fsys)
+	return len(candidates[file]) > 0 || otherWorkbook(fsys) != "" || len(candidates[WorkbookFile]) > 0 && !hasTables(fsys)
+}
+
+// hasTables reports whether a table of the plan is there.
+func hasTables(fsys fs.FS) bool {
+	return slices.ContainsFunc([]string{HostsFile, K3sFile, NetworkFile}, func(file string) bool {
+		_, err := fs.Stat(fsys, file)
+		return err == nil
+	})
 }
 
 // reportMisplaced adds what is wrong with files of another name: the hint of a missing file names the one
 // that is probably meant, and beside a file that is read, the others get a warning.
 func reportMisplaced(fsys fs.FS, problems diag.Problems) diag.Problems {
 	candidates := misplaced(fsys)
+	noTables := !hasTables(fsys)
 	for i, p := range problems {
 		others := candidates[p.File]
+		if books := candidates[WorkbookFile]; p.Code == "file-missing" && len(others) == 0 && noTables && len(books) > 0 && !slices.Contains(books, p.File) {
+			problems[i].Message = fmt.Sprintf("the file is missing; %s may be meant to be the whole plan", books[0])
+			problems[i].Hint = moveHint(books[0], WorkbookFile)
+			continue
+		}
 		if p.Code == "file-missing" && len(others) > 0 {
 			problems[i].Message = fmt.Sprintf("the file is missing; %s may be meant to be it", strings.Join(others, " or "))
 			problems[i].Hint = moveHint(others[0], p.File)
@@ -181,6 +200,8 @@ func reportMisplaced(fsys fs.FS, problems diag.Problems) diag.Problems {
 // moveHint says how another file becomes one that is read.
 func moveHint(from, to string) string {
 	switch {
+	case strings.EqualFold(path.Ext(from), ".xlsx") && to == WorkbookFile:
+		return fmt.Sprintf("rename it: mv %s %s", run.Word(from), to)
 	case isSpreadsheet(from) && to == WorkbookFile:
 		return fmt.Sprintf("save it as %s (Office Open XML, Excel 2007-365)", to)
 	case isSpreadsheet(from) && strings.HasSuffix(to, ".csv"):
@@ -191,5 +212,5 @@ func moveHint(from, to string) string {
 	if to == NetworkFile && strings.EqualFold(path.Ext(from), ".csv") {
 		return fmt.Sprintf("write its keys and values into %s, as key: value", to)
 	}
-	return fmt.Sprintf("rename it: mv '%s' %s", from, to)
+	return fmt.Sprintf("rename it: mv %s %s", run.Word(from), to)
 }

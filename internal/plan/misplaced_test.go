@@ -1,13 +1,35 @@
 package plan
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 )
+
+// A link that leads nowhere is not a missing file: setup does not write one.
+func TestLinksThatLeadNowhere(t *testing.T) {
+	for _, file := range []string{HostsFile, K3sFile, NetworkFile, WorkbookFile} {
+		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "plans"), 0o755))
+		for name, content := range project(nil) {
+			if strings.HasPrefix(name, "plans/") && name != file && file != WorkbookFile {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, name), content.Data, 0o644))
+			}
+		}
+		require.NoError(t, os.Symlink("../elsewhere", filepath.Join(dir, file)))
+		_, problems := Load(files.In(dir))
+		require.Len(t, problems, 1, "%v", problems)
+		require.Equal(t, file+`: the file is a link to "../elsewhere", which does not exist`, problems[0].String())
+		require.Equal(t, "file-unreadable", problems[0].Code)
+	}
+}
 
 // A table under another name is neither ignored nor answered with an offer to write a new one.
 func TestTablesUnderOtherNames(t *testing.T) {
@@ -67,6 +89,24 @@ func TestTablesUnderOtherNames(t *testing.T) {
 	_, problems := Load(fsys)
 	require.Len(t, problems, 1)
 	require.Equal(t, "write its keys and values into plans/network.yaml, as key: value", problems[0].Hint)
+
+	// a workbook in the wrong case, and in the wrong folder
+	book := newWorkbook(t, nil)
+	for _, other := range []string{"plans/Cluster.xlsx", "cluster.xlsx"} {
+		fsys := fstest.MapFS{"plans/README.md": {}, other: book[WorkbookFile]}
+		_, problems := Load(fsys)
+		require.NotEmpty(t, problems)
+		for _, p := range problems {
+			require.Equal(t, "rename it: mv "+other+" plans/cluster.xlsx", p.Hint)
+		}
+		require.True(t, Misplaced(fsys, HostsFile), "setup writes no table beside it")
+	}
+	// what another program would take for a command
+	fsys = project(nil)
+	delete(fsys, HostsFile)
+	fsys["plans/a';reboot;'hosts.csv"] = &fstest.MapFile{}
+	_, problems = Load(fsys)
+	require.Equal(t, `rename it: mv 'plans/a'\'';reboot;'\''hosts.csv' plans/hosts.csv`, problems[0].Hint)
 
 	// several at once, and beside a workbook
 	fsys = newWorkbook(t, nil)

@@ -55,10 +55,8 @@ func readWorkbook(fsys fs.FS) (tables, diag.Problems) {
 
 // otherWorkbook finds a spreadsheet in plans/ that nobody reads, for people who have no tables there.
 func otherWorkbook(fsys fs.FS) string {
-	for _, file := range []string{HostsFile, K3sFile, NetworkFile} {
-		if _, err := fs.Stat(fsys, file); err == nil {
-			return ""
-		}
+	if hasTables(fsys) {
+		return ""
 	}
 	found, _ := fs.Glob(fsys, files.PlansDir+"/[^.~]*") // others are locks
 	for _, file := range found {
