@@ -1,7 +1,8 @@
 # make demo   the main job on the five-host example; installs nothing
 # make test   installs from Debian what the tests need, then runs all of them
+# make boot   hosts of the examples as machines on this one, as root; make boot-all: all that may happen to them
 # make build  the program, into ./k3splan
-.PHONY: build demo test packages lint fuzz kills bench
+.PHONY: build demo test boot boot-all packages lint fuzz kills bench
 
 build:
 	go build -o k3splan ./cmd/k3splan
@@ -20,6 +21,10 @@ packages:
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go vet ./...
+
+# What the lab lacks is named as SKIP: test/boot/README.md.
+boot boot-all: packages
+	K3SPLAN_BOOT=$(if $(filter boot-all,$@),all,part) go test -count=1 -v -timeout 90m ./test/boot/...
 
 # Each fuzz test for a while: make fuzz FUZZTIME=5m. Go would spend a minute on shortening each interesting input
 # and try no other in that time. Property tests draw new values, and more of them than in make test.

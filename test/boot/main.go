@@ -18,7 +18,7 @@ const usage = `go run ./test/boot COMMAND, as root. The lab's folder is $LAB_DIR
   pin PROJECT                  lets the project's plans/lock.json name that nixpkgs
   install PROJECT HOST…        builds the hosts' systems; makes machines with these and their secrets
   start HOST NIC [MAC]         switches a machine on
-  image HOST TAG               gives it the image of its agent
+  image HOST                   imports the image of its agent, which cannot be pulled here
   do HOST COMMAND…             runs a command of bash on it
   stop HOST, kill HOST         shuts it down; takes its power away
   deployer COMMAND…            runs a command beside the machines: k3splan -p PROJECT deploy
@@ -39,7 +39,10 @@ func main() {
 }
 
 func command(words []string) error {
-	need := map[string]int{"up": 2, "pin": 2, "install": 3, "start": 3, "image": 3, "do": 3, "stop": 2, "kill": 2, "deployer": 2, "list": 1, "down": 1}
+	if len(words) > 1 && words[0] == "colmena" {
+		return runColmena(words[1:])
+	}
+	need := map[string]int{"up": 2, "pin": 2, "install": 3, "start": 3, "image": 2, "do": 3, "stop": 2, "kill": 2, "deployer": 2, "list": 1, "down": 1}
 	if len(words) == 0 || need[words[0]] == 0 || len(words) < need[words[0]] {
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
@@ -87,7 +90,7 @@ func command(words []string) error {
 	case "start":
 		return machine.Start(words[2], strings.Join(words[3:], ""))
 	case "image":
-		return machine.Image(words[2])
+		return machine.Image()
 	case "stop":
 		return machine.Stop()
 	case "kill":

@@ -36,6 +36,11 @@ func (l *Lab) Substitutes() []string {
 		"off: nscd, systemd-resolved, polkit, setuid wrappers (Debian's programs are setuid themselves)",
 		"agent's image: k3s and this machine's /usr, under the name of upstream's image",
 	}
+	if program, err := exec.LookPath("colmena"); err == nil {
+		kept = append(kept, "Colmena: itself, "+version(program, "--version"))
+	} else {
+		kept = append(kept, "Colmena: a program that does the same steps with nix-copy-closure and ssh")
+	}
 	if l.standIn() {
 		kept = append(kept, "k3s: a program that answers like it and holds connections open ($LAB_K3S names a real one)")
 	} else {
@@ -136,7 +141,7 @@ func (l *Lab) Deployer(words ...string) *exec.Cmd {
 	command.Env = append(slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, "NIX_") }),
 		"PATH="+path, "NIX_CONFIG=sandbox = false\nbuild-users-group =\nsubstitute = false\nexperimental-features = nix-command flakes",
 		"NIX_PATH=nixpkgs="+l.path("tree")+":disko="+filepath.Join(l.Sources, "disko"),
-		"NIXEVAL_SOURCES="+l.Sources, "NIXEVAL_AUTO_OPTIONS="+l.options, "XDG_CACHE_HOME="+l.path("cache"))
+		"NIXEVAL_SOURCES="+l.Sources, "NIXEVAL_AUTO_OPTIONS="+l.options, "XDG_CACHE_HOME="+l.path("cache"), "LAB_TREE="+l.path("tree"))
 	return command
 }
 

@@ -51,14 +51,17 @@ func (l *Lab) Build(project string, hosts ...string) (map[string]string, error) 
 	}
 	systems := map[string]string{}
 	for _, host := range hosts {
-		system, err := run(l.Deployer("nix-build", "--no-out-link", l.path("tree", "hive.nix"), "--argstr", "hive", filepath.Join(project, "generated", "hive.nix"),
-			"--argstr", "host", host, "-A", "toplevel"))
-		if err != nil {
+		if systems[host], err = l.BuildHive(filepath.Join(project, "generated", "hive.nix"), host); err != nil {
 			return nil, err
 		}
-		systems[host] = lastLine(system)
 	}
 	return systems, nil
+}
+
+// BuildHive builds the system of one host of a hive.
+func (l *Lab) BuildHive(hive, host string) (string, error) {
+	out, err := run(l.Deployer("nix-build", "--no-out-link", l.path("tree", "hive.nix"), "--argstr", "hive", hive, "--argstr", "host", host, "-A", "toplevel"))
+	return lastLine(out), err
 }
 
 func lastLine(text string) string { return text[strings.LastIndexByte(text, '\n')+1:] }
@@ -68,10 +71,35 @@ type secret struct{ KeyFile, Path, Permissions string }
 
 // Install makes the file system of a machine with a system and its secrets, as a boot stick would have done.
 func (m Machine) Install(project, system string) error {
+	if err := m.InstallBare(system); err != nil {
+		return err
+	}
 	project, err := filepath.Abs(project)
 	if err != nil {
 		return err
 	}
+	out, err := run(m.Deployer("nix-instantiate", "--eval", "--strict", "--json", m.Lab.path("tree", "hive.nix"), "--argstr", "hive",
+		filepath.Join(project, "generated", "hive.nix"), "--argstr", "host", m.Host, "-A", "deployment.keys"))
+	if err != nil {
+		return err
+	}
+	var secrets []secret
+	if err := json.Unmarshal([]byte(out), &secrets); err != nil {
+		return err
+	}
+	for _, s := range secrets {
+		if s.KeyFile == "" {
+			return fmt.Errorf("%s: %s is encrypted", m.Host, s.Path)
+		}
+		if _, err := run(exec.Command("install", "-D", "-m", s.Permissions, s.KeyFile, filepath.Join(m.Root(), s.Path))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// InstallBare makes the file system of a machine with a system alone.
+func (m Machine) InstallBare(system string) error {
 	if err := m.Remove(); err != nil {
 		return err
 	}
@@ -89,27 +117,7 @@ func (m Machine) Install(project, system string) error {
 		return err
 	}
 	profiles := filepath.Join(m.Root(), "nix/var/nix/profiles")
-	if err := errors.Join(os.Symlink(system, filepath.Join(profiles, "system-1-link")), os.Symlink("system-1-link", filepath.Join(profiles, "system"))); err != nil {
-		return err
-	}
-	out, err := run(m.Deployer("nix-instantiate", "--eval", "--strict", "--json", m.Lab.path("tree", "hive.nix"), "--argstr", "hive",
-		filepath.Join(project, "generated", "hive.nix"), "--argstr", "host", m.Host, "-A", "secrets"))
-	if err != nil {
-		return err
-	}
-	var secrets []secret
-	if err := json.Unmarshal([]byte(out), &secrets); err != nil {
-		return err
-	}
-	for _, s := range secrets {
-		if s.KeyFile == "" {
-			return fmt.Errorf("%s: %s is encrypted", m.Host, s.Path)
-		}
-		if _, err := run(exec.Command("install", "-D", "-m", s.Permissions, s.KeyFile, filepath.Join(m.Root(), s.Path))); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(os.Symlink(system, filepath.Join(profiles, "system-1-link")), os.Symlink("system-1-link", filepath.Join(profiles, "system")))
 }
 
 // Remove stops the machine, and removes its file system.
@@ -193,6 +201,8 @@ for hierarchy in /sys/fs/cgroup/*/; do
     [ ! -e "$group/$setting" ] || cat "$hierarchy/$setting" > "$group/$setting"
   done
   [ ! -e "$group/cgroup.clone_children" ] || echo 1 > "$group/cgroup.clone_children"
+  # a group has the share of a single process otherwise
+  [ ! -e "$group/cpu.shares" ] || echo 16384 > "$group/cpu.shares"
   echo $$ > "$group/cgroup.procs"
 done
 exec nsenter --net="/run/netns/$netns" systemd-nspawn "$@"
@@ -306,11 +316,14 @@ func (m Machine) swept() error {
 	return each([]string{"ip", "netns", "delete", m.netns()})
 }
 
-// Image imports into the machine's podman an image of k3s's agent with a tag of upstream's ("v1.31.14-k3s1"). Its
-// programs are the machine's own.
-func (m Machine) Image(tag string) error {
+// Image imports into the machine's podman an image of k3s's agent, under the name that the agent's unit asks for. Its
+// programs are the machine's own. Without an agent there is nothing to do.
+func (m Machine) Image() error {
 	const script = `
 set -e
+image=$(grep -rhoE 'docker\.io/rancher/k3s:[^ ]+' $(sed -n 's/^ExecStart=//p' /etc/systemd/system/podman-*.service) | head -n 1)
+[ -n "$image" ] && ! podman image exists "$image" || exit 0
+version=${image##*:}
 folder=$(mktemp -d)
 mkdir -p $folder/{usr,lib/modules,etc,tmp,var,root,proc,sys,dev,run}
 for link in bin sbin lib64; do ln -s usr/$link $folder/$link; done
@@ -318,7 +331,7 @@ ln -s ../usr/lib/x86_64-linux-gnu $folder/lib/x86_64-linux-gnu
 cp /root/k3s $folder/k3s
 cp -rL /etc/ssl $folder/etc/ 2> /dev/null || true
 tar -C $folder -cf $folder.tar .
-podman import --change 'ENTRYPOINT ["/k3s"]' --change "ENV LAB_K3S_VERSION=${1/-/+}" --change 'ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/cni' $folder.tar "docker.io/rancher/k3s:$1" > /dev/null
+podman import --change 'ENTRYPOINT ["/k3s"]' --change "ENV LAB_K3S_VERSION=${version/-/+}" --change 'ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/cni' $folder.tar "$image" > /dev/null
 rm -rf $folder $folder.tar
 `
 	leader, err := m.leader()
@@ -333,6 +346,6 @@ rm -rf $folder $folder.tar
 		return err
 	}
 	_, err = run(exec.Command("nsenter", "--target", leader, "--all", "env", "-i", "PATH=/run/current-system/sw/bin:/usr/bin", "HOME=/root",
-		"bash", "-c", script, "bash", tag))
+		"bash", "-c", script))
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,11 +28,14 @@ var missingUnits = []string{
 }
 
 // k3sVersions are the attributes of nixpkgs for k3s, with the versions that they have in the lab.
-var k3sVersions = map[string]string{"k3s": "1.31.14+k3s1", "k3s_1_31": "1.31.14+k3s1", "k3s_1_32": "1.32.11+k3s1", "k3s_1_33": "1.33.7+k3s1"}
+var k3sVersions = map[string]string{
+	"k3s": "1.35.2+k3s1", "k3s_1_31": "1.31.14+k3s1", "k3s_1_32": "1.32.11+k3s1", "k3s_1_33": "1.33.7+k3s3",
+	"k3s_1_34": "1.34.3+k3s1", "k3s_1_35": "1.35.2+k3s1", "k3s_1_36": "1.36.0+k3s1",
+}
 
 // makeTree writes the nixpkgs of the lab, and a tarball of it that a project can pin.
 func (l *Lab) makeTree() error {
-	if err := l.makeK3S(); err != nil {
+	if err := l.makePrograms(); err != nil {
 		return err
 	}
 	stamp, err := l.stamp()
@@ -114,8 +118,19 @@ func write(file, text string, mode os.FileMode) error {
 	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), mode))
 }
 
-// Pin lets a project use the lab's nixpkgs, as if it were the commit that plans/lock.json names.
+// Pin lets a project use the lab's nixpkgs: plans/lock.json names it, and the plan the release that it is like.
 func (l *Lab) Pin(project string) error {
+	network := filepath.Join(project, "plans", "network.yaml")
+	text, err := os.ReadFile(network)
+	if err != nil {
+		return err
+	}
+	for key, value := range map[string]string{"nixos": "nixos-24.11", "k3s": `"1.31"`, "state": `"24.11"`} {
+		text = regexp.MustCompile(`(?m)^(  `+key+`: ).*$`).ReplaceAll(text, []byte("${1}"+value))
+	}
+	if err := os.WriteFile(network, text, 0o644); err != nil {
+		return err
+	}
 	file := filepath.Join(project, "plans", "lock.json")
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -132,6 +147,9 @@ func (l *Lab) Pin(project string) error {
 		}
 		if entry["url"], err = l.tarball(name); err != nil {
 			return err
+		}
+		if kind == "nixpkgs" {
+			entry["ref"] = "nixos-24.11"
 		}
 		hash, err := run(l.Deployer("nix-prefetch-url", "--unpack", entry["url"]))
 		if err != nil {

@@ -1,10 +1,11 @@
-# The system of a host of a rendered hive, and the secrets that are uploaded to it, without Colmena.
+# The system of a host of a rendered hive, and how it is reached and with which secrets, without Colmena.
 { hive, host }:
 let
-  tree = toString ./.;
   rendered = import (/. + hive) { };
   deployment = { lib, ... }: { options.deployment = lib.mkOption { type = lib.types.attrsOf lib.types.anything; }; };
-  system = import ./nixos/lib/eval-config.nix {
+  # the nixpkgs of the hive, in whatever place it is: paths in it are part of the system
+  nixpkgs = rendered.meta.nixpkgs.path or ./.;
+  system = import (nixpkgs + "/nixos/lib/eval-config.nix") {
     inherit (rendered.meta) specialArgs;
     system = "x86_64-linux";
     modules = [ deployment rendered.defaults rendered.${host} { _module.args = { name = host; nodes = { }; }; } ];
@@ -12,7 +13,14 @@ let
 in
 {
   inherit (system.config.system.build) toplevel;
-  secrets = map
-    (key: { keyFile = if key.keyFile == null then "" else toString key.keyFile; path = "${key.destDir}/${key.name}"; inherit (key) permissions; })
-    (builtins.attrValues system.config.deployment.keys);
+  deployment = {
+    inherit (system.config.deployment) targetHost targetPort targetUser;
+    keys = map
+      (key: {
+        keyFile = if key.keyFile == null then "" else toString key.keyFile;
+        path = "${key.destDir}/${key.name}";
+        inherit (key) permissions user group;
+      })
+      (builtins.attrValues system.config.deployment.keys);
+  };
 }

@@ -20,8 +20,7 @@ in
       nixpkgs.overlays = lib.mkAfter [ (import ./overlay.nix) ];
 
       # /usr is Debian's, and read-only
-      environment.usrbinenv = mkForce null;
-      system.activationScripts.binsh = nothing;
+      system.activationScripts = { binsh = nothing; usrbinenv = nothing; };
       # its setuid programs are used as they are
       security.wrappers = mkForce { };
       security.pam.services.su-l.rootOK = true;
@@ -85,7 +84,8 @@ in
       };
       hardware.firmware = mkForce [ ];
       hardware.enableRedistributableFirmware = mkForce false;
-      system.activationScripts = { udevd = nothing; modprobe = nothing; };
+      system.activationScripts.udevd = nothing;
+      system.activationScripts.modprobe = nothing;
       fileSystems = mkForce { "/" = { device = "/dev/lab"; fsType = "ext4"; }; };
       environment.etc = {
         fstab.text = mkForce "";

@@ -52,6 +52,10 @@ let
     in
     package;
 
+  toTodaysFolders = ''
+    sed -i 's|/etc/containers|/etc/nixos-containers|g; s|/var/lib/containers|/var/lib/nixos-containers|g' $out/bin/nixos-container
+  '';
+
   # Kept as they are: what nixpkgs makes by writing a file, and whatever is not a package.
   isReal = name: lib.elem name ([ "stdenv" "stdenvNoCC" "nixos-container" ] ++ lib.attrNames own) || lib.hasPrefix "k3s" name;
   own = {
@@ -75,11 +79,9 @@ let
     makeDBusConf = _: prev.runCommand "dbus-1" { } "mkdir $out";
     kbdKeymaps = { dvp = usr; neo = usr; };
 
-    # today's folders, which the program of 20.09 does not know
+    # today's folders, which the program of 20.09 does not know; once, however often this overlay is applied
     nixos-container = prev.nixos-container.overrideAttrs (old: {
-      postInstall = old.postInstall or "" + ''
-        sed -i 's|/etc/containers|/etc/nixos-containers|g; s|/var/lib/containers|/var/lib/nixos-containers|g' $out/bin/nixos-container
-      '';
+      postInstall = lib.head (lib.splitString toTodaysFolders (old.postInstall or "")) + toTodaysFolders;
     });
 
     aggregateModules = _: usr;
