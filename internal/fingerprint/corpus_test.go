@@ -46,6 +46,10 @@ var snippetFiles = map[string]string{
 	"files/word":                 "motd",
 	"files/data.json":            `{"file": "../files/motd", "x": ["/etc/passwd", "<nixpkgs>"]}`,
 	"files/data.toml":            "path = '/etc/x'\n",
+	"files/plain.json":           `{"x": "a.b", "url": "https://example.org/x", "size": 1.5}`,
+	"leads/lead.json":            `{"out": "OUTSIDE/motd", "up": "../../outside/motd"}`,
+	"leads/lead.toml":            "out = 'OUTSIDE/motd'\n",
+	"leads/dots.json":            `{"dot": ".", "up": "\u002e\u002e/\u002e./outside/motd"}`,
 	"files/script.sh":            "#!/bin/sh\n# <x> ../../y\n. /etc/profile; import ~/x; cat <nixpkgs>\n",
 	"files-ulf/x":                "x",
 	"links/x":                    "x",
@@ -84,7 +88,7 @@ func readSnippets(t *testing.T, dir string) (all []snippet) {
 		write(t, dir, name, content)
 	}
 	for name, content := range snippetFiles {
-		write(t, filepath.Join(dir, "all"), name, content)
+		write(t, filepath.Join(dir, "all"), name, strings.ReplaceAll(content, "OUTSIDE", outside))
 	}
 	for line := range strings.Lines(string(text)) {
 		name, code, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " | ")
@@ -120,7 +124,7 @@ func (s snippet) inputs(t *testing.T) (Inputs, map[string]bool) {
 	in := Inputs{Files: map[string]string{}}
 	w := &walk{
 		collector: &collector{fsys: files.In(s.dir), root: s.dir, files: map[string]*file{}},
-		in:        &in, seen: map[string]bool{}, bound: map[string][]string{}, used: map[string]bool{},
+		in:        &in, seen: map[string]bool{}, bound: map[string][]string{}, used: map[string]bool{}, climbed: map[string]int{}, explicit: map[string]int{},
 	}
 	require.NoError(t, w.all([]string{"nixConfigs/ulf.nix"}))
 	return in, w.seen

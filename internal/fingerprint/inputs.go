@@ -146,7 +146,7 @@ func (c *collector) host(h *plan.Host) (Inputs, error) {
 	if len(h.Containers()) > 0 {
 		in.Servers = c.servers
 	}
-	walk := &walk{collector: c, in: &in, seen: map[string]bool{}, bound: map[string][]string{}, used: map[string]bool{}}
+	walk := &walk{collector: c, in: &in, seen: map[string]bool{}, bound: map[string][]string{}, used: map[string]bool{}, climbed: map[string]int{}, explicit: map[string]int{}}
 	if err := walk.all(slices.Concat(c.project.Imports(h), c.project.ServerImports(h))); err != nil {
 		return Inputs{}, err
 	}

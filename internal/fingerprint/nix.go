@@ -22,15 +22,27 @@ type references struct {
 	beside []string
 	// bound are path literals by the name that they are given, "" for the value of the file.
 	bound map[string][]string
-	// used are all names whose values the file uses; extends reports whether it adds something to a value
+	// used counts how often the file uses the value of a name; extends reports whether it adds something to a value
 	// that may continue the name of a file.
-	used    map[string]bool
+	used    map[string]int
 	extends bool
 	// computed reports a path or a listing that only an evaluation can follow; project, that anything in
 	// the project may be read.
 	computed, project bool
-	// climbs is the largest number of ".." in a piece of text that may be added to a path.
-	climbs int
+	// climbed counts the ".." in pieces of text that may be added to a path, by the name that they are bound to.
+	// repeats reports one in a function, which can be called several times.
+	climbed map[string]int
+	repeats bool
+	// dots counts pieces of text that can become a ".." together: 2 for one that can be used twice. sums reports
+	// text or paths put together of values.
+	dots int
+	sums bool
+	// unanchoredRead reports a function that reads what has no path literal at its beginning, absolutes are
+	// strings that are given to functions and could be such a path.
+	unanchoredRead bool
+	absolutes      []string
+	// parses reports that the file takes values from data.
+	parses bool
 	// plan reports that the file reads the plan, nodes that it reads other hosts' systems, and sources
 	// that it reads k3splan's pins.
 	plan, nodes, sources bool
@@ -59,8 +71,16 @@ var (
 		"replaceVars", "substituteAll", "throw", "toString", "toPath")
 	// fileOptions are options whose values NixOS reads while it evaluates.
 	fileOptions = set("imports", "modules", "sharedModules", "extraModules", "keyFiles")
-	selectors   = set("getAttr", "attrByPath", "getAttrFromPath", "attrValues", "attrVals", "mapAttrs")
-	keywords    = set("if", "then", "else", "assert", "with", "let", "in", "rec", "inherit", "or")
+	// splitters take words out of texts, cutters also other pieces, and joiners put texts together.
+	splitters = set("split", "splitString", "match", "fromJSON", "fromTOML")
+	cutters   = set("substring", "replaceStrings", "removePrefix", "removeSuffix", "stringToCharacters")
+	joiners   = set("concatStrings", "concatStringsSep", "concatMapStrings", "concatMapStringsSep", "concatImapStrings", "concatLines",
+		"toPath", "append", "replicate", "fixedWidthString", "strings", "foldl'", "foldl", "foldr", "fold")
+	// comparers use a text only to look for it in another, or to take it away.
+	parsers   = set("fromJSON", "fromTOML", "importJSON", "importTOML")
+	comparers = set("splitString", "hasPrefix", "hasSuffix", "hasInfix", "removePrefix", "removeSuffix", "split", "match")
+	selectors = set("getAttr", "attrByPath", "getAttrFromPath", "attrValues", "attrVals", "mapAttrs")
+	keywords  = set("if", "then", "else", "assert", "with", "let", "in", "rec", "inherit", "or")
 )
 
 func set(names ...string) map[string]bool {
@@ -75,8 +95,11 @@ func set(names ...string) map[string]bool {
 // count, what is in dead code does.
 func refer(text string) references {
 	s := newScan(text)
+	s.splits = slices.ContainsFunc(s.tokens, func(t nixtext.Token) bool { return t.Kind == nixtext.Word && (splitters[t.Text] || cutters[t.Text]) })
 	for i, t := range s.tokens {
 		s.token(i)
+		s.sums = s.sums || t.Is("+") && !s.at(i+1).Whole() || t.Kind == nixtext.Word && joiners[t.Text]
+		s.parses = s.parses || t.Kind == nixtext.Word && parsers[t.Text]
 		s.extends = s.extends || s.continued(i) || t.Kind == nixtext.Close && !strings.Contains("/\"' \n", t.Text)
 	}
 	s.unanchored()
@@ -94,10 +117,12 @@ type scan struct {
 	pathsBefore []int
 	// ownPkgs and deployment report that the file binds pkgs, or has the word deployment.
 	ownPkgs, deployment bool
-	// unanchoredRead reports a function that reads what has no path literal at its beginning, absolute
-	// a string that could be such a path.
-	unanchoredRead bool
-	absolute       string
+	// absolute is a string that could be the path of an unanchored read.
+	absolute string
+	// taken is a string that is part of a path literal.
+	taken int
+	// splits reports that the file takes words out of longer texts.
+	splits bool
 	// names of builtins taken by computed attributes
 	builtinsPassed, selected bool
 }
@@ -111,8 +136,8 @@ type place struct {
 	first, last int
 	// name is what the expression around it is bound to, within its brackets.
 	name int
-	// inherited reports that it is a name in "inherit (x) name;".
-	inherited bool
+	// inherited reports that it is a name in "inherit (x) name;", function that it is in a function's body.
+	inherited, function bool
 }
 
 func newScan(text string) *scan {
@@ -174,9 +199,11 @@ func (s *scan) place() {
 		}
 		switch {
 		case t.Is(";"):
-			here.name, here.inherited = -1, false
+			here.name, here.inherited, here.function = -1, false, false
 		case t.Is("inherit"):
 			here.inherited = true
+		case t.Is(":"):
+			here.function = true
 		case t.Is("?"), t.Is("=") && !s.at(i-1).Is("=") && !s.at(i+1).Is("=") && !s.at(i-1).Is("!"):
 			here.name = i - 1
 		}
@@ -209,7 +236,7 @@ func (s *scan) token(i int) {
 	case nixtext.Path:
 		s.path(i)
 	case nixtext.ComputedPath:
-		s.computedPath(t)
+		s.computedPath(i)
 	case nixtext.Lookup:
 		s.add("uses " + t.Text + ", which is not pinned")
 	case nixtext.String:
@@ -221,7 +248,8 @@ func (s *scan) token(i int) {
 	}
 }
 
-func (s *scan) computedPath(t nixtext.Token) {
+func (s *scan) computedPath(i int) {
+	t := s.tokens[i]
 	s.computed = true
 	if strings.HasPrefix(t.Text, "/") || strings.HasPrefix(t.Text, "~") {
 		s.paths = append(s.paths, t.Text)
@@ -230,9 +258,10 @@ func (s *scan) computedPath(t nixtext.Token) {
 	folder, _ := path.Split(t.Text)
 	s.folders = append(s.folders, folder)
 	for _, part := range t.Parts[1:] {
-		s.climbs = max(s.climbs, climbs(part))
 		s.secret(part)
 	}
+	s.sums = true
+	s.climb(i, t.Parts[1:])
 	s.secret(t.Text)
 }
 
@@ -243,7 +272,8 @@ func (s *scan) path(i int) {
 	if suffix := s.at(i + 2); s.continued(i) {
 		s.beside = append(s.beside, literal)
 	} else if s.at(i+1).Is("+") && suffix.Whole() && !s.at(i+3).Is("+") && !argument {
-		literal += suffix.Text
+		literal += unescaped(suffix.Text)
+		s.taken = i + 2
 	}
 	to := s.flow(i)
 	switch {
@@ -331,11 +361,14 @@ func (s *scan) string(i int) {
 	if t.Whole() && s.besideBuiltins(i) {
 		s.builtin(i)
 	}
-	for _, part := range t.Parts {
+	for j, part := range t.Parts {
 		if !strings.Contains(part, "\n") {
-			s.climbs = max(s.climbs, climbs(part))
 			s.secret(part)
 		}
+		s.sums = s.sums || j > 0 && j < len(t.Parts)-1 && strings.HasPrefix(part, "/")
+	}
+	if s.taken != i || i == 0 {
+		s.climb(i, t.Parts)
 	}
 	if strings.HasPrefix(t.Text, "/") && !strings.HasPrefix(t.Text, "//") && !strings.Contains(t.Text, "\n") && (len(t.Text) > 1 || !t.Whole()) && !s.at(i-1).Is("+") {
 		if fileOptions[s.flow(i).name] {
@@ -344,7 +377,20 @@ func (s *scan) string(i int) {
 		if s.absolute == "" {
 			s.absolute = t.Text
 		}
+		if s.given(i) && len(s.absolutes) < 3 {
+			s.absolutes = append(s.absolutes, t.Text)
+		}
 	}
+}
+
+// given reports whether the value at i is an argument of a function, alone or in a set, that another file may
+// have made.
+func (s *scan) given(i int) bool {
+	name, argument := s.function(i)
+	if around := s.places[i].around; !argument && around >= 0 && s.tokens[around].Is("{") {
+		name, argument = s.function(around)
+	}
+	return argument && !keepers[name] && !comparers[name]
 }
 
 // besideBuiltins reports whether a string is an attribute of builtins: builtins."readFile",
@@ -353,15 +399,98 @@ func (s *scan) besideBuiltins(i int) bool {
 	return s.at(i-1).Is(".") || s.at(i+1).Is("builtins") || s.at(i-1).Is("getAttr")
 }
 
+// climb takes the pieces of a string or computed path, which may be added to a path.
+func (s *scan) climb(i int, pieces []string) {
+	n := 0
+	for _, piece := range pieces {
+		switch {
+		case !strings.Contains(piece, "\n"):
+			if n += climbs(piece); s.splits {
+				n = max(n, climbsOfWords(piece))
+			}
+			if s.splits && inside(piece) || escaped(piece) {
+				s.dots += 2 // what is cut out of it
+			}
+			if !hasDot(piece) {
+				continue
+			}
+			function, argument := s.function(i)
+			switch {
+			case len(pieces) > 1: // "${host}.${domain}"
+				s.dots++
+			case !argument || !comparers[function]:
+				s.dots += 2
+			}
+		case s.splits:
+			n += climbsOfWords(piece)
+		}
+	}
+	if n == 0 {
+		return
+	}
+	if s.climbed == nil {
+		s.climbed = map[string]int{}
+	}
+	bound, levels := false, 0
+	for at := i; at >= 0; at = s.places[at].around {
+		here := s.places[at]
+		if levels++; levels > 50 { // so that work is linear in the text
+			s.repeats = true
+			break
+		}
+		if here.name >= 0 {
+			s.climbed[s.tokens[here.name].Text] += n
+			bound = true
+		}
+		s.repeats = s.repeats || here.function && here.around >= 0 && s.tokens[here.around].Is("(")
+	}
+	if !bound {
+		s.climbed[""] += n
+	}
+}
+
+// unescaped returns a piece of a string as Nix reads it, as far as dots and slashes are concerned: "\." is ".".
+func unescaped(piece string) string {
+	if !strings.Contains(piece, "\\") {
+		return piece
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(piece, "''\\", ""), "\\", "")
+}
+
 // climbs counts the ".." among the components of a piece of a path.
 func climbs(piece string) int {
 	n := 0
-	for component := range strings.SplitSeq(piece, "/") {
+	for component := range strings.SplitSeq(unescaped(piece), "/") {
 		if component == ".." {
 			n++
 		}
 	}
 	return n
+}
+
+// climbsOfWords returns the largest number of ".." in a word of a text.
+func climbsOfWords(text string) (most int) {
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" \t\r\n\"',;=", r) }) {
+		most = max(most, climbs(word))
+	}
+	return most
+}
+
+// hasDot reports whether a piece of a path begins or ends with the component ".", which another one makes a "..".
+func hasDot(piece string) bool {
+	piece = unescaped(piece)
+	return piece == "." || strings.HasPrefix(piece, "./") || strings.HasSuffix(piece, "/.")
+}
+
+// inside reports whether a ".." can be cut out of a piece that has none as a component.
+func inside(piece string) bool {
+	return strings.Contains(piece, "..") && climbs(piece) == 0 && !strings.ContainsAny(piece, " \t")
+}
+
+// escaped reports whether a piece has dots or slashes written as JSON and TOML do it.
+func escaped(piece string) bool {
+	piece = strings.ToLower(piece)
+	return strings.Contains(piece, `u002e`) || strings.Contains(piece, `u0000002e`) || strings.Contains(piece, `u002f`)
 }
 
 // secret looks for names of secrets, whose content is not compared.
@@ -430,9 +559,9 @@ func (s *scan) use(i int) {
 		return
 	}
 	if s.used == nil {
-		s.used = map[string]bool{}
+		s.used = map[string]int{}
 	}
-	s.used[s.tokens[i].Text] = true
+	s.used[s.tokens[i].Text]++
 }
 
 // name takes the name of what a file may read.
@@ -569,6 +698,7 @@ func (s *scan) pinned(i int) bool {
 func (s *scan) unanchored() {
 	if s.unanchoredRead && s.absolute != "" {
 		s.add("may read " + s.absolute + ", which is outside of the project")
+		s.absolutes = nil
 	}
 	if s.builtinsPassed && s.selected {
 		s.add("uses builtins by a computed name")

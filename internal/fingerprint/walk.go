@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -29,6 +28,19 @@ type walk struct {
 	used    map[string]bool
 	extends bool
 	climbs  int
+	ofWords int // of data and cells
+	climbed map[string]int
+	repeats bool
+	dots    int
+	sums    bool
+	// unanchoredRead reports a read of what has no path literal at its beginning, absolute what such a path may
+	// be, with the file that has it.
+	unanchoredRead, parses bool
+	absolute, data         [][2]string
+	// explicit are the names used by files that something refers to, and whole is set while all of the project
+	// is taken: what that finds need not be read at all.
+	explicit map[string]int
+	whole    bool
 	// based reports a path that something may be added to.
 	based bool
 	// depth is the least number of folders that a path literal is below the project's.
@@ -44,7 +56,8 @@ func (w *walk) all(names []string) error {
 		}
 	}
 	if w.plan {
-		w.climbs = max(w.climbs, w.climbsOfPlan())
+		w.ofWords = w.climbsOfPlan()
+		w.climbs = max(w.climbs, w.ofWords)
 	}
 	for {
 		taken := len(w.in.Files)
@@ -59,18 +72,47 @@ func (w *walk) all(names []string) error {
 			}
 		}
 		if w.anything || w.based && w.climbs > 0 {
+			w.whole = true
 			if err := w.folder("."); err != nil {
 				return err
 			}
+			w.whole = false
 		}
 		if len(w.in.Files) == taken {
 			break
 		}
 	}
-	if w.based && w.climbs > w.depth {
-		w.loose("a path is put together with so many \"..\" that it may lead out of the project")
-	}
+	w.leadsOut()
 	return nil
+}
+
+// leadsOut notes what may lead out of the project, once everything that refers to it is known.
+func (w *walk) leadsOut() {
+	// of values that others use, all may come together with the one that has most of them
+	most, shared := w.ofWords, 0
+	for name, n := range w.climbed {
+		switch uses := w.explicit[name]; {
+		case uses == 0:
+			most = max(most, n)
+		default:
+			shared += n
+			w.repeats = w.repeats || uses > 1
+		}
+	}
+	switch climbs := most + shared; {
+	case w.based && (climbs > w.depth || w.repeats && climbs > 0):
+		w.loose("a path is put together with so many \"..\" that it may lead out of the project")
+	case w.based && w.sums && w.dots > 1:
+		w.loose("a path is put together, with pieces that may become a \"..\" and lead out of the project")
+	}
+	if w.parses {
+		w.absolute = append(w.absolute, w.data...)
+	}
+	if w.unanchoredRead {
+		for _, found := range w.absolute {
+			w.loose("a path may be %s of %s, which is outside of the project", found[1], found[0])
+		}
+	}
 }
 
 // climbsOfPlan returns the largest number of ".." in a cell, which a snippet may add to a path.
@@ -128,10 +170,18 @@ func (w *walk) contentOf(name string, named bool) error {
 		return err
 	}
 	if !f.isNix(name) {
-		climbs := f.climbs(name)
-		w.anything = w.anything || w.based && climbs > 0
+		words := f.words(name)
+		w.anything = w.anything || w.based && words.climbs > 0
 		if named {
-			w.climbs = max(w.climbs, climbs)
+			w.climbs, w.ofWords = max(w.climbs, words.climbs), max(w.ofWords, words.climbs)
+			w.dots += words.dots
+		}
+		switch found := [2]string{name, words.absolute}; {
+		case words.absolute == "" || w.whole:
+		case named:
+			w.absolute = append(w.absolute, found)
+		case isData(name):
+			w.data = append(w.data, found)
 		}
 		return nil
 	}
@@ -179,10 +229,17 @@ func (w *walk) refer(name string, r references) error {
 	w.plan = w.plan || r.plan
 	w.sources = w.sources || r.sources
 	w.anything = w.anything || r.project
-	w.climbs = max(w.climbs, r.climbs)
+	for _, n := range r.climbed {
+		w.climbs = max(w.climbs, n)
+	}
+	if !w.whole {
+		w.puts(name, r)
+	}
 	w.based = w.based || r.computed || r.project || len(r.paths)+len(r.folders) > 0
 	w.extends = w.extends || r.extends
-	maps.Copy(w.used, r.used)
+	for name := range r.used {
+		w.used[name] = true
+	}
 	dir := path.Dir(name)
 	for bound, literals := range r.bound {
 		for _, literal := range literals {
@@ -219,6 +276,22 @@ func (w *walk) refer(name string, r references) error {
 		}
 	}
 	return nil
+}
+
+// puts takes what a file may put paths together from.
+func (w *walk) puts(name string, r references) {
+	w.dots += r.dots
+	w.sums, w.repeats = w.sums || r.sums, w.repeats || r.repeats
+	w.unanchoredRead, w.parses = w.unanchoredRead || r.unanchoredRead, w.parses || r.parses
+	for name, n := range r.used {
+		w.explicit[name] += n
+	}
+	for name, n := range r.climbed {
+		w.climbed[name] += n
+	}
+	for _, absolute := range r.absolutes {
+		w.absolute = append(w.absolute, [2]string{name, absolute})
+	}
 }
 
 // inProject returns what a path literal in a file names, if that is in the project and an input.
@@ -443,20 +516,33 @@ func (f *file) isNix(name string) bool {
 // maxData is the size in bytes of the largest file without a telling name whose words may be parts of paths.
 const maxData = 4 << 10
 
-// climbs returns the largest number of ".." in a word of a file that Nix code may take paths from.
-func (f *file) climbs(name string) int {
-	switch path.Ext(name) {
-	case ".json", ".toml", ".lock", ".csv":
-	default:
-		if len(f.text) > maxData || strings.HasPrefix(f.text, "#!") {
-			return 0
+// isData reports whether Nix code can read values from a file of this name.
+func isData(name string) bool {
+	return slices.Contains([]string{".json", ".toml", ".lock", ".csv", ".yaml", ".yml"}, path.Ext(name))
+}
+
+// words are what a text has that Nix code may take paths from.
+type words struct {
+	// climbs is the largest number of ".." in a word, dots is for references.dots, and absolute a word that
+	// begins with a slash.
+	climbs, dots int
+	absolute     string
+}
+
+func (f *file) words(name string) (found words) {
+	if !isData(name) && (len(f.text) > maxData || strings.HasPrefix(f.text, "#!")) {
+		return found
+	}
+	for word := range strings.FieldsFuncSeq(f.text, func(r rune) bool { return strings.ContainsRune(" \t\r\n\"',;=", r) }) {
+		found.climbs = max(found.climbs, climbs(word))
+		if hasDot(word) || escaped(word) {
+			found.dots += 2
+		}
+		if found.absolute == "" && len(word) > 1 && strings.HasPrefix(word, "/") && !strings.HasPrefix(word, "//") {
+			found.absolute = word
 		}
 	}
-	most := 0
-	for word := range strings.FieldsFuncSeq(f.text, func(r rune) bool { return strings.ContainsRune(" \t\r\n\"',;=", r) }) {
-		most = max(most, climbs(word))
-	}
-	return most
+	return found
 }
 
 func (c *collector) read(name string) (*file, error) {
