@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ type boxHost struct {
 	stopped, watched chan struct{}
 }
 
-var boxes int
+var boxes atomic.Int32
 
 // newBox makes a rack without hosts, and the project for it.
 func newBox(t *testing.T) *box {
@@ -60,8 +61,7 @@ func newBox(t *testing.T) *box {
 			t.Skipf("SKIP: %s is not there (Debian: iproute2 openssh-server sudo nix-bin)", program)
 		}
 	}
-	boxes++
-	b := &box{t: t, dir: nixtest.PlainDir(t), id: fmt.Sprintf("k3b%d-%d", os.Getpid()%100000, boxes), hosts: map[string]*boxHost{}}
+	b := &box{t: t, dir: nixtest.PlainDir(t), id: fmt.Sprintf("k3b%d-%d", os.Getpid()%100000, boxes.Add(1)), hosts: map[string]*boxHost{}}
 	data, err := filepath.Abs("testdata/box")
 	require.NoError(t, err)
 	b.data = data
@@ -101,6 +101,11 @@ func newBox(t *testing.T) *box {
 	b.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(b.dir, "key"))
 	b.write("ssh_config", fmt.Sprintf("Host *\n  IdentityFile %s/key\n  IdentitiesOnly yes\n  UserKnownHostsFile %s/known_hosts\n  StrictHostKeyChecking accept-new\n  LogLevel ERROR\n", b.dir, b.dir), 0o600)
 	return b
+}
+
+// keepConnections is for an operator whose ssh keeps its connections for a while and uses them again.
+func (b *box) keepConnections() {
+	b.write("ssh_config", b.read("ssh_config")+"  ControlMaster auto\n  ControlPath "+b.dir+"/ssh-%r@%h\n  ControlPersist 60\n", 0o600)
 }
 
 // realColmena lets the rack be deployed with the real Colmena, which evaluates the rendered hive with

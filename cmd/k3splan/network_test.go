@@ -133,6 +133,7 @@ func startSSHD(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(authorized, public, 0o644))
 	config := fmt.Sprintf(`ListenAddress %s:%s
 PidFile none
+KexAlgorithms curve25519-sha256
 UsePAM no
 StrictModes no
 AuthorizedKeysFile "%s"
