@@ -50,6 +50,7 @@ func rebuilt(t *testing.T, s *site) {
 }
 `)
 	s.deploy("olaf")
+	require.Contains(t, s.do("olaf", "ip route"), "default via 192.168.1.1 dev k3splan-lan")
 }
 
 // withoutMends takes two things out of the server's container: the unit that takes the interface down when k3s

@@ -22,7 +22,7 @@ func TestSingle(t *testing.T) {
 		t.Helper()
 		s.deploy(host)
 		now := observe()
-		require.ElementsMatch(t, expected, restarted(before, now), "restarted")
+		require.ElementsMatch(t, expected, restarted(before, now), "restarted: %+v, %+v", before, now)
 		before = now
 	}
 	inside := func(command string) string { return s.do(host, "nixos-container run "+server+" -- "+command) }

@@ -222,7 +222,8 @@ func serverReady(server string) string {
 }
 
 func agentReady(server, agent string) string {
-	return fmt.Sprintf(`nixos-container run %s -- k3s kubectl get node %s -o json 2> /dev/null | jq -e '.status.conditions[] | select(.type == "Ready" and .status == "True")' > /dev/null`, server, agent)
+	// jq 1.6 succeeds without any input, whatever -e says
+	return fmt.Sprintf(`nixos-container run %s -- k3s kubectl get node %s -o json 2> /dev/null | jq -r '.status.conditions[] | select(.type == "Ready").status' | grep -qx True`, server, agent)
 }
 
 // running says since when the processes of a host run. What restarts gets another value.
@@ -232,11 +233,12 @@ func (s *site) observe(host, server, agent string) running {
 	s.t.Helper()
 	lines := strings.Split(s.do(host, fmt.Sprintf(`
 since() { systemctl show "$1" --property ExecMainStartTimestampMonotonic --value; }
-stat -c %%Y /proc/1
+of() { cut -d ' ' -f 22 "/proc/${1:-none}/stat" 2> /dev/null || echo none; } # when a process began
+of 1
 since sshd
 [ -z %[1]q ] && echo || since container@%[1]s
 [ -z %[1]q ] && echo || nixos-container run %[1]s -- systemctl show k3s --property ExecMainStartTimestampMonotonic --value | tr -d '\r'
-[ -z %[2]q ] && echo || podman inspect --format '{{.State.StartedAt}}' %[2]s 2> /dev/null || echo none
+[ -z %[2]q ] && echo || of "$(podman inspect --format '{{.State.Pid}}' %[2]s)"
 cat /sys/class/net/k3splan-lan/ifindex 2> /dev/null || echo none
 `, server, agent)), "\n")
 	require.Len(s.t, lines, 6, lines)
