@@ -118,7 +118,7 @@ the server token that the project has today; k3s cannot read one that was made w
 					if r.Problem != "" {
 						what = "no description: " + r.Problem
 					}
-					table = append(table, []string{diag.Printable(filepath.Base(r.File)), when, diag.Printable(r.Server), diag.Printable(r.K3s), fmt.Sprintf("%.1f MB", float64(r.Size)/1e6), r.Token, diag.Printable(what)})
+					table = append(table, []string{diag.Printable(filepath.Base(r.File)), when, diag.Printable(r.Server), diag.Printable(r.K3s), fmt.Sprintf("%.1f MB", max(0.1, float64(r.Size)/1e6)), r.Token, diag.Printable(what)})
 				}
 				return a.table([]string{"FILE", "MADE", "SERVER", "K3S", "SIZE", "TOKEN", "FOR"}, table), nil
 			})

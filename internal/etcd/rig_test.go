@@ -227,3 +227,5 @@ func (r *rig) boot(host string) {
 	_, err := r.cluster.Machine(r.cluster.Plan.Host(host)).Script(context.Background(), `nixos-container run "$1" -- systemctl start k3s.service`, host+"-s")
 	require.NoError(r.t, err)
 }
+
+func hexOf(content []byte) string { return hex.EncodeToString(content) }
