@@ -49,6 +49,7 @@ func Newer(t *testing.T) string {
 // SetNewer puts Debian 13's Nix before PATH for the rest of the test.
 func SetNewer(t *testing.T) {
 	t.Helper()
+	t.Setenv("NIX_CONFIG", "build-users-group =") // Debian has that group with the package only
 	t.Setenv("PATH", Newer(t)+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
