@@ -25,6 +25,7 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/lib
 mkdir -p /run/booted-system/kernel-modules/lib/modules /var/lib/k3splan/agent
 for folder in node k3s kubelet cni log; do mkdir -p /var/lib/k3splan/agents/karl-k3s-agent/$folder; done
+echo K3S_URL=https://10.0.100.3:6443 > /var/lib/k3splan/agents/karl-k3s-agent/server
 ip link add enP4p65s0 type veth peer name switch
 podman() {
   command podman --root "$PWD/storage" --runroot "$PWD/run" --tmpdir "$PWD/tmp" --storage-driver vfs \

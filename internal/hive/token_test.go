@@ -36,6 +36,7 @@ func TestStaleCopyOfTheTokenGoes(t *testing.T) {
 				return file
 			}
 			write("k3splan/server/token", test.token)
+			write("k3splan/server/servers", "")
 			file := write("rancher/k3s/server/cred/passwd", test.passwd)
 			run := func() {
 				command := exec.Command("bash", "-e", "-c", strings.ReplaceAll(script, "/var/lib/", root+"/"))

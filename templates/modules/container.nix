@@ -25,6 +25,7 @@ let
   refuseToFound = ''
     ${import ./answers.nix}
     if ! ${joined} && [ -z "$(find ${places.server.found} -mmin -60 2> /dev/null)" ]; then
+      # without the list it is unknown, and k3s does not start
       mapfile -t addresses < ${places.server.servers}
       if server=$(firstThatAnswers "''${addresses[@]}"); then
         echo "this server has no state, and the one at $server answers: it would found a second cluster (see k3splan deploy)" >&2

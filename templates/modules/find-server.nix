@@ -16,23 +16,29 @@
     last=''${last%:6443}
   fi
   addresses=() before=() after=()
-  while read -r address; do
-    if [ "$address" != "$last" ]; then
-      addresses+=("$address")
-    elif ${joined}; then
-      before=("$address")
-    else
-      after=("$address") # it did not let k3s join
-    fi
-  done < ${servers}
-  addresses=("''${before[@]}" "''${addresses[@]}" "''${after[@]}")
-  # without an address, k3s would begin a cluster of its own
-  server=''${addresses[0]:?no address of another server in ${servers}}
-  if ${asks}; then
-    # if none answers, k3s tries the first one itself
-    server=$(firstThatAnswers "''${addresses[@]}" || echo "$server")
+  if [ -e ${servers} ]; then
+    while read -r address; do
+      if [ "$address" != "$last" ]; then
+        addresses+=("$address")
+      elif ${joined}; then
+        before=("$address")
+      else
+        after=("$address") # it did not let k3s join
+      fi
+    done < ${servers}
   fi
-  mkdir -p ${dirOf chosen}
-  echo "K3S_URL=https://$server:6443" > ${chosen}.new
-  mv ${chosen}.new ${chosen}
+  addresses=("''${before[@]}" "''${addresses[@]}" "''${after[@]}")
+  if [ ''${#addresses[@]} -gt 0 ]; then
+    server=''${addresses[0]}
+    if ${asks}; then
+      # if none answers, k3s tries the first one itself
+      server=$(firstThatAnswers "''${addresses[@]}" || echo "$server")
+    fi
+    mkdir -p ${dirOf chosen}
+    echo "K3S_URL=https://$server:6443" > ${chosen}.new
+    mv ${chosen}.new ${chosen}
+  elif ! ${joined}; then # k3s would begin a cluster of its own
+    echo "no address of another server in ${servers}" >&2
+    exit 1
+  fi
 ''
