@@ -61,6 +61,9 @@ func newBox(t *testing.T) *box {
 			t.Skipf("SKIP: %s is not there (Debian: iproute2 openssh-server sudo nix-bin)", program)
 		}
 	}
+	if _, err := os.Stat("/etc/systemd"); err != nil {
+		t.Skipf("SKIP: the machines of a rack in a box need a place for units: %v", err)
+	}
 	b := &box{t: t, dir: nixtest.PlainDir(t), id: fmt.Sprintf("k3b%d-%d", os.Getpid()%100000, boxes.Add(1)), hosts: map[string]*boxHost{}}
 	data, err := filepath.Abs("testdata/box")
 	require.NoError(t, err)
@@ -72,7 +75,7 @@ func newBox(t *testing.T) *box {
 	b.ip("-n", b.netns("sw"), "link", "add", "br0", "type", "bridge")
 	b.ip("-n", b.netns("sw"), "link", "set", "br0", "up")
 	b.plug("deployer", "10.77.0.1", 0)
-	for _, folder := range []string{"members", "running", "nodes", "bin", "deployer/nix", "deployer/run", "deployer/var/lib", "conf"} {
+	for _, folder := range []string{"members", "running", "nodes", "passwords", "bin", "deployer/nix", "deployer/run", "deployer/var/lib", "conf"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(b.dir, folder), 0o755))
 	}
 	// users other than root go through here
@@ -215,7 +218,7 @@ func (b *box) add(name, ip string) {
 	h := &boxHost{name: name, ip: ip, dir: filepath.Join(b.dir, "hosts", name), netns: b.netns(name)}
 	b.hosts[name] = h
 	in := func(file string) string { return filepath.Join("hosts", name, file) }
-	for _, folder := range []string{"nix", "run", "var/lib/k3splan", "etc/nix"} {
+	for _, folder := range []string{"nix", "run", "var/lib/k3splan", "etc/nix", "etc/systemd"} {
 		require.NoError(b.t, os.MkdirAll(filepath.Join(h.dir, folder), 0o755))
 	}
 	for file, more := range map[string]string{

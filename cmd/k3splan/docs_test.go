@@ -158,9 +158,16 @@ func TestProblemCodes(t *testing.T) {
 	}))
 	// the objections of deploy, and what evaluation finds about an installation
 	for pattern, file := range map[string]string{`\{"([a-z0-9-]+)", diag\.`: "internal/rollout/judge.go", `Code: "([a-z-]+)"`: "internal/rollout/alone.go",
+		`report\(diag\.[A-Z][a-z]+, "([a-z-]+)"`: "internal/rollout/leave.go", `w\.object\(diag\.[A-Z][a-z]+, "([a-z-]+)"`: "internal/lifecycle/*.go",
 		`(?:layoutProblem|problem) "([a-z-]+)"`: "templates/modules/installation.nix"} {
-		text, err := os.ReadFile(filepath.Join(root, file))
+		names, err := filepath.Glob(filepath.Join(root, file))
 		require.NoError(t, err)
+		var text []byte
+		for _, name := range names {
+			content, err := os.ReadFile(name)
+			require.NoError(t, err)
+			text = append(text, content...)
+		}
 		found := regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1)
 		require.NotEmpty(t, found, file)
 		for _, code := range found {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -148,16 +149,7 @@ func (e *editing) show(tables []string, result edited) error {
 	a := e.app
 	var shown strings.Builder
 	for _, file := range tables {
-		for line := range strings.Lines(result.Tables[file]) {
-			text := strings.TrimSuffix(line, "\n")
-			switch {
-			case strings.HasPrefix(line, "+") && !strings.HasPrefix(line, "+++ "):
-				text = a.paint(a.stdout, green, text)
-			case strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "--- "):
-				text = a.paint(a.stdout, red, text)
-			}
-			shown.WriteString(text + "\n")
-		}
+		shown.WriteString(a.paintedDiff(a.stdout, result.Tables[file]))
 	}
 	for _, move := range result.Moved {
 		fmt.Fprintf(&shown, "rename %s to %s\n", move.From, move.To)
@@ -169,6 +161,22 @@ func (e *editing) show(tables []string, result edited) error {
 		return err
 	}
 	return a.printChanges(result.Changes)
+}
+
+// paintedDiff returns a unified diff in colours.
+func (a *app) paintedDiff(out *os.File, diff string) string {
+	var shown strings.Builder
+	for line := range strings.Lines(diff) {
+		text := strings.TrimSuffix(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "+") && !strings.HasPrefix(line, "+++ "):
+			text = a.paint(out, green, text)
+		case strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "--- "):
+			text = a.paint(out, red, text)
+		}
+		shown.WriteString(text + "\n")
+	}
+	return shown.String()
 }
 
 func (e *editing) confirm() error {

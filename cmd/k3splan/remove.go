@@ -13,7 +13,10 @@ func (a *app) removeCommand() *cobra.Command {
 		Short: "Remove a host, a server or an agent from the tables",
 		Long: `Deletes rows of plans/hosts.csv and plans/k3s.csv; everything else keeps its bytes. The change is
 shown and asked about, and nothing is written unless the plan is valid with it. Your own files and
-secrets that are named after a host stay; they are named, to be deleted by you.`,
+secrets that are named after a host stay; they are named, to be deleted by you.
+
+No machine is contacted. While a machine runs, ` + "`k3splan decommission`" + ` takes it out of the cluster
+before its rows are removed.`,
 		Example: "  k3splan remove agent ulf --yes\n  k3splan remove host karl --dry-run",
 	}, a.removeHostCommand(), a.removeContainerCommand(plan.Server), a.removeContainerCommand(plan.Agent))
 }
@@ -21,9 +24,10 @@ secrets that are named after a host stay; they are named, to be deleted by you.`
 func (a *app) removeHostCommand() *cobra.Command {
 	e := &editing{app: a, asks: true}
 	command := &cobra.Command{
-		Use:               "host NAME",
-		Short:             "Remove a machine with its containers",
-		Long:              `Deletes the machine's row in plans/hosts.csv, and those of its server and agent in plans/k3s.csv.`,
+		Use:   "host NAME",
+		Short: "Remove a machine with its containers",
+		Long: `Deletes the machine's row in plans/hosts.csv, and those of its server and agent in plans/k3s.csv. The
+machine itself keeps running with them: while it is alive, use ` + "`k3splan decommission`" + `.`,
 		Example:           "  k3splan remove host karl --yes\n  k3splan remove host ulrich --dry-run",
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeHostNames,

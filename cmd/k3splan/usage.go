@@ -104,6 +104,8 @@ var otherNames = map[string][]string{
 	"k3splan status":        {"health", "ping"},
 	"k3splan ssh":           {"login", "shell", "exec", "run"},
 	"k3splan kubeconfig":    {"kubectl"},
+	"k3splan replace":       {"swap", "reinstall"},
+	"k3splan decommission":  {"drain", "retire", "evict"},
 	"k3splan passwd":        {"password"},
 	"k3splan known-hosts":   {"keys", "hostkeys", "fingerprints"},
 	"k3splan doctor":        {"checkhealth", "info"},

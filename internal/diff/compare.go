@@ -167,7 +167,7 @@ func (c *comparison) hosts() {
 			c.nowCalled[host.Name] = host.Name + " (removed)"
 		}
 		c.add(Change{Object: Host, Action: Removed, Name: host.Name, From: addressOrDHCP(host),
-			Hint: "the machine itself keeps running: switch it off or reinstall it"},
+			Hint: fmt.Sprintf("while the machine runs, `k3splan decommission %s` takes it out of the cluster and of the plan; a row that is only removed leaves it running: switch it off or reinstall it", host.Name)},
 			fmt.Sprintf("host %s removed", host.Name), []string{c.hostNow(host.Name)}, nothing)
 	}
 	for _, host := range come {

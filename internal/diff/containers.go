@@ -188,46 +188,30 @@ func (c *comparison) container(object Object, before, now *plan.Container) {
 	c.own(Change{Object: object, Name: now.Name}, before.Own, now.Own, now.Where, hosts)
 }
 
-// marks adds the changes of a container's labels or taints. An agent sets its labels on its Node whenever
-// it starts (k3s, pkg/agent/run.go, updateMutableLabels), but never removes one; it gives taints to a new
-// Node only, when the kubelet registers it.
+// marks adds the changes of a container's labels or taints. A deployment brings the agent's Node to them: k3s
+// itself never takes a label away, and gives taints to a new Node only.
 func (c *comparison) marks(change Change, before, now []string, hosts []string) {
 	change.Action = Changed
 	kind, restarts := strings.TrimSuffix(change.Field, "s"), agents
 	gone, come := text.Without(before, now), text.Without(now, before)
-	add := func(what, from, to, hint string) {
-		change.From, change.To, change.Hint = from, to, hint
+	add := func(what, from, to string) {
+		change.From, change.To = from, to
 		if change.Object == Server {
 			change.Hint, restarts = "a server is not a Node: labels and taints have no effect on it", nothing
 		}
 		c.add(change, fmt.Sprintf("%s %s: %s %s", change.Object, change.Name, kind, what), hosts, restarts)
 	}
-	onNode := func(mark string) string {
-		return fmt.Sprintf("the Node does not notice: kubectl taint node %s %s", change.Name, mark)
-	}
 	for _, old := range gone {
 		key := markKey(old)
-		i := slices.IndexFunc(come, func(mark string) bool { return markKey(mark) == key })
-		hint := ""
-		switch {
-		case i >= 0:
-			if kind == "taint" {
-				hint = onNode(come[i]) + " --overwrite"
-			}
-			add(old+" → "+come[i], old, come[i], hint)
+		if i := slices.IndexFunc(come, func(mark string) bool { return markKey(mark) == key }); i >= 0 {
+			add(old+" → "+come[i], old, come[i])
 			come = slices.Delete(come, i, i+1)
-		case kind == "label":
-			add(old+" removed", old, "", fmt.Sprintf("the Node keeps it: kubectl label node %s %s-", change.Name, key))
-		default:
-			add(old+" removed", old, "", onNode(key+"-"))
+			continue
 		}
+		add(old+" removed", old, "")
 	}
 	for _, mark := range come {
-		hint := ""
-		if kind == "taint" {
-			hint = onNode(mark)
-		}
-		add(mark+" added", "", mark, hint)
+		add(mark+" added", "", mark)
 	}
 }
 

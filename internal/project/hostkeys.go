@@ -88,6 +88,28 @@ func changeKeys(dir string, vault *secrets.Vault, change func(vault *secrets.Vau
 	})
 }
 
+// NewHostKey lets a host be known by a new ssh key, and by no other: its machine is to be installed again. A
+// private part that was there goes to the retired secrets.
+func NewHostKey(dir string, vault *secrets.Vault, host string) error {
+	name := secrets.HostKeyName(host)
+	if err := vault.Prepare(name); err != nil {
+		return err
+	}
+	return changeKeys(dir, vault, func(vault *secrets.Vault, _ remote.HostKeys) (map[string][]remote.HostKey, error) {
+		private, public, err := secrets.NewHostKey(host)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := vault.SetAside(name, now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err := vault.Create(name, private); err != nil {
+			return nil, err
+		}
+		return map[string][]remote.HostKey{host: {{Public: public, Made: true}}}, nil
+	})
+}
+
 // makeHostKey returns the key that is to be added, nil if none is.
 func makeHostKey(vault *secrets.Vault, host string, present []remote.HostKey, renew bool) (*remote.HostKey, error) {
 	name := secrets.HostKeyName(host)

@@ -25,6 +25,9 @@ const File = "/var/lib/k3splan/receipt"
 // the host has others.
 const attemptFile = "/var/lib/k3splan/attempt"
 
+// Files are all that a host remembers of its deployments, as words of a shell.
+const Files = File + " " + attemptFile
+
 // Version is the form of the receipts that this k3splan writes, and the only one that it reads.
 const Version = 2
 

@@ -90,6 +90,12 @@ func (d *Driver) Build(hosts []string, say func(line string)) error {
 // effect.
 func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (string, error) {
 	h := d.Before.Plan.Host(host)
+	if work.New && len(h.Containers()) > 0 {
+		// perhaps the same machine was decommissioned before
+		if _, now := d.reach(ctx, h, releaseScript, Units(h)...); now.Unreachable != "" {
+			return "", fmt.Errorf("preparing %s: %s", host, now.Unreachable)
+		}
+	}
 	if len(work.Secrets) > 0 {
 		if err := rememberAttempt(ctx, d.Machine(h), d.Secrets[host]); err != nil {
 			return "", fmt.Errorf("preparing %s: %s", host, reason(err))

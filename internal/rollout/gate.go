@@ -16,7 +16,7 @@ import (
 
 // Gate waits until the host answers, runs the system, and has no failed units that were not failed
 // before; where containers may have restarted, until they are those that were deployed, its server is a
-// ready voter and its agent's Node ready and alive.
+// ready voter and its agent's Node ready, alive, and labelled and tainted as planned.
 func (d *Driver) Gate(ctx context.Context, host, system string, work Work, say Say) error {
 	h := d.Before.Plan.Host(host)
 	g := &gate{Driver: d, host: h, system: system, containers: !work.OnlyNames || work.Restarts() || h.Server != nil}
@@ -100,7 +100,10 @@ func (g *gate) check(ctx context.Context) (waits string, err error) {
 		}
 	}
 	if g.host.Agent != nil {
-		return g.agent(ctx, machine)
+		if waits, err := g.agent(ctx, machine); waits != "" || err != nil {
+			return waits, err
+		}
+		return g.mark(ctx), nil
 	}
 	return "", nil
 }

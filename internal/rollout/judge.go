@@ -150,6 +150,10 @@ func twoClusters(s Situation) []finding {
 	if !s.touchesK3s() {
 		return nil
 	}
+	return s.inTwoClusters()
+}
+
+func (s Situation) inTwoClusters() []finding {
 	var first *plan.Container
 	for _, server := range s.readyServers() {
 		names := s.Health[server.Host.Name].Members
@@ -728,6 +732,8 @@ func (s Situation) wasOfCluster(host string, change diff.Change) bool {
 func (s Situation) isHarmless(change diff.Change) bool {
 	switch {
 	case change.Reason == diff.LosesQuorum: // quorumOfTwo judges by the members that etcd really has
+		return true
+	case change.Object == diff.Agent && change.Action == diff.Removed && slices.Contains(s.NoNode, change.Name): // nothing stays behind
 		return true
 	case change.Reason == diff.SecondCluster && s.isMember(s.Plan.InitServer()):
 		return true

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/diff"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
@@ -189,6 +190,7 @@ func (r *Rack) leaveSystems() {
 func (r *Rack) Waves(ctx context.Context, limits Limits) ([]Wave, diag.Problems) {
 	if r.touchesK3s() {
 		r.Health = askServers(ctx, r.Situation, r.ask())
+		r.NoNode = r.withoutNode(ctx)
 	}
 	r.objections = judge(r.Situation, false)
 	var problems diag.Problems
@@ -196,6 +198,24 @@ func (r *Rack) Waves(ctx context.Context, limits Limits) ([]Wave, diag.Problems)
 		problems = append(problems, o.Problem)
 	}
 	return Waves(r.Plan, r.Work, r.Down(), limits), problems
+}
+
+// withoutNode returns the agents that the plan removes and that have no Node, if a server says.
+func (r *Rack) withoutNode(ctx context.Context) (names []string) {
+	var removed []string
+	for _, change := range r.changesOf(diff.Ask) {
+		if change.Object == diff.Agent && change.Action == diff.Removed {
+			removed = append(removed, change.Name)
+		}
+	}
+	if len(removed) == 0 || r.Machine == nil {
+		return nil
+	}
+	nodes, missing := r.askNodes(ctx)
+	if missing != "" {
+		return nil
+	}
+	return slices.DeleteFunc(removed, func(name string) bool { _, has := nodes[name]; return has })
 }
 
 // askHosts asks hosts of a plan at the same time.

@@ -28,6 +28,8 @@ type Situation struct {
 	// Later reports that the work takes effect when k3s or the machine starts again, and that nothing stops or
 	// starts before.
 	Later bool
+	// NoNode are agents that the plan has no more, and that the cluster has no Node of.
+	NoNode []string
 	// OtherToken are hosts that were asked and got another server token than today's.
 	OtherToken []string
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"k3splan/internal/diag"
 	"k3splan/internal/fingerprint"
+	"k3splan/internal/k3s"
 	"k3splan/internal/receipt"
 	"k3splan/internal/remote"
 )
@@ -249,39 +249,28 @@ func parseHealth(out string) Health {
 	return h
 }
 
-// memberSuffix is the random number that k3s puts behind the name of a server, to distinguish a member from
-// an earlier one.
-var memberSuffix = regexp.MustCompile(`-[0-9a-f]{8}$`)
-
 // isMemberID reports whether a text is an ID of etcd: it goes into commands that are shown to the user.
 func isMemberID(text string) bool {
 	_, err := strconv.ParseUint(text, 16, 64)
 	return err == nil
 }
 
-// addMembers reads the lines of "etcdctl member list": ID, status, name, peer URLs, client URLs, whether it
-// is a learner.
+// addMembers reads the lines of "etcdctl member list".
 func (h *Health) addMembers(out string) {
 	for line := range strings.Lines(out) {
 		text, isMember := strings.CutPrefix(strings.TrimSpace(line), "member ")
-		fields := strings.Split(text, ", ")
-		if !isMember || len(fields) < 3 {
-			continue
+		m, ok := k3s.ParseMember(text)
+		if isMember && ok && isMemberID(m.ID) {
+			h.Listed = append(h.Listed, Listed{m.ID, m.Name, diag.Printable(m.Peers)})
 		}
-		if peer := ""; isMemberID(fields[0]) {
-			if len(fields) > 3 {
-				peer = diag.Printable(fields[3])
-			}
-			h.Listed = append(h.Listed, Listed{fields[0], memberSuffix.ReplaceAllString(fields[2], ""), peer})
-		}
-		name, isLearner := memberSuffix.ReplaceAllString(fields[2], ""), fields[len(fields)-1] == "true"
 		switch {
-		case name != "":
-			h.Members = append(h.Members, name)
-			if isLearner {
-				h.Learners = append(h.Learners, name)
+		case !isMember || !ok:
+		case m.Name != "":
+			h.Members = append(h.Members, m.Name)
+			if m.Learner {
+				h.Learners = append(h.Learners, m.Name)
 			}
-		case isLearner:
+		case m.Learner:
 			h.UnnamedLearners++
 			fallthrough
 		default:

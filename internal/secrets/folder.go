@@ -87,7 +87,12 @@ func (f folder) elsewhere(name string) Elsewhere {
 	return Elsewhere{}
 }
 
-func (f folder) rename(from, to string) error { return files.Rename(f.path(from), f.path(to)) }
+func (f folder) rename(from, to string) error {
+	if err := files.MakeFolder(filepath.Dir(f.path(to)), 0o700); err != nil {
+		return err
+	}
+	return files.Rename(f.path(from), f.path(to))
+}
 
 // names lists the files, sorted; none if there is no folder yet. shared is the folder's mode if it
 // lets others in, else 0.

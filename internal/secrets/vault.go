@@ -247,7 +247,7 @@ func (v *Vault) Retire(name string, now time.Time) (kept string, err error) {
 	if err != nil {
 		return "", err
 	}
-	kept = path.Join(Retired, path.Base(name)+"-"+now.UTC().Format("20060102T150405.000Z"))
+	kept = retiredName(name, now)
 	return kept, v.Create(kept, content)
 }
 

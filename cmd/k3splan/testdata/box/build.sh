@@ -5,7 +5,7 @@ ln -s "$kernel" "$out/kernel"
 echo "$release.box" > "$out/nixos-version"
 mkdir -p "$out/etc/systemd/system"
 if [ "$dbus" = broker ]; then touch "$out/etc/systemd/system/dbus-broker.service"; fi
-for name in k3sVersion hosts row snippet serverName server agentName agent; do
+for name in k3sVersion hosts row snippet serverName server agentName agent labels taints; do
   eval "printf %s \"\$$name\"" > "$out/$name"
 done
 # what the containers run is known from the host's system: the server's configuration of nspawn, and the

@@ -17,6 +17,7 @@ done
 for file in passwd group shadow sudoers; do
   mount --bind "$box/etc/$file" "/etc/$file"
 done
+mount --bind "$box/etc/systemd" /etc/systemd
 mkdir -p /run/sshd
 ip link set lo up
 # the kernel's boot ID is one for all of them

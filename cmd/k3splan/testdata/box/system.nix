@@ -38,5 +38,7 @@ derivation {
   serverName = server.name or "";
   server = if server == null then "" else builtins.toJSON [ server cluster.network ];
   agentName = agent.name or "";
+  labels = if agent == null then "" else builtins.concatStringsSep "" (map (key: "${key}=${agent.labels.${key}}\n") (builtins.attrNames agent.labels));
+  taints = if agent == null then "" else builtins.concatStringsSep "" (map (taint: taint + "\n") agent.taints);
   agent = if agent == null then "" else builtins.toJSON [ agent cluster.network.versions ];
 }
