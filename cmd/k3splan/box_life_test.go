@@ -46,6 +46,28 @@ func (b *box) die(host string) {
 	}
 }
 
+// interrupted runs k3splan and signals it right after a command on a machine has had its effect.
+func (b *box) interrupted(signal syscall.Signal, moment string, args ...string) ran {
+	b.t.Helper()
+	b.write("fault", "slow "+moment+"\n", 0o666)
+	cmd := b.command(append([]string{"k3splan", "-p", b.project()}, args...)...)
+	s := b.begin(cmd)
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	for !strings.HasPrefix(b.read("fault"), "seen") {
+		select {
+		case <-ended:
+			r := b.finish(cmd, s)
+			require.Fail(b.t, "it has ended before "+moment, "%d: %s%s", r.code, r.stdout, r.stderr)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	require.NoError(b.t, syscall.Kill(-cmd.Process.Pid, signal))
+	<-ended
+	b.remove("fault")
+	return b.finish(cmd, s)
+}
+
 // A machine leaves, another one dies and is replaced. One rack serves all scenarios, in this order.
 func TestLifeInABox(t *testing.T) {
 	b := newBox(t)
@@ -170,7 +192,7 @@ func TestLifeInABox(t *testing.T) {
 		require.NotContains(t, r.stdout, "stays behind")
 		r = b.deploy()
 		require.Zero(t, r.code, r.stderr)
-		require.Equal(t, []string{"/etc/hosts: -karl"}, r.results["ulrich"].Reasons)
+		require.Equal(t, []string{"/etc/hosts: -karl, -karl-a"}, r.results["ulrich"].Reasons)
 		require.NotContains(t, strings.Join(b.events(), " "), "restart")
 	})
 
@@ -187,22 +209,10 @@ func TestLifeInABox(t *testing.T) {
 	scenario("a server leaves, killed in the middle: never below the majority", func(t *testing.T) {
 		b.on("rolf", "mkdir -p /var/lib/nixos-containers/rolf-s/var/lib/rancher/k3s/volume && mount -t tmpfs tmpfs /var/lib/nixos-containers/rolf-s/var/lib/rancher/k3s/volume")
 		for _, moment := range []string{"stop container@rolf-s", "member remove"} {
-			b.write("fault", "slow "+moment+"\n", 0o666)
-			cmd := b.command("k3splan", "-p", b.project(), "decommission", "rolf", "--yes", "--wipe-state")
-			s := b.begin(cmd)
-			require.Eventually(t, func() bool { return strings.HasPrefix(b.read("fault"), "seen") }, time.Minute, 20*time.Millisecond, moment)
-			require.NoError(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL))
-			b.finish(cmd, s)
-			b.remove("fault")
+			b.interrupted(syscall.SIGKILL, moment, "decommission", "rolf", "--yes", "--wipe-state")
 			require.Contains(t, tables(), "rolf")
 		}
-		cmd := b.command("k3splan", "-p", b.project(), "decommission", "rolf", "--yes", "--wipe-state")
-		b.write("fault", "slow systemctl show\n", 0o666)
-		s := b.begin(cmd)
-		require.Eventually(t, func() bool { return strings.HasPrefix(b.read("fault"), "seen") }, time.Minute, 20*time.Millisecond)
-		require.NoError(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
-		r := b.finish(cmd, s)
-		b.remove("fault")
+		r := b.interrupted(syscall.SIGINT, "systemctl show", "decommission", "rolf", "--yes", "--wipe-state")
 		require.Equal(t, 1, r.code)
 		require.Contains(t, r.stderr, "interrupted")
 		r, o := b.life("decommission", "rolf", "--wipe-state")
@@ -360,13 +370,7 @@ func TestLeavingARealEtcd(t *testing.T) {
 
 	// killed while the server has stopped, and while it has been removed
 	for _, moment := range []string{"stop container@rolf-s", "member remove"} {
-		b.write("fault", "slow "+moment+"\n", 0o666)
-		cmd := b.command("k3splan", "-p", b.project(), "decommission", "rolf", "--yes", "--wipe-state")
-		s := b.begin(cmd)
-		require.Eventually(t, func() bool { return strings.HasPrefix(b.read("fault"), "seen") }, time.Minute, 20*time.Millisecond, moment)
-		require.NoError(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL))
-		b.finish(cmd, s)
-		b.remove("fault")
+		b.interrupted(syscall.SIGKILL, moment, "decommission", "rolf", "--yes", "--wipe-state")
 		check("decommission killed at " + moment)
 	}
 	r, o := b.life("decommission", "rolf", "--wipe-state")

@@ -60,8 +60,10 @@ func (a *app) takeOut(name string, flags lifeFlags, do func(context.Context, *ma
 	view := lifeView{User: a.user(flags.yes), app: a, quiet: flags.asJSON && flags.yes}
 	outcome, err := do(ctx, m, view, lifecycle.Request{
 		Dir: m.dir, Files: func() fs.FS { return files.In(m.dir) }, Plan: m.plan, Host: host, Vault: vault,
-		Rack:   lifecycle.Machines{Plan: m.plan, Machine: ssh.Machines(remote.DeployUser)},
-		Lease:  func(ctx context.Context) (lifecycle.Lease, error) { return m.lease(ctx, ssh, "k3splan, taking out "+name) },
+		Rack: lifecycle.Machines{Plan: m.plan, Machine: ssh.Machines(remote.DeployUser)},
+		Lease: func(ctx context.Context) (lifecycle.Lease, error) {
+			return m.lease(ctx, ssh, "k3splan, taking out "+name)
+		},
 		DryRun: flags.dryRun,
 	})
 	if outcome == nil {

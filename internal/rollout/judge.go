@@ -269,19 +269,27 @@ func quorumLost(s Situation) []finding {
 
 const bringBack = "bring back what is down first (k3splan status shows how the servers are); a member that is lost for good can be removed from etcd"
 
-// removal says how a ready server removes lost members from etcd, in lines below a hint.
+// removal says how lost members leave etcd, in lines below a hint: a dead machine by a command of k3splan, a
+// server on a machine that answers by hand, on the host of a ready one.
 func (s Situation) removal(lost []member) string {
-	ready := s.readyServers()
-	if len(ready) == 0 {
-		return ""
-	}
 	var lines []string
+	ready := s.readyServers()
 	for _, m := range lost {
+		if m.host != "" && s.Observed[m.host].Unreachable != "" {
+			lines = append(lines, fmt.Sprintf("k3splan replace %[1]s, or k3splan decommission %[1]s", m.host))
+			continue
+		}
+		if len(ready) == 0 {
+			continue
+		}
 		for line := range strings.Lines(s.remove(ready[0], m.server)) {
 			if line = strings.TrimSpace(line); !slices.Contains(lines, line) {
 				lines = append(lines, line)
 			}
 		}
+	}
+	if len(lines) == 0 {
+		return ""
 	}
 	return "\n" + strings.Join(lines, "\n")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"k3splan/internal/diag"
 	"k3splan/internal/plan"
@@ -102,13 +101,13 @@ func (s Situation) Leave(server *plan.Container) Leave {
 	case !l.Member:
 	case l.Runs && len(down) > 0:
 		report(diag.Error, "quorum-lost", fmt.Sprintf("%s would be stopped while %s: of %s etcd needs %d, and %d healthy ones would be left",
-			server.Name, areDown(down), text.Count(voters, "voter"), needed, healthy), s.wayOut(down))
+			server.Name, areDown(down), text.Count(voters, "voter"), needed, healthy), bringBack+s.removal(down))
 	case votes && healthy < needed && len(down) == 0:
 		report(diag.Error, "quorum-lost", fmt.Sprintf("etcd has %s and needs %d: without %s it could decide nothing, not even to remove it", text.Count(voters, "voter"), needed, server.Name),
 			"let a third server join first: k3splan add server HOST, then k3splan deploy")
 	case votes && healthy < needed:
 		report(diag.Error, "quorum-lost", fmt.Sprintf("%s cannot be removed while %s: of %s etcd needs %d, and %d others are healthy",
-			server.Name, areDown(down), text.Count(voters, "voter"), needed, healthy), s.wayOut(down))
+			server.Name, areDown(down), text.Count(voters, "voter"), needed, healthy), bringBack+s.removal(down))
 	case votes && spare > 0 && left == 0:
 		report(diag.Warning, "spare-lost", fmt.Sprintf("%s would be left, and etcd can lose none of them", text.Count(voters-1, "voter")),
 			"an odd number of servers, three or more, tolerates the loss of one")
@@ -129,20 +128,6 @@ func areDown(down []member) string {
 		return text.Enumerate(listed(down)) + " is down"
 	}
 	return text.Enumerate(listed(down)) + " are down"
-}
-
-// wayOut says what to do about members that are down.
-func (s Situation) wayOut(down []member) string {
-	lines := []string{"bring back what is down first; k3splan status shows how the servers are"}
-	for _, m := range down {
-		if m.host != "" && s.Plan.Host(m.host) != nil {
-			lines = append(lines, fmt.Sprintf("if %s is lost for good: k3splan replace %[1]s, or k3splan decommission %[1]s", m.host))
-		}
-	}
-	if len(lines) == 1 {
-		return lines[0] + s.removal(down)
-	}
-	return strings.Join(lines, "\n")
 }
 
 // Units returns the systemd units of the containers of a host, the agent's first.
