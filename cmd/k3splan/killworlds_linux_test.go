@@ -63,6 +63,8 @@ func (k *killer) commands() []killCommand {
 		{world: "racked", args: []string{"known-hosts", "scan", "ulrich", "--yes"}, files: []string{"plans/known_hosts"}},
 		{world: "changed", args: []string{"deploy", "--yes", "--gate-pause", "1ms"}, done: deployed},
 		{world: "deployed", args: []string{"status"}},
+		{world: "deployed", args: []string{"decommission", "ulrich", "--yes"}, done: `! grep -hq ^ulrich plans/hosts.csv plans/known_hosts`},
+		{world: "racked", args: []string{"replace", "ulrich", "--serial", "new-disk", "--new-key", "--yes"}, done: `grep -q '^ulrich.*,new-disk$' plans/hosts.csv`},
 		{world: "racked", args: []string{"ssh", "olaf", "true"}},
 		{world: "racked", args: []string{"ssh-config"}},
 		{world: "racked", args: []string{"kubeconfig", "--address", k.api}, files: []string{".k3splan/kubeconfig"}},
