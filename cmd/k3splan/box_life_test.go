@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -32,7 +34,29 @@ func steps(o lifecycle.Outcome) (list []string) {
 	return list
 }
 
-// Machines leave. One rack serves all scenarios, in this order.
+// interrupted runs k3splan and signals it right after a command on a machine has had its effect.
+func (b *box) interrupted(signal syscall.Signal, moment string, args ...string) ran {
+	b.t.Helper()
+	b.write("fault", "slow "+moment+"\n", 0o666)
+	cmd := b.command(append([]string{"k3splan", "-p", b.project()}, args...)...)
+	s := b.begin(cmd)
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	for !strings.HasPrefix(b.read("fault"), "seen") {
+		select {
+		case <-ended:
+			r := b.finish(cmd, s)
+			require.Fail(b.t, "it has ended before "+moment, "%d: %s%s", r.code, r.stdout, r.stderr)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	require.NoError(b.t, syscall.Kill(-cmd.Process.Pid, signal))
+	<-ended
+	b.remove("fault")
+	return b.finish(cmd, s)
+}
+
+// Machines leave and come back. One rack serves all scenarios, in this order.
 func TestLifeInABox(t *testing.T) {
 	b := newBox(t)
 	b.project5()
@@ -170,11 +194,45 @@ func TestLifeInABox(t *testing.T) {
 		require.Equal(t, "no\n", b.on("karl", "test -L /etc/systemd/system.control/podman-karl-a.service && echo yes || echo no"))
 	})
 
-	scenario("a host without k3s", func(t *testing.T) {
-		r := b.k3splan("decommission", "ulrich", "--yes")
+	scenario("a server leaves, killed in the middle: never below the majority", func(t *testing.T) {
+		b.on("rolf", "mkdir -p /var/lib/nixos-containers/rolf-s/var/lib/rancher/k3s/volume && mount -t tmpfs tmpfs /var/lib/nixos-containers/rolf-s/var/lib/rancher/k3s/volume")
+		for _, moment := range []string{"stop container@rolf-s", "member remove"} {
+			b.interrupted(syscall.SIGKILL, moment, "decommission", "rolf", "--yes", "--wipe-state")
+			require.Contains(t, tables(), "rolf")
+		}
+		r := b.interrupted(syscall.SIGINT, "systemctl show", "decommission", "rolf", "--yes", "--wipe-state")
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stderr, "interrupted")
+		r, o := b.life("decommission", "rolf", "--wipe-state")
 		require.Zero(t, r.code, r.stderr)
-		require.Regexp(t, `(?m)^delete the receipt on ulrich +done$`, r.stdout)
-		require.Contains(t, r.stderr, "next: k3splan deploy -p "+b.project())
-		require.Equal(t, "no\n", b.on("ulrich", "test -e /var/lib/k3splan/receipt && echo yes || echo no"))
+		require.Contains(t, steps(o), "wipe-state done")
+		require.False(t, has("members/rolf-s"))
+		require.NotContains(t, tables(), "rolf")
+		events := strings.Join(b.events(), "\n")
+		require.NotContains(t, events, "rejoined")
+		require.NotContains(t, events, "quorum lost")
+		require.Contains(t, events, "stop container@rolf-s.service")
+		require.Equal(t, "empty\n", b.on("rolf", "ls /var/lib/nixos-containers/rolf-s/var/lib/rancher /var/lib/k3splan/server/token 2> /dev/null || echo empty"))
+	})
+
+	scenario("one of two servers is refused, with the way out", func(t *testing.T) {
+		before := tables()
+		r, _ := b.life("decommission", "ulf")
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stderr, "refused: etcd has 2 voters and needs 2: without ulf-s it could decide nothing, not even to remove it")
+		r = b.k3splan("decommission", "ulf", "--yes")
+		require.Contains(t, r.stderr, "hint: let a third server join first: k3splan add server HOST, then k3splan deploy")
+		require.Equal(t, before, tables())
+		require.Empty(t, b.events())
+	})
+
+	scenario("it joins again, as a new member", func(t *testing.T) {
+		b.write("project/plans/hosts.csv", rows["hosts"], 0o644)
+		b.write("project/plans/k3s.csv", rows["k3s"], 0o644)
+		b.remove("hosts/rolf/server")
+		b.on("rolf", "rm -r /var/lib/nixos-containers/rolf-s")
+		r := b.deploy()
+		require.Zero(t, r.code, r.stderr)
+		require.True(t, has("running/rolf-s"))
 	})
 }
