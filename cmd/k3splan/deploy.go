@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"k3splan"
 	"k3splan/internal/diag"
@@ -89,14 +89,19 @@ the same, unless --force is given as well: then the lease alone is asked for.`,
 	f.BoolVar(&request.Reboot, "reboot", false, "reboot hosts, each in its wave, whose new system cannot be activated while the old one runs")
 	f.BoolVar(&request.NoSnapshot, "no-snapshot", false, "make no snapshot of etcd before waves that may change k3s or move a server")
 	f.BoolVar(&request.NoGates, "no-gates", false, "let a single run of Colmena deploy to all selected hosts")
-	f.DurationVar(&request.GateTimeout, "gate-timeout", 10*time.Minute, "how long a host may take to become healthy")
-	f.DurationVar(&request.GatePause, "gate-pause", 2*time.Second, "how long a gate waits before it asks again")
-	_ = f.MarkHidden("gate-pause")
-	f.StringVar(&flags.unavailable, "max-unavailable", "1", "how many `HOSTS` with agents may be down at the same time: a number or a percentage")
-	f.IntVar(&request.Limits.Parallel, "parallel", 0, "how many hosts are deployed at the same time where nothing of the cluster stops (default: the number of this machine's processors, 2 to 10)")
+	addGateFlags(f, &request.GateTimeout, &request.GatePause, &flags.unavailable, &request.Limits.Parallel)
 	f.StringVar(&request.As, "as", "", "log in as `USER`, root or one with passwordless sudo: for hosts that have no user deploy yet")
 	addJSON(command, &flags.asJSON, deployResults{}, deployProposal{})
 	return command
+}
+
+// addGateFlags adds the flags by which waves and gates are set.
+func addGateFlags(f *pflag.FlagSet, timeout, pause *time.Duration, unavailable *string, parallel *int) {
+	f.DurationVar(timeout, "gate-timeout", 10*time.Minute, "how long a host may take to become healthy")
+	f.DurationVar(pause, "gate-pause", 2*time.Second, "how long a gate waits before it asks again")
+	_ = f.MarkHidden("gate-pause")
+	f.StringVar(unavailable, "max-unavailable", "1", "how many `HOSTS` with agents may be down at the same time: a number or a percentage")
+	f.IntVar(parallel, "parallel", 0, "how many hosts are changed at the same time where nothing of the cluster stops (default: the number of this machine's processors, 2 to 10)")
 }
 
 // parallelByDefault is the number of this machine's processors within limits: each host is evaluated by
@@ -118,9 +123,8 @@ func (a *app) deploy(command *cobra.Command, args []string, request rollout.Requ
 		return err
 	}
 	p := request.Project
-	agents := slices.DeleteFunc(slices.Clone(p.Plan.Hosts), func(h *plan.Host) bool { return h.Agent == nil || h.Server != nil })
 	var err error
-	if request.Limits.Unavailable, err = rollout.ParseUnavailable(flags.unavailable, len(agents)); err != nil {
+	if request.Limits.Unavailable, err = rollout.ParseUnavailable(flags.unavailable, agentsAlone(p.Plan)); err != nil {
 		return usageError(fmt.Errorf("--max-unavailable: %w", err))
 	}
 	if err := refuseUnknown(request.Selected, p.HostKeys); err != nil {
@@ -134,11 +138,11 @@ func (a *app) deploy(command *cobra.Command, args []string, request rollout.Requ
 	case outcome == nil:
 		return err
 	case request.DryRun:
-		return errors.Join(a.showDryRun(view, *outcome, flags.asJSON), err)
+		return errors.Join(a.showDryRun(view, *outcome, "nothing is to be deployed", flags.asJSON), err)
 	case !outcome.Begun && !flags.asJSON: // nothing more to show than the error
 		return err
 	}
-	return errors.Join(a.showResults(outcome.Results, started, flags.asJSON), err)
+	return errors.Join(a.showResults(outcome.Results, rollout.Deployed, started, flags.asJSON), err)
 }
 
 // selectFor puts the project and the hosts into a request for Colmena, if both are fit for it.

@@ -92,8 +92,8 @@ func sharedReasons(p rollout.Proposal) (shared []string) {
 	return shared
 }
 
-// showDryRun shows what would be done.
-func (a *app) showDryRun(view deployView, outcome rollout.Outcome, asJSON bool) error {
+// showDryRun shows what would be done, or the text for nothing.
+func (a *app) showDryRun(view deployView, outcome rollout.Outcome, nothing string, asJSON bool) error {
 	if asJSON {
 		reasons := map[string][]string{}
 		for host, w := range outcome.Work {
@@ -105,31 +105,31 @@ func (a *app) showDryRun(view deployView, outcome rollout.Outcome, asJSON bool) 
 	}
 	view.show(a.stdout, outcome.Proposal)
 	if len(outcome.Waves) == 0 && len(outcome.Unreachable()) == 0 {
-		fmt.Fprintln(a.stdout, "nothing is to be deployed")
+		fmt.Fprintln(a.stdout, nothing)
 	}
 	return nil
 }
 
-// showResults prints what became of each host.
-func (a *app) showResults(results []rollout.Result, started time.Time, asJSON bool) error {
+// showResults prints what became of each host. done is what should have.
+func (a *app) showResults(results []rollout.Result, done rollout.Status, started time.Time, asJSON bool) error {
 	if asJSON {
 		for i := range results {
 			results[i].Reasons = text.OrEmpty(results[i].Reasons)
 		}
 		return printJSON(a.stdout, deployResults{text.OrEmpty(results), time.Since(started).Seconds()})
 	}
-	width, deployed := 4, 0
+	width, count := 4, 0
 	for _, result := range results {
 		width = max(width, len(result.Host))
 	}
 	fmt.Fprintf(a.stdout, "%-*s  RESULT\n", width, "HOST")
 	for _, result := range results {
 		fmt.Fprintf(a.stdout, "%-*s  %s\n", width, result.Host, diag.PrintableLines(result.String()))
-		if result.Status == rollout.Deployed {
-			deployed++
+		if result.Status == done {
+			count++
 		}
 	}
-	a.say("%s deployed in %s", text.Count(deployed, "host"), time.Since(started).Round(100*time.Millisecond))
+	a.say("%s %s in %s", text.Count(count, "host"), done, time.Since(started).Round(100*time.Millisecond))
 	return nil
 }
 

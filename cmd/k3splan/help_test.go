@@ -38,6 +38,7 @@ func commands() []*cobra.Command {
 var notRun = map[string]string{
 	"deploy": "reaches the hosts", "status": "reaches the hosts", "hardware": "reaches a host", "ssh": "reaches a host",
 	"replace": "reaches the hosts", "decommission": "reaches the hosts",
+	"rollback": "reaches the hosts", "generations": "reaches a host", "rehearse": "builds virtual machines",
 	"kubeconfig": "reaches a server", "update": "asks the public sources",
 	"token rotate": "reaches a server", "token adopt": "reaches a server", "token push": "reaches the servers",
 	"etcd snapshot": "reaches a server", "etcd restore": "reaches the servers",

@@ -117,10 +117,10 @@ func (a *app) addCommands(root *cobra.Command) {
 			a.setupCommand(), a.validateCommand(), a.showCommand(), a.diffCommand(), a.addCommand(), a.removeCommand(), a.renameCommand(), a.convertCommand(), a.configurationCommand(),
 		}},
 		{"Installing and deploying", []*cobra.Command{
-			a.updateCommand(), a.upgradeCommand(), a.renderCommand(), a.buildCommand(), a.deployCommand(), a.bootStickCommand(), a.hardwareCommand(),
+			a.updateCommand(), a.upgradeCommand(), a.renderCommand(), a.buildCommand(), a.rehearseCommand(), a.deployCommand(), a.bootStickCommand(), a.hardwareCommand(),
 		}},
 		{"The running rack", []*cobra.Command{
-			a.statusCommand(), a.sshCommand(), a.sshConfigCommand(), a.kubeconfigCommand(), a.etcdCommand(), a.replaceCommand(), a.decommissionCommand(),
+			a.statusCommand(), a.generationsCommand(), a.rollbackCommand(), a.sshCommand(), a.sshConfigCommand(), a.kubeconfigCommand(), a.etcdCommand(), a.replaceCommand(), a.decommissionCommand(),
 		}},
 		{"Secrets and keys", []*cobra.Command{
 			a.passwdCommand(), a.secretsCommand(), a.tokenCommand(), a.knownHostsCommand(),

@@ -141,11 +141,11 @@ type tool struct {
 
 var tools = []tool{
 	// a project's nixpkgs may need a newer one
-	{program: "nix-build", version: "--version", needed: []string{"build", "deploy", "boot-stick"}, oldest: release.Oldest().Nix},
+	{program: "nix-build", version: "--version", needed: []string{"build", "rehearse", "deploy", "boot-stick"}, oldest: release.Oldest().Nix},
 	{program: "colmena", version: "--version", needed: []string{"build", "deploy"}},
 	{program: "nix-prefetch-url", version: "--version", needed: []string{"update"}},
 	{program: "git", version: "--version", needed: []string{"update", "diff", "secrets audit"}},
-	{program: "ssh", version: "-V", needed: []string{"deploy", "status", "hardware", "known-hosts", "ssh", "kubeconfig", "token"}},
+	{program: "ssh", version: "-V", needed: []string{"deploy", "status", "rollback", "generations", "hardware", "known-hosts", "ssh", "kubeconfig", "token"}},
 	{program: "lsblk", version: "--version", needed: []string{"boot-stick"}, oldest: "2.27"}, // oldest: --json
 }
 

@@ -19,9 +19,28 @@ import (
 
 // Render returns the tree of a valid project. files holds the templates in its folder "templates".
 func Render(p *project.Project, files fs.FS) (Tree, error) {
+	return render(p, files, Dir)
+}
+
+// RenderRehearsal returns the tree of a project for a rehearsal (templates/rehearse), to be written to a folder
+// dir, relative to the project with forward slashes. The project's secrets are those of the folder above dir.
+// data is what the rehearsal is about; it becomes rehearsal.json.
+func RenderRehearsal(p *project.Project, files fs.FS, dir string, data any) (Tree, error) {
+	tree, err := render(p, files, dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &renderer{tree: tree}
+	r.copy(files, "rehearse")
+	r.data("rehearsal.json", data)
+	return r.tree, r.err
+}
+
+// render returns the tree for a folder.
+func render(p *project.Project, files fs.FS, dir string) (Tree, error) {
 	templates, err := template.New("").Funcs(sprig.HermeticTxtFuncMap()).Funcs(template.FuncMap{
 		"nixString": NixString,
-		"nixPath":   NixPath,
+		"nixPath":   func(file string) string { return nixPath(dir, file) },
 	}).Option("missingkey=error").ParseFS(files, "templates/*.tmpl")
 	if err != nil {
 		return nil, err
@@ -30,7 +49,7 @@ func Render(p *project.Project, files fs.FS) (Tree, error) {
 	r.execute("hive.nix", "hive.nix.tmpl", struct{ Hosts []*plan.Host }{p.Plan.Hosts})
 	r.execute("sources.nix", "sources.nix.tmpl", sourcesOf(p))
 	for _, host := range p.Plan.Hosts {
-		r.execute(path.Join("hosts", host.Name+".nix"), "host.nix.tmpl", hostData(p, host))
+		r.execute(path.Join("hosts", host.Name+".nix"), "host.nix.tmpl", hostData(p, host, path.Dir(dir)))
 	}
 	r.data("cluster.json", p.Plan.Model())
 	r.data("k3s/server.json", p.ServerConfig)

@@ -1,6 +1,8 @@
 package hive
 
 import (
+	"path"
+
 	"k3splan/internal/plan"
 	"k3splan/internal/project"
 )
@@ -52,7 +54,15 @@ func Secrets(p *project.Project, h *plan.Host) []Secret {
 	return all
 }
 
-func hostData(p *project.Project, h *plan.Host) host {
+// hostData returns the data of a host whose secrets are in the folder above the rendered one ("." for the
+// project's own).
+func hostData(p *project.Project, h *plan.Host, above string) host {
+	secrets := Secrets(p, h)
+	for i, secret := range secrets {
+		if secret.KeyFile != "" {
+			secrets[i].KeyFile = path.Join(above, secret.KeyFile)
+		}
+	}
 	return host{
 		Name:                h.Name,
 		Imports:             p.Imports(h),
@@ -62,6 +72,6 @@ func hostData(p *project.Project, h *plan.Host) host {
 		LabelledFileSystems: p.LabelledFileSystems(h),
 		AdminKeys:           p.Secrets.Keys(h.Name),
 		DeployKeys:          p.Secrets.DeployKeys(h.Name),
-		Secrets:             Secrets(p, h),
+		Secrets:             secrets,
 	}
 }

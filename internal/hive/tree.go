@@ -80,6 +80,14 @@ func readTree(dir string) (Tree, error) {
 	return tree, err
 }
 
+// WriteNew puts the tree into a folder that is not there yet.
+func (t Tree) WriteNew(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return t.writeTo(dir)
+}
+
 func (t Tree) equal(other Tree) bool {
 	return maps.EqualFunc(t, other, func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) })
 }

@@ -10,7 +10,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"path"
+	"regexp"
+	"strings"
 	"time"
 
 	"k3splan/internal/fingerprint"
@@ -25,8 +28,16 @@ const File = "/var/lib/k3splan/receipt"
 // the host has others.
 const attemptFile = "/var/lib/k3splan/attempt"
 
+// archive has a receipt for each system that was deployed and that the host still has, by the base name of
+// its store path.
+const archive = "/var/lib/k3splan/receipts"
+
+// rollbackFile has the number of the generation that the host was about to be rolled back to, until its
+// receipt is written: whoever continues must not take that generation for the one before.
+const rollbackFile = "/var/lib/k3splan/rollback"
+
 // Files are all that a host remembers of its deployments, as words of a shell.
-const Files = File + " " + attemptFile
+const Files = File + " " + attemptFile + " " + rollbackFile
 
 // Version is the form of the receipts that this k3splan writes, and the only one that it reads.
 const Version = 2
@@ -35,7 +46,7 @@ const Version = 2
 // interrupted or failed before leaves none, or an older one.
 type Receipt struct {
 	Version int `json:"version"`
-	// Time is when the gate passed, by the clock of the machine that deployed.
+	// Time is when the gate of the deployment passed, by the clock of the machine that deployed.
 	Time time.Time `json:"time"`
 	// System is the store path that ran then.
 	System string `json:"system"`
@@ -46,6 +57,18 @@ type Receipt struct {
 	// Plan is the whole plan of that deployment: after a host has left the plan, the receipts of the
 	// others still know it.
 	Plan KeptPlan `json:"plan"`
+	// RolledBack is not nil if the host was brought back to System, an older one, and not deployed since.
+	RolledBack *Rollback `json:"rolled_back,omitempty"`
+}
+
+// Rollback is how a host came to run an older system.
+type Rollback struct {
+	// Time is when the gate passed, by the clock of the machine that asked for it.
+	Time time.Time `json:"time"`
+	// From is the store path that was deployed before.
+	From string `json:"from"`
+	// Generation is the number of what runs since.
+	Generation int `json:"generation"`
 }
 
 // New returns the receipt of a host that has just been deployed.
@@ -72,6 +95,21 @@ func Parse(content []byte) (*Receipt, error) {
 	return &r, nil
 }
 
+// Same reports whether two receipts were written at the same time; both may be nil.
+func (r *Receipt) Same(other *Receipt) bool {
+	if r == nil || other == nil {
+		return r == other
+	}
+	return r.Time.Equal(other.Time) && r.rolledBackAt().Equal(other.rolledBackAt())
+}
+
+func (r *Receipt) rolledBackAt() time.Time {
+	if r.RolledBack == nil {
+		return time.Time{}
+	}
+	return r.RolledBack.Time
+}
+
 // ServerName returns the name of the server that was deployed on the host, or "".
 func (r *Receipt) ServerName() string {
 	if r == nil {
@@ -94,15 +132,62 @@ func (r *Receipt) HasK3s() bool { return r.ServerName() != "" || r.AgentName() !
 // HostName returns the name by which the host was deployed that is called now.
 func (r *Receipt) HostName(now string) string { return cmp.Or(r.Inputs.Data["host.name"], now) }
 
+// BackTo returns the receipt of a host that has been brought back from what r says to another generation. was
+// is the receipt of that one's deployment; without it (nil) nothing is known of what it was made from, except
+// for the names of its server and agent. The secrets are those of r: they did not go back.
+func (r *Receipt) BackTo(was *Receipt, system string, generation int, server, agent string) *Receipt {
+	after := *r
+	if was != nil {
+		after = *was
+	} else {
+		after.Fingerprint, after.Inputs.Data = "", maps.Clone(r.Inputs.Data)
+		if after.Inputs.Data == nil {
+			after.Inputs.Data = map[string]string{}
+		}
+		after.Inputs.Data["server.name"], after.Inputs.Data["agent.name"] = server, agent
+	}
+	after.System, after.Secrets = system, r.Secrets
+	after.RolledBack = &Rollback{Time: time.Now().UTC().Truncate(time.Second), From: r.System, Generation: generation}
+	return &after
+}
+
 // WriteScript returns a POSIX shell script that replaces the receipt of a host in one step. The receipt
-// is part of the script, not of its arguments.
+// is part of the script, not of its arguments. That of a deployment is kept for as long as its system is one
+// of the host's generations.
 func (r *Receipt) WriteScript() (string, error) {
 	content, err := json.Marshal(r)
 	if err != nil {
 		return "", err
 	}
-	return writeScript(content) + "rm -f " + attemptFile + "\n", nil
+	script := writeScript(content)
+	if r.RolledBack == nil && archivable.MatchString(r.System) {
+		script += strings.ReplaceAll(keepScript, "$system", path.Base(r.System))
+	}
+	return script + "rm -f " + attemptFile + " " + rollbackFile + "\n", nil
 }
+
+// archivable is a store path that needs no quotes in a shell.
+var archivable = regexp.MustCompile(`^/nix/store/[0-9A-Za-z][0-9A-Za-z.+_=-]*$`)
+
+// keepScript copies the receipt to the archive, and removes those of systems that the host does not have any more.
+const keepScript = "mkdir -p " + archive + "\n" +
+	"cp " + File + " " + archive + "/$system.new\nmv " + archive + "/$system.new " + archive + "/$system\n" +
+	"here=$(for link in /nix/var/nix/profiles/system-*-link; do readlink \"$link\" || true; done)\n" +
+	"for kept in " + archive + "/*; do\n" +
+	"  case \"/$here\" in *\"/${kept##*/}\"*) ;; *) [ \"${kept##*/}\" = $system ] || rm -f \"$kept\" ;; esac\ndone\n"
+
+// ReadKeptScript is a POSIX shell script that prints the receipt of the deployment of the system "$1", or
+// nothing if none is kept.
+const ReadKeptScript = "if [ -e \"" + archive + "/${1##*/}\" ]; then cat \"" + archive + "/${1##*/}\"; fi\n"
+
+// RollbackScript is a POSIX shell script that remembers on a host that it is about to be brought back to
+// generation "$1".
+const RollbackScript = "set -e\numask 077\nmkdir -p /var/lib/k3splan\n" +
+	"echo \"$1\" > " + rollbackFile + ".new\nmv " + rollbackFile + ".new " + rollbackFile + "\n"
+
+// ReadRollbackScript is a POSIX shell script that prints the line "rollback NUMBER" if the host was about to be
+// brought back to a generation, and that did not end.
+const ReadRollbackScript = "if [ -e " + rollbackFile + " ]; then echo \"rollback $(cat " + rollbackFile + ")\"; fi\n"
 
 // writeScript writes JSON of a single line, which cannot end the here-document early.
 func writeScript(content []byte) string {

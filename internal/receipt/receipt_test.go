@@ -47,8 +47,75 @@ func written(t *testing.T, script string) string {
 	out, err := exec.Command("sh", "-c", script+"cat "+dir+"/receipt; stat -c %a "+dir+"/receipt; ls "+dir).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	content, rest, _ := strings.Cut(string(out), "\n")
-	require.Equal(t, "600\nreceipt\n", rest, "private, and nothing beside it")
+	require.Regexp(t, "^600\nreceipt\n(receipts\n)?$", rest, "private, and nothing beside it but the archive")
 	return content
+}
+
+// The receipt of each deployment is kept for as long as its system is a generation; going back takes it from there.
+func TestArchive(t *testing.T) {
+	dir := t.TempDir()
+	here := func(script string) string {
+		return strings.NewReplacer("/var/lib/k3splan", dir+"/k3splan", "/nix/var/nix/profiles", dir+"/profiles").Replace(script)
+	}
+	run := func(script string, words ...string) string {
+		t.Helper()
+		out, err := exec.Command("sh", append([]string{"-c", here(script), "sh"}, words...)...).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return string(out)
+	}
+	run("mkdir " + dir + "/profiles")
+	deploy := func(number, system string) *Receipt {
+		t.Helper()
+		run("ln -sfn \"$1\" \"$2\"", system, dir+"/profiles/system-"+number+"-link")
+		r, err := New(smallPlan(t), system, fingerprint.Inputs{Data: map[string]string{"n": number}}, fingerprint.Contents{"passwd": []byte("poison")})
+		require.NoError(t, err)
+		script, err := r.WriteScript()
+		require.NoError(t, err)
+		run(script)
+		return r
+	}
+	first := deploy("1", "/nix/store/aaa-nixos-system-olaf-24.11")
+	second := deploy("2", "/nix/store/bbb-nixos-system-olaf-24.11")
+	kept, err := Parse([]byte(run(ReadKeptScript, first.System)))
+	require.NoError(t, err)
+	require.Equal(t, first, kept)
+	require.Empty(t, run(ReadKeptScript, "/nix/store/ccc-nixos-system-olaf-24.11"))
+	require.Equal(t, "700\n600\n", run("stat -c %a /var/lib/k3splan/receipts /var/lib/k3splan/receipts/aaa-nixos-system-olaf-24.11"))
+
+	require.Empty(t, run(ReadRollbackScript))
+	run(RollbackScript, "1")
+	require.Equal(t, "rollback 1\n", run(ReadRollbackScript))
+	after := second.BackTo(kept, first.System, 1, "", "")
+	script, err := after.WriteScript()
+	require.NoError(t, err)
+	run(script)
+	require.Empty(t, run(ReadRollbackScript), "it has ended")
+	now, err := Parse([]byte(run(ReadScript)))
+	require.NoError(t, err)
+	require.Equal(t, after, now)
+	require.Equal(t, second.Secrets, now.Secrets, "secrets do not go back")
+	require.Equal(t, first.Fingerprint, now.Fingerprint)
+	require.Equal(t, second.System, now.RolledBack.From)
+	require.Equal(t, 1, now.RolledBack.Generation)
+	require.False(t, now.Same(first))
+	require.True(t, now.Same(after))
+	require.False(t, now.Same(nil))
+	require.True(t, (*Receipt)(nil).Same(nil))
+	kept, err = Parse([]byte(run(ReadKeptScript, first.System)))
+	require.NoError(t, err)
+	require.Nil(t, kept.RolledBack, "the archive has deployments alone")
+
+	// without a receipt only the containers of the generation are known
+	blind := second.BackTo(nil, "/nix/store/ccc", 3, "olaf-s", "")
+	require.Equal(t, "olaf-s", blind.ServerName())
+	require.Empty(t, blind.AgentName())
+	require.Empty(t, blind.Fingerprint)
+	require.Equal(t, second.Plan, blind.Plan)
+	require.NotEqual(t, "olaf-s", second.ServerName(), "a copy")
+
+	run("rm " + dir + "/profiles/system-1-link")
+	deploy("3", "/nix/store/ddd-nixos-system-olaf-24.11")
+	require.Equal(t, "bbb-nixos-system-olaf-24.11\nddd-nixos-system-olaf-24.11\n", run("ls /var/lib/k3splan/receipts"))
 }
 
 func TestWrite(t *testing.T) {

@@ -88,7 +88,7 @@ func inhibitedBy(ctx context.Context, machine remote.Machine, system string) (pa
 // has switch inhibitors, which are known only after it was built.
 func rebootsInWave(s Situation) []finding {
 	planned, known := release.Find(release.NameIn(s.Plan.Network.Versions.NixOS.Ref))
-	if !known {
+	if !known || s.Steps != nil { // rollbackReboots
 		return nil
 	}
 	var hosts []string

@@ -104,7 +104,7 @@ func sameMachine(host string, before, now Observed) error {
 		return fmt.Errorf("%s does not answer any more: %s", host, now.Unreachable)
 	case !slices.Equal(before.Etcd, now.Etcd):
 		return diag.WithHint(fmt.Errorf("the servers' state on %s is not what it was when it was asked first", host), again)
-	case (before.Receipt == nil) != (now.Receipt == nil), before.Receipt != nil && !before.Receipt.Time.Equal(now.Receipt.Time):
+	case !before.Receipt.Same(now.Receipt):
 		return diag.WithHint(fmt.Errorf("%s has another receipt than when it was asked first", host), again)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"k3splan/internal/diff"
 	"k3splan/internal/fingerprint"
+	"k3splan/internal/receipt"
 )
 
 // serverToken is the kind of the servers' token (hive.Secret).
@@ -72,6 +73,9 @@ func Decide(past *Past, host string, o Observed, today fingerprint.Inputs, chang
 		onlyNames = fingerprint.OnlyNames(was.Inputs, today) && !today.ReadsNames
 	}
 	var others []string // which can mean anything but /etc/hosts
+	if back := was.RolledBack; back != nil && was.Fingerprint != today.Fingerprint() {
+		others = append(others, rolledBack(back))
+	}
 	if w.Other != "" {
 		others = append(others, "was deployed as "+was.HostName(host))
 	}
@@ -102,6 +106,8 @@ func changesK3s(changes diff.Changes, was, is fingerprint.Inputs) bool {
 // foreignSystem says how what runs differs from what was deployed, or returns "".
 func foreignSystem(o Observed) string {
 	switch {
+	case o.Rollback != 0:
+		return fmt.Sprintf("a rollback to generation %d did not end", o.Rollback)
 	case o.System != o.Receipt.System && o.System == o.Booted && o.System != o.Profile:
 		return "has booted into another system than was deployed"
 	case o.System != o.Receipt.System:
@@ -110,6 +116,11 @@ func foreignSystem(o Observed) string {
 		return "would boot into another system than was deployed"
 	}
 	return ""
+}
+
+// rolledBack says that a host runs an older system on purpose.
+func rolledBack(r *receipt.Rollback) string {
+	return fmt.Sprintf("was rolled back to generation %d on %s", r.Generation, r.Time.Local().Format("2006-01-02 15:04"))
 }
 
 // SecretWord returns the words for a kind of secret.

@@ -124,8 +124,8 @@ type deployment struct {
 	request     Request
 	started     time.Time
 
-	// reboots means that hosts are rebooted and nothing is deployed
-	reboots bool
+	// reboots means that hosts are rebooted and nothing is deployed, and rollsBack that they are brought back
+	reboots, rollsBack bool
 
 	ssh   *remote.Config
 	lease *lease.Lease // nil if none is held
@@ -138,23 +138,11 @@ type deployment struct {
 // The outcome is nil if nothing was found out; it is not with an error about the hosts.
 func Deploy(ctx context.Context, environment Environment, view View, request Request) (*Outcome, error) {
 	d := &deployment{environment: environment, view: view, request: request, started: time.Now()}
-	if !request.DryRun {
-		unlock, err := LockProject(request.Project.Dir)
-		if err != nil {
-			return nil, err
-		}
-		defer unlock()
-	}
-	var err error
-	if d.ssh, err = remote.Prepare(request.Project.Dir, request.Project.Plan, request.Project.HostKeys); err != nil {
+	done, err := d.open()
+	if err != nil {
 		return nil, err
 	}
-	defer d.ssh.Close()
-	defer func() {
-		if d.lease != nil {
-			d.lease.Release()
-		}
-	}()
+	defer done()
 	goal := colmena.Goal(request.Args)
 	if request.NoGates || !colmena.IsKept(goal) {
 		return d.byColmenaAlone(ctx, goal)
@@ -324,6 +312,20 @@ func NewRack(ctx context.Context, environment Environment, p *project.Project, s
 
 // consent stops at what is refused, unless it is forced, and asks about the rest.
 func (d *deployment) consent(ctx context.Context, problems diag.Problems) error {
+	question, questions := "", 0
+	for _, p := range problems {
+		if p.Severity != diag.Error {
+			questions++
+		}
+	}
+	if questions > 0 {
+		question = fmt.Sprintf("deploy, with %s to be confirmed?", text.Count(questions, "point"))
+	}
+	return d.consentTo(ctx, problems, question)
+}
+
+// consentTo is consent with a question of the caller's, or none ("").
+func (d *deployment) consentTo(ctx context.Context, problems diag.Problems, question string) error {
 	var refused []string
 	for _, p := range problems {
 		if p.Severity == diag.Error {
@@ -331,10 +333,10 @@ func (d *deployment) consent(ctx context.Context, problems diag.Problems) error 
 		}
 	}
 	if len(refused) > 0 && !d.request.Force {
-		return diag.WithHint(errors.New("refused: "+strings.Join(refused, "\n  ")), "the hints above say what to do first; --force deploys anyway")
+		return diag.WithHint(errors.New("refused: "+strings.Join(refused, "\n  ")), "the hints above say what to do first; --force does it anyway")
 	}
-	if questions := len(problems) - len(refused); questions > 0 {
-		return d.view.Confirm(ctx, fmt.Sprintf("deploy, with %s to be confirmed?", text.Count(questions, "point")))
+	if question != "" {
+		return d.view.Confirm(ctx, question)
 	}
 	return nil
 }
@@ -350,7 +352,7 @@ func (d *deployment) roll(ctx context.Context, proposal Proposal) ([]Result, err
 		return nil, err
 	}
 	defer private.Close()
-	logs, err := files.OwnFolder(d.request.Project.Dir, files.StateDir, "logs", d.started.Format("20060102-150405"))
+	logs, err := d.logFolder()
 	if err != nil {
 		return nil, err
 	}
@@ -379,23 +381,62 @@ func (d *deployment) roll(ctx context.Context, proposal Proposal) ([]Result, err
 		d.view.Say("nothing was deployed: %v\n  log: %s", err, driver.BuildLog())
 		return notReached(proposal, errors.New("the systems cannot be built")), nil
 	}
-	log := func(r Result) Result {
-		if _, err := os.Stat(driver.LogFile(r.Host)); err == nil {
-			r.Log = driver.LogFile(r.Host)
+	return d.follow(ctx, proposal, driver, driver.LogFile, progress, Deployed), nil
+}
+
+// open takes the project's lock and prepares ssh. done undoes both, and gives back the lease if one was taken.
+func (d *deployment) open() (done func(), err error) {
+	unlock := func() {}
+	if !d.request.DryRun {
+		if unlock, err = LockProject(d.request.Project.Dir); err != nil {
+			return nil, err
+		}
+	}
+	if d.ssh, err = remote.Prepare(d.request.Project.Dir, d.request.Project.Plan, d.request.Project.HostKeys); err != nil {
+		unlock()
+		return nil, err
+	}
+	return func() {
+		if d.lease != nil {
+			d.lease.Release()
+		}
+		d.ssh.Close()
+		unlock()
+	}, nil
+}
+
+// logFolder makes the folder for the output of this run, and names it.
+func (d *deployment) logFolder() (string, error) {
+	logs, err := files.OwnFolder(d.request.Project.Dir, files.StateDir, "logs", d.started.Format("20060102-150405"))
+	if err != nil {
+		return "", err
+	}
+	return logs, nil
+}
+
+// follow runs the waves and shows their progress. done is what becomes of a host whose steps have all ended
+// well.
+func (d *deployment) follow(ctx context.Context, proposal Proposal, steps Steps, logOf func(host string) string, progress ask.Progress, done Status) []Result {
+	complete := func(r Result) Result {
+		if r.Status == Deployed {
+			r.Status = done
+		}
+		if _, err := os.Stat(logOf(r.Host)); err == nil {
+			r.Log = logOf(r.Host)
 		}
 		return r
 	}
-	results := Run(ctx, proposal.Waves, proposal.Work, driver, func(e Event) {
+	results := Run(ctx, proposal.Waves, proposal.Work, steps, func(e Event) {
 		if e.Result != nil {
-			progress.Done(e.Host, log(*e.Result).String())
+			progress.Done(e.Host, complete(*e.Result).String())
 			return
 		}
 		progress.Step(e.Host, e.Phase, e.Detail)
 	})
 	for i, r := range results {
-		results[i] = log(r)
+		results[i] = complete(r)
 	}
-	return results, nil
+	return results
 }
 
 // mayReboot returns the hosts whose reboot was confirmed.
@@ -469,9 +510,20 @@ func notReached(p Proposal, why error) (results []Result) {
 	return results
 }
 
-// finish adds the results of hosts that are in no wave, and removes what was rendered if everything is
-// deployed.
+// finish completes the outcome, and removes what was rendered if everything is deployed.
 func (d *deployment) finish(outcome *Outcome, results []Result) (*Outcome, error) {
+	notDone := "not deployed"
+	if d.reboots {
+		notDone = "not rebooted"
+	}
+	if outcome, err := d.summary(outcome, results, notDone); err != nil || d.reboots {
+		return outcome, err
+	}
+	return outcome, d.removeHive()
+}
+
+// summary adds the results of hosts that are in no wave. The error says how many hosts are not done.
+func (d *deployment) summary(outcome *Outcome, results []Result, notDone string) (*Outcome, error) {
 	inWave := outcome.hosts()
 	for _, host := range d.request.Selected {
 		switch o := outcome.Observed[host.Name]; {
@@ -485,21 +537,14 @@ func (d *deployment) finish(outcome *Outcome, results []Result) (*Outcome, error
 	outcome.Results = results
 	failed := 0
 	for _, r := range results {
-		if r.Status != Deployed && r.Status != Unchanged {
+		if r.Status == Failed || r.Status == NotReached {
 			failed++
 		}
 	}
 	if failed > 0 {
-		done := "deployed"
-		if d.reboots {
-			done = "rebooted"
-		}
-		return outcome, fmt.Errorf("%s of %d not %s", text.Count(failed, "host"), len(d.request.Selected), done)
+		return outcome, fmt.Errorf("%s of %d %s", text.Count(failed, "host"), len(d.request.Selected), notDone)
 	}
-	if d.reboots {
-		return outcome, nil
-	}
-	return outcome, d.removeHive()
+	return outcome, nil
 }
 
 func (d *deployment) removeHive() error {

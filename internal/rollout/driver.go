@@ -320,6 +320,11 @@ func (d *Driver) Record(ctx context.Context, host, system string) error {
 	if err != nil {
 		return err
 	}
+	return d.write(ctx, host, r)
+}
+
+// write writes a receipt to a host.
+func (d *Driver) write(ctx context.Context, host string, r *receipt.Receipt) error {
 	script, err := r.WriteScript()
 	if err != nil {
 		return err

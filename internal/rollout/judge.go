@@ -50,6 +50,8 @@ var rules = []rule{
 	{"k3s-step", diag.Error, false, k3sStep},
 	{"etcd-step", diag.Error, true, etcdStep},
 	{"agent-newer", diag.Error, true, agentNewer},
+	{"rollback-k3s-minor", diag.Error, false, rollbackK3sMinor},
+	{"rollback-server", diag.Error, false, rollbackServer},
 	{"member-emptied", diag.Error, true, memberEmptied},
 	{"nothing-to-join", diag.Error, true, nothingToJoin},
 	{"join-refused-by-etcd", diag.Error, true, joinRefusedByEtcd},
@@ -62,6 +64,12 @@ var rules = []rule{
 	{"reboots-in-wave", diag.Warning, false, rebootsInWave},
 	{"change-risky", diag.Warning, false, changesRisky},
 	{"first-contact", diag.Warning, false, firstContact},
+	{"rollback-reboots", diag.Warning, false, rollbackReboots},
+	{"rollback-undone", diag.Warning, false, rollbackUndone},
+	{"rollback-agent", diag.Warning, false, rollbackAgent},
+	{"rollback-unknown", diag.Warning, false, rollbackUnknown},
+	{"rollback-secrets", diag.Warning, false, rollbackSecrets},
+	{"rollback-apart", diag.Warning, false, rollbackApart},
 }
 
 // momentary are the rules about servers that stop or join while a deployment runs.
@@ -361,7 +369,7 @@ func k3sStep(s Situation) (found []finding) {
 		w := s.Work[h.Name]
 		version := k3sMinor.FindStringSubmatch(s.Health[h.Name].Version)
 		known := slices.ContainsFunc(w.Changes, func(c diff.Change) bool { return c.Name == "versions.k3s" && c.Risk == diff.Refuse })
-		if h.Server == nil || !w.System || version == nil || known {
+		if h.Server == nil || !w.System || version == nil || known || s.Steps != nil { // rollbackK3sMinor
 			continue
 		}
 		// patch releases of servers are those of nixpkgs
@@ -381,7 +389,7 @@ func k3sStep(s Situation) (found []finding) {
 func etcdStep(s Situation) (found []finding) {
 	planned := s.Plan.Network.Versions.K3s.Minor
 	starts := func(h *plan.Host) bool { return h.Server != nil && s.Work[h.Name].System && !s.Work[h.Name].OnlyNames }
-	if !slices.ContainsFunc(s.changed(), starts) {
+	if s.Steps != nil || !slices.ContainsFunc(s.changed(), starts) { // a rollback brings no newer minor version
 		return nil
 	}
 	var old, names []string
@@ -408,6 +416,9 @@ func etcdStep(s Situation) (found []finding) {
 // policy, https://kubernetes.io/releases/version-skew-policy/#kubelet). Servers that the same deployment
 // changes come before it, and so does a server of the agent's own host.
 func agentNewer(s Situation) (found []finding) {
+	if s.Steps != nil {
+		return rollbackAgentNewer(s)
+	}
 	planned := s.Plan.Network.Versions.K3s.Minor
 	var old, names []string
 	for _, server := range s.Plan.Servers() {

@@ -92,8 +92,11 @@ func rebootWork(o Observed) Work {
 
 // purpose is what other operators read who wait for the lease.
 func (d *deployment) purpose() string {
-	if d.reboots {
+	switch {
+	case d.reboots:
 		return "k3splan's reboots"
+	case d.rollsBack:
+		return "k3splan rollback"
 	}
 	return "k3splan deploy"
 }

@@ -3,11 +3,14 @@ package rollout
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/generations"
 	"k3splan/internal/plan"
+	"k3splan/internal/receipt"
 )
 
 // Each rule has its case here, in the order of their weight, with the words that the user reads and a
@@ -44,6 +47,40 @@ func TestRules(t *testing.T) {
 	five := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s", "karl": "s", "karl2": "s"}, "")
 	on134 := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s", "karl": "a", "ulrich": ""}, "versions: {nixos: nixos-25.11, k3s: 1.34}\n")
 	on2605 := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s", "karl": "a", "ulrich": ""}, "versions: {nixos: nixos-26.05, k3s: 1.34}\n")
+	// back lets a host go back to a generation, from one with the containers of the plan
+	back := func(s Situation, host string, to generations.Generation, was *receipt.Receipt) Situation {
+		from := generations.Generation{Number: 13}
+		if c := s.Plan.Host(host).Server; c != nil {
+			from.Server = generations.Container{Name: c.Name, K3s: "1.31.14+k3s1", Address: c.Address.String()}
+		}
+		if c := s.Plan.Host(host).Agent; c != nil {
+			from.Agent = generations.Container{Name: c.Name, K3s: "1.31.14+k3s1"}
+		}
+		to.Number = 12
+		if s.Steps == nil {
+			s.Steps = map[string]Step{}
+		}
+		s.Steps[host] = Step{From: from, To: to, Was: was}
+		s.Work[host] = Work{System: true, Reasons: []string{"13 → 12"}}
+		return s
+	}
+	server := func(name, k3s, address string) generations.Generation {
+		return generations.Generation{Server: generations.Container{Name: name, K3s: k3s, Address: address}}
+	}
+	agent := func(name, k3s string) generations.Generation {
+		return generations.Generation{Agent: generations.Container{Name: name, K3s: k3s}}
+	}
+	rolf, karl, ulrich := receiptOf(t, three, three.Host("rolf")), receiptOf(t, three, three.Host("karl")), receiptOf(t, three, three.Host("ulrich"))
+	withKey, otherPlan := *ulrich, *karl
+	withKey.Secrets.Kinds = map[string]string{"server-token": "x", "ssh-host-key": "y"}
+	otherPlan.Plan = receiptOf(t, two, two.Host("olaf")).Plan
+	rolledBack := func(s Situation, host string) Situation {
+		o, r := s.Observed[host], *s.Observed[host].Receipt
+		r.RolledBack = &receipt.Rollback{Time: time.Unix(0, 0), Generation: 12}
+		o.Receipt = &r
+		s.Observed[host] = o
+		return s
+	}
 	cases := []struct {
 		code    string
 		message string
@@ -102,6 +139,12 @@ func TestRules(t *testing.T) {
 		{"agent-newer", "the agent karl-a would run k3s 1.34, which is newer than that of the servers on rolf (1.33)",
 			without(healthy(on134, "karl"), func(s *Situation) { s.Health["rolf"] = Health{Ready: true, Version: "v1.33.7+k3s3", Members: members} }),
 			without(healthy(on134, "karl", "rolf"), func(s *Situation) { s.Health["rolf"] = Health{Ready: true, Version: "v1.33.7+k3s3", Members: members} })},
+		{"rollback-k3s-minor", "the server on rolf runs k3s 1.31.14+k3s1, and generation 12 has 1.30.2+k3s1: k3s cannot go back to an older minor version",
+			back(healthy(three), "rolf", server("rolf-s", "1.30.2+k3s1", ""), rolf),
+			back(back(healthy(three), "rolf", server("rolf-s", "1.31.2+k3s1", ""), rolf), "karl", agent("karl-a", "1.30.2+k3s1"), karl)},
+		{"rollback-server", "generation 12 of rolf has the server rolf-s at 10.0.10.99 and not 10.0.10.4",
+			back(healthy(three), "rolf", server("rolf-s", "1.31.2+k3s1", "10.0.10.99"), rolf),
+			back(healthy(three), "rolf", server("rolf-s", "1.31.2+k3s1", "10.0.10.4"), rolf)},
 		{"member-emptied", "the server rolf-s is empty, and etcd still has it as a member: it would not be let in",
 			with(healthy(three, "rolf"), "rolf", empty, Health{}),
 			without(with(healthy(three, "rolf"), "rolf", empty, Health{}), func(s *Situation) { // it was removed from etcd
@@ -147,6 +190,24 @@ func TestRules(t *testing.T) {
 		{"first-contact", "the address moves to a macvlan interface for the first time on ulrich (may cut the connection)",
 			without(with(healthy(three), "ulrich", Observed{System: "/nix/store/installer"}, Health{}), func(s *Situation) { s.Work["ulrich"] = Work{System: true, New: true} }),
 			healthy(three, "ulrich")},
+		{"rollback-reboots", "ulrich is rebooted: generation 12 has another D-Bus and switch inhibitors, which cannot change in a running system",
+			back(healthy(three), "ulrich", generations.Generation{Boots: []string{"D-Bus", "switch inhibitors"}}, ulrich),
+			back(healthy(three), "ulrich", generations.Generation{}, ulrich)},
+		{"rollback-undone", "ulrich was rolled back to generation 12 on 1970-01-01 ",
+			rolledBack(healthy(three, "ulrich"), "ulrich"),
+			rolledBack(healthy(three, "karl"), "ulrich")},
+		{"rollback-agent", "generation 12 of karl does not have the agent karl-a: its pods stop, and its Node stays behind",
+			back(healthy(three), "karl", generations.Generation{}, karl),
+			back(healthy(three), "karl", agent("karl-a", "1.31.2+k3s1"), karl)},
+		{"rollback-unknown", "no receipt is kept of generation 12 of ulrich",
+			back(healthy(three), "ulrich", generations.Generation{}, nil),
+			back(healthy(three), "ulrich", generations.Generation{}, ulrich)},
+		{"rollback-secrets", "generation 12 of ulrich uses a secret that the plan does not have any more (ssh host key)",
+			back(healthy(three), "ulrich", generations.Generation{}, &withKey),
+			back(healthy(three), "ulrich", generations.Generation{}, ulrich)},
+		{"rollback-apart", "karl and ulrich go back to different plans: numbers of generations are each host's own",
+			back(back(healthy(three), "ulrich", generations.Generation{}, ulrich), "karl", agent("karl-a", "1.31.2+k3s1"), &otherPlan),
+			back(back(healthy(three), "ulrich", generations.Generation{}, ulrich), "karl", agent("karl-a", "1.31.2+k3s1"), karl)},
 	}
 	var codes []string
 	for i, test := range cases {
@@ -173,6 +234,38 @@ func TestRules(t *testing.T) {
 		all = append(all, r.code)
 	}
 	require.Equal(t, all, codes, "each rule has its case, in the same order")
+}
+
+// Going back to a generation is judged by what it contains, and not by the plan of today.
+func TestRulesOfARollback(t *testing.T) {
+	p := tables(t, map[string]string{"olaf": "i", "karl": "a"}, "versions: {nixos: nixos-26.05, k3s: 1.34}\n")
+	s := living(t, p).change("karl")
+	s.Health["olaf"] = Health{Ready: true, Version: "v1.33.7+k3s3", Members: []string{"olaf-s"}}
+	step := func(k3s string) Situation {
+		s.Steps = map[string]Step{"karl": {
+			From: generations.Generation{Number: 2, Agent: generations.Container{Name: "karl-a", K3s: "1.33.7+k3s3"}},
+			To:   generations.Generation{Number: 3, Agent: generations.Container{Name: "karl-a", K3s: k3s}},
+			Was:  receiptOf(t, p, p.Host("karl")),
+		}}
+		return s
+	}
+	require.Empty(t, messages(Judge(step("1.33.2+k3s1"))))
+	require.Empty(t, messages(Judge(step("1.32.2+k3s1"))))
+	require.Equal(t, []string{"refused the agent in generation 3 of karl has k3s 1.34.1+k3s1, and a server runs 1.33.7+k3s3: an agent must not be newer than a server"},
+		messages(Judge(step("1.34.1+k3s1"))))
+	// what cannot be known is not taken for harmless
+	s = living(t, p)
+	s.Work["olaf"] = Work{System: true}
+	s.Steps = map[string]Step{"olaf": {To: generations.Generation{Number: 3, Server: generations.Container{Name: "olaf-s"}}, Was: receiptOf(t, p, p.Host("olaf"))}}
+	require.Equal(t, []string{"refused whether generation 3 of olaf has another minor version of k3s than runs is unknown, and a server cannot go back one"}, messages(Judge(s)))
+	for text, to := range map[string]generations.Container{
+		"generation 3 of olaf does not have the server olaf-s, which stays a member of etcd": {},
+		"generation 3 of olaf has the server odin-s and not olaf-s":                          {Name: "odin-s", K3s: "1.31.1+k3s1"},
+	} {
+		s.Steps = map[string]Step{"olaf": {From: generations.Generation{Number: 4, Server: generations.Container{Name: "olaf-s", K3s: "1.31.1+k3s1"}},
+			To: generations.Generation{Number: 3, Server: to}, Was: receiptOf(t, p, p.Host("olaf"))}}
+		require.Contains(t, messages(Judge(s)), "refused "+text)
+	}
 }
 
 // A learner, a member that has not started, and one whose server was renamed are members as well.

@@ -20,6 +20,8 @@ const (
 	// Unchanged hosts needed nothing.
 	Unchanged Status = "unchanged"
 	Deployed  Status = "deployed"
+	// RolledBack hosts run an earlier generation.
+	RolledBack Status = "rolled back"
 	// Failed hosts were begun.
 	Failed Status = "failed"
 	// NotReached hosts were not begun, because of another one, an interruption, or because they do
@@ -39,7 +41,7 @@ type Result struct {
 	Cause string `json:"cause"`
 	// Log is the path of what Colmena said, or empty.
 	Log string `json:"log"`
-	// System is the store path that runs now, if the host was deployed.
+	// System is the store path that runs now, if the host was deployed or rolled back.
 	System  string  `json:"system"`
 	Seconds float64 `json:"seconds"`
 }
@@ -183,12 +185,12 @@ func causeOf(ctx context.Context, err error) string {
 }
 
 // String returns the result in words, with the further lines of the cause below.
-func (r Result) String() string { return r.words("deployed") }
+func (r Result) String() string { return r.words(string(r.Status)) }
 
 // words is String with another word for what was done.
 func (r Result) words(done string) string {
 	switch r.Status {
-	case Deployed:
+	case Deployed, RolledBack:
 		return fmt.Sprintf("%s (%.0f s)", done, r.Seconds)
 	case Failed:
 		text := "failed: " + indented(r.Cause)

@@ -22,6 +22,8 @@ type Situation struct {
 	Work map[string]Work
 	// Deployed is the plan as it is on the machines (Past.Deployed); nil if none has a receipt.
 	Deployed *plan.Plan
+	// Steps are those of a rollback, by host; nil for a deployment.
+	Steps map[string]Step
 	// Unordered reports that the work is done in no order and without gates: nothing is repaired before
 	// something else is stopped.
 	Unordered bool

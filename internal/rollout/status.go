@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"k3splan/internal/plan"
@@ -14,6 +15,7 @@ const (
 	StateUnreachable HostState = "unreachable"
 	StateNew         HostState = "never deployed"
 	StateForeign     HostState = "foreign system"
+	StateRolledBack  HostState = "rolled back"
 	StateChanged     HostState = "changed"
 	StateCurrent     HostState = "up to date"
 )
@@ -72,6 +74,8 @@ func (r *Rack) status(host *plan.Host, nodes map[string]Node, nodesMissing strin
 		s.State = StateNew
 	case o.Receipt.System != o.System:
 		s.State = StateForeign
+	case o.Receipt.RolledBack != nil && work.System:
+		s.State = StateRolledBack
 	case !work.None():
 		s.State = StateChanged
 	default:
@@ -81,7 +85,7 @@ func (r *Rack) status(host *plan.Host, nodes map[string]Node, nodesMissing strin
 		s.DeployedAt = o.Receipt.Time
 		s.Deployed = o.Receipt.Time.Format(time.RFC3339)
 	}
-	s.Healthy = (s.State == StateChanged || s.State == StateCurrent) && len(o.Failed) == 0
+	s.Healthy = slices.Contains([]HostState{StateRolledBack, StateChanged, StateCurrent}, s.State) && len(o.Failed) == 0
 	if host.Server != nil {
 		health, asked := r.Health[host.Name]
 		s.Server, s.ServerK3s = "ready", health.Version

@@ -50,6 +50,8 @@ type Observed struct {
 	Held []string
 	// Attempt seals the secrets of a deployment that did not end; it is nil if the last one did.
 	Attempt *fingerprint.Secrets
+	// Rollback is the generation that the host was about to be brought back to, if that did not end; else 0.
+	Rollback int
 	// Receipt is nil without a readable one; BadReceipt says why there is one that cannot be read.
 	Receipt    *receipt.Receipt
 	BadReceipt string
@@ -71,7 +73,7 @@ echo "os $(. /etc/os-release 2> /dev/null && echo "$PRETTY_NAME")"
 echo "nixos $(cat /run/current-system/nixos-version 2> /dev/null)"
 systemctl list-units --state=failed --no-legend --plain --full 2> /dev/null | while read -r unit rest; do echo "failed $unit"; done
 if [ -e /sys/class/net/k3splan-lan ]; then echo "lan yes"; fi
-` + rebootScript + receipt.ReadAttemptScript + `for state in /var/lib/nixos-containers/*/var/lib/rancher/k3s/server/db/etcd; do
+` + rebootScript + receipt.ReadAttemptScript + receipt.ReadRollbackScript + `for state in /var/lib/nixos-containers/*/var/lib/rancher/k3s/server/db/etcd; do
   if [ -d "$state" ]; then name=${state#/var/lib/nixos-containers/}; echo "etcd ${name%%/*}"; fi
 done
 for hold in /var/lib/nixos-containers/*/etc/systemd/system.control/k3s.service.d/` + HoldFile + `; do
@@ -144,6 +146,8 @@ func parseObserved(out string) (Observed, error) {
 			o.Failed = append(o.Failed, value)
 		case "attempt":
 			o.Attempt = receipt.ParseAttempt(value)
+		case "rollback":
+			o.Rollback, _ = strconv.Atoi(value)
 		case "differs":
 			o.Differs = append(o.Differs, value)
 		case "lan":

@@ -10,12 +10,11 @@ for name in k3sVersion hosts row snippet serverName server agentName agent label
 done
 # what the containers run is known from the host's system: the server's configuration of nspawn, and the
 # start script in the agent's unit
-hash() { sha256sum "$out/$1" | head -c 32; }
 if [ -n "$serverName" ]; then
   mkdir -p "$out/etc/nixos-containers"
-  echo "SYSTEM_PATH=/nix/store/$(hash server)-nixos-system-$serverName" > "$out/etc/nixos-containers/$serverName.conf"
+  echo "SYSTEM_PATH=$container" > "$out/etc/nixos-containers/$serverName.conf"
 fi
 if [ -n "$agentName" ]; then
-  printf '#!/bin/sh\nexec podman run \\\n  --name=%s \\\n  image \\\n  '"'--label=%s'"' agent\n' "$agentName" "$(hash agent)" > "$out/start-$agentName"
-  echo "ExecStart=/run/current-system/start-$agentName " > "$out/etc/systemd/system/podman-$agentName.service"
+  ln -s "$start" "$out/start-$agentName"
+  echo "ExecStart=$start " > "$out/etc/systemd/system/podman-$agentName.service"
 fi

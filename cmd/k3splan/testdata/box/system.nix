@@ -13,12 +13,36 @@ let
   named = builtins.match "nixos-([0-9.]+)" versions.nixos;
   release = if named == null then "26.05" else builtins.head named;
   minor = builtins.match "[0-9]+\\.[0-9]+" (toString versions.k3s) != null;
+  k3sVersion = if minor then versions.k3s + ".14+k3s1" else toString versions.k3s;
   kernel = derivation {
     name = "linux";
     system = builtins.currentSystem;
     builder = "/bin/sh";
     args = [ "-c" "echo $version > $out" ];
     version = if builtins.match ".*linux_latest.*" text == null then "6.6 of ${release}" else "6.12";
+  };
+  # the inside of the server's container: another one only if what it is made from has changed
+  container = derivation {
+    name = "nixos-system-${server.name}";
+    system = builtins.currentSystem;
+    builder = "/bin/sh";
+    args = [ ./container.sh ];
+    PATH = "/usr/bin:/bin";
+    madeFrom = builtins.toJSON [ server cluster.network ];
+    inherit (server) ip;
+    k3s = k3sVersion;
+  };
+  # the start script of the agent's unit, the same way
+  start = derivation {
+    name = "start-${agent.name}";
+    system = builtins.currentSystem;
+    builder = "/bin/sh";
+    args = [ ./start.sh ];
+    PATH = "/usr/bin:/bin";
+    madeFrom = builtins.toJSON [ agent cluster.network.versions ];
+    agent = agent.name;
+    # a tag cannot contain a plus sign
+    tag = builtins.replaceStrings [ "+" ] [ "-" ] k3sVersion;
   };
 in
 derivation {
@@ -34,11 +58,13 @@ derivation {
   snippet = if builtins.match "(.|\n)*throw(.|\n)*" text == null then text else throw "the snippet of ${name}";
   inherit release;
   dbus = if release < "26.05" then "daemon" else "broker";
-  k3sVersion = if minor then versions.k3s + ".14+k3s1" else toString versions.k3s;
+  inherit k3sVersion;
   serverName = server.name or "";
   server = if server == null then "" else builtins.toJSON [ server cluster.network ];
+  container = if server == null then "" else container;
   agentName = agent.name or "";
   labels = if agent == null then "" else builtins.concatStringsSep "" (map (key: "${key}=${agent.labels.${key}}\n") (builtins.attrNames agent.labels));
   taints = if agent == null then "" else builtins.concatStringsSep "" (map (taint: taint + "\n") agent.taints);
+  start = if agent == null then "" else start;
   agent = if agent == null then "" else builtins.toJSON [ agent cluster.network.versions ];
 }
