@@ -71,8 +71,9 @@ type upgradePair struct {
 }
 
 type upgradeStep struct {
-	upgradePair
-	Reboot bool `json:"reboot"`
+	NixOS  string `json:"nixos"`
+	K3s    string `json:"k3s"`
+	Reboot bool   `json:"reboot"`
 	// Ended means that the minor version of k3s is past its end of life and permitted for the step.
 	Ended bool `json:"ended"`
 	// Patch is the patch release that all servers have to run before the step after this one, or empty.
@@ -139,7 +140,7 @@ func upgradeResultOf(o *upgrade.Outcome) upgradeResult {
 	pair := func(p release.Pair) upgradePair { return upgradePair{p.NixOS, p.K3s} }
 	result := upgradeResult{From: pair(o.From), To: pair(o.To), Open: text.OrEmpty(o.Open), Steps: []upgradeStep{}, Took: o.Took}
 	for _, s := range o.Steps {
-		result.Steps = append(result.Steps, upgradeStep{pair(s.Pair), s.Reboot, upgrade.Permits(s, release.Today()), s.Patch})
+		result.Steps = append(result.Steps, upgradeStep{s.NixOS, s.K3s, s.Reboot, upgrade.Permits(s, release.Today()), s.Patch})
 	}
 	return result
 }

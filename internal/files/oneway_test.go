@@ -61,6 +61,9 @@ func check(t *testing.T, matching, except *regexp.Regexp, others map[string]stri
 	root := filepath.Join("..", "..")
 	var found []string
 	require.NoError(t, filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && name == filepath.Join(root, "test") { // the lab reads no projects
+			return fs.SkipDir
+		}
 		if err != nil || entry.IsDir() || filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") || strings.HasSuffix(filepath.Base(filepath.Dir(name)), "test") {
 			return err
 		}

@@ -98,6 +98,9 @@ func (n *Node) taint(t Taint) *Taint {
 	return nil
 }
 
+// None reports whether there are neither labels nor taints.
+func (m Marks) None() bool { return len(m.Labels)+len(m.Taints) == 0 }
+
 // Mark brings the labels and taints of a Node to what is wanted. An agent sets its labels when it starts and never
 // takes one away, and it gives taints to a new Node only (k3s, pkg/agent/run.go; the kubelet's --register-with-taints).
 // was are marks that the Node may have from an earlier plan; marks of others stay. It reports whether anything

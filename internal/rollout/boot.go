@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/release"
 	"k3splan/internal/remote"
@@ -68,7 +69,7 @@ func inhibitedBy(ctx context.Context, machine remote.Machine, system string) (pa
 	if len(booted) != 2 {
 		return nil, errIncomplete
 	}
-	if list, err := os.ReadFile(filepath.Join(system, "switch-inhibitors")); err == nil && booted[0] != "none" {
+	if list, err := files.Read(filepath.Join(system, "switch-inhibitors")); err == nil && booted[0] != "none" {
 		if sum := sha256.Sum256(list); hex.EncodeToString(sum[:]) != booted[0] {
 			parts = append(parts, "switch inhibitors")
 		}

@@ -20,6 +20,9 @@ func (g *gate) mark(ctx context.Context) (waits string) {
 			}
 		}
 	}
+	if want.None() && was.None() {
+		return ""
+	}
 	for _, server := range g.Before.Plan.Servers() {
 		_, err := k3s.Server{Container: server.Name, Run: g.Machine(server.Host).Run}.Mark(ctx, g.host.Agent.Name, want, was)
 		if err == nil {
