@@ -16,20 +16,21 @@ import (
 // to root after a sudo, or is where a link leads.
 func TestNothingElseWritesProjects(t *testing.T) {
 	others := map[string]string{
-		"cmd/k3splan/man.go":          "a folder that the user names",
-		"internal/colmena/hive.go":    "a temporary folder",
-		"internal/files/exchange.go":  "several files, written aside before",
-		"internal/files/lock.go":      "removes what a killed process left",
-		"internal/files/own.go":       "owners",
-		"internal/files/temp.go":      "a temporary folder",
-		"internal/files/write.go":     "the one way",
-		"internal/hive/tree.go":       "a whole tree, exchanged in one step",
-		"internal/k3s/fetch.go":       "the lock of kubectl",
-		"internal/remote/config.go":   "removes a temporary folder",
-		"internal/remote/scan.go":     "a folder in one of ours",
-		"internal/rollout/lock.go":    "a lock in a folder of ours",
-		"internal/secrets/runtime.go": "a folder in memory",
-		"internal/stick/build.go":     "removes a temporary folder",
+		"cmd/k3splan/man.go":            "a folder that the user names",
+		"internal/colmena/hive.go":      "a temporary folder",
+		"internal/files/exchange.go":    "several files, written aside before",
+		"internal/files/lock.go":        "removes what a killed process left",
+		"internal/files/own.go":         "owners",
+		"internal/files/temp.go":        "a temporary folder",
+		"internal/files/write.go":       "the one way",
+		"internal/hive/tree.go":         "a whole tree, exchanged in one step",
+		"internal/k3s/fetch.go":         "the lock of kubectl",
+		"internal/rehearsal/prepare.go": "a folder of ours, for one rehearsal",
+		"internal/remote/config.go":     "removes a temporary folder",
+		"internal/remote/scan.go":       "a folder in one of ours",
+		"internal/rollout/lock.go":      "a lock in a folder of ours",
+		"internal/secrets/runtime.go":   "a folder in memory",
+		"internal/stick/build.go":       "removes a temporary folder",
 	}
 	check(t, regexp.MustCompile(`\bos\.(WriteFile|Create|CreateTemp|Rename|Mkdir|MkdirAll|MkdirTemp|Symlink|Link|Remove|RemoveAll|Chmod|Chown|Lchown)\(|O_CREATE|renameio`), nil, others, "write")
 }
@@ -38,6 +39,7 @@ func TestNothingElseWritesProjects(t *testing.T) {
 func TestNothingElseReadsProjects(t *testing.T) {
 	// these read what no user has put there, or look at it first
 	others := map[string]string{
+		"internal/rehearsal/prepare.go": "a folder of ours, for one rehearsal",
 		"internal/stick/image.go":       "an image; it looks first",
 		"internal/stick/inspect.go":     "/proc and /sys",
 		"internal/colmena/platforms.go": "/proc",

@@ -4,7 +4,6 @@ package nix
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	kversion "k8s.io/apimachinery/pkg/util/version"
 
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/release"
 	"k3splan/internal/run"
@@ -45,7 +45,7 @@ func Needed(source plan.Source, dir string) string {
 	if !filepath.IsAbs(location) {
 		location = filepath.Join(dir, location)
 	}
-	text, err := os.ReadFile(filepath.Join(location, ".version"))
+	text, err := files.Read(filepath.Join(location, ".version"))
 	if err != nil {
 		return ""
 	}
