@@ -396,7 +396,7 @@ func TestCellsAreData(t *testing.T) {
 	}
 	file := rendered(t, "single", map[string]string{
 		"plans/hosts.csv": header + "\n" + row + "\n", "nixConfigs/olaf.nix": "{ }",
-		"manifests/hello.x ${y} ''\"$(id).yaml": "apiVersion: v1\nkind: Namespace\n", "manifests/hello.yaml": "-",
+		"manifests/hello.x ${y} ''\"$(id).yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: hello}\n", "manifests/hello.yaml": "-",
 	})
 	olaf := evaluate(t, "nodes.olaf.config.cluster.olaf", file).(map[string]any)
 	for i, cell := range cells {
