@@ -673,7 +673,7 @@ func networkRows(p *Plan) string {
 	m := p.Model().Network
 	rows := fmt.Sprintf("key,value\nnetmask,/%d\ngateway,%s\nnameservers,%s\nversions.nixos,%s\npod_cidr,%s\n",
 		m.Netmask, m.Gateway, strings.Join(m.Nameservers, ","), m.Versions.NixOS, m.PodCIDR)
-	for key, value := range map[string]*string{"domain": m.Domain, "timezone": m.Timezone, "versions.k3s": m.Versions.K3s} {
+	for key, value := range map[string]*string{"domain": m.Domain, "timezone": m.Timezone, "versions.k3s": m.Versions.K3s, "versions.state": m.Versions.State} {
 		if value != nil {
 			rows += key + "," + *value + "\n"
 		}
