@@ -282,7 +282,7 @@ func TestRackInABoxGoesBack(t *testing.T) {
 		r := b.finish(cmd, s)
 		require.Equal(t, 1, r.code, r.stderr)
 		require.Equal(t, "failed", r.status()["ulrich"])
-		require.Contains(t, r.results["ulrich"].Cause, "interrupted: the activation of generation")
+		require.Contains(t, r.results["ulrich"].Cause, "the activation of generation")
 		b.remove("hosts/ulrich/slow")
 		state := b.stateOf("ulrich")
 		require.Contains(t, strings.Join(state.Reasons, "\n"), "a rollback to generation ")

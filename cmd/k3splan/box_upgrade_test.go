@@ -42,7 +42,7 @@ done
 
 func (b *box) upgrade(args ...string) (ran, upgradeResult) {
 	b.t.Helper()
-	r := b.k3splan(append([]string{"upgrade", "--json", "--yes", "--gate-timeout", "60s", "--gate-pause", "100ms"}, args...)...)
+	r := b.k3splan(append([]string{"upgrade", "--json", "--yes", "--no-snapshot", "--gate-timeout", "60s", "--gate-pause", "100ms"}, args...)...)
 	var result upgradeResult
 	if r.stdout != "" {
 		require.NoError(b.t, json.Unmarshal([]byte(r.stdout), &result), r.stdout)

@@ -18,8 +18,8 @@ func (a *app) replaceCommand() *cobra.Command {
 		Long: `For a machine that is dead and whose place a new one takes, under the same name and addresses. Shows
 what would be done, asks, and then
 
-  - removes its server from etcd, by a healthy one, and deletes its Node with the
-    Node's password, so that the new machine may join under these names;
+  - removes its server from etcd, by a healthy one, and deletes its Node with
+    the Node's password, so that the new machine may join under these names;
   - writes serial, mac and interface of the new machine into its row, if they are
     given;
   - keeps the ssh key that k3splan made for it, or with --new-key makes another

@@ -47,6 +47,7 @@ advance. With --dry-run the way is shown and what is open, and nothing is change
 	f.BoolVar(&request.DryRun, "dry-run", false, "show the way and what is open, and change nothing")
 	f.BoolVarP(&yes, "yes", "y", false, "confirm everything in advance")
 	f.BoolVar(&request.Rollout.Force, "force", false, "also do what is refused")
+	f.BoolVar(&request.Rollout.NoSnapshot, "no-snapshot", false, "make no snapshot of etcd before waves that may change k3s")
 	f.DurationVar(&request.Rollout.GateTimeout, "gate-timeout", 10*time.Minute, "how long a host may take to become healthy, and to come back from a reboot")
 	f.DurationVar(&request.Rollout.GatePause, "gate-pause", 2*time.Second, "how long a gate waits before it asks again")
 	_ = f.MarkHidden("gate-pause")

@@ -130,7 +130,7 @@ func needsBoot(err error, host string) error {
 // known to forbid it, it may. It is built then, if it was not before.
 func (d *Driver) switches(ctx context.Context, h *plan.Host, say Say) (bool, error) {
 	was := d.Before.Observed[h.Name].Receipt
-	if was != nil && was.Inputs.Pins["nixpkgs"] == d.Inputs[h.Name].Pins["nixpkgs"] && release.NameIn(d.Before.Observed[h.Name].NixOS) == release.NameIn(d.Before.Plan.Network.Versions.NixOS.Ref) {
+	if was != nil && was.Inputs.Pins["nixpkgs"] == d.Inputs[h.Name].Pins["nixpkgs"] && !d.otherRelease(h) {
 		return true, nil // only nixpkgs brings what a running system cannot take
 	}
 	if d.Hive.Result(h.Name) == "" {
@@ -152,6 +152,12 @@ func (d *Driver) switches(ctx context.Context, h *plan.Host, say Say) (bool, err
 		return false, needsBoot(fmt.Errorf("the new system of %s cannot be activated while the old one runs (%s)", h.Name, text.Enumerate(parts)), h.Name)
 	}
 	return false, nil
+}
+
+// otherRelease reports whether a host runs another release of NixOS than the plan names.
+func (d *Driver) otherRelease(h *plan.Host) bool {
+	runs, planned := release.NameIn(d.Before.Observed[h.Name].NixOS), release.NameIn(d.Before.Plan.Network.Versions.NixOS.Ref)
+	return runs != "" && planned != "" && runs != planned
 }
 
 // reboot reboots a host and waits until it answers after another boot.
