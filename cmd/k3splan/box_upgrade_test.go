@@ -114,6 +114,7 @@ func TestUpgradeInABox(t *testing.T) {
 	require.Empty(t, way.Steps)
 	require.NotContains(t, strings.Join(b.events(), "\n"), "reboot")
 	require.Equal(t, "netmask: 24\ngateway: 10.77.0.254\n# what runs\nversions:\n  nixos: nixos-26.05\n  k3s: \"1.35\" # ended\n", b.read("project/plans/network.yaml"))
+	b.activated()
 	r, _ = b.upgrade()
 	require.Zero(t, r.code)
 	require.Empty(t, b.activated())

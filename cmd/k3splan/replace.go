@@ -20,8 +20,8 @@ what would be done, asks, and then
 
   - removes its server from etcd, by a healthy one, and deletes its Node with
     the Node's password, so that the new machine may join under these names;
-  - writes serial, mac and interface of the new machine into its row, if they are
-    given;
+  - writes serial, mac and interface of the new machine into its row, if they
+    are given;
   - keeps the ssh key that k3splan made for it, or with --new-key makes another
     one. A key that was adopted was on the old machine only, so another one is
     made.
