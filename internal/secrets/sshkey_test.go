@@ -106,7 +106,7 @@ func TestParseKeysRefuses(t *testing.T) {
 		"private RSA key":         {"-----BEGIN RSA PRIVATE" + " KEY-----", "private key"},
 		"encrypted private key":   {"-----BEGIN ENCRYPTED PRIVATE" + " KEY-----", "private key"},
 		"PuTTY's private key":     {"PuTTY-User-Key-File-3: ssh-ed25519", "private key"},
-		"age's private key":       {"AGE-SECRET-KEY-1QQQQ", "private key"},
+		"age's private key":       {"AGE-SECRET-" + "KEY-1QQQQ", "private key"},
 		"PEM public key":          {"-----BEGIN PUBLIC KEY-----", "PEM"},
 		"PuTTY's public key":      {"---- BEGIN SSH2 PUBLIC KEY ----", "RFC 4716"},
 		"token":                   {strings.TrimSpace(goodToken), "not an ssh public key"},
