@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,7 @@ import (
 	"k3splan/internal/rollout"
 )
 
-// deployFlags are those of deploy that are not in a rollout.Request as they are.
+// deployFlags are those of deploy and rollback that are not in their requests as they are.
 type deployFlags struct {
 	yes, asJSON bool
 	unavailable string
@@ -110,39 +111,55 @@ func parallelByDefault() int { return min(max(2, runtime.NumCPU()), 10) }
 
 // deploy completes the request, and shows what became of it.
 func (a *app) deploy(command *cobra.Command, args []string, request rollout.Request, flags deployFlags) error {
-	started := time.Now()
 	patterns, extra := splitArgs(command, args)
 	request.Args = extra
-	switch {
-	case request.As != "" && len(patterns) == 0:
+	if request.As != "" && len(patterns) == 0 {
 		return usageError(errors.New("--as needs the names of the hosts that it is for"))
-	case request.Limits.Parallel < 1 || request.GateTimeout <= 0:
-		return usageError(errors.New("--parallel and --gate-timeout must be above zero"))
 	}
 	if err := a.selectFor(&request, patterns); err != nil {
 		return err
 	}
-	p := request.Project
-	var err error
-	if request.Limits.Unavailable, err = rollout.ParseUnavailable(flags.unavailable, agentsAlone(p.Plan)); err != nil {
-		return usageError(fmt.Errorf("--max-unavailable: %w", err))
-	}
-	if err := refuseUnknown(request.Selected, p.HostKeys); err != nil {
+	if err := flags.complete(&request.Limits, request.GateTimeout, request.Project, request.Selected); err != nil {
 		return err
 	}
+	return a.roll(flags, request.DryRun, rollout.Deployed, "nothing is to be deployed", func(ctx context.Context, view deployView) (*rollout.Outcome, error) {
+		return rollout.Deploy(ctx, a.environment(request.Project), view, request)
+	})
+}
+
+// complete puts the flags into the limits, and refuses what cannot be: in them, or in the hosts that are selected.
+func (f deployFlags) complete(limits *rollout.Limits, gateTimeout time.Duration, p *project.Project, selected []*plan.Host) (err error) {
+	if limits.Parallel < 1 || gateTimeout <= 0 {
+		return usageError(errors.New("--parallel and --gate-timeout must be above zero"))
+	}
+	if limits.Unavailable, err = rollout.ParseUnavailable(f.unavailable, agentsAlone(p.Plan)); err != nil {
+		return usageError(fmt.Errorf("--max-unavailable: %w", err))
+	}
+	return refuseUnknown(selected, p.HostKeys)
+}
+
+// agentsAlone counts the hosts that have an agent and no server.
+func agentsAlone(p *plan.Plan) int {
+	return len(slices.DeleteFunc(slices.Clone(p.Hosts), func(h *plan.Host) bool { return h.Agent == nil || h.Server != nil }))
+}
+
+// roll brings something to hosts in waves, and shows what became of it: done is what hosts become, nothing is
+// the answer of a dry run for which none is left.
+func (a *app) roll(flags deployFlags, dryRun bool, done rollout.Status, nothing string, do func(context.Context, deployView) (*rollout.Outcome, error)) error {
+	started := time.Now()
 	ctx, stop := interruptible()
 	defer stop()
 	view := deployView{User: a.user(flags.yes), app: a}
-	outcome, err := rollout.Deploy(ctx, a.environment(p), view, request)
+	outcome, err := do(ctx, view)
 	switch {
 	case outcome == nil:
 		return err
-	case request.DryRun:
-		return errors.Join(a.showDryRun(view, *outcome, "nothing is to be deployed", flags.asJSON), err)
+	case dryRun:
+		return errors.Join(a.showDryRun(view, *outcome, nothing, flags.asJSON), err)
 	case !outcome.Begun && !flags.asJSON: // nothing more to show than the error
 		return err
 	}
-	return errors.Join(a.showResults(outcome.Results, rollout.Deployed, started, flags.asJSON), err)
+	return errors.Join(a.showResults(outcome.Results, done, started, flags.asJSON), err)
 }
 
 // selectFor puts the project and the hosts into a request for Colmena, if both are fit for it.

@@ -13,9 +13,7 @@ import (
 	"k3splan/internal/etcd"
 	"k3splan/internal/k3s"
 	"k3splan/internal/lease"
-	"k3splan/internal/plan"
 	"k3splan/internal/remote"
-	"k3splan/internal/rollout"
 	"k3splan/internal/secrets"
 )
 
@@ -48,16 +46,16 @@ Prints the path of the file.`,
 			if command.Flags().Changed("to") && to == "" {
 				return usageError(errors.New("--to needs a file"))
 			}
-			return a.withEtcd(func(e *etcdWork) error {
+			return a.withServers("", func(ctx context.Context, w serverWork) error {
 				request := etcd.SaveRequest{To: to, Reason: "by hand", Now: time.Now()}
 				if server != "" {
-					named, err := e.machines.servers(server)
+					named, err := w.machines.servers(server)
 					if err != nil {
 						return err
 					}
 					request.Server = named[0]
 				}
-				snapshot, err := e.cluster.Save(e.ctx, a.user(false), request)
+				snapshot, err := w.cluster().Save(ctx, a.user(false), request)
 				if err != nil {
 					return err
 				}
@@ -201,9 +199,9 @@ the plan to the servers first: k3splan deploy --no-gates --force.`,
 			if request.GateTimeout <= 0 {
 				return usageError(errors.New("--gate-timeout must be above zero"))
 			}
-			return a.withEtcd(func(e *etcdWork) error {
-				request.File = findSnapshot(e.machines.dir, args[0])
-				return e.restore(request, yes)
+			return a.withServers("", func(ctx context.Context, w serverWork) error {
+				request.File = findSnapshot(w.dir, args[0])
+				return w.restore(ctx, request, yes)
 			})
 		},
 	}
@@ -233,63 +231,23 @@ func findSnapshot(dir, name string) string {
 	return name
 }
 
-// etcdWork is what the commands about etcd work with.
-type etcdWork struct {
-	ctx      context.Context
-	machines *machines
-	ssh      *remote.Config
-	cluster  *etcd.Cluster
-}
-
-// withEtcd calls use while it holds the lock of deployments.
-func (a *app) withEtcd(use func(*etcdWork) error) (err error) {
-	m, err := a.machines()
-	if err != nil {
-		return err
-	}
-	if err := m.valid(); err != nil {
-		return err
-	}
-	servers, err := m.servers("")
-	if err != nil {
-		return err
-	}
-	var hosts []*plan.Host
-	for _, s := range servers {
-		hosts = append(hosts, s.Host)
-	}
-	vault, err := m.vault()
-	if err != nil {
-		return err
-	}
-	unlock, err := rollout.LockProject(m.dir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	ssh, err := m.prepare(hosts...)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ssh.Close()) }()
-	ctx, stop := interruptible()
-	defer stop()
-	cluster := &etcd.Cluster{Dir: m.dir, Name: k3s.ClusterName(m.plan, m.dir), Plan: m.plan, Vault: vault, Machine: ssh.Machines(remote.DeployUser)}
-	return use(&etcdWork{ctx, m, ssh, cluster})
+// cluster is the servers' etcd.
+func (w serverWork) cluster() *etcd.Cluster {
+	return &etcd.Cluster{Dir: w.dir, Name: k3s.ClusterName(w.plan, w.dir), Plan: w.plan, Vault: w.secrets, Machine: w.ssh.Machines(remote.DeployUser)}
 }
 
 // restore takes the lease, if that can be had, and restores.
-func (e *etcdWork) restore(request etcd.RestoreRequest, yes bool) error {
-	held, err := e.machines.lease(e.ctx, e.ssh, "k3splan etcd restore")
+func (w serverWork) restore(ctx context.Context, request etcd.RestoreRequest, yes bool) error {
+	held, err := w.lease(ctx, w.ssh, "k3splan etcd restore")
 	switch {
 	case err == nil:
 		defer held.Release()
 		request.Renew = held.Renew
-	case lease.IsHeld(err) || e.ctx.Err() != nil || !request.Force:
+	case lease.IsHeld(err) || ctx.Err() != nil || !request.Force:
 		return diag.WithHint(err, diag.HintOf(err)+"\nif most servers' hosts are lost, --force goes on without the lease")
 	default:
-		e.machines.app.warn("%v; going on without it (--force)", err)
+		w.app.warn("%v; going on without it (--force)", err)
 	}
 	request.Now = time.Now()
-	return e.cluster.Restore(e.ctx, e.machines.app.user(yes), request)
+	return w.cluster().Restore(ctx, w.app.user(yes), request)
 }

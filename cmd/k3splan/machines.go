@@ -11,6 +11,7 @@ import (
 	"k3splan/internal/lease"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
+	"k3splan/internal/rollout"
 	"k3splan/internal/secrets"
 )
 
@@ -150,6 +151,50 @@ func (m *machines) lease(ctx context.Context, ssh *remote.Config, purpose string
 		m.app.warn("%s", warning)
 	}
 	return held, nil
+}
+
+// serverWork is what commands work with that change something on the servers.
+type serverWork struct {
+	*machines
+	ssh     *remote.Config
+	secrets *secrets.Vault
+	// servers are those that were asked for, the init server first.
+	servers []*plan.Container
+}
+
+// withServers calls use for a server, or for all with "", while it holds the project's lock: a deployment at the
+// same time would bring the old token, half of a new one, or a server that is to stay stopped. The keys of the
+// servers' hosts must be known.
+func (a *app) withServers(name string, use func(context.Context, serverWork) error) (err error) {
+	w := serverWork{}
+	if w.machines, err = a.machines(); err != nil {
+		return err
+	}
+	if err := w.valid(); err != nil {
+		return err
+	}
+	if w.servers, err = w.machines.servers(name); err != nil {
+		return err
+	}
+	if w.secrets, err = w.vault(); err != nil {
+		return err
+	}
+	unlock, err := rollout.LockProject(w.dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var hosts []*plan.Host
+	for _, s := range w.servers {
+		hosts = append(hosts, s.Host)
+	}
+	if w.ssh, err = w.prepare(hosts...); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.ssh.Close()) }()
+	ctx, stop := interruptible()
+	defer stop()
+	return use(ctx, w)
 }
 
 // refuseUnknown refuses hosts whose keys are unknown, before anything is done.

@@ -1,14 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"k3splan/internal/plan"
 	"k3splan/internal/rollout"
 )
 
@@ -34,8 +32,8 @@ of etcd. Nor is it if it had another name or address then (--force does both any
 Until the plan is deployed again, "k3splan status" shows the host as rolled back, and "k3splan deploy" says
 that it would undo that. The plan itself stays as it is: change it before you deploy again.
 
-A snapshot of etcd is made before a wave that changes k3s. What is about to happen is shown and asked about (--yes confirms). If it is interrupted, the same command
-continues.`,
+A snapshot of etcd is made before a wave that changes k3s. What is about to happen is shown and asked about
+(--yes confirms). If it is interrupted, the same command continues.`,
 		Example: `  k3splan generations karl
   k3splan rollback karl --dry-run
   k3splan rollback karl
@@ -83,44 +81,20 @@ func generationNumber(isSet bool, text string) (int, error) {
 }
 
 // rollback completes the request, and shows what became of it.
-func (a *app) rollback(patterns []string, request rollout.RollbackRequest, flags deployFlags) error {
-	started := time.Now()
-	switch {
-	case len(patterns) == 0:
+func (a *app) rollback(patterns []string, request rollout.RollbackRequest, flags deployFlags) (err error) {
+	if len(patterns) == 0 {
 		return usageError(errors.New("which hosts? name them; '*' is all"))
-	case request.Limits.Parallel < 1 || request.GateTimeout <= 0:
-		return usageError(errors.New("--parallel and --gate-timeout must be above zero"))
 	}
-	p, err := a.validProject()
-	if err != nil {
+	if request.Project, err = a.validProject(); err != nil {
 		return err
 	}
-	request.Project = p
-	if request.Selected, err = selectHosts(p.Plan, patterns); err != nil {
+	if request.Selected, err = selectHosts(request.Project.Plan, patterns); err != nil {
 		return err
 	}
-	if request.Limits.Unavailable, err = rollout.ParseUnavailable(flags.unavailable, agentsAlone(p.Plan)); err != nil {
-		return usageError(fmt.Errorf("--max-unavailable: %w", err))
-	}
-	if err := refuseUnknown(request.Selected, p.HostKeys); err != nil {
+	if err := flags.complete(&request.Limits, request.GateTimeout, request.Project, request.Selected); err != nil {
 		return err
 	}
-	ctx, stop := interruptible()
-	defer stop()
-	view := deployView{User: a.user(flags.yes), app: a}
-	outcome, err := rollout.Rollback(ctx, a.environment(p), view, request)
-	switch {
-	case outcome == nil:
-		return err
-	case request.DryRun:
-		return errors.Join(a.showDryRun(view, *outcome, "nothing is to be rolled back: the hosts run these generations", flags.asJSON), err)
-	case !outcome.Begun && !flags.asJSON:
-		return err
-	}
-	return errors.Join(a.showResults(outcome.Results, rollout.RolledBack, started, flags.asJSON), err)
-}
-
-// agentsAlone counts the hosts that have an agent and no server.
-func agentsAlone(p *plan.Plan) int {
-	return len(slices.DeleteFunc(slices.Clone(p.Hosts), func(h *plan.Host) bool { return h.Agent == nil || h.Server != nil }))
+	return a.roll(flags, request.DryRun, rollout.RolledBack, "nothing is to be rolled back: the hosts run these generations", func(ctx context.Context, view deployView) (*rollout.Outcome, error) {
+		return rollout.Rollback(ctx, a.environment(request.Project), view, request)
+	})
 }

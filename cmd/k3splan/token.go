@@ -11,7 +11,6 @@ import (
 
 	"k3splan/internal/k3s"
 	"k3splan/internal/lease"
-	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/rollout"
 	"k3splan/internal/secrets"
@@ -106,8 +105,10 @@ puts it into secrets/init-token. Use it in a clone without secrets, and after a 
 interrupted or made by hand. The file's previous token is kept in secrets/retired.`,
 		Example: "  k3splan token adopt\n  k3splan token adopt --server ulf",
 		Args:    usageArgs(cobra.NoArgs),
-		RunE: func(command *cobra.Command, _ []string) error {
-			return a.withToken(o.server, func(t tokenWork) error { return k3s.AdoptToken(command.Context(), a.user(o.yes), t.TokenRequest) })
+		RunE: func(*cobra.Command, []string) error {
+			return a.withServers(o.server, func(ctx context.Context, w serverWork) error {
+				return k3s.AdoptToken(ctx, a.user(o.yes), w.token())
+			})
 		},
 	}
 	o.flags(a, command)
@@ -124,10 +125,8 @@ running server.`,
 		Example: "  k3splan token push",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return a.withToken("", func(t tokenWork) error {
-				return t.leased(func(ctx context.Context, _ *lease.Lease) error {
-					return k3s.PushToken(ctx, a.user(false), t.TokenRequest)
-				})
+			return a.withServers("", func(ctx context.Context, w serverWork) error {
+				return w.leased(ctx, func(*lease.Lease) error { return k3s.PushToken(ctx, a.user(false), w.token()) })
 			})
 		},
 	}
@@ -146,67 +145,28 @@ func (o *rotation) flags(a *app, command *cobra.Command) {
 }
 
 func (a *app) rotateToken(o rotation) error {
-	return a.withToken(o.server, func(t tokenWork) error {
-		return t.leased(func(ctx context.Context, held *lease.Lease) error {
+	return a.withServers(o.server, func(ctx context.Context, w serverWork) error {
+		return w.leased(ctx, func(held *lease.Lease) error {
 			var restart k3s.Restarter
 			if o.restart {
-				restart = rollout.Restart{Plan: t.Plan, Machine: t.ssh.Machines(remote.DeployUser), Renew: held.Renew}
+				restart = rollout.Restart{Plan: w.plan, Machine: w.ssh.Machines(remote.DeployUser), Renew: held.Renew}
 			}
-			return k3s.RotateToken(ctx, a.user(o.yes), t.TokenRequest, restart)
+			return k3s.RotateToken(ctx, a.user(o.yes), w.token(), restart)
 		})
 	})
 }
 
-// tokenWork is what the commands about the server token work with.
-type tokenWork struct {
-	k3s.TokenRequest
-	machines *machines
-	ssh      *remote.Config
-}
-
-// withToken calls use while it holds the project's lock: a deployment at the same time would bring the old
-// token, or half of the new one. The hosts of the servers that are asked must have known keys.
-func (a *app) withToken(server string, use func(tokenWork) error) (err error) {
-	m, err := a.machines()
-	if err != nil {
-		return err
-	}
-	if err := m.valid(); err != nil {
-		return err
-	}
-	servers, err := m.servers(server)
-	if err != nil {
-		return err
-	}
-	vault, err := m.vault()
-	if err != nil {
-		return err
-	}
-	unlock, err := rollout.LockProject(m.dir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	var hosts []*plan.Host
-	for _, s := range servers {
-		hosts = append(hosts, s.Host)
-	}
-	ssh, err := m.prepare(hosts...)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ssh.Close()) }()
-	return use(tokenWork{k3s.TokenRequest{Plan: m.plan, Vault: vault, Servers: servers, Run: m.runBy(ssh)}, m, ssh})
+// token is a request about the server token.
+func (w serverWork) token() k3s.TokenRequest {
+	return k3s.TokenRequest{Plan: w.plan, Vault: w.secrets, Servers: w.servers, Run: w.runBy(w.ssh)}
 }
 
 // leased calls use while this machine holds the lease on the rack, and gives that back after Ctrl-C, too.
-func (t tokenWork) leased(use func(context.Context, *lease.Lease) error) error {
-	ctx, stop := interruptible()
-	defer stop()
-	held, err := t.machines.lease(ctx, t.ssh, "k3splan token")
+func (w serverWork) leased(ctx context.Context, use func(*lease.Lease) error) error {
+	held, err := w.lease(ctx, w.ssh, "k3splan token")
 	if err != nil {
 		return err
 	}
 	defer held.Release()
-	return use(ctx, held)
+	return use(held)
 }
