@@ -62,6 +62,10 @@ type upgradeResult struct {
 	Steps []upgradeStep `json:"steps"`
 	// Open says what is missing until the rack is where the plan is; never nil.
 	Open []string `json:"open"`
+	// Patch is the patch release that all servers have to run before the next step, or empty, and Below those
+	// that run an older one; never nil.
+	Patch string   `json:"patch"`
+	Below []string `json:"below"`
 	// Took is the step that was completed, or empty.
 	Took string `json:"took"`
 }
@@ -85,6 +89,9 @@ func (a *app) upgrade(request upgrade.Request, yes, asJSON bool) error {
 	p, err := a.upgradable()
 	if err != nil {
 		return err
+	}
+	if _, err := upgrade.Find(p.Plan, request.NixOS, request.K3s); err != nil {
+		return usageError(err)
 	}
 	ctx, stop := interruptible()
 	defer stop()
@@ -119,6 +126,9 @@ func (a *app) upgrade(request upgrade.Request, yes, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	if outcome.TooOld != nil {
+		a.warn("%v\nhint: %s", outcome.TooOld, diag.HintOf(outcome.TooOld))
+	}
 	return a.showUpgrade(outcome)
 }
 
@@ -139,7 +149,10 @@ func (a *app) upgradable() (*project.Project, error) {
 
 func upgradeResultOf(o *upgrade.Outcome) upgradeResult {
 	pair := func(p release.Pair) upgradePair { return upgradePair{p.NixOS, p.K3s} }
-	result := upgradeResult{From: pair(o.From), To: pair(o.To), Open: text.OrEmpty(o.Open), Steps: []upgradeStep{}, Took: o.Took}
+	result := upgradeResult{
+		From: pair(o.From), To: pair(o.To), Open: text.OrEmpty(o.Open), Steps: []upgradeStep{}, Took: o.Took,
+		Patch: o.Patch(), Below: text.OrEmpty(o.Below),
+	}
 	for _, s := range o.Steps {
 		result.Steps = append(result.Steps, upgradeStep{s.NixOS, s.K3s, s.Reboot, upgrade.Permits(s, release.Today()), s.Patch})
 	}
@@ -160,6 +173,13 @@ func (a *app) showUpgrade(o *upgrade.Outcome) error {
 		fmt.Fprintln(a.stdout, "no step is left")
 		return nil
 	}
+	if patch := o.Patch(); patch != "" {
+		line := "before step 1, all servers have to run k3s " + patch + " or newer"
+		if len(o.Below) > 0 {
+			line += "; older: " + text.Enumerate(o.Below)
+		}
+		fmt.Fprintln(a.stdout, diag.Printable(line))
+	}
 	var rows [][]string
 	for i, s := range o.Steps {
 		note := ""
@@ -167,7 +187,7 @@ func (a *app) showUpgrade(o *upgrade.Outcome) error {
 			note = "reboots"
 		}
 		if s.Patch != "" {
-			note = joinNotes(note, "all servers on "+s.Patch+" at least before the next step")
+			note = joinNotes(note, "before the next step, all servers have to run k3s "+s.Patch+" or newer")
 		}
 		if upgrade.Permits(s, release.Today()) {
 			note = joinNotes(note, "past its end of life, permitted for this step")

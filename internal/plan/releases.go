@@ -85,45 +85,63 @@ func (r *networkReader) checkK3s() {
 	switch {
 	case hasRelease && !nixos.Has(minor) && release.OlderK3s(minor, nixos.K3s[0]):
 		d.fail("versions.k3s", &finding{"k3s-missing", fmt.Sprintf("NixOS %s does not have k3s %s", nixos.Name, minor),
-			fmt.Sprintf("it has %s; a running cluster takes one minor version after the other", strings.Join(nixos.Secure(release.Today()), ", "))})
+			fmt.Sprintf("it has %s; a running cluster gets there from its present versions by k3splan upgrade", strings.Join(nixos.Secure(release.Today()), ", "))})
 	case !isKnown || !k.Ended(release.Today()):
 	case hasRelease && nixos.Insecure(minor) && versions.PermitEnded == "":
 		d.fail("versions.k3s", &finding{"k3s-ended",
-			fmt.Sprintf("k3s %s reached its end of life on %s; NixOS %s marks it as insecure and does not build it", minor, release.Date(k.Ends), nixos.Name), r.nextStep()})
+			fmt.Sprintf("k3s %s reached its end of life on %s; NixOS %s marks it as insecure and does not build it", minor, release.Date(k.Ends), nixos.Name), r.nextEdit()})
 	default:
 		d.warn("versions.k3s", finding{"k3s-ended",
 			fmt.Sprintf("k3s %s reached its end of life on %s and gets no security updates", minor, release.Date(k.Ends)), r.nextStep()})
 	}
 }
 
-// nextStep is the hint of how to get to a release with updates: the next step of the way.
+// nextStep is the hint of how to get to a release with updates.
 func (r *networkReader) nextStep() string {
-	here := release.Pair{NixOS: r.network.Versions.NixOS.Release(), K3s: r.network.Versions.K3s.Minor}
+	here, path, there := r.way()
+	switch {
+	case path == nil && here.NixOS != "" && !release.Before(here.NixOS, there.NixOS):
+		return "a newer version of k3splan knows the next release"
+	case path == nil:
+		return there.String() + " is supported" + onward(here)
+	case len(path) == 1:
+		return "k3splan upgrade takes the " + stepOf(path, there)
+	}
+	return "k3splan upgrade takes the " + stepOf(path, there) + ": " + path[0].String()
+}
+
+// nextEdit is the hint where the present versions cannot be deployed, so that upgrade cannot begin from them: what
+// it would set.
+func (r *networkReader) nextEdit() string {
+	here, path, there := r.way()
+	if path == nil || path[0].NixOS != here.NixOS {
+		return there.String() + " is supported" + onward(here)
+	}
+	return fmt.Sprintf("set versions.k3s and versions.permit_ended to %q, the %s; then k3splan deploy and k3splan upgrade", path[0].K3s, stepOf(path, there))
+}
+
+func stepOf(path []release.Step, there release.Pair) string {
+	if len(path) == 1 {
+		return "step to " + there.String()
+	}
+	return fmt.Sprintf("first of %d steps to %s", len(path), there)
+}
+
+func onward(here release.Pair) string {
+	if here.K3s == "" {
+		return ""
+	}
+	return "; a running cluster takes one minor version after the other"
+}
+
+// way returns what the plan has, the steps from it to the newest release, if they are known, and what that is.
+func (r *networkReader) way() (here release.Pair, path []release.Step, there release.Pair) {
+	here = release.Pair{NixOS: r.network.Versions.NixOS.Release(), K3s: r.network.Versions.K3s.Minor}
 	target := release.Newest()
-	there := release.Pair{NixOS: target.Name}
+	there = release.Pair{NixOS: target.Name}
 	if here.K3s != "" {
 		there.K3s = target.NewK3s()
 	}
-	path, err := release.Path(here, there)
-	switch {
-	case err != nil && here.K3s != "":
-		return fmt.Sprintf("NixOS %s with k3s %s is supported; a running cluster takes one minor version after the other", there.NixOS, there.K3s)
-	case err != nil:
-		return fmt.Sprintf("NixOS %s is supported", there.NixOS)
-	case len(path) == 0:
-		return "a newer version of k3splan knows the next release"
-	}
-	next := path[0]
-	var set []string
-	if next.NixOS != here.NixOS {
-		set = append(set, "versions.nixos to nixos-"+next.NixOS)
-	}
-	if next.K3s != here.K3s {
-		set = append(set, fmt.Sprintf("versions.k3s to %q", next.K3s))
-	}
-	hint := "set " + strings.Join(set, " and ")
-	if len(path) > 1 {
-		hint += fmt.Sprintf(", the first of %d steps to %s", len(path), there)
-	}
-	return hint
+	path, _ = release.Path(here, there)
+	return here, path, there
 }

@@ -38,12 +38,13 @@ func TestReleases(t *testing.T) {
 		release2411 = "warning network.yaml:4: NixOS 24.11 has had no security updates since 2025-06-30 "
 		release2505 = "warning network.yaml:4: NixOS 25.05 has had no security updates since 2025-12-31 "
 		release2511 = "warning network.yaml:4: NixOS 25.11 has had no security updates since 2026-06-30 "
-		steps       = `, the first of %d steps to NixOS 26.05 with k3s 1.35)`
+		upgrade     = "(k3splan upgrade takes the first of %d steps to NixOS 26.05 with k3s 1.35: NixOS %s with k3s %s)"
 	)
 	ended := func(minor, date string) string {
 		return "warning network.yaml:5: k3s " + minor + " reached its end of life on " + date + " and gets no security updates "
 	}
-	to2511 := fmt.Sprintf(`(set versions.nixos to nixos-25.11 and versions.k3s to "1.32"`+steps, 5)
+	step := func(steps int, nixos, k3s string) string { return fmt.Sprintf(upgrade, steps, nixos, k3s) }
+	to2511 := step(5, "25.11", "1.32")
 	for _, test := range []struct {
 		nixos, k3s string
 		want       []string
@@ -52,24 +53,24 @@ func TestReleases(t *testing.T) {
 		{"nixos-24.11", "v1.31.14+k3s1", []string{release2411 + to2511, ended("1.31", "2025-10-28") + to2511}},
 		{"nixos-24.11", "1.27", []string{
 			release2411 + "(NixOS 26.05 with k3s 1.35 is supported; a running cluster takes one minor version after the other)",
-			"error network.yaml:5: NixOS 24.11 does not have k3s 1.27 (it has 1.31; a running cluster takes one minor version after the other)"}},
+			"error network.yaml:5: NixOS 24.11 does not have k3s 1.27 (it has 1.31; a running cluster gets there from its present versions by k3splan upgrade)"}},
 		{"release-25.05", "1.32", []string{
-			release2505 + fmt.Sprintf("(set versions.nixos to nixos-25.11"+steps, 5), ended("1.32", "2026-02-28") + fmt.Sprintf("(set versions.nixos to nixos-25.11"+steps, 5)}},
+			release2505 + step(5, "25.11", "1.32"), ended("1.32", "2026-02-28") + step(5, "25.11", "1.32")}},
 		{"nixos-25.11", "1.31", []string{
-			release2511 + fmt.Sprintf(`(set versions.k3s to "1.32"`+steps, 5),
+			release2511 + step(5, "25.11", "1.32"),
 			"error network.yaml:5: k3s 1.31 reached its end of life on 2025-10-28; NixOS 25.11 marks it as insecure and does not build it " +
-				fmt.Sprintf(`(set versions.k3s to "1.32"`+steps, 5)}},
+				`(set versions.k3s and versions.permit_ended to "1.32", the first of 5 steps to NixOS 26.05 with k3s 1.35; then k3splan deploy and k3splan upgrade)`}},
 		{"nixos-25.11", "1.31\npermit_ended: 1.31", []string{
-			release2511 + fmt.Sprintf(`(set versions.k3s to "1.32"`+steps, 5), ended("1.31", "2025-10-28") + fmt.Sprintf(`(set versions.k3s to "1.32"`+steps, 5)}},
+			release2511 + step(5, "25.11", "1.32"), ended("1.31", "2025-10-28") + step(5, "25.11", "1.32")}},
 		{"nixos-25.11", "1.33", []string{
-			release2511 + fmt.Sprintf(`(set versions.k3s to "1.34"`+steps, 3), ended("1.33", "2026-06-28") + fmt.Sprintf(`(set versions.k3s to "1.34"`+steps, 3)}},
+			release2511 + step(3, "25.11", "1.34"), ended("1.33", "2026-06-28") + step(3, "25.11", "1.34")}},
 		{"nixos-25.11", "1.34", []string{
-			release2511 + fmt.Sprintf(`(set versions.nixos to nixos-26.05`+steps, 2), ended("1.34", "2026-10-27") + fmt.Sprintf(`(set versions.nixos to nixos-26.05`+steps, 2)}},
-		{"nixos-26.05", "1.34", []string{ended("1.34", "2026-10-27") + `(set versions.k3s to "1.35")`}},
+			release2511 + step(2, "26.05", "1.34"), ended("1.34", "2026-10-27") + step(2, "26.05", "1.34")}},
+		{"nixos-26.05", "1.34", []string{ended("1.34", "2026-10-27") + "(k3splan upgrade takes the step to NixOS 26.05 with k3s 1.35)"}},
 		{"nixos-26.05", "1.35", nil},
 		{"nixos-26.05", "1.36", nil}, // nixpkgs may have got it since: evaluation shows
 		{"nixos-26.05", "1.31", []string{
-			"error network.yaml:5: NixOS 26.05 does not have k3s 1.31 (it has 1.35; a running cluster takes one minor version after the other)"}},
+			"error network.yaml:5: NixOS 26.05 does not have k3s 1.31 (it has 1.35; a running cluster gets there from its present versions by k3splan upgrade)"}},
 		{"nixos-26.11", "1.35", nil},
 		{"nixos-26.11", "1.36", nil},
 		{"nixos-27.05", "1.39", nil}, // of the future
@@ -97,6 +98,12 @@ func TestReleasesOfOtherDays(t *testing.T) {
 	setToday(t, "2027-01-02")
 	_, problems := Load(versioned("nixos: nixos-26.05\nk3s: 1.35"))
 	require.Equal(t, []string{"warning network.yaml:4: NixOS 26.05 has had no security updates since 2026-12-31 (a newer version of k3splan knows the next release)"}, told(problems))
+	setToday(t, "2028-01-02")
+	_, problems = Load(versioned("nixos: nixos-26.11\nk3s: 1.36"))
+	require.Equal(t, []string{
+		"warning network.yaml:4: NixOS 26.11 has had no security updates since 2027-06-30 (a newer version of k3splan knows the next release)",
+		"warning network.yaml:5: k3s 1.36 reached its end of life on 2027-06-28 and gets no security updates (a newer version of k3splan knows the next release)",
+	}, told(problems))
 }
 
 func setToday(t *testing.T, day string) {

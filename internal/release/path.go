@@ -3,6 +3,7 @@ package release
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Pair is what a rack runs: a release of NixOS and a minor version of k3s, which is "" without k3s.
@@ -20,11 +21,8 @@ type Step struct {
 	Pair
 	// Reboot means that NixOS changes, so that every host has to be rebooted before the next step.
 	Reboot bool
-	// Ended means that Kubernetes stops supporting the minor version before the release ends: nixpkgs may
-	// mark it as insecure, and it runs only as a step on the way.
-	Ended bool
-	// Patch is the patch release of k3s ("1.33.7+k3s3") that all servers have to run before the next step;
-	// "" if any will do.
+	// Patch is the patch release of k3s ("1.33.7+k3s3") that all servers have to run before the next step
+	// of the path; "" if any will do.
 	Patch string
 }
 
@@ -40,16 +38,22 @@ const (
 // Path returns the steps of an upgrade, without the start; none if there is nothing to do. No step skips a
 // minor version of k3s or goes back. The error says which part of the way is missing.
 func Path(from, to Pair) ([]Step, error) {
+	if from == to {
+		return nil, nil
+	}
 	for _, p := range []Pair{from, to} {
 		r, ok := Find(p.NixOS)
 		switch {
 		case !ok:
 			return nil, fmt.Errorf("NixOS %s is unknown to this version of k3splan", p.NixOS)
 		case p.K3s != "" && !r.Has(p.K3s):
-			return nil, fmt.Errorf("NixOS %s has no k3s %s", p.NixOS, p.K3s)
+			return nil, fmt.Errorf("NixOS %s has no k3s %s, but %s", p.NixOS, p.K3s, strings.Join(r.K3s, ", "))
 		case (p.K3s == "") != (from.K3s == ""):
 			return nil, fmt.Errorf("an upgrade does not add or remove k3s")
 		}
+	}
+	if Before(to.NixOS, from.NixOS) || OlderK3s(to.K3s, from.K3s) {
+		return nil, fmt.Errorf("%s is older than %s, and an upgrade does not go back", to, from)
 	}
 	// Dijkstra over the pairs of the table
 	cost, before := map[Pair]int{from: 0}, map[Pair]Pair{}
@@ -76,14 +80,23 @@ func Path(from, to Pair) ([]Step, error) {
 	}
 	var path []Step
 	for here := to; here != from; here = before[here] {
-		r, _ := Find(here.NixOS)
-		k, hasK3s := FindK3s(here.K3s)
-		path = append(path, Step{
-			Pair: here, Reboot: before[here].NixOS != here.NixOS, Ended: hasK3s && k.Ends.Before(r.Ends), Patch: k.Leave,
-		})
+		path = append(path, Step{Pair: here, Reboot: before[here].NixOS != here.NixOS})
 	}
 	slices.Reverse(path)
+	for i := range path[:max(len(path)-1, 0)] {
+		path[i].Patch = Patch(path[i].Pair, path[i+1].Pair)
+	}
 	return path, nil
+}
+
+// Patch returns the patch release of k3s that all servers have to run before a step from one pair to the next;
+// "" if any will do.
+func Patch(from, to Pair) string {
+	if from.K3s == to.K3s {
+		return ""
+	}
+	k, _ := FindK3s(from.K3s)
+	return k.Leave
 }
 
 type edge struct {

@@ -47,10 +47,11 @@ func TestNoPath(t *testing.T) {
 		from, to Pair
 		want     string
 	}{
-		{Pair{"26.05", "1.35"}, Pair{"26.05", "1.34"}, "no way from NixOS 26.05 with k3s 1.35 to NixOS 26.05 with k3s 1.34"},
-		{Pair{"26.05", "1.34"}, Pair{"25.11", "1.34"}, "no way from"},
+		{Pair{"26.05", "1.35"}, Pair{"26.05", "1.34"}, "NixOS 26.05 with k3s 1.34 is older than NixOS 26.05 with k3s 1.35, and an upgrade does not go back"},
+		{Pair{"26.05", "1.34"}, Pair{"25.11", "1.34"}, "is older than"},
+		{Pair{"26.05", ""}, Pair{"25.11", ""}, "NixOS 25.11 is older than NixOS 26.05"},
 		{Pair{"23.11", "1.28"}, Pair{"25.11", "1.34"}, "NixOS 23.11 is unknown to this version of k3splan"},
-		{Pair{"24.11", "1.31"}, Pair{"26.05", "1.36"}, "NixOS 26.05 has no k3s 1.36"},
+		{Pair{"24.11", "1.31"}, Pair{"26.05", "1.36"}, "NixOS 26.05 has no k3s 1.36, but 1.34, 1.35"},
 		{Pair{"24.11", ""}, Pair{"26.05", "1.35"}, "an upgrade does not add or remove k3s"},
 	} {
 		_, err := Path(c.from, c.to)
@@ -77,8 +78,8 @@ func TestEveryPathGoesByOneMinorVersion(t *testing.T) {
 				}
 				found++
 				here := Step{Pair: from}
-				if k, ok := FindK3s(from.K3s); ok {
-					here.Patch = k.Leave
+				if len(path) > 0 {
+					here.Patch = Patch(from, path[0].Pair)
 				}
 				for _, step := range path {
 					r, ok := Find(step.NixOS)
@@ -88,8 +89,13 @@ func TestEveryPathGoesByOneMinorVersion(t *testing.T) {
 					require.False(t, Before(step.NixOS, here.NixOS), "%v goes back", path)
 					require.NotEqual(t, here.Pair, step.Pair)
 					require.Equal(t, here.NixOS != step.NixOS, step.Reboot)
-					if here.K3s == "1.33" && step.K3s == "1.34" {
+					switch { // what is demanded, and where it is not
+					case here.K3s == "1.33" && step.K3s == "1.34":
 						require.Equal(t, "1.33.7+k3s3", here.Patch)
+					case here.K3s == "1.32" && step.K3s == "1.33":
+						require.Equal(t, "1.32.11+k3s3", here.Patch)
+					default:
+						require.Empty(t, here.Patch)
 					}
 					here = step
 				}

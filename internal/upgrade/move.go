@@ -23,12 +23,9 @@ import (
 // change as one: the plan first, so that a lock without the commit shows what is left to do. If the project
 // has errors then, it is as before, and they are returned.
 func move(ctx context.Context, p *project.Project, keys map[string]string, log io.Writer) (diag.Problems, error) {
-	source := p.Plan.Network.Versions.NixOS
-	if ref, changes := keys["nixos"]; changes {
-		var err error
-		if source, err = plan.ParseSource(plan.SourceNixpkgs, ref); err != nil {
-			return nil, err
-		}
+	source, err := sourceOf(p.Plan, keys)
+	if err != nil {
+		return nil, err
 	}
 	moves, err := pins.Find(ctx, p.Dir, []plan.Source{source}, log)
 	if err != nil {
@@ -77,6 +74,14 @@ func move(ctx context.Context, p *project.Project, keys map[string]string, log i
 		return problems, exchange(changes)
 	}
 	return nil, nil
+}
+
+// sourceOf returns the nixpkgs of a plan whose versions have these keys.
+func sourceOf(p *plan.Plan, keys map[string]string) (plan.Source, error) {
+	if ref, changes := keys["nixos"]; changes {
+		return plan.ParseSource(plan.SourceNixpkgs, ref)
+	}
+	return p.Network.Versions.NixOS, nil
 }
 
 func exchange(changes []files.Change) error {

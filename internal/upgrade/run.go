@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/nix"
 	"k3splan/internal/project"
 	"k3splan/internal/release"
 	"k3splan/internal/rollout"
@@ -45,6 +46,12 @@ type Outcome struct {
 	Way
 	// Open says what is missing until the rack is where the plan is, host by host.
 	Open []string
+	// Below are the hosts whose servers have to run a newer patch release before the next step, with what
+	// they run.
+	Below []string
+	// TooOld is set if the Nix of this machine does not evaluate what is to be deployed next. A dry run
+	// returns it here, any other call as its error.
+	TooOld error
 	// Took says what was done, or is "".
 	Took string
 }
@@ -68,21 +75,34 @@ func Run(ctx context.Context, environment Environment, view rollout.View, reques
 	if err != nil {
 		return nil, err
 	}
-	outcome.Open = open(rows)
-	if request.DryRun {
-		return outcome, nil
+	outcome.Open, outcome.Below = open(rows), below(rows, outcome.Patch())
+	next := outcome.next(rows)
+	source := p.Plan.Network.Versions.NixOS
+	if next == Steps {
+		if source, err = sourceOf(p.Plan, keysOf(p.Plan, outcome.From, outcome.Steps[0], release.Today())); err != nil {
+			return nil, err
+		}
 	}
-	if away := unreachable(rows); len(away) > 0 {
-		return outcome, diag.WithHint(fmt.Errorf("%s not answer, and no step is begun before all hosts are where the plan is", text.Enumerate(away)+map[bool]string{true: " does", false: " do"}[len(away) == 1]),
-			"k3splan status shows why")
+	if next != Arrived {
+		outcome.TooOld = nix.Require(ctx, source, p.Dir)
 	}
 	switch {
-	case len(outcome.Open) > 0:
-		return outcome, u.complete(ctx, outcome, p, outcome.From.String())
-	case len(outcome.Steps) == 0:
+	case request.DryRun:
 		return outcome, nil
+	case next == Waits:
+		away := unreachable(rows)
+		return outcome, diag.WithHint(fmt.Errorf("%s not answer, and no step is begun before all hosts are where the plan is", text.Enumerate(away)+map[bool]string{true: " does", false: " do"}[len(away) == 1]),
+			"k3splan status shows why")
+	case outcome.TooOld != nil:
+		return outcome, outcome.TooOld
+	case next == Completes:
+		return outcome, u.complete(ctx, outcome, p, outcome.From.String())
+	case next == Patches:
+		return outcome, u.patch(ctx, outcome, p)
+	case next == Steps:
+		return outcome, u.step(ctx, outcome, p)
 	}
-	return outcome, u.step(ctx, outcome, p, rows)
+	return outcome, nil
 }
 
 type upgrade struct {
@@ -130,9 +150,13 @@ func unreachable(rows []rollout.HostStatus) (hosts []string) {
 // plan.
 func (u *upgrade) finishMove(ctx context.Context, outcome *Outcome, p *project.Project) (*Outcome, error) {
 	const why = "nixpkgs is not pinned as the plan names it"
+	outcome.TooOld = nix.Require(ctx, p.Plan.Network.Versions.NixOS, p.Dir)
 	if u.request.DryRun {
 		outcome.Open = []string{why}
 		return outcome, nil
+	}
+	if outcome.TooOld != nil {
+		return outcome, outcome.TooOld
 	}
 	if err := u.view.Confirm(ctx, why+"; pin it and go on with "+outcome.From.String()+"?"); err != nil {
 		return outcome, err
@@ -144,12 +168,7 @@ func (u *upgrade) finishMove(ctx context.Context, outcome *Outcome, p *project.P
 }
 
 // step takes the first step of the way.
-func (u *upgrade) step(ctx context.Context, outcome *Outcome, p *project.Project, rows []rollout.HostStatus) error {
-	if leave := outcome.patch(); leave != "" {
-		if old := below(rows, leave); len(old) > 0 {
-			return u.patch(ctx, outcome, p, leave, old)
-		}
-	}
+func (u *upgrade) step(ctx context.Context, outcome *Outcome, p *project.Project) error {
 	next := outcome.Steps[0]
 	question := fmt.Sprintf("take step 1 of %d: %s?", len(outcome.Steps), Words(next))
 	if err := u.view.Confirm(ctx, question); err != nil {
@@ -163,12 +182,14 @@ func (u *upgrade) step(ctx context.Context, outcome *Outcome, p *project.Project
 }
 
 // patch brings the patch release that all servers have to run before the next step.
-func (u *upgrade) patch(ctx context.Context, outcome *Outcome, p *project.Project, leave string, old []string) error {
-	if err := u.view.Confirm(ctx, fmt.Sprintf("before the next step all servers have to run k3s %s at least, and %s not; move nixpkgs within NixOS %s?",
-		leave, text.Enumerate(old)+map[bool]string{true: " does", false: " do"}[len(old) == 1], outcome.From.NixOS)); err != nil {
+func (u *upgrade) patch(ctx context.Context, outcome *Outcome, p *project.Project) error {
+	leave := outcome.Patch()
+	if err := u.view.Confirm(ctx, fmt.Sprintf("before the next step all servers have to run k3s %s or newer, and %s not; move nixpkgs within NixOS %s?",
+		leave, text.Enumerate(outcome.Below)+map[bool]string{true: " does", false: " do"}[len(outcome.Below) == 1], outcome.From.NixOS)); err != nil {
 		return err
 	}
-	if err := u.move(ctx, p, nil); err != nil {
+	// the newer nixpkgs may mark the present minor version as ended
+	if err := u.move(ctx, p, keysOf(p.Plan, outcome.From, release.Step{Pair: outcome.From}, release.Today())); err != nil {
 		return err
 	}
 	if err := u.complete(ctx, outcome, p, outcome.From.String()); err != nil {
@@ -178,17 +199,17 @@ func (u *upgrade) patch(ctx context.Context, outcome *Outcome, p *project.Projec
 	if err != nil {
 		return err
 	}
-	if old := below(rows, leave); len(old) > 0 {
-		return diag.WithHint(fmt.Errorf("the newest commit of NixOS %s has an older k3s than %s: %s", outcome.From.NixOS, leave, text.Enumerate(old)),
+	if outcome.Below = below(rows, leave); len(outcome.Below) > 0 {
+		return diag.WithHint(fmt.Errorf("the newest commit of NixOS %s has an older k3s than %s: %s", outcome.From.NixOS, leave, text.Enumerate(outcome.Below)),
 			"the step to the next minor version of k3s has to wait for it, or take a release of NixOS that has it")
 	}
 	return nil
 }
 
-// below returns the hosts whose server runs an older k3s, with what they run.
+// below returns the hosts whose server runs an older k3s than a version, with what they run; none if any will do.
 func below(rows []rollout.HostStatus, version string) (old []string) {
 	for _, row := range rows {
-		if row.ServerK3s != "" && release.OlderK3s(row.ServerK3s, version) {
+		if version != "" && row.ServerK3s != "" && release.OlderK3s(row.ServerK3s, version) {
 			old = append(old, fmt.Sprintf("%s (%s)", row.Host, strings.TrimPrefix(row.ServerK3s, "v")))
 		}
 	}

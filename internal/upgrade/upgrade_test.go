@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 	"k3splan/internal/release"
 	"k3splan/internal/rollout"
@@ -37,19 +38,32 @@ func TestFind(t *testing.T) {
 		"NixOS 25.11 with k3s 1.32, then reboots", "NixOS 25.11 with k3s 1.33", "NixOS 25.11 with k3s 1.34",
 		"NixOS 26.05 with k3s 1.34, then reboots", "NixOS 26.05 with k3s 1.35",
 	}, steps)
-	require.Empty(t, w.patch(), "1.31 may be left from any patch release")
+	require.Empty(t, w.Patch(), "1.31 may be left from any patch release")
 
 	w, err = Find(planOf(t, "{nixos: nixos-25.11-small, k3s: 1.33}"), "nixos-25.11", "1.34")
 	require.NoError(t, err)
 	require.Len(t, w.Steps, 1)
-	require.Equal(t, "1.33.7+k3s3", w.patch())
+	require.Equal(t, "1.33.7+k3s3", w.Patch())
 
 	_, err = Find(planOf(t, "{nixos: 50ab793786d9de88ee30ec4e4c24fb4236fc2674, k3s: 1.33}"), "", "")
 	require.ErrorContains(t, err, "plans/network.yaml:3: versions.nixos (50ab793786d9de88ee30ec4e4c24fb4236fc2674) does not name a release of NixOS")
 	_, err = Find(planOf(t, "{nixos: nixos-25.11, k3s: 1.33}"), "31.05", "")
 	require.EqualError(t, err, "NixOS 31.05 is unknown to this version of k3splan")
 	_, err = Find(planOf(t, "{nixos: nixos-26.05, k3s: 1.35}"), "25.11", "")
-	require.ErrorContains(t, err, "there is no way from NixOS 26.05 with k3s 1.35 to NixOS 25.11")
+	require.EqualError(t, err, "NixOS 25.11 with k3s 1.34 is older than NixOS 26.05 with k3s 1.35, and an upgrade does not go back")
+	_, err = Find(planOf(t, "{nixos: nixos-26.05, k3s: 1.35}"), "", "1.35.1")
+	require.EqualError(t, err, `"1.35.1" is not a minor version of k3s`)
+	require.Equal(t, "such as 1.35: the patch release is the one that nixpkgs has", diag.HintOf(err))
+
+	// a plan that is ahead of the newest release, or has what the table does not know, has no step to take
+	for _, versions := range []string{"{nixos: nixos-26.11, k3s: 1.36}", "{nixos: nixos-26.05, k3s: 1.36}", "{nixos: nixos-26.05, k3s: 1.35}"} {
+		w, err = Find(planOf(t, versions), "", "")
+		require.NoError(t, err, versions)
+		require.Empty(t, w.Steps, versions)
+	}
+	w, err = Find(planOf(t, "{nixos: nixos-26.05, k3s: 1.34}"), "", "v1.35")
+	require.NoError(t, err)
+	require.Len(t, w.Steps, 1)
 }
 
 func TestKeys(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"k3splan/internal/diag"
 	"k3splan/internal/plan"
 	"k3splan/internal/release"
+	"k3splan/internal/rollout"
 )
 
 // Way is how a plan gets to a newer release.
@@ -20,29 +21,36 @@ type Way struct {
 	Steps []release.Step
 }
 
-// Find returns the way of a plan to a release of NixOS ("26.05") and a minor version of k3s ("1.35"). An
-// empty release is the newest that this k3splan knows, and an empty version the newest one that the release
-// has and that is supported.
+// Find returns the way of a plan to a release of NixOS ("26.05", or a branch of it) and a minor version of k3s
+// ("1.35"). An empty release is the newest that this k3splan knows, or the plan's if that is newer. An empty
+// version is the newest one that the release has and that is supported.
 func Find(p *plan.Plan, nixos, k3s string) (Way, error) {
 	versions := p.Network.Versions
 	w := Way{From: release.Pair{NixOS: release.NameIn(versions.NixOS.Ref), K3s: versions.K3s.Minor}}
 	if w.From.NixOS == "" {
 		return w, diag.WithHint(fmt.Errorf("%s: versions.nixos (%s) does not name a release of NixOS, so the way from it is unknown", p.Network.Where("versions.nixos"), versions.NixOS),
-			"set it to a branch: nixos-"+release.Newest().Name)
+			"set it to the branch of the release that the hosts run, such as nixos-"+release.Newest().Name+"; k3splan status shows which they run")
 	}
+	here, known := release.Find(w.From.NixOS)
 	target := release.Newest()
-	if nixos != "" {
-		var known bool
+	switch {
+	case !known:
+		return w, unknown(w.From.NixOS)
+	case nixos == "" && release.Before(target.Name, here.Name):
+		target = here
+	case nixos != "":
 		if target, known = release.Find(release.NameIn(nixos)); !known {
-			var names []string
-			for _, r := range release.All() {
-				names = append(names, r.Name)
-			}
-			return w, diag.WithHint(fmt.Errorf("NixOS %s is unknown to this version of k3splan", nixos), "it knows "+strings.Join(names, ", "))
+			return w, unknown(nixos)
 		}
 	}
-	w.To = release.Pair{NixOS: target.Name, K3s: k3s}
-	if secure := target.Secure(release.Today()); k3s == "" && w.From.K3s != "" {
+	w.To = release.Pair{NixOS: target.Name, K3s: w.From.K3s}
+	switch secure := target.Secure(release.Today()); {
+	case k3s != "":
+		if w.To.K3s = release.MinorIn(k3s); w.To.K3s != strings.TrimPrefix(k3s, "v") {
+			return w, diag.WithHint(fmt.Errorf("%q is not a minor version of k3s", k3s), "such as "+target.NewK3s()+": the patch release is the one that nixpkgs has")
+		}
+	case w.From.K3s == "" || target.Name == here.Name && release.OlderK3s(secure[len(secure)-1], w.From.K3s):
+	default:
 		w.To.K3s = secure[len(secure)-1]
 	}
 	var err error
@@ -50,21 +58,54 @@ func Find(p *plan.Plan, nixos, k3s string) (Way, error) {
 	return w, err
 }
 
-// patch returns the patch release that all servers have to run before the next step of the way, where that
-// takes another minor version of k3s; else "".
-func (w Way) patch() string {
-	if len(w.Steps) == 0 || w.Steps[0].K3s == w.From.K3s {
-		return ""
+func unknown(nixos string) error {
+	var names []string
+	for _, r := range release.All() {
+		names = append(names, r.Name)
 	}
-	k, _ := release.FindK3s(w.From.K3s)
-	return k.Leave
+	return diag.WithHint(fmt.Errorf("NixOS %s is unknown to this version of k3splan", nixos), "it knows "+strings.Join(names, ", "))
 }
 
-// Permits reports whether a step takes a minor version of k3s that is past its end of life on the day, or
-// that nixpkgs may mark so: the plan permits it as long as it is there.
+// Patch returns the patch release that all servers have to run before the next step of the way; "" if any will
+// do.
+func (w Way) Patch() string {
+	if len(w.Steps) == 0 {
+		return ""
+	}
+	return release.Patch(w.From, w.Steps[0].Pair)
+}
+
+// Next is what a call of Run does.
+type Next string
+
+const (
+	Waits     Next = "waits"     // hosts do not answer
+	Completes Next = "completes" // the rack is brought to where the plan is
+	Patches   Next = "patches"   // nixpkgs moves within its release, for a patch release of k3s
+	Steps     Next = "steps"     // the plan moves by one step
+	Arrived   Next = "arrived"   // no step is left
+)
+
+// next returns what comes next for a rack.
+func (w Way) next(rows []rollout.HostStatus) Next {
+	switch {
+	case len(unreachable(rows)) > 0:
+		return Waits
+	case len(open(rows)) > 0:
+		return Completes
+	case len(w.Steps) == 0:
+		return Arrived
+	case len(below(rows, w.Patch())) > 0:
+		return Patches
+	}
+	return Steps
+}
+
+// Permits reports whether a minor version of k3s is past its end of life on the day, so that nixpkgs may mark it
+// as insecure: the plan permits it as long as it is a step on the way.
 func Permits(step release.Step, today time.Time) bool {
 	k, known := release.FindK3s(step.K3s)
-	return step.Ended || known && k.Ended(today)
+	return known && k.Ended(today)
 }
 
 // keysOf returns the keys of the plan's versions with what they are set to by a step; empty means that the key

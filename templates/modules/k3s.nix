@@ -28,7 +28,8 @@ let
   versionOf = name: lib.replaceStrings [ "_" ] [ "." ] (lib.removePrefix "k3s_" name);
 
   has = ''
-    It has ${lib.concatMapStringsSep ", " versionOf available}: set versions.k3s to one of these, or take another versions.nixos. A running cluster takes one minor version after the other.
+    ${if available == [ ] then "It has none that is supported: take another versions.nixos." else
+      "It has ${lib.concatMapStringsSep ", " versionOf available}: set versions.k3s to one of these, or take another versions.nixos."} A running cluster takes one minor version after the other: k3splan upgrade.
   '';
   package =
     if !found.success then throw ''
