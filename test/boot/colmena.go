@@ -101,7 +101,7 @@ func (c colmena) host(host string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", host, err)
 		}
-		script := fmt.Sprintf("'set -euo pipefail; mkdir -p %s; umask 077; cat > %s.tmp; chown %s:%s %[2]s.tmp; chmod %s %[2]s.tmp; mv %[2]s.tmp %[2]s'",
+		script := fmt.Sprintf("'set -euo pipefail; mkdir -p %[1]s; umask 077; cat > %[2]s.tmp; chown %[3]s:%[4]s %[2]s.tmp; chmod %[5]s %[2]s.tmp; mv %[2]s.tmp %[2]s'",
 			filepath.Dir(key.Path), key.Path, key.User, key.Group, key.Permissions)
 		if err := d.ssh(string(content), "sh", "-c", script); err != nil {
 			return fmt.Errorf("%s: uploading keys: %w", host, err)

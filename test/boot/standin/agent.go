@@ -58,7 +58,7 @@ const (
 )
 
 func register(o options) error {
-	secret, err := secretOf(o.tokenFile)
+	token, err := readToken(o.tokenFile)
 	if err != nil {
 		return err
 	}
@@ -77,16 +77,24 @@ func register(o options) error {
 	if kept, err := os.ReadFile(serversFile); err == nil {
 		servers = append(strings.Fields(string(kept)), servers...)
 	}
-	beat := heartbeat{Name: o.name, Password: string(password), K3S: version(), Key: keyOf(secret), Labels: map[string]string{}, Taints: o.taints, First: true}
+	beat := heartbeat{Name: o.name, Password: string(password), K3S: version(), Key: keyOf(token.secret), Labels: map[string]string{}, Taints: o.taints, First: true}
 	for _, label := range o.labels {
 		key, value, _ := strings.Cut(label, "=")
 		beat.Labels[key] = value
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	trusted := false
 	for {
 		var all []string
-		err := post(servers[0], "/agent", beat, &all)
+		var err error
+		if !trusted {
+			err = trustServer(servers[0], token)
+			trusted = err == nil
+		}
+		if err == nil {
+			err = post(servers[0], "/agent", beat, &all)
+		}
 		if err != nil {
 			fmt.Println(servers[0]+":", err)
 			servers = append(servers[1:], servers[0])

@@ -24,6 +24,13 @@ func ask(path string, question, answer any) error {
 	if question == nil {
 		question = struct{}{}
 	}
+	certificate, err := os.ReadFile(caFile)
+	if err != nil {
+		return err
+	}
+	if err := trust(string(certificate)); err != nil {
+		return err
+	}
 	return post("127.0.0.1:6443", path, question, answer)
 }
 
@@ -74,68 +81,106 @@ func kubectl(words []string) error {
 		return errors.New("Error from server: [-]etcd failed: reason withheld")
 	}
 	var names []string
+	mayBeMissing := false
 	for i := 0; i < len(words); i++ {
 		switch {
 		case words[i] == "-n" || words[i] == "-o":
 			i++
+		case words[i] == "--ignore-not-found":
+			mayBeMissing = true
 		case !strings.HasPrefix(words[i], "-"):
 			names = append(names, words[i])
 		}
 	}
-	switch text := strings.Join(words, " "); {
-	case text == "get --raw=/readyz":
+	if slices.Equal(words, []string{"get", "--raw=/readyz"}) {
 		fmt.Println("ok")
 		return nil
-	case len(names) >= 2 && names[0] == "get" && (names[1] == "nodes" || names[1] == "node" || strings.HasPrefix(names[1], "leases")):
-		return get(l, names[1], names[2:])
-	case len(names) == 3 && names[0] == "delete" && names[1] == "node":
-		return change(l, names[2], func(n *node) { n.Gone = true })
-	case len(names) >= 4 && names[0] == "label" && names[1] == "node":
-		return change(l, names[2], func(n *node) {
-			for _, label := range names[3:] {
-				if key, value, set := strings.Cut(label, "="); set {
-					n.Labels[key] = value
-				} else {
-					delete(n.Labels, strings.TrimSuffix(label, "-"))
-				}
+	}
+	verb, kind, name, rest := "", "", "", []string(nil)
+	switch len(names) {
+	case 0, 1:
+	case 2:
+		verb, kind = names[0], names[1]
+	default:
+		verb, kind, name, rest = names[0], names[1], names[2], names[3:]
+	}
+	kind, _, _ = strings.Cut(kind, ".")
+	if kind == "secret" {
+		// the Node's password is known as long as the Node
+		kind, name = "password", strings.TrimSuffix(name, ".node-password.k3s")
+	}
+	n, there := l.Data.Nodes[name]
+	if name != "" && (!there || n.Gone) {
+		if mayBeMissing {
+			return nil
+		}
+		return fmt.Errorf("Error from server (NotFound): %s %q not found", kind, name)
+	}
+	set := func(values map[string]string) error {
+		for _, word := range rest {
+			if key, value, set := strings.Cut(word, "="); set {
+				values[key] = value
+			} else {
+				delete(values, strings.TrimSuffix(word, "-"))
 			}
-		})
-	case len(names) >= 4 && names[0] == "taint" && names[1] == "node":
-		return change(l, names[2], func(n *node) {
-			for _, taint := range names[3:] {
-				if mark, removes := strings.CutSuffix(taint, "-"); removes {
-					n.Taints = slices.DeleteFunc(n.Taints, func(t string) bool {
-						return t == mark || strings.HasSuffix(mark, ":"+t) || strings.HasPrefix(t, mark+"=") || strings.HasPrefix(t, mark+":")
-					})
-				} else if !slices.Contains(n.Taints, taint) {
-					n.Taints = append(n.Taints, taint)
-				}
+		}
+		return change(n)
+	}
+	switch verb + " " + kind {
+	case "get node", "get nodes", "get leases":
+		return get(l, name)
+	case "get password":
+		fmt.Println("secret/" + name + ".node-password.k3s")
+		return nil
+	case "delete node":
+		n.Gone = true
+		return change(n)
+	case "label node":
+		return set(n.Labels)
+	case "annotate node":
+		if n.Annotations == nil {
+			n.Annotations = map[string]string{}
+		}
+		return set(n.Annotations)
+	case "taint node":
+		for _, word := range rest {
+			mark, removes := strings.CutSuffix(word, "-")
+			n.Taints = slices.DeleteFunc(n.Taints, func(has string) bool { return sameTaint(has, mark) })
+			if !removes {
+				n.Taints = append(n.Taints, word)
 			}
-		})
-	case len(names) == 2 && (names[0] == "cordon" || names[0] == "uncordon" || names[0] == "drain"):
+		}
+		return change(n)
+	}
+	if names[0] == "cordon" || names[0] == "uncordon" || names[0] == "drain" { // there are no pods
 		return nil
 	}
 	return fmt.Errorf("the lab's kubectl does not know: %s", strings.Join(words, " "))
 }
 
-func change(l local, name string, do func(*node)) error {
-	n, there := l.Data.Nodes[name]
-	if !there || n.Gone {
-		return fmt.Errorf("Error from server (NotFound): nodes %q not found", name)
-	}
-	do(&n)
+// sameTaint reports whether a Node can have only one of two taints: same key, same effect.
+func sameTaint(a, b string) bool {
+	keyA, effectA, _ := strings.Cut(a, ":")
+	keyB, effectB, _ := strings.Cut(b, ":")
+	keyA, _, _ = strings.Cut(keyA, "=")
+	keyB, _, _ = strings.Cut(keyB, "=")
+	return keyA == keyB && effectA == effectB
+}
+
+func change(n node) error {
 	n.Version = newer()
-	return ask("/change", data{Nodes: map[string]node{name: n}}, nil)
+	return ask("/change", data{Nodes: map[string]node{n.Name: n}}, nil)
 }
 
 // nodeIsLost is how long after its last word a Node counts as not ready.
 const nodeIsLost = 10 * time.Second
 
-func get(l local, kind string, only []string) error {
-	var items []any
+// get prints Nodes that are their own leases: a list, or one by its name.
+func get(l local, only string) error {
+	items := []any{}
 	for _, name := range slices.Sorted(maps.Keys(l.Data.Nodes)) {
 		n := l.Data.Nodes[name]
-		if n.Gone || len(only) > 0 && !slices.Contains(only, name) {
+		if n.Gone || only != "" && name != only {
 			continue
 		}
 		ready := "True"
@@ -149,7 +194,7 @@ func get(l local, kind string, only []string) error {
 			taints = append(taints, map[string]string{"key": key, "value": value, "effect": effect})
 		}
 		items = append(items, map[string]any{
-			"metadata": map[string]any{"name": name, "labels": n.Labels},
+			"metadata": map[string]any{"name": name, "labels": n.Labels, "annotations": n.Annotations},
 			"spec":     map[string]any{"renewTime": n.Renewed, "taints": taints},
 			"status": map[string]any{
 				"nodeInfo":   map[string]string{"kubeletVersion": n.K3S},
@@ -157,12 +202,8 @@ func get(l local, kind string, only []string) error {
 			},
 		})
 	}
-	var answer any = map[string]any{"kind": "List", "items": items}
-	if len(only) == 1 {
-		if len(items) == 0 {
-			return fmt.Errorf("Error from server (NotFound): %s %q not found", kind, only[0])
-		}
-		answer = items[0]
+	if only != "" {
+		return json.NewEncoder(os.Stdout).Encode(items[0])
 	}
-	return json.NewEncoder(os.Stdout).Encode(answer)
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{"kind": "List", "items": items})
 }

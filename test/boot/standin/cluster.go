@@ -31,7 +31,7 @@ type member struct {
 // node is an agent as the cluster knows it.
 type node struct {
 	Name, Password, K3S string
-	Labels              map[string]string
+	Labels, Annotations map[string]string
 	Taints              []string
 	// Renewed is when it last said that it is there.
 	Renewed time.Time
@@ -46,6 +46,7 @@ type data struct {
 	// Token is the key of the bootstrap data, made from the token; Agent is that of agents.
 	Token, Agent string
 	TokenVersion int64
+	CA           authority
 }
 
 func keyOf(secret string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(secret)))[:12] }

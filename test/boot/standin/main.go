@@ -103,18 +103,21 @@ func parse(words []string) options {
 	return o
 }
 
-// secretOf returns the secret part of a token, which may be in its full form (K10HASH::server:SECRET).
-func secretOf(file string) (string, error) {
+// token is the content of a token's file. A full one (K10HASH::server:SECRET) has the hash of the cluster's CA.
+type token struct{ hash, secret string }
+
+func readToken(file string) (token, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return "", err
+		return token{}, err
 	}
-	token := strings.TrimSpace(string(data))
-	if i := strings.LastIndex(token, "::"); i >= 0 {
-		_, token, _ = strings.Cut(token[i+2:], ":")
+	t := token{secret: strings.TrimSpace(string(data))}
+	if full, is := strings.CutPrefix(t.secret, "K10"); is {
+		t.hash, t.secret, _ = strings.Cut(full, "::")
+		_, t.secret, _ = strings.Cut(t.secret, ":")
 	}
-	if token == "" {
-		return "", errors.New("the token is empty")
+	if t.secret == "" {
+		return token{}, errors.New("the token is empty")
 	}
-	return token, nil
+	return t, nil
 }

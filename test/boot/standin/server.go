@@ -26,7 +26,7 @@ func post(address, path string, question, answer any) error {
 	if err != nil {
 		return err
 	}
-	response, err := client.Post("http://"+address+path, "application/json", bytes.NewReader(body))
+	response, err := client.Post("https://"+address+path, "application/json", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -73,20 +73,23 @@ func ownAddress() string {
 	}
 }
 
+// caFile has the certificate of the cluster's CA, in k3s's place.
+const caFile = serverDir + "/tls/server-ca.crt"
+
 type join struct{ Name, IP, Key string }
 
 func serve(o options) error {
-	secret, err := secretOf(o.tokenFile)
+	token, err := readToken(o.tokenFile)
 	if err != nil {
 		return err
 	}
-	key, agentKey := keyOf(secret), keyOf(secret)
+	key, agentKey := keyOf(token.secret), keyOf(token.secret)
 	if o.agentTokenFile != "" {
-		agentSecret, err := secretOf(o.agentTokenFile)
+		agentToken, err := readToken(o.agentTokenFile)
 		if err != nil {
 			return err
 		}
-		agentKey = keyOf(agentSecret)
+		agentKey = keyOf(agentToken.secret)
 	}
 	c, err := load()
 	switch {
@@ -96,15 +99,15 @@ func serve(o options) error {
 	case !errors.Is(err, os.ErrNotExist):
 		return err
 	default:
-		if c, err = enter(o, key, agentKey); err != nil {
+		if c, err = enter(o, token, agentKey); err != nil {
 			return err
 		}
 	}
 	for file, text := range map[string]string{
-		serverDir + "/token":            fmt.Sprintf("K10%064x::server:%s\n", 0, secret),
-		"/etc/rancher/k3s/k3s.yaml":     "apiVersion: v1\nkind: Config\n",
-		serverDir + "/cred/passwd":      secret + ",server,server,k3s:server\n",
-		serverDir + "/tls/lab-was-here": "",
+		serverDir + "/token":        c.fullToken(token.secret),
+		"/etc/rancher/k3s/k3s.yaml": "apiVersion: v1\nkind: Config\n",
+		serverDir + "/cred/passwd":  token.secret + ",server,server,k3s:server\n",
+		caFile:                      c.Data.CA.Certificate,
 	} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(text), 0o600)); err != nil {
 			return err
@@ -114,11 +117,17 @@ func serve(o options) error {
 	if err != nil {
 		return err
 	}
-	c.answer()
-	failed := make(chan error, 3)
-	for _, address := range []string{":6443", "127.0.0.1:2381"} {
-		go func() { failed <- http.ListenAndServe(address, nil) }()
+	settings, err := c.Data.CA.serving(ownAddress())
+	if err != nil {
+		return err
 	}
+	if err := trust(c.Data.CA.Certificate); err != nil {
+		return err
+	}
+	c.answer()
+	failed := make(chan error, 2)
+	go func() { failed <- (&http.Server{Addr: ":6443", TLSConfig: settings}).ListenAndServeTLS("", "") }()
+	go func() { failed <- http.ListenAndServe("127.0.0.1:2381", http.HandlerFunc(c.metrics)) }()
 	go c.talk()
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
@@ -131,7 +140,8 @@ func serve(o options) error {
 }
 
 // enter founds a cluster, or joins one.
-func enter(o options, key, agentKey string) (*cluster, error) {
+func enter(o options, t token, agentKey string) (*cluster, error) {
+	key := keyOf(t.secret)
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, err
@@ -139,11 +149,15 @@ func enter(o options, key, agentKey string) (*cluster, error) {
 	self := member{Name: host + "-" + random(4), IP: ownAddress(), Version: newer()}
 	c := &cluster{Self: self.Name, heard: map[string]time.Time{}, Data: data{Members: map[string]member{self.Name: self}, Nodes: map[string]node{}, Token: key, Agent: agentKey, TokenVersion: newer()}}
 	if o.init {
-		return c, nil
+		c.Data.CA, err = newAuthority()
+		return c, err
 	}
 	where, err := url.Parse(o.server)
 	if err != nil {
 		return nil, err
+	}
+	if err := trustServer(where.Host, t); err != nil {
+		return nil, fmt.Errorf("joining %s: %w", o.server, err)
 	}
 	var others data
 	if err := post(where.Host, "/join", join{self.Name, self.IP, key}, &others); err != nil {
@@ -151,6 +165,7 @@ func enter(o options, key, agentKey string) (*cluster, error) {
 	}
 	c.Data.TokenVersion = 0
 	c.merge(others)
+	c.Data.CA = others.CA
 	return c, nil
 }
 
@@ -214,19 +229,28 @@ func (c *cluster) answer() {
 				c.Data.Agent = keyOf(secret)
 			}
 			c.Data.Token, c.Data.TokenVersion = keyOf(secret), newer()
-			err = errors.Join(os.WriteFile(serverDir+"/token", fmt.Appendf(nil, "K10%064x::server:%s\n", 0, secret), 0o600), c.save())
+			err = errors.Join(os.WriteFile(serverDir+"/token", []byte(c.fullToken(secret)), 0o600), c.save())
 		})
 		return true, err
 	})
-	http.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
-		c.locked(func() {
-			leader := 0
-			if c.hasQuorum() {
-				leader = 1
-			}
-			fmt.Fprintf(w, "etcd_server_has_leader %d\netcd_server_is_learner 0\n", leader)
-		})
+	http.HandleFunc("/cacerts", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, c.Data.CA.Certificate) })
+	// to anyone without a password, k3s says no more than that it runs
+	http.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Unauthorized", http.StatusUnauthorized) })
+}
+
+// metrics are those of etcd.
+func (c *cluster) metrics(w http.ResponseWriter, _ *http.Request) {
+	c.locked(func() {
+		leader := 0
+		if c.hasQuorum() {
+			leader = 1
+		}
+		fmt.Fprintf(w, "etcd_server_has_leader %d\netcd_server_is_learner 0\n", leader)
 	})
+}
+
+func (c *cluster) fullToken(secret string) string {
+	return fmt.Sprintf("K10%s::server:%s\n", hash(c.Data.CA.Certificate), secret)
 }
 
 // talk brings the servers' data together, over connections that stay open, and keeps it.
