@@ -72,6 +72,15 @@ func (k *killer) commands() []killCommand {
 		{world: "racked", args: []string{"token", "rotate", "--yes"}, done: rotated, tokens: true},
 		{world: "racked", args: []string{"token", "push"}, done: `cmp "$RACK/tokens/10.0.100.3" secrets/init-token; cmp "$RACK/tokens/10.0.100.4" secrets/init-token`},
 		{world: "foreign", args: []string{"token", "adopt", "--yes"}, done: sameToken + `; grep -rqFf "$RACK/old" secrets`, tokens: true},
+		{world: "twice", args: []string{"generations", "ulrich"}},
+		{world: "twice", args: []string{"rollback", "ulf", "ulrich", "--to", "1", "--yes", "--gate-pause", "1ms"},
+			done: `k3splan rollback --dry-run ulf ulrich --to 1 | grep -q 'nothing is to be rolled back'`},
+		{world: "twice", args: []string{"rehearse", "--from", "HEAD"}},
+		{world: "older", args: []string{"upgrade", "--yes", "--no-snapshot", "--gate-pause", "1ms"}, done: `k3splan upgrade --dry-run > ../way; ! grep ^open ../way`},
+		{world: "healthy", args: []string{"etcd", "snapshot"},
+			done: `for file in .k3splan/snapshots/*.db; do cmp "$file" "$RACK/snapshot"; done; k3splan etcd list --json > ../list; ! grep '"problem": "[^"]' ../list`},
+		{world: "broken", args: []string{"etcd", "restore", "../backup.db", "--yes", "--gate-pause", "1ms"},
+			done: `grep finished "$RACK/10.0.100.2/var/lib/k3splan/restore"; test $(cat "$RACK"/clusters/reset-* | sort -u | wc -l) = 3`},
 		{world: "renewed", args: []string{"known-hosts", "forget", "ulrich", "$OLDKEY"}, files: []string{"plans/known_hosts"}},
 	}
 	if k.hasPass {
@@ -128,9 +137,11 @@ func (k *killer) prepare() {
 	copied("plain", "workbook")
 	do("workbook", "convert", "xlsx")
 	// tables of the user's own, and nothing else yet
+	require.NoError(k.t, os.MkdirAll(filepath.Join(k.world("half"), "machines"), 0o755))
 	require.NoError(k.t, os.MkdirAll(rack("half"), 0o755))
 	require.NoError(k.t, os.CopyFS(filepath.Join(rack("half"), "plans"), os.DirFS("../../examples/rack/plans")))
 	k.prepareRacked(write, copied, do)
+	k.prepareEtcd(write, copied, do)
 	k.preparePass(copied, do)
 
 	if os.Geteuid() != 0 {
@@ -156,7 +167,9 @@ func (k *killer) fakes(write func(name, content string, mode os.FileMode)) {
 	for _, program := range programs {
 		require.NoError(k.t, os.Chmod(filepath.Join(bin, program.Name()), 0o755))
 	}
-	for name, content := range k.deployed() {
+	require.NoError(k.t, os.CopyFS(filepath.Join(bin, "etcd"), os.DirFS("../../internal/etcd/testdata/bin")))
+	k.must(exec.Command("chmod", "-R", "755", filepath.Join(bin, "etcd")))
+	for name, content := range k.archive("deploy") {
 		switch name {
 		case "bin/ssh":
 			write(filepath.Join(bin, "rack-ssh"), content, 0o755)
@@ -167,9 +180,9 @@ func (k *killer) fakes(write func(name, content string, mode os.FileMode)) {
 	k.t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 }
 
-// deployed are the files of deploy.txtar.
-func (k *killer) deployed() map[string]string {
-	archive, err := txtar.ParseFile("testdata/deploy.txtar")
+// archive returns the files of a script.
+func (k *killer) archive(script string) map[string]string {
+	archive, err := txtar.ParseFile("testdata/" + script + ".txtar")
 	require.NoError(k.t, err)
 	files := map[string]string{}
 	for _, file := range archive.Files {
@@ -180,7 +193,7 @@ func (k *killer) deployed() map[string]string {
 
 func (k *killer) prepareRacked(write func(name, content string, mode os.FileMode), copied func(from, to string), do func(world string, args ...string)) {
 	dir := k.world("racked")
-	files := k.deployed()
+	files := k.archive("deploy")
 	for _, name := range []string{"hosts.csv", "k3s.csv", "lock.json"} {
 		write(filepath.Join(dir, "rack", "plans", name), files[name], 0o644)
 	}
@@ -216,6 +229,22 @@ func (k *killer) prepareRacked(write func(name, content string, mode os.FileMode
 	copied("deployed", "changed")
 	k.must(exec.Command("sh", "-c", `echo "tls_san: [rack.example.org]" >> "$1"`, "sh", filepath.Join(k.world("changed"), "rack", "plans", "network.yaml")))
 
+	// deployed twice, beside a repository that has the first plan
+	copied("deployed", "twice")
+	k.must(k.program(k.world("twice"), "sh", "-euc", `git init -q
+git add .
+git -c user.name=t -c user.email=t@example.org commit -qm deployed
+echo "tls_san: [rack.example.org]" >> plans/network.yaml
+cd "$RACK"
+for host in olaf ulf rolf ulrich; do mkdir $host/receipts; cp $host/receipt "$host/receipts/$(cat $host/system)"; done`))
+	do("twice", "deploy", "--yes", "--gate-pause", "1ms")
+
+	// a release behind, deployed; each release has one commit
+	copied("racked", "older")
+	k.must(k.program(k.world("older"), "sh", "-euc", `sed -i '/nixos:/s/:.*/: nixos-25.11/; /k3s:/s/:.*/: "1.34"/; /state:/s/:.*/: "25.11"/' plans/network.yaml`))
+	do("older", "update")
+	do("older", "deploy", "--yes", "--gate-pause", "1ms")
+
 	copied("racked", "foreign")
 	write(filepath.Join(k.world("foreign"), "machines", "token"), "K10"+strings.Repeat("0", 64)+"::server:the-token-of-the-living-cluster-0\n", 0o644)
 
@@ -230,6 +259,20 @@ func (k *killer) prepareRacked(write func(name, content string, mode os.FileMode
 	k.oldKey = old[0]
 	do("renewed", "known-hosts", "make", "--renew", "ulrich")
 	require.Len(k.t, known(), 2)
+}
+
+// prepareEtcd makes worlds with the machines of etcd.txtar: a healthy cluster, and one without a quorum.
+func (k *killer) prepareEtcd(write func(name, content string, mode os.FileMode), copied func(from, to string), do func(world string, args ...string)) {
+	copied("keyless", "healthy")
+	files := k.archive("etcd")
+	for _, name := range []string{"hosts.csv", "k3s.csv"} {
+		write(filepath.Join(k.world("healthy"), "rack", "plans", name), files[name], 0o644)
+	}
+	do("healthy", "known-hosts", "make")
+	k.must(k.program(k.world("healthy"), "sh", "-euc", "export RIG=\"$RACK\"; mkdir \"$RIG/tmp\"\n"+files["machines.sh"], "sh", "secrets/init-token"))
+	copied("healthy", "broken")
+	do("broken", "etcd", "snapshot", "--to", "../backup.db")
+	k.must(k.program(k.world("broken"), "sh", "-euc", `for machine in 3 4; do echo failed > "$RACK/10.0.100.$machine/k3s"; done`))
 }
 
 // preparePass makes worlds whose secrets are in the store of the real pass.
