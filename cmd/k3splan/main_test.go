@@ -17,7 +17,21 @@ func TestMain(m *testing.M) {
 	if strings.HasSuffix(os.Args[0], ".test") { // and not one of the programs below
 		newEnoughNix()
 	}
-	testscript.Main(m, map[string]func(){"k3splan": main, "box-colmena": boxColmena, "kubeapi": kubeAPI, "peak": peak})
+	testscript.Main(inOwnFolders{m}, map[string]func(){"k3splan": main, "box-colmena": boxColmena, "kubeapi": kubeAPI, "peak": peak})
+}
+
+// inOwnFolders fails if a test has written where a host of a rack keeps what k3splan brings to it.
+type inOwnFolders struct{ testscript.TestingM }
+
+func (m inOwnFolders) Run() int {
+	const folder = "/var/lib/k3splan"
+	_, before := os.Lstat(folder)
+	code := m.TestingM.Run()
+	if _, after := os.Lstat(folder); before != nil && after == nil {
+		fmt.Printf("FAIL: a test has made %s on this machine\n", folder)
+		return 1
+	}
+	return code
 }
 
 const (
