@@ -16,13 +16,17 @@ import (
 	"k3splan/internal/colmena/nixtest"
 )
 
-// inRack runs what podman gets from a host's units in a network and with folders of its own. The
-// container is created but not started: that takes more of a machine than a test may ask for. Nor is
-// there a journal for it.
-const inRack = `
+// ownFolders hides what is on this machine: podman writes there as soon as it is asked for anything.
+const ownFolders = `
 set -eu
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/lib
+`
+
+// inRack runs what podman gets from a host's units in a network and with folders of its own. The
+// container is created but not started: that takes more of a machine than a test may ask for. Nor is
+// there a journal for it.
+const inRack = ownFolders + `
 mkdir -p /run/booted-system/kernel-modules/lib/modules /var/lib/k3splan/agent
 for folder in node k3s kubelet cni log; do mkdir -p /var/lib/k3splan/agents/karl-k3s-agent/$folder; done
 echo K3S_URL=https://10.0.100.3:6443 > /var/lib/k3splan/agents/karl-k3s-agent/server
@@ -53,7 +57,7 @@ func TestPodmanTakesTheAgent(t *testing.T) {
 		t.Skip("SKIP: networks of their own need root")
 	}
 	nixtest.Needs(t, "podman", "unshare", "ip")
-	if out, err := exec.Command("unshare", "-mn", "podman", "--network-backend", "netavark", "info").CombinedOutput(); err != nil {
+	if out, err := exec.Command("unshare", "-mn", "sh", "-c", ownFolders+"podman --network-backend netavark info").CombinedOutput(); err != nil {
 		t.Skipf("SKIP: podman does not work here: %s", bytes.TrimSpace(out))
 	}
 	units := evaluate(t, `{

@@ -40,6 +40,7 @@ func browser(t *testing.T) context.Context {
 		t.Skip("SKIP: there is no chromium to look at the page with (Debian: apt-get install chromium)")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.UserDataDir(t.TempDir()),
+		chromedp.Env("HOME="+t.TempDir(), "XDG_CONFIG_HOME="), // not everything is in the folder above
 		chromedp.NoSandbox, // the tests may run as root, and open their own files only
 		chromedp.DisableGPU, chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND")) // nothing leaves the machine
