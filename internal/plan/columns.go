@@ -13,17 +13,22 @@ var hostsSchema = table.Schema{
 	Reserved: []string{"k3s", "target"},
 	Synonyms: map[string][]string{
 		"name": {"host", "hostname", "machine", "machinename", "node", "nodename", "server", "servername", "computer", "computername",
-			"device", "devicename", "fqdn", "dnsname"},
+			"device", "devicename", "fqdn", "dnsname", "rechner", "rechnername", "maschine", "maschinenname", "geraet", "geraetename", "knoten",
+			"knotenname", "bezeichnung"},
 		"interface": {"nic", "iface", "ifname", "ifc", "interfacename", "networkinterface", "netinterface", "networkadapter", "adapter",
-			"networkcard", "netdev", "netif", "ethernet"},
+			"networkcard", "netdev", "netif", "ethernet", "schnittstelle", "netzwerkschnittstelle", "netzschnittstelle", "netzwerkkarte", "netzkarte",
+			"netzwerkadapter", "netzwerkinterface"},
 		"ip": addressSynonyms,
 		"admin": {"administrator", "user", "username", "owner", "login", "loginname", "account", "adminuser", "adminname", "operator",
-			"responsible", "contact"},
+			"responsible", "contact", "sshuser", "benutzer", "benutzername", "nutzer", "nutzername", "verantwortlich", "verantwortlicher",
+			"verantwortliche", "zustaendig", "ansprechpartner", "betreuer", "besitzer", "eigentuemer"},
 		"serial": {"serialnumber", "serialno", "serialnr", "sn", "disk", "diskserial", "diskserialnumber", "diskid", "diskname", "driveserial",
-			"seriennummer"},
-		"boot":          {"bootmode", "bootmethod", "boottype", "bootloader", "firmware", "biosmode", "uefi"},
-		"system":        {"arch", "architecture", "platform", "cpuarch", "cpuarchitecture", "nixsystem"},
-		"tags":          {"tag", "group", "groups", "label", "labels"},
+			"ssd", "drive", "serialnum", "sernr", "seriennummer", "seriennr", "platte", "festplatte", "festplattenseriennummer", "plattenseriennummer",
+			"datentraeger"},
+		"boot":   {"bootmode", "bootmethod", "boottype", "bootloader", "firmware", "biosmode", "uefi", "bootmodus", "bootart", "startart"},
+		"system": {"arch", "architecture", "platform", "cpuarch", "cpuarchitecture", "nixsystem", "architektur", "plattform"},
+		"tags": {"tag", "group", "groups", "label", "labels", "gruppe", "gruppen", "schlagwort", "schlagworte", "schlagwoerter", "etikett", "etiketten",
+			"markierung", "markierungen"},
 		"mac":           macSynonyms,
 		"state_version": {"stateversion", "state", "systemstateversion", "installedrelease"},
 	},
@@ -32,9 +37,9 @@ var hostsSchema = table.Schema{
 // addressSynonyms and macSynonyms are the same for hosts and containers.
 var (
 	addressSynonyms = []string{"address", "addr", "ipaddress", "ipaddr", "ipadress", "ipadresse", "ipv4", "ip4", "ipv4address", "ipv4addr",
-		"staticip", "lanip", "networkaddress"}
+		"staticip", "lanip", "hostip", "networkaddress", "adresse", "ipv4adresse", "netzwerkadresse", "netzadresse"}
 	macSynonyms = []string{"macaddress", "macaddr", "macadress", "macadresse", "hwaddr", "hwaddress", "hardwareaddress", "physicaladdress",
-		"ethernetaddress", "lladdr", "ethaddr", "macid"}
+		"ethernetaddress", "lladdr", "ethaddr", "macid", "hardwareadresse", "physischeadresse"}
 )
 
 var k3sSchema = table.Schema{
@@ -45,12 +50,12 @@ var k3sSchema = table.Schema{
 	KeepCase: []string{"labels", "taints"},
 	Words:    []string{"labels", "taints"},
 	Synonyms: map[string][]string{
-		"host":   {"hostname", "machine", "machinename", "node", "physicalhost", "computer", "on"},
-		"name":   {"container", "containername", "k3sname", "nodename", "instance", "instancename"},
-		"type":   {"role", "kind", "containertype", "k3srole", "noderole"},
+		"host":   {"hostname", "machine", "machinename", "node", "physicalhost", "computer", "on", "server", "servername", "rechner", "rechnername", "maschine", "geraet", "knoten"},
+		"name":   {"container", "containername", "k3sname", "nodename", "instance", "instancename", "instanz", "bezeichnung"},
+		"type":   {"role", "kind", "containertype", "k3srole", "noderole", "typ", "art", "rolle", "funktion"},
 		"ip":     addressSynonyms,
 		"mac":    macSynonyms,
-		"labels": {"label", "nodelabels", "nodelabel", "tags"},
+		"labels": {"label", "nodelabels", "nodelabel", "tags", "etikett", "etiketten", "markierungen"},
 		"taints": {"taint", "nodetaints", "nodetaint"},
 	},
 }

@@ -103,7 +103,7 @@ var keySynonyms = map[string]string{
 	"dns": "nameservers", "dns_server": "nameservers", "dns_servers": "nameservers", "resolvers": "nameservers",
 	"mask": "netmask", "subnet_mask": "netmask", "subnet": "netmask", "prefix": "netmask", "prefix_length": "netmask", "cidr": "netmask",
 	"router": "gateway", "default_gateway": "gateway", "search": "domain", "search_domain": "domain", "domain_name": "domain",
-	"tz": "timezone", "time_zone": "timezone", "cluster_cidr": "pod_cidr", "pods": "pod_cidr", "services": "service_cidr",
+	"tz": "timezone", "time_zone": "timezone", "zeitzone": "timezone", "domäne": "domain", "netzmaske": "netmask", "subnetz": "netmask", "resolver": "nameservers", "cluster_cidr": "pod_cidr", "pods": "pod_cidr", "services": "service_cidr",
 	"sans": "tls_san", "san": "tls_san", "range": "address_range", "pool": "address_range",
 	"nixpkgs": "versions.nixos", "nixos_version": "versions.nixos", "kubernetes": "versions.k3s", "k3s_version": "versions.k3s",
 	"versions.nixpkgs": "versions.nixos", "versions.kubernetes": "versions.k3s", "version": "versions.k3s",

@@ -146,7 +146,7 @@ func TestProblems(t *testing.T) {
 			"init-duplicate k3s.csv:4 type"}},
 		{"header twice", k, "karl,karl-agent", "Host,name,type,ip,mac,labels,taints\nkarl,karl-agent", []string{"csv-syntax k3s.csv:4"}},
 		{"all rows too long", h, "admin,serial", "admin", []string{"row-length hosts.csv:2"}},
-		{"a formula that failed", h, "ulf,enP", "#NAME?,enP", []string{"csv-syntax hosts.csv:3"}},
+		{"a formula that failed", h, "ulf,enP", "#NAME?,enP", []string{"cell-formula hosts.csv:3"}},
 		{"a spreadsheet's own file", h, "name,", "PK\x03\x04name,", []string{"csv-syntax hosts.csv:0"}},
 		{"half a character of UTF-16", h, "", utf16LE(goodHosts) + "\x00\xd8", []string{"csv-syntax hosts.csv:5"}},
 		{"half a pair of UTF-16", h, "", utf16LE("name\n") + "\x00\xd8" + utf16LE(goodHosts)[2:], []string{"csv-syntax hosts.csv:2"}},

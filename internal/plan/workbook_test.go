@@ -146,6 +146,8 @@ func TestProblemsInWorkbooks(t *testing.T) {
 		want   []string
 	}{
 		{"type", text("k3s", "C3", "agnet"), []string{"type-unknown k3s!C3 type"}},
+		{"an apostrophe that became text", text("hosts", "B3", "'enP4p65s0"), []string{"cell-number hosts!B3 interface"}},
+		{"a failed formula that became text", text("hosts", "A3", "#BEZUG!"), []string{"cell-formula hosts!A3 name"}},
 		{"address twice", text("k3s", "D4", "10.0.100.3"), []string{"address-duplicate k3s!D4 ip"}},
 		{"column twice", text("hosts", "J1", "tags"), []string{"column-duplicate hosts!J1 tags"}},
 		{"column nearly known", text("hosts", "E1", "serail"), []string{"column-suspicious hosts!E1 serail"}},

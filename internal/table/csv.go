@@ -3,7 +3,6 @@ package table
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -19,6 +18,7 @@ func ReadCSV(data []byte, s Schema) *Table {
 	if t.decode(data) {
 		t.take(t.split())
 		t.reportFormulaErrors()
+		t.reportLeftovers()
 		t.reportRewritten()
 	}
 	return t
@@ -82,19 +82,25 @@ func (t *Table) split() (records []record, complete bool) {
 	return records, complete
 }
 
-// formulaError is what a spreadsheet program writes for a formula that failed; as the first cell of a
-// row it would turn the row into a comment.
-var formulaError = regexp.MustCompile(`^"?(#NAME\?|#REF!|#N/A|#VALUE!|#DIV/0!|#NULL!|#NUM!)`)
-
+// reportFormulaErrors reports rows that would be taken for comments, as they begin with what a spreadsheet program
+// writes for a formula that failed, or for a number that its column was too narrow for.
 func (t *Table) reportFormulaErrors() {
 	line := 0
 	for text := range strings.Lines(t.reader.text) {
 		line++
-		if m := formulaError.FindStringSubmatch(text); m != nil {
-			t.Report(diag.Error, line, "", m[1], "csv-syntax",
-				"a formula of the spreadsheet failed here", "correct it there and save the table again")
-			t.Complete = false
+		cell, rest, _ := strings.Cut(text, string(t.reader.separator))
+		if cell = strings.TrimSpace(cell); !strings.HasPrefix(cell, "#") {
+			continue
 		}
+		switch {
+		case formulaError.MatchString(cell):
+			t.Report(diag.Error, line, "", cell, failedFormula.code, failedFormula.message, failedFormula.hint)
+		case strings.Trim(cell, "#") == "" && strings.ContainsFunc(rest, unicode.IsLetter):
+			t.Report(diag.Error, line, "", cell, "cell-number", "a spreadsheet program turned the cell into "+tooNarrow, AsText)
+		default:
+			continue
+		}
+		t.Complete = false
 	}
 }
 

@@ -43,7 +43,7 @@ func (t *Table) headerHint() string {
 	if t.inSheet {
 		return "let the first row name the columns: " + strings.Join(t.Required, ", ") + "; begin a title above it with #"
 	}
-	return "let the first line name the columns, separated by comma, semicolon or tab: " + strings.Join(t.Required, ",")
+	return "let the first line name the columns, separated by comma, semicolon or tab: " + strings.Join(t.Required, ",") + "; begin a title above it with #"
 }
 
 // takeHeader checks the names of the columns; false means that the rows cannot be understood.

@@ -1,9 +1,12 @@
 package table
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"k3splan/internal/diag"
 )
@@ -36,19 +39,30 @@ func (s Schema) Knows(column string) bool {
 	return slices.Contains(s.Required, column) || slices.Contains(s.Optional, column)
 }
 
-// meant returns the known column that another name most likely means: one that people use for it, or a
-// misspelt one; or "".
+// meant returns the known column that another name most likely means: one that people use for it, with or
+// without an explanation in brackets, or a misspelt one; or "".
 func (s Schema) meant(name string) string {
-	letters := strings.Map(func(c rune) rune {
+	for _, text := range []string{name, explanation.ReplaceAllString(name, "")} {
+		letters := letters(text)
+		for _, column := range s.Known() {
+			if letters == column || slices.Contains(s.Synonyms[column], letters) {
+				return column
+			}
+		}
+	}
+	return diag.Nearest(name, s.Known())
+}
+
+// explanation is what people write behind the name of a column: "IP (LAN)", "MAC [of the NIC]".
+var explanation = regexp.MustCompile(`[(\[].*`)
+
+// letters returns the letters and digits of a lower-cased name, as they are written without umlauts.
+func letters(name string) string {
+	name = strings.NewReplacer("ä", "ae", "ö", "oe", "ü", "ue", "ß", "ss").Replace(norm.NFC.String(name))
+	return strings.Map(func(c rune) rune {
 		if unicode.IsLetter(c) || unicode.IsDigit(c) {
 			return c
 		}
 		return -1
 	}, name)
-	for _, column := range s.Known() {
-		if letters == column || slices.Contains(s.Synonyms[column], letters) {
-			return column
-		}
-	}
-	return diag.Nearest(name, s.Known())
 }

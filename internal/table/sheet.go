@@ -458,7 +458,7 @@ func (w *Workbook) records(sheet sheetPart, name string) (records []record, wron
 	width, begin := 0, -1 // begin is the first column of the header
 	for i, row := range rows {
 		first := row.cells[0]
-		if strings.HasPrefix(first.text, "#") && first.wrong == nil && (begin < 0 || first.column <= begin) {
+		if strings.HasPrefix(first.text, "#") && leftover(first.text) == nil && first.wrong == nil && (begin < 0 || first.column <= begin) {
 			w.comments[name] = append(w.comments[name], Comment{row.line, row.text()})
 			rows[i].cells = nil
 			continue

@@ -241,6 +241,7 @@ func (w *Workbook) Table(s Schema) *Table {
 	if len(records) == 0 || len(records[0].lost) == 0 {
 		t.take(records, true)
 	}
+	t.reportLeftovers()
 	for i, r := range records {
 		for _, cell := range r.lost {
 			problem := cell.problem(t.File, r.line)
