@@ -3,7 +3,6 @@ package colmena
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -120,35 +119,10 @@ func TestOpenHiveInNix(t *testing.T) {
 	}
 }
 
-// harness gives the environment in which <nixpkgs> is the one of the evaluation harness.
-func harness(t *testing.T) []string {
-	t.Helper()
-	folder := nixtest.HarnessFolder(t)
-	nixtest.Needs(t, "bash")
-	out, err := exec.Command("bash", "-c", `. "$0/sources.sh"; prepare >&2; env -0`, folder).Output()
-	if exit := (*exec.ExitError)(nil); err != nil && (!asExit(err, &exit) || exit.ExitCode() == 77) {
-		t.Skip("SKIP: the evaluation harness has no sources")
-	}
-	require.NoError(t, err)
-	var env []string
-	for _, entry := range strings.Split(string(out), "\x00") {
-		if strings.HasPrefix(entry, "NIX") {
-			env = append(env, entry)
-		}
-	}
-	return env
-}
-
-func asExit(err error, exit **exec.ExitError) bool {
-	e, ok := err.(*exec.ExitError)
-	*exit = e
-	return ok
-}
-
 // The real Colmena evaluates a hive in a hard path, with a temporary folder in another.
 func TestOpenHiveInColmena(t *testing.T) {
 	nixtest.Needs(t, "colmena", "nix-instantiate")
-	env := append(nixtest.Private(t), harness(t)...)
+	env := append(nixtest.Private(t), nixtest.Environment(t)...)
 	root := filepath.Join(nixtest.TempDir(t), hardNames[0])
 	file := writeHive(t, root, `{ sources ? "x" }: {
   meta.nixpkgs = <nixpkgs>;

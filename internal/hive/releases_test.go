@@ -1,7 +1,9 @@
 package hive_test
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan"
+	"k3splan/internal/colmena"
 	"k3splan/internal/colmena/nixtest"
 	"k3splan/internal/hive"
 	"k3splan/internal/project"
@@ -118,4 +121,31 @@ func TestNewerNix(t *testing.T) {
 			require.Zero(t, code, out)
 		})
 	}
+}
+
+// Colmena asks nixpkgs for its "system", an old name that makes releases from 25.11 on print a warning for every
+// host. Users do not see it.
+func TestColmenaWarnsOfNothing(t *testing.T) {
+	nixtest.Needs(t, "colmena")
+	file := renderedWith(t, "../nixpkgs", `"1.35"`)
+	nixpkgs := filepath.Join(filepath.Dir(file), "../../nixpkgs")
+	require.NoError(t, os.MkdirAll(nixpkgs, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(nixpkgs, "default.nix"), []byte(`
+args: import <nixpkgs> args // {
+  system = builtins.trace "evaluation warning: 'system' has been renamed to/replaced by 'stdenv.hostPlatform.system'" args.system;
+}
+`), 0o644))
+	// the harness and "colmena eval" set this differently
+	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(file), "../nixConfigs/olaf.nix"), []byte("{ lib, ... }: { _module.check = lib.mkForce true; }\n"), 0o644))
+	opened, err := colmena.OpenHive(file)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, opened.Close()) })
+	command := exec.Command("colmena", "eval", "-f", opened.File, "-E", "{ nodes, ... }: nodes.olaf.config.nixpkgs.system")
+	command.Env = slices.Concat(os.Environ(), nixtest.Private(t), nixtest.Environment(t), opened.Env)
+	said := new(bytes.Buffer)
+	command.Stderr = said
+	out, err := command.Output()
+	require.NoError(t, err, said.String())
+	require.JSONEq(t, `"x86_64-linux"`, string(out))
+	require.NotContains(t, said.String(), "warning")
 }

@@ -85,3 +85,24 @@ func heap() int64 {
 	}
 	return size
 }
+
+// Environment returns an environment in which <nixpkgs> is that of the evaluation harness, for programs that
+// evaluate a hive themselves. If the harness or its sources are missing, it skips the test.
+func Environment(t testing.TB) (env []string) {
+	t.Helper()
+	folder := HarnessFolder(t)
+	Needs(t, "bash")
+	command := exec.Command("bash", "-c", `. "$0/sources.sh"; prepare >&2; env -0`, folder)
+	command.Env = append(os.Environ(), "HOME="+home)
+	out, err := command.Output()
+	if command.ProcessState.ExitCode() == noSources {
+		t.Skip("SKIP: the evaluation harness has no sources")
+	}
+	require.NoError(t, err)
+	for entry := range strings.SplitSeq(string(out), "\x00") {
+		if strings.HasPrefix(entry, "NIX") {
+			env = append(env, entry)
+		}
+	}
+	return env
+}
