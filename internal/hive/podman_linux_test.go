@@ -27,6 +27,8 @@ mount -t tmpfs tmpfs /var/lib
 // container is created but not started: that takes more of a machine than a test may ask for. Nor is
 // there a journal for it.
 const inRack = ownFolders + `
+export PODMAN_IGNORE_CGROUPSV1_WARNING=1
+podman --version
 mkdir -p /run/booted-system/kernel-modules/lib/modules /var/lib/k3splan/agent
 for folder in node k3s kubelet cni log; do mkdir -p /var/lib/k3splan/agents/karl-k3s-agent/$folder; done
 echo K3S_URL=https://10.0.100.3:6443 > /var/lib/k3splan/agents/karl-k3s-agent/server
@@ -51,12 +53,13 @@ podman inspect karl-k3s-agent > container.json
 . ./create > /dev/null
 `
 
-// Podman accepts the arguments of the agent and its network, with the intended meaning.
+// The Podman of this machine and that of Debian 13 accept the arguments of the agent and its network, with the
+// intended meaning.
 func TestPodmanTakesTheAgent(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIP: networks of their own need root")
 	}
-	nixtest.Needs(t, "podman", "unshare", "ip")
+	nixtest.Needs(t, "podman", "unshare", "ip") // a newer Podman uses the helpers of the older one, too
 	if out, err := exec.Command("unshare", "-mn", "sh", "-c", ownFolders+"podman --network-backend netavark info").CombinedOutput(); err != nil {
 		t.Skipf("SKIP: podman does not work here: %s", bytes.TrimSpace(out))
 	}
@@ -64,24 +67,35 @@ func TestPodmanTakesTheAgent(t *testing.T) {
 		network = nodes.karl.config.systemd.services.k3splan-agent-network.script;
 		create = nodes.karl.config.systemd.services.podman-karl-k3s-agent.serviceConfig.ExecStart;
 	}`, rendered(t, "rack", nil)).(map[string]any)
-	network := units["network"].(string)
-	program := regexp.MustCompile(`^\S+/podman run\b`)
-	require.Regexp(t, program, units["create"])
+	network, create := units["network"].(string), units["create"].(string)
+	short := nixtest.TempDir(t) // Podman takes 50 characters
+	t.Run("this machine", func(t *testing.T) { testPodman(t, "", filepath.Join(short, "1"), network, create) })
+	t.Run("Debian 13", func(t *testing.T) {
+		testPodman(t, nixtest.FromDebian13(t, "/usr/bin/podman"), filepath.Join(short, "2"), network, create)
+	})
+}
 
-	dir := nixtest.TempDir(t)
+func testPodman(t *testing.T, prelude, dir, network, create string) {
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	program := regexp.MustCompile(`^\S+/podman run\b`)
+	require.Regexp(t, program, create)
+
 	for file, content := range map[string]string{
 		"network":       network,
 		"other-network": regexp.MustCompile(`[0-9a-f]{64}`).ReplaceAllString(network, "another"),
-		"create":        strings.ReplaceAll(program.ReplaceAllString(units["create"].(string), "podman create"), "=journald", "=k8s-file"),
+		"create":        strings.ReplaceAll(program.ReplaceAllString(create, "podman create"), "=journald", "=k8s-file"),
 		"image.tar":     tarOf(t, "bin/k3s"),
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600))
 	}
-	command := exec.Command("unshare", "-mn", "sh", "-c", inRack)
+	command := exec.Command("unshare", "-mn", "sh", "-c", prelude+inRack)
 	command.Dir = dir
 	out, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	require.Empty(t, string(out))
+	version, rest, _ := strings.Cut(string(out), "\n")
+	t.Log(version)
+	require.Contains(t, version, "podman version ")
+	require.Empty(t, rest)
 
 	var networks []struct {
 		Driver    string

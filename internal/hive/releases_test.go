@@ -110,15 +110,23 @@ func messageOf(t *testing.T, hiveFile, expression string) string {
 
 // The newest Nix of Debian reads and evaluates what is rendered, as the old one does.
 func TestNewerNix(t *testing.T) {
+	out, err := exec.Command("nix-instantiate", "--version").Output()
+	require.NoError(t, err)
 	nixtest.SetNewer(t)
+	newer, err := exec.Command("nix-instantiate", "--version").Output()
+	require.NoError(t, err)
+	if string(out) == string(newer) {
+		t.Skipf("SKIP: the Nix of this machine is Debian 13's as well: %s", out)
+	}
 	for _, name := range examples(t) {
 		t.Run(name, func(t *testing.T) {
 			file := rendered(t, name, nil)
 			out, code := evalHive(t, "--parse", filepath.Dir(file))
 			require.Zero(t, code, out)
-			require.Equal(t, "2.26.3", evaluate(t, "builtins.nixVersion", file), "the program that ran")
-			out, code = evalHive(t, "--check", file)
+			require.Contains(t, string(newer), evaluate(t, "builtins.nixVersion", file), "the program that ran")
+			out, code = evalHive(t, "--check", file, "olaf") // a server and an agent: one of each is enough for the time it takes
 			require.Zero(t, code, out)
+			require.Empty(t, out)
 		})
 	}
 }
