@@ -126,3 +126,12 @@ func TestDiffShowsWhatRestarts(t *testing.T) {
 		})
 	}
 }
+
+// The host keeps its address until its containers have stopped, which takes minutes: its interface is neither
+// stopped when it changes nor when another unit of the network does. Seen in test/boot ("everything is built
+// again").
+func TestTheHostKeepsItsAddress(t *testing.T) {
+	unit := evaluate(t, `nodes.olaf.config.systemd.units."k3splan-lan-netdev.service".text`, rendered(t, "single", nil)).(string)
+	require.Contains(t, unit, "X-StopIfChanged=false\n")
+	require.NotContains(t, unit, "PartOf=")
+}

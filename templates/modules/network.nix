@@ -33,10 +33,14 @@ in
     defaultGateway = lib.mkIf isStatic { address = network.gateway; interface = "k3splan-lan"; };
   };
 
-  # A new nixpkgs changes this unit, too. NixOS would stop it before the activation, together with all
-  # containers, and wait for the slowest: minutes in which the host has no address, and the connection
-  # that deploys is lost. It is to be restarted afterwards instead.
-  systemd.services.k3splan-lan-netdev = lib.mkIf isStatic { stopIfChanged = false; };
+  # A new nixpkgs changes this unit, too, and a new gateway changes network-setup.service, of which it is a
+  # part in older releases. NixOS would stop it before the activation, together with all containers, and wait
+  # for the slowest: minutes in which the host has no address, and the connection that deploys is lost. It is
+  # to be restarted afterwards instead, and only if it has changed itself.
+  systemd.services.k3splan-lan-netdev = lib.mkIf isStatic {
+    stopIfChanged = false;
+    partOf = lib.mkForce [ ];
+  };
 
   # By default Linux answers ARP on any interface for any of its addresses: others would learn the parent
   # interface's MAC address for the host, and the firewall drops what arrives there. With slashes, because

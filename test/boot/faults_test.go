@@ -33,24 +33,61 @@ func agentFault(t *testing.T, s *site) {
 	s.deploy("olaf")
 }
 
+// networkUnits are the units of NixOS that make the host's network.
+var networkUnits = []string{"k3splan-lan-netdev", "network-addresses-k3splan-lan", "network-setup"}
+
 // A new nixpkgs gives every unit another definition. The host's network must not be down while its
 // containers stop, or Colmena loses the connection and the deployment fails.
 func rebuilt(t *testing.T, s *site) {
-	s.write("nixConfigs/olaf.nix", `{ lib, ... }: {
-  systemd.services.k3splan-lan-netdev.environment.LAB = "another definition";
-  systemd.services.network-addresses-k3splan-lan.environment.LAB = "another definition";
-  systemd.services."container@olaf-server".serviceConfig.ExecStop = "/bin/sh -c 'sleep 75'";
-}
-`)
-	s.deploy("olaf")
-	s.write("nixConfigs/olaf.nix", `{ lib, ... }: {
-  systemd.services.k3splan-lan-netdev.environment.LAB = "a third definition";
-  systemd.services.network-addresses-k3splan-lan.environment.LAB = "a third definition";
-  systemd.services."container@olaf-server".environment.LAB = "stops after 75 s, by its definition of before";
-}
-`)
-	s.deploy("olaf")
-	require.Contains(t, s.do("olaf", "ip route"), "default via 192.168.1.1 dev k3splan-lan")
+	const host = "olaf"
+	definition := 0
+	// write gives other definitions to units, and to the container's, which takes 25 s to stop from then on
+	write := func(more string, units ...string) {
+		definition++
+		text := "{ lib, ... }: {\n" + more
+		for _, unit := range append(units, "container@olaf-server") {
+			text += fmt.Sprintf("  systemd.services.%q.environment.LAB = \"definition %d\";\n", unit, definition)
+		}
+		s.write("nixConfigs/olaf.nix", text+`  systemd.services."container@olaf-server".serviceConfig.ExecStop = "/bin/sh -c 'sleep 25'";`+"\n}\n")
+	}
+	// away deploys, and returns how long the host did not answer at its address
+	away := func() time.Duration {
+		stop, away := make(chan struct{}), make(chan time.Duration)
+		go func() {
+			longest, last := time.Duration(0), time.Now()
+			for {
+				if s.lab.Deployer("ping", "-c", "1", "-W", "1", "192.168.1.10").Run() == nil {
+					longest, last = max(longest, time.Since(last)), time.Now()
+				}
+				select {
+				case <-stop:
+					away <- max(longest, time.Since(last))
+					return
+				case <-time.After(200 * time.Millisecond):
+				}
+			}
+		}()
+		r := s.say("", "deploy", "--yes", "--json")
+		close(stop)
+		longest := <-away
+		fmt.Printf("network units of another definition: exit code %d, the host was away for %.1f s\n", r.code, longest.Seconds())
+		return longest
+	}
+	const withoutMends = "  systemd.services.k3splan-lan-netdev = { stopIfChanged = lib.mkOverride 40 true; partOf = lib.mkOverride 40 [ \"network-setup.service\" ]; };\n"
+	write(withoutMends)
+	s.deploy(host)
+	for _, units := range [][]string{networkUnits[:1], networkUnits[2:]} {
+		write(withoutMends, units...)
+		require.Greater(t, away(), 20*time.Second, "without the mends the network is up all the time: this test proves nothing")
+	}
+	write("")
+	require.Zero(t, s.say("", "deploy", "--yes").code)
+	for _, units := range [][]string{networkUnits, networkUnits[:1]} {
+		write("", units...)
+		require.Less(t, away(), 10*time.Second)
+		require.Contains(t, s.do(host, "ip route"), "default via 192.168.1.1 dev k3splan-lan")
+		require.Contains(t, s.ok("deploy", "--dry-run", "--json").out, `"waves": []`)
+	}
 }
 
 // withoutMends takes two things out of the server's container: the unit that takes the interface down when k3s

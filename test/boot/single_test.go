@@ -108,7 +108,7 @@ func TestSingle(t *testing.T) {
 		old := s.secret("init-token")
 		s.ok("token", "rotate", "--yes")
 		require.NotEqual(t, old, s.secret("init-token"))
-		changes(t, "k3s")
+		changes(t, "k3s", "agent")
 		require.Contains(t, inside("etcdctl get --prefix --keys-only /bootstrap/"), "/bootstrap/")
 	})
 	s.row("an ssh host key", func(t *testing.T) {

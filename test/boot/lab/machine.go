@@ -321,8 +321,11 @@ func (m Machine) swept() error {
 func (m Machine) Image() error {
 	const script = `
 set -e
-image=$(grep -rhoE 'docker\.io/rancher/k3s:[^ ]+' $(sed -n 's/^ExecStart=//p' /etc/systemd/system/podman-*.service) | head -n 1)
-[ -n "$image" ] && ! podman image exists "$image" || exit 0
+shopt -s nullglob
+units=(/etc/systemd/system/podman-*.service)
+[ ${#units[@]} -gt 0 ] || exit 0
+image=$(grep -hoE 'docker\.io/rancher/k3s:[^ ]+' $(sed -n 's/^ExecStart=//p' "${units[@]}") | head -n 1)
+! podman image exists "$image" || exit 0
 version=${image##*:}
 folder=$(mktemp -d)
 mkdir -p $folder/{usr,lib/modules,etc,tmp,var,root,proc,sys,dev,run}
