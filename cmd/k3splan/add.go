@@ -9,6 +9,7 @@ import (
 
 	"k3splan/internal/edit"
 	"k3splan/internal/plan"
+	"k3splan/internal/release"
 	"k3splan/internal/table"
 )
 
@@ -53,9 +54,12 @@ func (a *app) newCellFlags(command *cobra.Command, own func(*plan.Host) []map[st
 }
 
 func (f *cellFlags) text(column, usage string, complete cobra.CompletionFunc) {
-	f.cells[column] = f.command.Flags().String(column, "", usage)
-	f.complete(column, complete)
+	f.cells[column] = f.command.Flags().String(flagOf(column), "", usage)
+	f.complete(flagOf(column), complete)
 }
+
+// flagOf is the name of the flag for a column.
+func flagOf(column string) string { return strings.ReplaceAll(column, "_", "-") }
 
 // list is a flag that may be repeated; its values stand in one cell.
 func (f *cellFlags) list(flag, column, usage string, complete cobra.CompletionFunc) {
@@ -76,9 +80,9 @@ func (f *cellFlags) values(own ...string) (map[string]string, error) {
 		cells[own[i]] = strings.ToLower(table.TrimCell(own[i+1]))
 	}
 	for column, value := range f.cells {
-		if f.command.Flags().Changed(column) {
+		if f.command.Flags().Changed(flagOf(column)) {
 			if cells[column] = table.TrimCell(*value); cells[column] == "" { // an unset variable of a script
-				return nil, usageError(fmt.Errorf("the value of --%s is empty", column))
+				return nil, usageError(fmt.Errorf("the value of --%s is empty", flagOf(column)))
 			}
 		}
 	}
@@ -122,6 +126,7 @@ other hosts, unless --ip names one.`,
 	cells.text("boot", "how it boots: `efi|legacy`", cobra.FixedCompletions([]string{"efi", "legacy"}, nothingElse))
 	cells.text("system", "its `SYSTEM`: x86_64-linux or aarch64-linux", cobra.FixedCompletions([]string{"x86_64-linux", "aarch64-linux"}, nothingElse))
 	cells.text("mac", "the `MAC` address of the interface", nil)
+	cells.text("state_version", "the `RELEASE` of NixOS that it was installed with, if it is not the plan's", cobra.FixedCompletions(releaseNames(), nothingElse))
 	cells.list("tag", "tags", "a `TAG` to select the host by", a.completeValues(func(h *plan.Host) []string { return h.Tags }))
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
@@ -132,6 +137,13 @@ other hosts, unless --ip names one.`,
 		return e.run(func(tables *edit.Edit) error { return tables.AddHost(values) }, e.thenInstall(values["name"]))
 	}
 	return command
+}
+
+func releaseNames() (names []string) {
+	for _, r := range release.All() {
+		names = append(names, r.Name)
+	}
+	return names
 }
 
 // addContainerCommand is `add server` or `add agent`.

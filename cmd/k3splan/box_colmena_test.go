@@ -121,8 +121,21 @@ func (c *colmenaInBox) host(name string) error {
 		return fmt.Errorf("building: %w: %s", err, &said)
 	}
 	system := strings.TrimSpace(out.String())
-	fmt.Printf("[INFO ] %s | Built %q\n", name, system)
-	if c.keepResult {
+	snippet, _ := os.ReadFile(filepath.Join(c.generated, "../nixConfigs", name+".nix"))
+	onTarget := bytes.Contains(snippet, []byte("buildOnTarget = true"))
+	if onTarget {
+		// as if it had been built there: only that machine has it
+		if err := c.push(name, system); err != nil {
+			return err
+		}
+		if out, err := exec.Command("nix-store", "--delete", system).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		fmt.Printf("[INFO ] %s | Built %q on target node\n", name, system)
+	} else {
+		fmt.Printf("[INFO ] %s | Built %q\n", name, system)
+	}
+	if c.keepResult && !onTarget {
 		link := filepath.Join(filepath.Dir(c.hive), ".gcroots", "node-"+name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.RemoveAll(link), os.Symlink(system, link)); err != nil {
 			return err
@@ -131,8 +144,10 @@ func (c *colmenaInBox) host(name string) error {
 	if c.command == "build" {
 		return nil
 	}
-	if err := c.push(name, system); err != nil {
-		return err
+	if !onTarget {
+		if err := c.push(name, system); err != nil {
+			return err
+		}
 	}
 	if err := c.upload(name); err != nil {
 		return err

@@ -573,6 +573,28 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		require.Equal(t, "unchanged", b.deploy("frida").status()["frida"])
 	})
 
+	scenario("a system refuses to be activated: the way on is told, and leads there", func(t *testing.T) {
+		require.Zero(t, b.deploy().code)
+		b.edit("plans/hosts.csv", "ulrich,5", "ulrich,6")
+		b.write("hosts/ulrich/inhibits", "diskSpace", 0o644)
+		r := b.deploy("ulrich")
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stderr, "hint: the system itself refuses its activation, by system.preSwitchChecks.diskSpace of its configuration")
+		require.NotContains(t, r.stderr, "--reboot")
+		b.write("hosts/ulrich/inhibits", "switchInhibitors", 0o644)
+		r = b.deploy("ulrich")
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stderr, "Pre-switch check 'switchInhibitors' failed")
+		require.Contains(t, r.stderr, "hint: k3splan deploy ulrich --reboot: it is set for the next boot, and the host reboots in its wave")
+		b.events()
+		r = b.deploy("ulrich", "--reboot")
+		require.Zero(t, r.code, r.stderr)
+		require.Equal(t, all("deployed", "ulrich"), r.status())
+		require.Equal(t, []string{"reboot ulrich"}, b.events())
+		b.remove("hosts/ulrich/inhibits")
+		require.Equal(t, "unchanged", b.deploy("ulrich").status()["ulrich"])
+	})
+
 	scenario("status", func(t *testing.T) {
 		require.Zero(t, b.deploy().code)
 		r := b.k3splan("status")

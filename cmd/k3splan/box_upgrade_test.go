@@ -90,7 +90,10 @@ func TestUpgradeInABox(t *testing.T) {
 		require.NotContains(t, event, "reboot")
 	}
 
-	// across D-Bus: each host is set to boot and reboots in its wave; one does not come back at first
+	// across D-Bus: each host is set to boot and reboots in its wave, also one that builds its system itself; one
+	// does not come back at first
+	b.write("project/nixConfigs/karl.nix", "{ deployment.buildOnTarget = true; }\n", 0o644)
+	b.activated()
 	b.write("hosts/ulf/stay-away", "", 0o644)
 	r, _ = b.upgrade("--gate-timeout", "5s")
 	require.Equal(t, 1, r.code)
@@ -105,6 +108,7 @@ func TestUpgradeInABox(t *testing.T) {
 	require.NotContains(t, events, "quorum lost")
 	require.Equal(t, 1, strings.Count(events, "reboot"), "what is done is not done again: %s", events)
 	require.Contains(t, events, "reboot karl")
+	require.Empty(t, b.activated(), "what cannot be activated is not tried")
 	require.Equal(t, 0, strings.Count(b.k3splan("status").stdout, "needed"))
 
 	// the last one needs no reboot

@@ -43,6 +43,7 @@ advance. With --dry-run the way is shown and what is open, and nothing is change
 	}
 	f := command.Flags()
 	f.StringVar(&request.NixOS, "to", "", "the `RELEASE` of NixOS to be reached (default: the newest that this k3splan knows)")
+	_ = command.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(releaseNames(), nothingElse))
 	f.StringVar(&request.K3s, "k3s", "", "the minor `VERSION` of k3s to be reached (default: the newest that the release has and that is supported)")
 	f.BoolVar(&request.DryRun, "dry-run", false, "show the way and what is open, and change nothing")
 	f.BoolVarP(&yes, "yes", "y", false, "confirm everything in advance")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -43,42 +44,48 @@ if [ -e $booted/etc ] && [ -e $now/etc ]; then
 fi
 `
 
-// inhibitorsScript prints what of the booted system forbids to activate another one: the hash of its switch
-// inhibitors, or "none", and whether its D-Bus is dbus-broker.
+// inhibitorsScript prints for the booted system and for the one in $1, what forbids to activate one while the other
+// runs: the hash of its switch inhibitors, or "none", and whether its D-Bus is dbus-broker.
 const inhibitorsScript = `
-booted=/run/booted-system
-if [ -f $booted/switch-inhibitors ]; then sha256sum < $booted/switch-inhibitors | cut -c 1-64; else echo none; fi
-if [ -e $booted/` + brokerUnit + ` ]; then echo broker; elif [ -e $booted/etc ]; then echo daemon; else echo unknown; fi
+for system in /run/booted-system "$1"; do
+  if [ -f "$system/switch-inhibitors" ]; then sha256sum < "$system/switch-inhibitors" | cut -c 1-64; else echo none; fi
+  if [ -e "$system/` + brokerUnit + `" ]; then echo broker; elif [ -e "$system/etc" ]; then echo daemon; else echo unknown; fi
+done
 `
 
-// inhibitedBy asks a host what forbids to activate a new system, which is in the store of this machine,
-// before a reboot. Nothing is known of a system that was built elsewhere.
+// inhibitedBy asks a host what forbids to activate a new system, which is in the store of this machine or was
+// built on the host, before a reboot. Nothing is known of a system that was built elsewhere.
 //
 // A change of the D-Bus implementation cannot be activated in a running system (release notes of NixOS
 // 26.05). Switch inhibitors are declared by a system itself (its option system.switch.inhibitors), and its
 // activation compares them with those that were booted.
 func inhibitedBy(ctx context.Context, machine remote.Machine, system string) (parts []string, err error) {
-	if info, err := os.Stat(filepath.Join(system, "etc")); system == "" || err != nil || !info.IsDir() {
+	if system == "" {
 		return nil, nil
 	}
-	out, err := machine.Script(ctx, inhibitorsScript)
+	out, err := machine.Script(ctx, inhibitorsScript, system)
 	if err != nil {
 		return nil, errors.New(reason(err))
 	}
-	booted := strings.Fields(out)
-	if len(booted) != 2 {
+	words := strings.Fields(out)
+	if len(words) != 4 {
 		return nil, errIncomplete
 	}
-	if list, err := files.Read(filepath.Join(system, "switch-inhibitors")); err == nil && booted[0] != "none" {
-		if sum := sha256.Sum256(list); hex.EncodeToString(sum[:]) != booted[0] {
-			parts = append(parts, "switch inhibitors")
+	booted, planned := words[:2], words[2:]
+	if info, err := os.Stat(filepath.Join(system, "etc")); err == nil && info.IsDir() {
+		planned = []string{"none", "daemon"}
+		if list, err := files.Read(filepath.Join(system, "switch-inhibitors")); err == nil {
+			sum := sha256.Sum256(list)
+			planned[0] = hex.EncodeToString(sum[:])
+		}
+		if _, err := os.Lstat(filepath.Join(system, brokerUnit)); err == nil {
+			planned[1] = "broker"
 		}
 	}
-	dbus := "daemon"
-	if _, err := os.Lstat(filepath.Join(system, brokerUnit)); err == nil {
-		dbus = "broker"
+	if booted[0] != "none" && planned[0] != "none" && booted[0] != planned[0] {
+		parts = append(parts, "switch inhibitors")
 	}
-	if booted[1] != "unknown" && booted[1] != dbus {
+	if booted[1] != "unknown" && planned[1] != "unknown" && booted[1] != planned[1] {
 		parts = append(parts, "D-Bus")
 	}
 	return parts, nil
@@ -118,8 +125,20 @@ func rebootsInWave(s Situation) []finding {
 	})
 }
 
-// switchRefused is what a system says that refuses to be activated (switch-to-configuration).
-const switchRefused = "Pre-switch check"
+// switchRefused is what a system says that refuses to be activated (switch-to-configuration); inhibitorsCheck is
+// the check of NixOS for what needs a reboot. There may be others, made by the user.
+var switchRefused = regexp.MustCompile(`Pre-switch check '([^']+)' failed`)
+
+const inhibitorsCheck = "switchInhibitors"
+
+// refusedBy returns the check by which a system refused its activation, or "".
+func refusedBy(err error) string {
+	found := switchRefused.FindStringSubmatch(err.Error())
+	if found == nil || found[0] == guardRefused {
+		return ""
+	}
+	return found[1]
+}
 
 // needsBoot adds the way on to an error of a system that cannot be activated before a reboot.
 func needsBoot(err error, host string) error {
@@ -133,13 +152,13 @@ func (d *Driver) switches(ctx context.Context, h *plan.Host, say Say) (bool, err
 	if was != nil && was.Inputs.Pins["nixpkgs"] == d.Inputs[h.Name].Pins["nixpkgs"] && !d.otherRelease(h) {
 		return true, nil // only nixpkgs brings what a running system cannot take
 	}
-	if d.Hive.Result(h.Name) == "" {
+	if d.result(h.Name) == "" {
 		if err := d.Build([]string{h.Name}, func(line string) { say("evaluating, building", line) }); err != nil {
 			return false, err
 		}
 	}
 	machine, _ := d.reach(ctx, h, "")
-	parts, err := inhibitedBy(ctx, machine, d.Hive.Result(h.Name))
+	parts, err := inhibitedBy(ctx, machine, d.result(h.Name))
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("asking %s: %w", h.Name, err)

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"k3splan/internal/colmena"
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/fingerprint"
 	"k3splan/internal/plan"
@@ -55,9 +57,35 @@ type Driver struct {
 
 	renewing sync.Mutex
 	renewed  time.Time // when Renew was called last
+
+	building sync.Mutex
+	built    map[string]string // host -> the system that was built on it
 }
 
 var _ Steps = (*Driver)(nil)
+
+// builtOnTarget is what Colmena says of a system that a host has built itself (deployment.buildOnTarget). It keeps
+// no link to that, as its store path is not on this machine.
+var builtOnTarget = regexp.MustCompile(`(\S+) \| Built "(/[^"]+)" on target node$`)
+
+// result returns the store path of the system that was built for a host, or "" if none was.
+func (d *Driver) result(host string) string {
+	d.building.Lock()
+	defer d.building.Unlock()
+	return cmp.Or(d.built[host], d.Hive.Result(host))
+}
+
+// note keeps what a line of Colmena says about a system.
+func (d *Driver) note(line string) {
+	if found := builtOnTarget.FindStringSubmatch(line); found != nil {
+		d.building.Lock()
+		defer d.building.Unlock()
+		if d.built == nil {
+			d.built = map[string]string{}
+		}
+		d.built[found[1]] = found[2]
+	}
+}
 
 // LogFile is the path of Colmena's output about a host.
 func (d *Driver) LogFile(host string) string { return filepath.Join(d.Logs, host+".log") }
@@ -130,17 +158,27 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 	}
 	say(phase, "")
 	if err := d.colmena(d.LogFile(host), args, func(line string) { say(phase, line) }); err != nil {
-		if strings.Contains(err.Error(), switchRefused) && !strings.Contains(err.Error(), guardRefused) {
+		switch check := refusedBy(err); {
+		case check == "":
+			return "", err
+		case check != inhibitorsCheck:
+			return "", diag.WithHint(err, "the system itself refuses its activation, by system.preSwitchChecks."+check+" of its configuration")
+		case !slices.Contains(d.MayReboot, host) || h.Target.Local || colmena.Goal(d.Extra) != "switch":
 			return "", needsBoot(err, host)
 		}
-		return "", err
+		phase, switches = "setting the next boot", false
+		say(phase, "")
+		args = colmena.ApplyOne(d.Hive.File, host, colmena.WithGoal(d.Extra, "boot"))
+		if err := d.colmena(d.LogFile(host), args, func(line string) { say(phase, line) }); err != nil {
+			return "", err
+		}
 	}
 	if !switches {
-		return d.Hive.Result(host), d.reboot(ctx, h, say) // which makes secrets take effect as well
+		return d.result(host), d.reboot(ctx, h, say) // which makes secrets take effect as well
 	}
 	system := d.Before.Observed[host].System
 	if work.System {
-		system = d.Hive.Result(host)
+		system = d.result(host)
 	}
 	if system != "" && len(work.Secrets) == 0 {
 		return system, nil
@@ -236,7 +274,7 @@ func (d *Driver) colmena(log string, args []string, say func(line string)) error
 	}
 	defer file.Close()
 	fmt.Fprintf(file, "$ colmena %s\n", strings.Join(args, " "))
-	last := &lastLines{say: say}
+	last := &lastLines{say: func(line string) { d.note(line); say(line) }}
 	out := io.MultiWriter(run.Capped(file, maxLog), last)
 	// its own context: Colmena gets the user's signals, and is waited for
 	err = run.Run(context.Background(), run.Command{
