@@ -23,9 +23,9 @@ func TestSystemsBuiltOnTheirHosts(t *testing.T) {
 func TestRefusedBy(t *testing.T) {
 	for text, want := range map[string]string{
 		"colmena failed\n  olaf | Pre-switch check 'switchInhibitors' failed\n  olaf | Pre-switch checks failed": "switchInhibitors",
-		"colmena failed\n  olaf | Pre-switch check 'diskSpace' failed":                                       "diskSpace",
-		"colmena failed\n  olaf | " + guardRefused:                                                           "",
-		"colmena failed\n  olaf | Activation failed":                                                         "",
+		"colmena failed\n  olaf | Pre-switch check 'diskSpace' failed":                                           "diskSpace",
+		"colmena failed\n  olaf | " + guardRefused:                                                               "",
+		"colmena failed\n  olaf | Activation failed":                                                             "",
 	} {
 		require.Equal(t, want, refusedBy(errors.New(text)), text)
 	}

@@ -31,6 +31,7 @@ type Lab struct {
 func (l *Lab) Substitutes() []string {
 	kept := []string{
 		"NixOS: modules of 20.09 that are made to look like 24.11, with its switch-to-configuration (Perl)",
+		"plan: versions are NixOS 24.11, k3s 1.31 and state 24.11 whatever the example has, as a Nix below 2.18 is refused for newer releases",
 		"packages: Debian's programs, " + version("/usr/lib/systemd/systemd", "--version") + ", " + version("podman", "--version") + ", " + version("nix", "--version"),
 		"machine: systemd-nspawn on the kernel of this one; no boot loader, no first stage, no disks, no kernel modules, only sysctls of the network",
 		"off: nscd, systemd-resolved, polkit, setuid wrappers (Debian's programs are setuid themselves)",
