@@ -3,6 +3,7 @@ package hive_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -60,12 +61,15 @@ var kinds = map[string]*regexp.Regexp{
 func unfit(d definition, options []option, nixos string) string {
 	name := strings.Join(d.Path, ".")
 	for _, o := range options {
-		if len(o.path) > len(d.Path) {
-			continue
-		}
 		matches := true
-		for i, part := range o.path {
+		for i, part := range o.path[:min(len(o.path), len(d.Path))] {
 			matches = matches && (part == "*" || part == d.Path[i])
+		}
+		if len(o.path) > len(d.Path) {
+			if matches && d.Kind == "set" {
+				return "" // an empty set of options
+			}
+			continue
 		}
 		whole := len(o.path) == len(d.Path)
 		switch words := kinds[d.Kind]; {
@@ -84,18 +88,38 @@ func unfit(d definition, options []option, nixos string) string {
 // ofTheSystem are options of the module system itself, and k3splan's and Colmena's own.
 var ofTheSystem = []string{"assertions", "warnings", "cluster", "k3splan", "deployment"}
 
-// What k3splan's modules define on hosts and in containers are options of every release that it supports.
+// imageDefinitions are the definitions of olaf's installer image in the form of evalhive.sh --defs.
+const imageDefinitions = `let
+  trees = import (/. + nixeval + "/shim/sources.nix");
+  inherit (iso.olaf) config;
+  image = { inherit config; options = config._compat.options; };
+in {
+  image = import (/. + nixeval + "/definitions.nix") {
+    inherit lib;
+    rawHive.olaf = /. + dirOf args.hive + "/installer/image.nix";
+    nodes.olaf = image;
+    foreign = [ (toString <nixpkgs>) trees.nixpkgs trees.disko ];
+    modulesPath = trees.nixpkgs + "/nixos/modules";
+  } "olaf" image;
+}`
+
+// What k3splan's modules define on hosts, in containers and on installer images are options of every release that
+// it supports.
 func TestOptionsOfReleases(t *testing.T) {
 	options := nixosOptions(t)
 	require.Greater(t, len(options), 85)
-	out, code := evalHive(t, "--defs", rendered(t, "rack", nil), "olaf", "ulf", "ulrich")
+	file := rendered(t, "rack", nil)
+	out, code := evalHive(t, "--defs", file, "olaf", "ulf", "ulrich")
 	require.Zero(t, code)
-	var nodes map[string][]definition
+	var nodes, image map[string][]definition
 	require.NoError(t, json.Unmarshal([]byte(out), &nodes))
+	require.NoError(t, json.Unmarshal(marshal(t, evaluate(t, imageDefinitions, file)), &image))
+	maps.Copy(nodes, image)
 	var definitions []definition
-	for _, defs := range nodes {
+	for name, defs := range nodes {
+		require.NotEmpty(t, defs, name)
 		for _, d := range defs {
-			ours := strings.Contains(d.File, "/generated/modules/") || strings.Contains(d.File, "/generated/hosts/")
+			ours := strings.Contains(d.File, "/generated/modules/") || strings.Contains(d.File, "/generated/hosts/") || strings.Contains(d.File, "/generated/installer/")
 			if ours && len(d.Path) > 0 && !slices.Contains(ofTheSystem, d.Path[0]) {
 				definitions = append(definitions, d)
 			}
@@ -127,6 +151,8 @@ func TestOptionsThatDoNotFit(t *testing.T) {
 	for _, test := range []struct{ kind, path, nixos, want string }{
 		{"bool", "services.k3s.enable", "26.05", ""},
 		{"string", "systemd.services.x.serviceConfig.Type", "26.05", ""},
+		{"set", "networking.interfaces.eno1", "26.05", ""},
+		{"set", "networking.interfacse.eno1", "26.05", "the option networking.interfacse.eno1 is not in testdata/options.tsv"},
 		{"string", "services.k3s.enabel", "26.05", "the option services.k3s.enabel is not in testdata/options.tsv"},
 		{"string", "services.k3s.enable", "26.05", "services.k3s.enable is a string, and NixOS 26.05 takes boolean"},
 		{"bool", "services.gone.enable", "25.05", ""},
