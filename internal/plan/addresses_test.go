@@ -70,6 +70,7 @@ func TestAddressesThatNoMachineHas(t *testing.T) {
 		"nameservers: 10.0.100.255":              "the broadcast address of 10.0.100.0/24",
 		"nameservers: 10.43.0.10":                "in the service network 10.43.0.0/16",
 		"nameservers: 10.42.7.1":                 "in the pod network 10.42.0.0/16",
+		"nameservers: 169.254.169.253":           "a link-local address",
 		"pod_cidr: 127.0.0.0/8":                  "reserved",
 		"pod_cidr: 224.0.0.0/8":                  "reserved",
 		"service_cidr: 240.0.0.0/12":             "reserved",

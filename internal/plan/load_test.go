@@ -186,6 +186,7 @@ func TestProblems(t *testing.T) {
 		{"no k3s version", n, "  k3s: \"1.35\"\n", "", []string{"key-missing network.yaml:0 versions.k3s"}},
 		{"key twice", n, "versions:", "netmask: 24\nversions:", []string{"key-duplicate network.yaml:3 netmask"}},
 		{"k3s version", n, `"1.35"`, "v1.35.4", []string{"version-invalid network.yaml:5 versions.k3s"}},
+		{"k3s version with a zero", n, `"1.35"`, "01.35", []string{"version-invalid network.yaml:5 versions.k3s"}},
 		{"old NixOS", n, "nixos-26.05", "nixos-23.05", []string{"version-invalid network.yaml:4 versions.nixos"}},
 		{"pods in the LAN", n, "versions:", "pod_cidr: 10.0.0.0/16\nversions:", []string{"cidr-overlap network.yaml:3 pod_cidr"}},
 		{"services in the pods", n, "versions:", "service_cidr: 10.42.128.0/17\nversions:", []string{"cidr-overlap network.yaml:3 service_cidr"}},

@@ -69,7 +69,7 @@ var (
 const defaultDisko = "latest"
 
 var (
-	k3sVersionForm = regexp.MustCompile(`^v?([0-9]+\.[0-9]+)(?:(\.[0-9]+)[+-](k3s[0-9]+))?$`)
+	k3sVersionForm = regexp.MustCompile(`^v?([1-9][0-9]*\.(?:0|[1-9][0-9]*))(?:(\.[0-9]+)[+-](k3s[0-9]+))?$`)
 	patchForm      = regexp.MustCompile(`^v?[0-9]+\.[0-9]+\.[0-9]+$`)
 )
 

@@ -200,6 +200,8 @@ func (r *networkReader) notInLAN(address netip.Addr) *finding {
 		return &finding{"address-reserved", fmt.Sprintf("the address of the network %s itself", n.Subnet), ""}
 	case n.Subnet.IsValid() && address == lastAddress(n.Subnet):
 		return &finding{"address-reserved", fmt.Sprintf("the broadcast address of %s", n.Subnet), ""}
+	case !address.IsGlobalUnicast():
+		return &finding{"address-reserved", linkLocal, "the address of a server in the LAN, or behind its router"}
 	case n.PodCIDR.Contains(address):
 		return &finding{"address-reserved", fmt.Sprintf("in the pod network %s, which hosts do not reach", n.PodCIDR), "an address outside pod_cidr"}
 	case n.ServiceCIDR.Contains(address):
@@ -230,6 +232,8 @@ func (r *networkReader) readRange() {
 	r.network.AddressRange = found
 }
 
+const linkLocal = "a link-local address, which is not routed"
+
 func (r *networkReader) setSubnet(gateway netip.Addr, bits int) {
 	subnet := netip.PrefixFrom(gateway, bits).Masked()
 	wrong := ""
@@ -239,7 +243,7 @@ func (r *networkReader) setSubnet(gateway netip.Addr, bits int) {
 	case gateway == lastAddress(subnet):
 		wrong = fmt.Sprintf("the broadcast address of %s", subnet)
 	case !gateway.IsGlobalUnicast():
-		wrong = "a link-local address, which is not routed"
+		wrong = linkLocal
 	}
 	if wrong != "" {
 		r.fail("gateway", &finding{"gateway-invalid", wrong, "the address of your router in the LAN"})
