@@ -37,7 +37,10 @@ func unprintable(output []byte) string {
 
 // answer is what hosts answer to every question, with evil in each place that is shown.
 const answer = "1.2 " + evil + "\nsystem /nix/store/x-" + evil + "\nprofile /nix/store/x-" + evil + "\nnixos 24.11" + evil + "\nfailed a" + evil + ".service\netcd olaf-k3s-server\n" +
-	"readyz no" + evil + "\nversion v1" + evil + "\nmember 1, started, x" + evil + "-1a2b3c4d, x\nk3splan-lease held 12 eve" + evil + "\nreceipt\n{\"version\": \"" + evil + "\"}\n"
+	"readyz no" + evil + "\nversion v1" + evil + "\nmember 1, started, x" + evil + "-1a2b3c4d, x\nk3splan-lease held 12 eve" + evil + "\n" +
+	"runs /nix/store/x-" + evil + "\nbooted /nix/store/y" + evil + "\nprofile 3\ndeployed /nix/store/x-" + evil + "\ngeneration 3 1796083200 /nix/store/x-" + evil + "\nnixos 26" + evil +
+	"\nkernel /nix/store/k" + evil + "\nboot D-Bus" + evil + "\nserver olaf" + evil + " 1.31" + evil + " -\nagent a" + evil + " 1" + evil + "\ngeneration 2 1796083100 /nix/store/z" + evil + "\nend\n" +
+	"receipt\n{\"version\": \"" + evil + "\"}\n"
 
 // evilPrograms are programs and hosts that print evil, fail with it, or do both forever.
 func evilPrograms(t *testing.T, exit int) {
@@ -86,6 +89,10 @@ func walk(t *testing.T, dir string, hosts ...string) {
 		"secrets show": {{evil}, {"passwd"}}, "secrets edit": {{evil}}, "secrets move": {{"files"}}, "token rotate": {{"--yes", "--restart"}},
 		"kubeconfig": {{}, {"-o", filepath.Join(dir, "plans", "hosts.csv")}}, "man": {{evil}}, "help": {{evil}}, "completion": {{}},
 		"render": {{"--diff"}, {}}, "show": {{}, {"--format", evil}}, "passwd": {{hosts[0]}}, "validate": {{}}, "status": {{}, {"*" + evil}},
+		"generations": {{hosts[0]}}, "rollback": {{hosts[0], "--yes", "--gate-timeout", "200ms", "--gate-pause", "10ms"}, {hosts[0], "--dry-run", "--to", evil}, {"*", "--dry-run"}},
+		"upgrade": {{"--dry-run"}, {"--yes", "--gate-timeout", "200ms", "--gate-pause", "10ms"}, {"--to", evil}, {"--k3s", evil}}, "rehearse": {{}, {hosts[0], "--from", "HEAD" + evil}},
+		"etcd snapshot": {{}, {"--to", filepath.Join(t.TempDir(), evil)}, {"--server", evil}}, "etcd restore": {{evil}, {"--yes", filepath.Join(dir, "plans", "hosts.csv")}},
+		"decommission": {{hosts[0], "--yes"}, {evil}}, "replace": {{hosts[0], "--serial", evil, "--yes"}, {evil}}, "convert": {{"csv"}, {evil}},
 	}
 	skipped := map[string]bool{
 		"ssh":   true, // the session is the host's
