@@ -24,8 +24,11 @@ func (a *app) dir() (string, error) {
 	}
 	dir, ok := project.Find(here)
 	if !ok {
-		return "", &exitError{code: exitInvalid, err: fmt.Errorf("no project here: neither %s nor a folder above it holds plans/", here),
-			hint: "k3splan setup DIR makes one; -p DIR names one"}
+		hint := "k3splan setup DIR makes one; -p DIR names one"
+		if other := project.Misnamed(os.DirFS(here)); other != "" {
+			hint = fmt.Sprintf("%s may be meant to be it: mv %[1]s %s", run.Word(other), files.PlansDir)
+		}
+		return "", &exitError{code: exitInvalid, err: fmt.Errorf("no project here: neither %s nor a folder above it holds plans/", here), hint: hint}
 	}
 	return dir, nil
 }

@@ -48,7 +48,7 @@ func misplaced(fsys fs.FS) map[string][]string {
 		}
 		found[meant] = append(found[meant], file)
 	}
-	for _, file := range []string{HostsFile, K3sFile, NetworkFile, WorkbookFile} {
+	for _, file := range []string{HostsFile, K3sFile, NetworkFile, VersionsFile, WorkbookFile} {
 		if info, err := fs.Stat(fsys, path.Base(file)); err == nil && info.Mode().IsRegular() {
 			found[file] = append(found[file], path.Base(file))
 		}

@@ -3,6 +3,7 @@ package project
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -158,6 +159,9 @@ func checkK3sFolder(fsys fs.FS) diag.Problems {
 			continue
 		}
 		hint := cmp.Or(diag.DidYouMean(strings.ToLower(name), known), "server.yaml and agent.yaml are read")
+		if slices.Contains(known, strings.ToLower(name)) {
+			hint = fmt.Sprintf("rename it to %q", strings.ToLower(name))
+		}
 		problems = append(problems, diag.Problem{
 			File: path.Join(files.K3sDir, name), Severity: diag.Warning, Code: "file-orphan", Message: "k3splan does not read this file", Hint: hint,
 		})

@@ -82,6 +82,7 @@ func (w *Workspace) load() (*Project, diag.Problems) {
 	p.AgentConfig, found = readK3sConfig(w.fsys, agentRole, p.Plan, p.Manifests)
 	collect(found)
 	collect(checkK3sFolder(w.fsys))
+	collect(checkFolders(w.fsys))
 	collect(p.checkDisks())
 	collect(p.checkInstallation())
 	collect(p.checkSourcePath())

@@ -79,6 +79,16 @@ func TestFilesOfAProject(t *testing.T) {
 			"hardware/ulf.nix": "{ }"}, nil},
 		{"of nothing", map[string]string{"nixConfigs/olav.nix": "{ }", "nixConfigs/@bigg.nix": "{ }", "hardware/x.nix": "{ }"}, []string{
 			"file-orphan hardware/x.nix:0", "file-orphan nixConfigs/@bigg.nix:0", "file-orphan nixConfigs/olav.nix:0"}},
+		{"in folders of other names", map[string]string{"nixconfigs/olaf.nix": "{ }", "Manifests/a.yaml": object, "manifest/a.yaml": object, "K3s/server.yaml": "debug: true\n",
+			"partition/olaf.nix": "{ }", "Hardware/olaf.nix": "{ }", "secret/passwd": hash, "plan/hosts.csv": hosts, "nix-configs/README.md": "x", "docs/manifest.yaml": object}, []string{
+			"file-orphan Hardware:0", "file-orphan K3s:0", "file-orphan Manifests:0", "file-orphan manifest:0", "file-orphan nixconfigs:0", "file-orphan partition:0",
+			"file-orphan plan:0", "file-orphan secret:0"}},
+		{"of other names", map[string]string{"nixConfigs/olaf.nix.txt": "{ }", "nixConfigs/@big": "{ }", "nixConfigs/Ulf/default.nix": "{ }", "hardware/olaf": "{ }", "nixConfigs/lib/x.nix": "{ }",
+			"nixConfigs/README": "x", "k3s/Server.yaml": "debug: true\n", "versions.yaml": "nixos: x\n"}, []string{
+			"file-orphan hardware/olaf:0", "file-orphan k3s/Server.yaml:0", "file-orphan nixConfigs/@big:0", "file-orphan nixConfigs/Ulf:0", "file-orphan nixConfigs/olaf.nix.txt:0",
+			"file-orphan versions.yaml:0"}},
+		{"in a folder that another imports", map[string]string{"nixConfigs/olaf.nix": "{ imports = [ ./olaf ]; }", "nixConfigs/olaf/default.nix": "{ }",
+			"nixConfigs/ulf.nix": "{ imports = [ ./ulf/disks.nix ]; }", "nixConfigs/ulf/disks.nix": "{ }"}, nil},
 		{"of an agent", map[string]string{"nixConfigs/ulf-agent.nix": "{ }"}, []string{"file-orphan nixConfigs/ulf-agent.nix:0"}},
 		{"imported by another", map[string]string{"nixConfigs/olaf.nix": "{ imports = [ ./disks.nix ]; }", "nixConfigs/disks.nix": "{ }"}, nil},
 		{"none is an orphan of tables with errors", map[string]string{"nixConfigs/karl.nix": "{ }", "plans/hosts.csv": hosts + "karl,eno1\n"}, []string{"row-length plans/hosts.csv:4"}},

@@ -33,12 +33,17 @@ func readNixFiles(fsys fs.FS, p *plan.Plan) (nixFiles, diag.Problems) {
 	found := nixFiles{}
 	var problems diag.Problems
 	for _, dir := range []string{files.SnippetsDir, files.PartitioningDir, files.HardwareDir} {
-		names, imports, wrong := nixFilesIn(fsys, dir)
+		names, others, imports, wrong := nixFilesIn(fsys, dir)
 		problems = append(problems, wrong...)
 		owners := ownersOf(dir, p)
 		isOwner := map[string]bool{}
 		for _, owner := range owners {
 			isOwner[owner] = true
+		}
+		for _, name := range others {
+			if problem := notNix(fsys, dir, name, isOwner, imports); problem != nil {
+				problems = append(problems, *problem)
+			}
 		}
 		orphans := 0
 		for _, name := range names {
@@ -107,17 +112,18 @@ func orphanHint(stem string, owners []string) string {
 	return fmt.Sprintf("did you mean %q?", nearest+".nix")
 }
 
-// nixFilesIn returns the names of the Nix files in a folder, and those of them that others there import,
-// as "./NAME.nix".
-func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool, problems diag.Problems) {
+// nixFilesIn returns the names of the Nix files in a folder, those of what else is there, and what the former
+// import, as "./NAME.nix".
+func nixFilesIn(fsys fs.FS, dir string) (names, others []string, imports map[string]bool, problems diag.Problems) {
 	entries, err := fs.ReadDir(fsys, dir)
 	if err != nil {
-		return nil, nil, unreadableFolder(dir, err)
+		return nil, nil, nil, unreadableFolder(dir, err)
 	}
 	imports = map[string]bool{}
 	for _, entry := range entries {
 		name := entry.Name()
 		if strings.HasPrefix(name, ".") || !strings.EqualFold(path.Ext(name), ".nix") {
+			others = append(others, name)
 			continue
 		}
 		if path.Ext(name) != ".nix" {
@@ -144,7 +150,7 @@ func nixFilesIn(fsys fs.FS, dir string) (names []string, imports map[string]bool
 			}
 		}
 	}
-	return names, imports, problems
+	return names, others, imports, problems
 }
 
 // definesRoot reports whether Nix code defines the root file system, as nixos-generate-config writes it:

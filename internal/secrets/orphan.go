@@ -49,11 +49,39 @@ func (o *opening) findOrphans(names []string) {
 		case isKey && !keyKnown:
 			orphan.message = "belongs to no host: neither the whole name nor its end after a separator (- _ .) is `all` or a host of the plan"
 			orphan.hint = o.keyHint(name, nearest)
+		case meantName(name) != "":
+			orphan.message = "is read by nothing, unless by a Nix file of yours"
+			orphan.hint = didYouMean(meantName(name))
 		default:
 			continue
 		}
 		o.report(inSecrets(name), 0, orphan)
 	}
+}
+
+// meantName returns the name of a secret that another one is most likely meant to have, or "".
+func meantName(name string) string {
+	if IsOurs(name) || ClassOf(name) != Secret {
+		return ""
+	}
+	if trimmed := strings.TrimSpace(name); trimmed != name && (IsOurs(trimmed) || strings.HasSuffix(trimmed, keyExtension)) {
+		return trimmed
+	}
+	letters := strings.NewReplacer("-", "", "_", "", ".", "", " ", "").Replace(lower(name))
+	for _, token := range []string{string(InitToken), string(AgentToken)} {
+		if letters == strings.ReplaceAll(token, "-", "") || diag.Nearest(lower(name), []string{token}) != "" {
+			return token
+		}
+	}
+	switch letters {
+	case "servertoken", "k3stoken", "nodetoken", "clustertoken":
+		return string(InitToken)
+	case "password", "passwords", "passwort":
+		return passwordName
+	case "authorizedkeys":
+		return everyHost + keyExtension
+	}
+	return ""
 }
 
 // findLostPasswords reports the passwords of no host, by the names of a back end that is not the
