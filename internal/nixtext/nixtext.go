@@ -48,11 +48,17 @@ func (t Token) Is(text string) bool {
 // Whole reports whether the token is a string without interpolations.
 func (t Token) Whole() bool { return t.Kind == String && len(t.Parts) == 1 }
 
-// maxDepth is how deep strings in interpolations are followed. People nest three.
-const maxDepth = 500
+const (
+	// maxDepth is how deep strings in interpolations are followed. People nest three.
+	maxDepth = 500
+	// maxTokens keeps the memory for a file of nothing but brackets small. The list of all packages of nixpkgs, its
+	// longest file written by hand, has about half of it.
+	maxTokens = 600_000
+)
 
 // Tokens splits Nix code. A String or ComputedPath comes before the code in its interpolations. Broken code
-// gives broken tokens. It is not whole if interpolations are nested too deep: the rest is missing.
+// gives broken tokens. It is not whole if interpolations are nested too deep, or if there are too many tokens: the
+// rest is missing.
 func Tokens(text string) (tokens []Token, whole bool) {
 	l := &lexer{text: text}
 	for l.at < len(l.text) {
@@ -86,6 +92,10 @@ func (l *lexer) code(inside bool) {
 	defer func() { l.depth-- }()
 	depth := 0
 	for l.at < len(l.text) {
+		if len(l.tokens) >= maxTokens {
+			l.at, l.cut = len(l.text), true
+			return
+		}
 		c := l.text[l.at]
 		switch {
 		case c == '#':

@@ -44,3 +44,14 @@ func FuzzTokens(f *testing.F) {
 	f.Add("{ a = \"x ${./a.sh} y\"; b = ''${./b.sh}''; c = ./d/${e}/f; }")
 	f.Fuzz(func(_ *testing.T, text string) { Tokens(text) })
 }
+
+// A file of nothing but brackets is cut, and what is cut off is known to be missing.
+func TestTooManyTokens(t *testing.T) {
+	for _, unit := range []string{"[", "{a=", "a ", "\"${x}", "./${x}/", "''${"} {
+		tokens, whole := Tokens(strings.Repeat(unit, 2<<20/len(unit)))
+		require.False(t, whole, unit)
+		require.Less(t, len(tokens), maxTokens+10, unit)
+	}
+	_, whole := Tokens(strings.Repeat("a = 1;", maxTokens/5))
+	require.True(t, whole)
+}
