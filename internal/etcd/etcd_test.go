@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -84,6 +85,27 @@ func TestSaveOfADamagedSnapshot(t *testing.T) {
 	r.file("snapshot", string(damaged))
 	_, err := r.cluster.Save(t.Context(), asktest.New(t), SaveRequest{Now: time.Now()})
 	require.ErrorContains(t, err, "is not a snapshot of etcd, or is damaged")
+	require.Empty(t, filesWith(t, "", filepath.Join(r.cluster.Dir, ".k3splan/snapshots")))
+}
+
+// A host that sends without an end fills no disk, and nor does one that promises to.
+func TestSaveOfAnEndlessSnapshot(t *testing.T) {
+	secretstest.Home(t)
+	r := newRig(t, "files")
+	r.secret(poison)
+	bin := t.TempDir()
+	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	program := func(name, script string) {
+		real, err := exec.LookPath(name)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\nexec "+real+" \"$@\"\n"), 0o755))
+	}
+	program("cat", "case $1 in */snapshots/*) exec yes ;; esac")
+	_, err := r.cluster.Save(t.Context(), asktest.New(t), SaveRequest{Now: time.Now()})
+	require.ErrorContains(t, err, "olaf: it sends more than the 20512 bytes that it has named")
+	program("stat", "case $3 in */snapshots/*) echo 99999999999999; exit ;; esac")
+	_, err = r.cluster.Save(t.Context(), asktest.New(t), SaveRequest{Now: time.Now()})
+	require.ErrorContains(t, err, "it has 93132 GB, and etcd at most 64")
 	require.Empty(t, filesWith(t, "", filepath.Join(r.cluster.Dir, ".k3splan/snapshots")))
 }
 

@@ -199,11 +199,18 @@ type check struct {
 	}
 	last []byte // the last bytes, not yet in database
 	size int64
+	// limit is the size that a host has named, or 0: what sends more is not read to its end, and tooLong is set
+	limit   int64
+	tooLong error
 }
 
 func newCheck() *check { return &check{whole: sha256.New(), database: sha256.New()} }
 
 func (c *check) Write(p []byte) (int, error) {
+	if c.limit > 0 && c.size+int64(len(p)) > c.limit {
+		c.tooLong = fmt.Errorf("it sends more than the %d bytes that it has named", c.limit)
+		return 0, c.tooLong
+	}
 	_, _ = c.whole.Write(p) // never fails
 	c.size += int64(len(p))
 	c.last = append(c.last, p...)

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -230,6 +231,10 @@ echo "k3s $(inside k3s --version 2> /dev/null | grep -o -m 1 'v[0-9][^ ]*')"
 echo "file $path"
 `
 
+// maxSize is what no database of etcd has: 8 GB are the most that its authors suggest
+// (https://etcd.io/docs/v3.6/dev-guide/limit/).
+const maxSize = 64 << 30
+
 func (c *Cluster) make(ctx context.Context, server *plan.Container, name string) (made, error) {
 	out, err := c.Machine(server.Host).Script(ctx, saveScript, server.Name, name)
 	if err != nil {
@@ -251,6 +256,9 @@ func (c *Cluster) make(ctx context.Context, server *plan.Container, name string)
 	}
 	if m.file == "" || m.sum == "" || m.size <= 0 || path.Clean(m.file) != m.file {
 		return made{}, fmt.Errorf("making a snapshot on %s: incomplete response", server.Name)
+	}
+	if m.size > maxSize {
+		return made{}, fmt.Errorf("making a snapshot on %s: it has %d GB, and etcd at most %d", server.Name, m.size>>30, int64(maxSize>>30))
 	}
 	return m, nil
 }
@@ -292,8 +300,9 @@ func (c *Cluster) fetch(ctx context.Context, server *plan.Container, m made, fil
 				return err
 			}
 			check := newCheck()
-			if err := machine.Pipe(ctx, nil, io.MultiWriter(sealed, check), "cat", m.file); err != nil {
-				return fmt.Errorf("fetching the snapshot from %s: %w", server.Host.Name, err)
+			check.limit = m.size
+			if err := machine.Pipe(ctx, nil, io.MultiWriter(check, sealed), "cat", m.file); err != nil {
+				return fmt.Errorf("fetching the snapshot from %s: %w", server.Host.Name, cmp.Or(check.tooLong, err))
 			}
 			if check.sum() != m.sum || check.size != m.size {
 				return fmt.Errorf("fetching the snapshot from %s: it did not arrive whole", server.Host.Name)
