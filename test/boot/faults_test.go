@@ -23,6 +23,7 @@ func agentFault(t *testing.T, s *site) {
 }
 `)
 	s.deploy("olaf")
+	s.do("olaf", "systemctl start k3splan-agent-network")
 	s.edit("plans/k3s.csv", "disk=large", "disk=huge")
 	r := s.say("", "deploy", "--yes", "--gate-timeout", "30s")
 	require.NotZero(t, r.code, "a change that does not reach the agent is called deployed: %s%s", r.out, r.messages)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +12,7 @@ import (
 )
 
 // bare is a NixOS that somebody installed by hand: its address is on the interface itself, root logs in.
-const bare = `{
+const bare = `_: {
   meta.specialArgs = { };
   defaults = { };
   olaf = { ... }: {
@@ -50,11 +51,18 @@ func TestFirstPush(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(key), 0o755))
 		require.NoError(t, os.WriteFile(key, []byte(s.secret("hosts/olaf_ed25519")), 0o600))
 		s.start("olaf", "eno1")
-		require.NoError(t, machine.Image())
 		s.wait("olaf", "systemctl is-active --quiet sshd && ip -brief address show eno1 | grep -F 192.168.1.10")
 	})
 	s.row("the first push", func(t *testing.T) {
-		s.deployed(s.ok("deploy", "--yes", "--json", "--as", "root"), "olaf")
+		command := s.command("deploy", "--yes", "--json", "--as", "root", "olaf")
+		var out, messages bytes.Buffer
+		command.Stdout, command.Stderr = &out, &messages
+		require.NoError(t, command.Start())
+		// it cannot be pulled here, and is known by the unit of the agent
+		s.wait("olaf", "systemctl cat podman-olaf-agent > /dev/null 2>&1")
+		require.NoError(t, s.lab.Machine("olaf").Image())
+		require.NoError(t, command.Wait(), "%s%s", &out, &messages)
+		s.deployed(result{out: out.String(), messages: messages.String()}, "olaf")
 		addresses := s.do("olaf", "ip -brief address")
 		require.Regexp(t, `(?m)^k3splan-lan@eno1 .* 192\.168\.1\.10/24`, addresses)
 		require.NotRegexp(t, `(?m)^eno1\S* .* 192\.168\.1\.10/24`, addresses)

@@ -93,6 +93,8 @@ func TestRack(t *testing.T) {
 		agents:  map[string]string{"olaf": "olaf-k3s-agent", "ulf": "ulf-k3s-agent", "karl": "karl-k3s-agent"}}
 	everyone := []string{"olaf", "ulf", "rolf", "karl", "ulrich"}
 
+	// it reads the plan: each change would be one of every host
+	r.write("nixConfigs/all.nix", "{ }\n")
 	r.row("installed: the rack comes up by itself", func(t *testing.T) {
 		r.install(nics)
 		for host, server := range r.servers {
@@ -126,6 +128,20 @@ func TestRack(t *testing.T) {
 		r.watched(func() { r.deploy("olaf", "ulf", "rolf") })
 		r.changes("olaf container", "olaf k3s", "ulf container", "ulf k3s", "rolf container", "rolf k3s")
 	})
+	r.row("an agent starts while the init server is off", func(t *testing.T) {
+		require.NoError(t, r.lab.Machine("olaf").Stop())
+		chosen := func() string { return r.do("karl", "cat /var/lib/k3splan/agents/karl-k3s-agent/server") }
+		require.Equal(t, "K3S_URL=https://10.0.100.12:6443", chosen())
+		ready := agentReady("ulf-k3s-server", "karl-k3s-agent")
+		r.do("karl", "systemctl stop podman-karl-k3s-agent")
+		r.wait("ulf", "! "+ready)
+		r.do("karl", "systemctl start podman-karl-k3s-agent")
+		require.Regexp(t, `^K3S_URL=https://10\.0\.100\.1[34]:6443$`, chosen(), "that of a server that answers")
+		r.wait("ulf", ready)
+		r.start("olaf", nics["olaf"])
+		r.wait("olaf", serverReady("olaf-k3s-server"))
+		r.before = r.observeAll()
+	})
 	r.row("a server dies in the middle", func(t *testing.T) {
 		r.edit("k3s/server.yaml", "*/8", "*/6")
 		command := r.command("deploy", "--yes", "--json", "--gate-timeout", "60s")
@@ -145,10 +161,11 @@ func TestRack(t *testing.T) {
 	})
 	r.row("a host that is off", func(t *testing.T) {
 		require.NoError(t, r.lab.Machine("karl").Stop())
-		r.edit("plans/hosts.csv", ",storage,5", ",storage,6")
+		r.write("nixConfigs/@storage.nix", "{ environment.etc.storage.text = \"more\"; }\n")
 		failed := r.say("", "deploy", "--yes")
 		require.NotZero(t, failed.code)
 		require.Contains(t, failed.out+failed.messages, "karl")
+		require.Equal(t, "more", r.do("ulrich", "cat /etc/storage"), "the others get theirs")
 		r.start("karl", nics["karl"])
 		r.wait("olaf", agentReady("olaf-k3s-server", "karl-k3s-agent"))
 		require.Zero(t, r.say("", "deploy", "--yes").code)

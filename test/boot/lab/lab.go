@@ -81,6 +81,13 @@ func Open(dir string) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, Missing{"machines need root"}
 	}
+	// in a container, root may not be allowed to
+	if out, err := exec.Command("unshare", "--mount", "--net", "true").CombinedOutput(); err != nil {
+		return nil, Missing{"machines need namespaces: " + string(bytes.TrimSpace(out))}
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/systemd/cgroup.procs"); err != nil {
+		return nil, Missing{"machines need cgroup v1: on v2, this was never tried"}
+	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
