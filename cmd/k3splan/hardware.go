@@ -67,6 +67,11 @@ func (a *app) hardware(p *project.Project, host *plan.Host, as string, yes bool)
 	if err := refuseUnknown([]*plan.Host{host}, p.HostKeys); err != nil {
 		return err
 	}
+	for _, place := range []string{files.HardwareDir, hardwareFile(host)} {
+		if target := files.LeadsOut(p.Dir, place); target != "" { // a clone can bring a link to anywhere
+			return &exitError{code: exitInvalid, err: fmt.Errorf("%s is a link that leads out of the project, to %q", place, target), hint: "put the file or folder itself in its place"}
+		}
+	}
 	configuration, err := fetchHardware(p, host, as)
 	if err != nil {
 		return err
@@ -101,9 +106,11 @@ func fetchHardware(p *project.Project, host *plan.Host, as string) (string, erro
 	return answer, nil
 }
 
+func hardwareFile(host *plan.Host) string { return files.HardwareDir + "/" + host.Name + ".nix" }
+
 // keepHardware writes a hardware configuration; a different one is only replaced after a question.
 func (a *app) keepHardware(p *project.Project, host *plan.Host, configuration string, yes bool) error {
-	name := filepath.Join("hardware", host.Name+".nix")
+	name := hardwareFile(host)
 	before, err := files.Read(filepath.Join(p.Dir, name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -118,7 +125,7 @@ func (a *app) keepHardware(p *project.Project, host *plan.Host, configuration st
 			return err
 		}
 	}
-	_, err = files.Update(p.Dir, filepath.ToSlash(name), func(present []byte) ([]byte, error) {
+	_, err = files.Update(p.Dir, name, func(present []byte) ([]byte, error) {
 		if !bytes.Equal(present, before) {
 			return nil, errors.New("it was changed since it was shown; nothing was written")
 		}
