@@ -1,6 +1,7 @@
 package project
 
 import (
+	"fmt"
 	"io/fs"
 	"path"
 	"regexp"
@@ -46,13 +47,26 @@ func checkLayout(host *plan.Host, layout []nixFile) (problems diag.Problems) {
 	return problems
 }
 
-// virtual are the names of interfaces that no hardware has: the kernel and udev give it names without a
-// dot, and with other beginnings.
-var virtual = regexp.MustCompile(`^((bond|br|vmbr|virbr|vlan|team|dummy|veth|tun|tap|vxlan|wg)[-_]?[0-9].*|(bond|br|bridge|vlan|team)([-_].*)?|.*\..*)$`)
+var (
+	// virtual are the names of interfaces that no hardware has: the kernel and udev give it names without a
+	// dot, and with other beginnings.
+	virtual = regexp.MustCompile(`^((bond|br|vmbr|virbr|lxcbr|lxdbr|docker|podman|cni|vlan|team|dummy|veth|macvlan|ipvlan|tun|tap|vxlan|gre|sit|wg|tailscale)[-_]?[0-9].*|` +
+		`(bond|br|bridge|vlan|team)([-_].*)?|.*\..*)$`)
+	// capitals are in no name that the kernel or udev gives, apart from the P before the number of a PCI domain
+	// (systemd.net-naming-scheme(7)): a keyboard or spreadsheet that begins words with one has made it.
+	capitals = regexp.MustCompile(`[A-Z]`)
+	domain   = regexp.MustCompile(`^(en|wl|ww|sl|ib)P[0-9]+`)
+)
 
-// checkInterface warns about a virtual interface that no Nix file of the host mentions.
+// checkInterface warns about an interface that no hardware has and that no Nix file of the host mentions.
 func (p *Project) checkInterface(host *plan.Host, reader importReader) diag.Problems {
-	if !virtual.MatchString(host.Interface) {
+	message := "nothing makes this interface, so " + host.Name + " would have no network"
+	hint := "define it in nixConfigs/" + host.Name + ".nix (networking.bonds, .vlans, .bridges), or name an interface of the machine"
+	switch {
+	case capitals.MatchString(domain.ReplaceAllString(host.Interface, "")):
+		message = "hardware has no interface with capitals in its name, so " + host.Name + " would have no network"
+		hint = fmt.Sprintf("did you mean %q?", strings.ToLower(host.Interface))
+	case !virtual.MatchString(host.Interface):
 		return nil
 	}
 	base, _, _ := strings.Cut(host.Interface, ".")
@@ -65,8 +79,7 @@ func (p *Project) checkInterface(host *plan.Host, reader importReader) diag.Prob
 	}
 	return diag.Problems{{
 		File: p.Plan.Tables.Hosts, Line: host.Line, Column: "interface", Value: host.Interface, Severity: diag.Warning, Code: "interface-missing",
-		Message: "nothing makes this interface, so " + host.Name + " would have no network",
-		Hint:    "define it in nixConfigs/" + host.Name + ".nix (networking.bonds, .vlans, .bridges), or name an interface of the machine",
+		Message: message, Hint: hint,
 	}}
 }
 

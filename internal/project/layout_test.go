@@ -82,14 +82,19 @@ func TestVirtualInterfaces(t *testing.T) {
 		files      map[string]string
 		missing    bool
 	}{
-		"hardware":             {interface_: "enp1s0f0np0"},
-		"wireless":             {interface_: "wlan0"},
-		"a bond":               {interface_: "bond0", missing: true},
-		"a VLAN":               {interface_: "eno1.20", missing: true},
-		"a bridge":             {interface_: "br-lan", missing: true},
-		"made":                 {interface_: "bond0.20", files: map[string]string{"nixConfigs/olaf.nix": `{ networking.bonds.bond0 = { }; }`}},
-		"made in an import":    {interface_: "br0", files: map[string]string{"nixConfigs/all.nix": `{ imports = [ ./net.nix ]; }`, "nixConfigs/net.nix": `{ networking.bridges.br0.interfaces = [ ]; }`}},
-		"made for another one": {interface_: "br0", files: map[string]string{"nixConfigs/olaf.nix": `{ networking.bridges.br1.interfaces = [ ]; }`}, missing: true},
+		"hardware":              {interface_: "enp1s0f0np0"},
+		"wireless":              {interface_: "wlan0"},
+		"of a PCI domain":       {interface_: "enP4p65s0f1np0"},
+		"a name with a capital": {interface_: "Eth0", missing: true},
+		"capitals":              {interface_: "ENP4S0", missing: true},
+		"renamed":               {interface_: "LAN", files: map[string]string{"nixConfigs/olaf.nix": `{ systemd.network.links."10-lan".linkConfig.Name = "LAN"; }`}},
+		"a container engine's":  {interface_: "docker0", missing: true},
+		"a bond":                {interface_: "bond0", missing: true},
+		"a VLAN":                {interface_: "eno1.20", missing: true},
+		"a bridge":              {interface_: "br-lan", missing: true},
+		"made":                  {interface_: "bond0.20", files: map[string]string{"nixConfigs/olaf.nix": `{ networking.bonds.bond0 = { }; }`}},
+		"made in an import":     {interface_: "br0", files: map[string]string{"nixConfigs/all.nix": `{ imports = [ ./net.nix ]; }`, "nixConfigs/net.nix": `{ networking.bridges.br0.interfaces = [ ]; }`}},
+		"made for another one":  {interface_: "br0", files: map[string]string{"nixConfigs/olaf.nix": `{ networking.bridges.br1.interfaces = [ ]; }`}, missing: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := map[string]string{"plans/hosts.csv": "name,interface,ip,admin\nolaf," + test.interface_ + ",192.168.1.10,olaf\n"}
