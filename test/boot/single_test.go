@@ -142,6 +142,13 @@ func TestSingle(t *testing.T) {
 		require.Contains(t, arguments(), "disk=small")
 		require.Contains(t, s.ok("deploy", "--dry-run", "--json").out, `"waves": []`)
 	})
+	s.row("a label that goes", func(t *testing.T) {
+		before = observe()
+		require.Contains(t, node(), `"disk":"small"`)
+		s.edit("plans/k3s.csv", "disk=small", "")
+		changes(t, "agent")
+		require.NotContains(t, node(), `"disk"`)
+	})
 	s.row("the server restarts", func(t *testing.T) { serverRestarts(t, s) })
 	s.row("everything is built again, as by a new nixpkgs", func(t *testing.T) { rebuilt(t, s) })
 }
