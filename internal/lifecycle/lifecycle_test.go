@@ -69,7 +69,7 @@ func (w *world) requireOut(t testingT, host string) {
 	require.NotContains(t, w.members, host+"-s")
 	require.False(t, w.nodes[host+"-a"])
 	require.False(t, w.password[host+"-a"])
-	require.NotContains(t, w.read("plans/known_hosts"), host+" ")
+	require.NotContains(t, "\n"+w.read("plans/known_hosts"), "\n"+host+" ")
 	require.NoFileExists(t, filepath.Join(w.dir, "secrets", host+"passwd"))
 	require.NoFileExists(t, filepath.Join(w.dir, "secrets/hosts", host+"_ed25519"))
 	retired, err := filepath.Glob(filepath.Join(w.dir, "secrets/retired", host+"*"))
@@ -290,6 +290,23 @@ func TestTheLastServer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"warning cluster-ends"}, codes(o.Objections))
 	require.Contains(t, u.asked[0], "The cluster ends")
+}
+
+// The only server that runs is the cluster, even if the plan has others: those that were never deployed.
+func TestTheOnlyServerThatWasDeployed(t *testing.T) {
+	w := newWorld(t, t.TempDir(), 3)
+	for _, host := range []string{"h0", "h1"} {
+		delete(w.members, host+"-s")
+		w.runs[host+"-s"], w.receipts[host], w.state[host] = false, false, false
+	}
+	facts, tree := w.facts(), w.tree()
+	_, err := w.decommission(t.Context(), "h2")
+	require.ErrorContains(t, err, "refused: h2-s is the only server that was deployed: the cluster would end with it, and everything in it")
+	require.Equal(t, facts, w.facts())
+	require.Equal(t, tree, w.tree())
+	_, err = w.decommission(t.Context(), "h1")
+	require.NoError(t, err, "that one has nothing")
+	require.Zero(t, w.lowest, "and the cluster has its only voter")
 }
 
 func TestNothingWithoutConsent(t *testing.T) {

@@ -83,6 +83,9 @@ func (s Situation) Leave(server *plan.Container) Leave {
 	case l.Last:
 		report(diag.Warning, "cluster-ends", fmt.Sprintf("%s is the only server: the cluster ends with it, and everything in it", server.Name),
 			"a snapshot of etcd that is kept elsewhere could be restored later")
+	case len(l.Helpers) == 0 && s.hasOnly(server) && (l.Member || s.traceOfServer(server.Host) != ""):
+		report(diag.Error, "cluster-ends", fmt.Sprintf("%s is the only server that was deployed: the cluster would end with it, and everything in it", server.Name),
+			"let another server join first: k3splan deploy\nif the cluster is to end, take the servers that were never deployed out of the plan first: k3splan remove server HOST")
 	case len(l.Helpers) == 0 && s.hasOnly(server):
 	case len(l.Helpers) == 0:
 		var others []member
