@@ -1,7 +1,6 @@
 package hive_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -43,6 +42,14 @@ func nixosOptions(t *testing.T) []option {
 type definition struct {
 	File, Kind string
 	Path       []string
+}
+
+// definitionsOfRack are those of the files of the example rack, by host.
+func definitionsOfRack(t *testing.T) map[string][]definition {
+	t.Helper()
+	var definitions map[string][]definition
+	evaluated["rack"].of(t).into(t, &definitions, "check", "defs")
+	return definitions
 }
 
 // takesAnything are types whose values have keys that are not options.
@@ -108,12 +115,9 @@ in {
 func TestOptionsOfReleases(t *testing.T) {
 	options := nixosOptions(t)
 	require.Greater(t, len(options), 85)
-	file := rendered(t, "rack", nil)
-	out, code := evalHive(t, "--defs", file, "olaf", "ulf", "ulrich")
-	require.Zero(t, code)
-	var nodes, image map[string][]definition
-	require.NoError(t, json.Unmarshal([]byte(out), &nodes))
-	require.NoError(t, json.Unmarshal(marshal(t, evaluate(t, imageDefinitions, file)), &image))
+	nodes := definitionsOfRack(t)
+	var image map[string][]definition
+	evaluated["rack"].of(t).into(t, &image, "image")
 	maps.Copy(nodes, image)
 	var definitions []definition
 	for name, defs := range nodes {

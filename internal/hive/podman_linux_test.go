@@ -63,10 +63,7 @@ func TestPodmanTakesTheAgent(t *testing.T) {
 	if out, err := exec.Command("unshare", "-mn", "sh", "-c", ownFolders+"podman --network-backend netavark info").CombinedOutput(); err != nil {
 		t.Skipf("SKIP: podman does not work here: %s", bytes.TrimSpace(out))
 	}
-	units := evaluate(t, `{
-		network = nodes.karl.config.systemd.services.k3splan-agent-network.script;
-		create = nodes.karl.config.systemd.services.podman-karl-k3s-agent.serviceConfig.ExecStart;
-	}`, rendered(t, "rack", nil)).(map[string]any)
+	units := evaluated["rack"].of(t).part(t, "agent")
 	network, create := units["network"].(string), units["create"].(string)
 	short := nixtest.TempDir(t) // Podman takes 50 characters
 	t.Run("this machine", func(t *testing.T) { testPodman(t, "", filepath.Join(short, "1"), network, create) })

@@ -2,7 +2,6 @@ package hive_test
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,55 +19,102 @@ import (
 	"k3splan/internal/project"
 )
 
+// units are what systemd runs of k3s on hosts of the rack.
+const units = `lib.mapAttrs (_: n: lib.mapAttrs (_: u: u.text)
+	(lib.filterAttrs (name: _: builtins.match "(container@|podman-.+-k3s-agent|k3splan-agent-network).*service" name != null) n.config.systemd.units))
+	(lib.getAttrs %s nodes)`
+
+// systemPath is where NixOS 20.09, which is evaluated here, starts podman; 24.11 has its own path.
+var systemPath = regexp.MustCompile(`/nix/store/[^/]+-system-path`)
+
+// edit replaces a text in a file of the rack's plan.
+type edit struct{ file, old, new string }
+
+// rackAfter renders the rack after edits, without the snippet that reads the whole plan, so that fingerprints show
+// which hosts an edit concerns.
+func rackAfter(t *testing.T, edits ...edit) (*plan.Plan, map[string]fingerprint.Inputs, string) {
+	t.Helper()
+	changed := map[string]string{"nixConfigs/all.nix": "-"}
+	for _, e := range edits {
+		file := "plans/" + e.file
+		text, err := os.ReadFile(filepath.Join(exampleRoot, "rack", file))
+		require.NoError(t, err)
+		require.Contains(t, string(text), e.old)
+		changed[file] = strings.Replace(string(text), e.old, e.new, 1)
+	}
+	dir := copyExample(t, "rack", changed)
+	p, problems, err := project.Load(dir)
+	require.NoError(t, err)
+	require.Zero(t, problems.Errors(), "%v", problems)
+	tree, err := hive.Render(p, k3splan.Files)
+	require.NoError(t, err)
+	_, err = tree.Write(dir)
+	require.NoError(t, err)
+	inputs, err := fingerprint.Of(p, tree)
+	require.NoError(t, err)
+	return p.Plan, inputs, filepath.Join(dir, hive.Dir, "hive.nix")
+}
+
 // What "k3splan diff" says about restarts is what NixOS does: systemd restarts a container whose unit has
 // changed, and an agent with its network.
 func TestDiffShowsWhatRestarts(t *testing.T) {
 	// a host of each kind: an agent, the init server with an agent, a server
 	hosts := []string{"karl", "olaf", "rolf"}
-	const units = `lib.mapAttrs (_: n: lib.mapAttrs (_: u: u.text)
-		(lib.filterAttrs (name: _: builtins.match "(container@|podman-.+-k3s-agent|k3splan-agent-network).*service" name != null) n.config.systemd.units))
-		(lib.getAttrs %s nodes)`
-	// NixOS 20.09, which is evaluated here, starts podman from there; 24.11 by its own path
-	systemPath := regexp.MustCompile(`/nix/store/[^/]+-system-path`)
-	type found map[string]map[string]string
-	var inputsBefore map[string]fingerprint.Inputs
-	// A host of which nothing but /etc/hosts may have changed is as it was: TestNoChangeIsMissed and
-	// TestAChangeStaysWhereItBelongs prove it, and evaluating takes seconds.
-	of := func(was found, changed map[string]string) (*plan.Plan, found) {
-		withoutAll := map[string]string{"nixConfigs/all.nix": "-"} // which reads the whole plan
-		maps.Copy(withoutAll, changed)
-		dir := copyExample(t, "rack", withoutAll)
-		p, problems, err := project.Load(dir)
-		require.NoError(t, err)
-		require.Zero(t, problems.Errors(), "%v", problems)
-		tree, err := hive.Render(p, k3splan.Files)
-		require.NoError(t, err)
-		_, err = tree.Write(dir)
-		require.NoError(t, err)
-		inputs, err := fingerprint.Of(p, tree)
-		require.NoError(t, err)
-		all, names := found{}, "["
-		for _, host := range hosts {
-			in, before := inputs[host], inputsBefore[host]
-			if was != nil && (in.Fingerprint() == before.Fingerprint() || fingerprint.OnlyNames(before, in)) {
-				all[host] = was[host]
-				continue
-			}
-			names += " " + hive.NixString(host)
+	textsOf := func(d data, host string) map[string]string {
+		texts := map[string]string{}
+		for name, text := range d.part(t, host) {
+			texts[name] = systemPath.ReplaceAllString(text.(string), "")
 		}
-		if inputsBefore == nil {
-			inputsBefore = inputs
-		}
-		for host, units := range evaluate(t, fmt.Sprintf(units, names+" ]"), filepath.Join(dir, hive.Dir, "hive.nix")).(map[string]any) {
-			all[host] = map[string]string{}
-			for name, text := range units.(map[string]any) {
-				all[host][name] = systemPath.ReplaceAllString(text.(string), "")
-			}
-		}
-		return p.Plan, all
+		return texts
 	}
-	before, was := of(nil, nil)
-	for _, test := range [][3]string{
+	before, inputsBefore, _ := rackAfter(t)
+	was := evaluated["rack"].of(t).part(t, "texts")
+
+	announced := func(now *plan.Plan) (containers []string) {
+		for _, change := range diff.Compare(before, now) {
+			for _, container := range change.Restarts {
+				host, _, _ := strings.Cut(container, "-")
+				if slices.Contains(hosts, host) {
+					containers = append(containers, container)
+				}
+			}
+		}
+		slices.Sort(containers)
+		return slices.Compact(containers)
+	}
+	restarted := func(t *testing.T, now *plan.Plan, inputs map[string]fingerprint.Inputs, file string) (containers []string) {
+		// A host of which nothing but /etc/hosts may have changed is as it was: TestNoChangeIsMissed and
+		// TestServersComeAndGo prove it, and evaluating takes seconds.
+		var names []string
+		for _, host := range hosts {
+			if in := inputs[host]; in.Fingerprint() != inputsBefore[host].Fingerprint() && !fingerprint.OnlyNames(inputsBefore[host], in) {
+				names = append(names, hive.NixString(host))
+			}
+		}
+		if len(names) == 0 {
+			return nil
+		}
+		is := data(evaluate(t, fmt.Sprintf(units, fmt.Sprint(names)), file).(map[string]any))
+		for name := range is {
+			texts, textsBefore := textsOf(is, name), textsOf(was, name)
+			for _, c := range now.Host(name).Containers() {
+				units := []string{"container@" + c.Name + ".service"}
+				if c.Role == plan.Agent {
+					units = []string{"podman-" + c.Name + ".service", "k3splan-agent-network.service"}
+				}
+				for _, unit := range units {
+					require.NotEmpty(t, textsBefore[unit], unit)
+					if texts[unit] != textsBefore[unit] {
+						containers = append(containers, c.Name)
+					}
+				}
+			}
+		}
+		slices.Sort(containers)
+		return slices.Compact(containers)
+	}
+
+	for _, e := range []edit{
 		{"hosts.csv", "storage,4", "storage,9"},
 		{"hosts.csv", "storage,4", "backup,4"},
 		{"hosts.csv", "10.0.100.2,olaf,", "10.0.100.2,alice,"},
@@ -91,38 +137,9 @@ func TestDiffShowsWhatRestarts(t *testing.T) {
 		{"network.yaml", "gateway:", "service_cidr: 10.53.0.0/16\ngateway:"},
 		{"network.yaml", `"1.35"`, "v1.35.99+k3s1"},
 	} {
-		t.Run(test[1]+" → "+test[2], func(t *testing.T) {
-			file := "plans/" + test[0]
-			text, err := os.ReadFile(filepath.Join(exampleRoot, "rack", file))
-			require.NoError(t, err)
-			require.Contains(t, string(text), test[1])
-			now, is := of(was, map[string]string{file: strings.Replace(string(text), test[1], test[2], 1)})
-			var announced, restarted []string
-			for _, change := range diff.Compare(before, now) {
-				announced = append(announced, change.Restarts...)
-			}
-			announced = slices.DeleteFunc(announced, func(container string) bool {
-				host, _, _ := strings.Cut(container, "-")
-				return !slices.Contains(hosts, host)
-			})
-			for _, name := range hosts {
-				host := now.Host(name)
-				for _, c := range host.Containers() {
-					units := []string{"container@" + c.Name + ".service"}
-					if c.Role == plan.Agent {
-						units = []string{"podman-" + c.Name + ".service", "k3splan-agent-network.service"}
-					}
-					for _, unit := range units {
-						require.NotEmpty(t, was[host.Name][unit], unit)
-						if was[host.Name][unit] != is[host.Name][unit] {
-							restarted = append(restarted, c.Name)
-						}
-					}
-				}
-			}
-			slices.Sort(announced)
-			slices.Sort(restarted)
-			require.Equal(t, slices.Compact(restarted), slices.Compact(announced))
+		t.Run(e.old+" → "+e.new, func(t *testing.T) {
+			now, inputs, file := rackAfter(t, e)
+			require.Equal(t, restarted(t, now, inputs, file), announced(now))
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package hive_test
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,17 +13,19 @@ import (
 	"k3splan/internal/run/runtest"
 )
 
+// findServer are the scripts by which hosts of the rack find a server.
+const findServer = `let k3s = host: nodes.${host}.config.containers."${host}-k3s-server".config.systemd.services.k3s; in {
+	servers = lib.genAttrs [ "karl" "olaf" "ulf" ] (host: nodes.${host}.config.system.activationScripts.script);
+	init = (k3s "olaf").preStart;
+	server = (k3s "ulf").preStart;
+	agent = nodes.karl.config.systemd.services.podman-karl-k3s-agent.preStart;
+	variables = lib.genAttrs [ "olaf" "ulf" ] (host: (k3s host).serviceConfig.EnvironmentFile);
+	container = nodes.karl.config.virtualisation.oci-containers.containers.karl-k3s-agent.extraOptions;
+}`
+
 // What runs before each start of k3s asks the servers of the plan, and finds one that answers.
 func TestFindServer(t *testing.T) {
-	file := rendered(t, "rack", nil)
-	scripts := data(evaluate(t, `let k3s = host: nodes.${host}.config.containers."${host}-k3s-server".config.systemd.services.k3s; in {
-		servers = lib.genAttrs [ "karl" "olaf" "ulf" ] (host: nodes.${host}.config.system.activationScripts.script);
-		init = (k3s "olaf").preStart;
-		server = (k3s "ulf").preStart;
-		agent = nodes.karl.config.systemd.services.podman-karl-k3s-agent.preStart;
-		variables = lib.genAttrs [ "olaf" "ulf" ] (host: (k3s host).serviceConfig.EnvironmentFile);
-		container = nodes.karl.config.virtualisation.oci-containers.containers.karl-k3s-agent.extraOptions;
-	}`, file).(map[string]any))
+	scripts := evaluated["rack"].of(t).part(t, "find")
 	text := func(path ...string) string { return scripts.at(t, path...).(string) }
 	require.Equal(t, []any{}, scripts.at(t, "variables", "olaf"), "it founds the cluster")
 	require.Equal(t, []any{"-/run/k3splan/server"}, scripts.at(t, "variables", "ulf"))
@@ -153,25 +156,34 @@ grep -qx "${address%:6443/readyz}" `+answering+` && printf 401 || { printf 000; 
 // The servers to join by are in a file: no member of etcd and no agent restarts when a server comes or goes, or
 // another one is the init server.
 func TestServersComeAndGo(t *testing.T) {
-	const system = `let ulf = nodes.ulf; in {
-		host = ulf.config.system.activationScripts.script;
-		container = ulf.config.containers.ulf-k3s-server.config.system.build.toplevel.drvPath;
-		units = lib.mapAttrs (_: u: u.text) (lib.getAttrs [ "container@ulf-k3s-server.service" "podman-ulf-k3s-agent.service" "k3splan-agent-network.service" ] ulf.config.systemd.units);
-	}`
-	of := func(k3s string) data {
-		return data(evaluate(t, system, rendered(t, "rack", map[string]string{"plans/k3s.csv": k3s, "nixConfigs/all.nix": "-"})).(map[string]any))
-	}
 	content, err := os.ReadFile(filepath.Join(exampleRoot, "rack", "plans/k3s.csv"))
 	require.NoError(t, err)
 	k3s := string(content)
-	before := of(k3s)
-	for name, after := range map[string]data{
-		"two more servers":    of(k3s + "karl,karl-k3s-server,server,10.0.100.15,,\nulrich,ulrich-k3s-server,server,10.0.100.16,,\n"),
-		"another init server": of(strings.NewReplacer("olaf-k3s-server,init", "olaf-k3s-server,server", "rolf-k3s-server,server", "rolf-k3s-server,init").Replace(k3s)),
+	before := evaluated["rack"].of(t).part(t, "systems")
+	for name, test := range map[string]struct {
+		k3s   string
+		hosts []string
+	}{
+		"two more servers and an agent": {k3s + "karl,karl-k3s-server,server,10.0.100.15,,\nulrich,ulrich-k3s-server,server,10.0.100.16,,\nrolf,rolf-k3s-agent,agent,10.0.100.24,,\n",
+			[]string{"karl", "olaf", "rolf", "ulf"}},
+		"another init server": {strings.NewReplacer("olaf-k3s-server,init", "olaf-k3s-server,server", "rolf-k3s-server,server", "rolf-k3s-server,init").Replace(k3s),
+			[]string{"ulf"}},
 	} {
-		require.NotEqual(t, before["host"], after["host"], name)
-		require.Equal(t, before["container"], after["container"], name)
-		require.Equal(t, before["units"], after["units"], name)
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"--expr", systems, rendered(t, "rack", map[string]string{"plans/k3s.csv": test.k3s})}, test.hosts...)
+			out, code := evalHive(t, args...)
+			require.Zero(t, code)
+			var after data
+			require.NoError(t, json.Unmarshal([]byte(out), &after))
+			for _, host := range test.hosts {
+				require.NotEqual(t, before.at(t, "host", host), after.at(t, "host", host), "/etc/hosts of %s, and its servers to join by", host)
+				for _, kind := range []string{"container", "units"} {
+					for name, path := range before.part(t, kind, host) {
+						require.Equal(t, path, after.at(t, kind, host, name), name)
+					}
+				}
+			}
+		})
 	}
 }
 

@@ -13,8 +13,7 @@ import (
 // k3s does not start with a younger copy of another token than etcd has; what runs before it removes
 // such a copy, and no other.
 func TestStaleCopyOfTheTokenGoes(t *testing.T) {
-	script, ok := evaluate(t, "nodes.olaf.config.containers.olaf-server.config.systemd.services.k3s.preStart", rendered(t, "single", nil)).(string)
-	require.True(t, ok)
+	script := evaluated["single"].of(t).at(t, "preStart").(string)
 	for name, test := range map[string]struct {
 		token, passwd string
 		stays         bool

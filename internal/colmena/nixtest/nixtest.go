@@ -57,7 +57,7 @@ func PlainDir(t *testing.T) string {
 func Private(t *testing.T) []string {
 	t.Helper()
 	root := TempDir(t)
-	t.Cleanup(func() { writable(root) })
+	t.Cleanup(func() { Writable(root) })
 	conf := filepath.Join(root, "etc")
 	require.NoError(t, os.Mkdir(conf, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(conf, "nix.conf"),
@@ -88,8 +88,8 @@ func SetPrivate(t *testing.T) {
 	}
 }
 
-// writable makes the folders of a store writable, so that the test can remove them.
-func writable(root string) {
+// Writable makes the folders of a store writable, so that the test can remove them.
+func Writable(root string) {
 	_ = filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
 			_ = os.Chmod(path, 0o755)
