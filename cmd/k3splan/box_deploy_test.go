@@ -700,6 +700,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 
 // The machine that deploys is a host itself: Colmena's local deployment, without ssh.
 func TestBoxOfOne(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
 	b.write("project/plans/hosts.csv", "name,interface,ip,admin,slot\ndora,lan,10.77.0.9@local,dora,1\n", 0o644)
 	b.write("project/plans/k3s.csv", "host,name,type,ip\n", 0o644)

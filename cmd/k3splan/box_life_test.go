@@ -58,7 +58,9 @@ func (b *box) interrupted(signal syscall.Signal, moment string, args ...string) 
 
 // Machines leave and come back. One rack serves all scenarios, in this order.
 func TestLifeInABox(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
+	b.keepConnections()
 	b.project5()
 	hosts := []string{"olaf", "ulf", "rolf", "karl", "ulrich"}
 	for i, name := range hosts {

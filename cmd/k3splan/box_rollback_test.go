@@ -62,7 +62,9 @@ func (b *box) stateOf(host string) rollout.HostStatus {
 
 // Hosts go back to what they were, with the gates of a deployment.
 func TestRackInABoxGoesBack(t *testing.T) {
+	t.Parallel()
 	b := rackOfFive(t)
+	b.keepConnections()
 	scenario := func(name string, do func(t *testing.T)) { t.Helper(); b.scenario(t, name, do) }
 
 	scenario("no deployment yet", func(t *testing.T) {

@@ -52,6 +52,7 @@ func (b *box) upgrade(args ...string) (ran, upgradeResult) {
 
 // A rack goes from one release to another across the change of D-Bus, step by step, with failures.
 func TestUpgradeInABox(t *testing.T) {
+	t.Parallel()
 	b := rackToUpgrade(t, "nixos: nixos-25.11\n  k3s: \"1.33\" # ended")
 	r := b.deploy()
 	require.Zero(t, r.code, r.stderr)

@@ -30,4 +30,5 @@ if [ -e "$box/reboot" ]; then
   PATH="$(sed -n 's/^rack=//p' /run/box.env)/bin:$PATH" "$profile/bin/switch-to-configuration" up
 fi
 NIX_CONF_DIR=$box/etc/nix nix-daemon > "$box/nix-daemon.log" 2>&1 &
-exec /usr/sbin/sshd -D -e -f "$box/etc/sshd_config"
+# -r: sshd does not start itself anew for each connection
+exec /usr/sbin/sshd -D -e -r -f "$box/etc/sshd_config"
