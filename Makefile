@@ -11,9 +11,11 @@ demo:
 	@.ci/demo
 
 # "go test" alone would not list the checks that could not run. Property tests draw the same values every time:
-# make fuzz looks for rare cases, a change should not meet them by chance.
+# make fuzz looks for rare cases, a change should not meet them by chance. More run at a time than there are cores,
+# as some only wait, and "go vet" has run.
+AT_A_TIME := $(shell echo $$(($$(nproc) + 1)))
 test: packages lint
-	RAPID_SEED=1 go tool gotestsum --format standard-quiet -- -timeout 40m ./...
+	RAPID_SEED=1 go tool gotestsum --format standard-quiet -- -vet=off -p $(AT_A_TIME) -parallel $(AT_A_TIME) -timeout 40m ./...
 
 packages:
 	@.ci/packages
