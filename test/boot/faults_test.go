@@ -120,9 +120,10 @@ func serverRestarts(t *testing.T, s *site) {
 	}
 	// the address answers from outside of the container
 	reachable := "ping -c 1 -W 1 192.168.1.11 > /dev/null"
-	// hold opens a connection whose end never arrives, and restarts the container
+	// hold opens a connection whose end never arrives, and restarts the container. What the other side has sent is
+	// read, or the kernel would reset the connection and forget it.
 	hold := func() {
-		s.do(host, "nixos-container run "+server+` -- systemd-run --quiet --unit=hold /bin/bash -c "exec 3<>/dev/tcp/192.168.1.10/22; sleep 1000"`)
+		s.do(host, "nixos-container run "+server+` -- systemd-run --quiet --unit=hold /bin/bash -c "exec 3<>/dev/tcp/192.168.1.10/22; read -r banner <&3; sleep 1000"`)
 		time.Sleep(time.Second)
 		s.do(host, "iptables -I INPUT -s 192.168.1.11 -p tcp --dport 22 -j DROP")
 		defer s.do(host, "iptables -D INPUT -s 192.168.1.11 -p tcp --dport 22 -j DROP")

@@ -122,8 +122,8 @@ func (c *cluster) voters() []member {
 	return list
 }
 
-// fresh is how long an answer of another server counts.
-const fresh = 2 * time.Second
+// fresh is how long an answer of another server counts: the election timeout that k3s gives to etcd.
+const fresh = 5 * time.Second
 
 // hasQuorum reports whether most of the voters were heard of lately.
 func (c *cluster) hasQuorum() bool {
