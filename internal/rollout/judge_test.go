@@ -107,6 +107,15 @@ func (w *world) servers() (hosts []string) {
 	return hosts
 }
 
+// rows are what the machines run.
+func (w *world) rows() map[string]row {
+	rows := map[string]row{}
+	for at, m := range w.machines {
+		rows[at] = m.row
+	}
+	return rows
+}
+
 // edit changes one thing in the tables.
 func (w *world) edit() {
 	servers := w.servers()
@@ -248,13 +257,17 @@ func (w *world) harm(s Situation) (harm []string) {
 				say("%s gets the server of %s", name, other)
 			}
 		}
-		runs, there := 0, 0 // members, and those that are where the plan has them
+		runs, there := 0, 0 // members that the plan has, and those at its addresses
 		for _, server := range w.servers() {
-			if is, planned := w.machines[server].row, w.hosts[server]; is.server == planned.server && w.members[is.server] {
+			is, planned := w.machines[server].row, w.hosts[server]
+			if !w.members[is.server] {
+				continue
+			}
+			if is.server == planned.server {
 				runs++
-				if is.address == planned.address {
-					there++
-				}
+			}
+			if is.address == planned.address { // whatever it is called: what joins asks addresses
+				there++
 			}
 		}
 		if runs > 0 && there == 0 && row.agent != "" {
@@ -380,7 +393,7 @@ func TestJudgeKnowsTheMachines(t *testing.T) {
 			if harm := w.harm(s); len(harm) > 0 {
 				harmed++
 				if !refused {
-					t.Fatalf("not refused: %s\n%v\n%s", strings.Join(harm, "; "), w.hosts, messages(objections))
+					t.Fatalf("not refused: %s\nplan %v\nmachines %v\nmembers %v\n%s", strings.Join(harm, "; "), w.hosts, w.rows(), w.members, messages(objections))
 				}
 			}
 			named, _ := s.etcd()
