@@ -41,6 +41,9 @@ const (
 	maxScryptWork   = 1 << 26 // blocks of 128 bytes
 )
 
+// neverInSalt are printable characters that no method of crypt(3) takes in a setting.
+const neverInSalt = `!*:;\`
+
 // sha512Shape: rounds are optional; an unsalted hash is taken by crypt(3) and refused here. The last of
 // the 86 characters encodes two bits.
 var sha512Shape = regexp.MustCompile(`^(?:rounds=([1-9][0-9]{3,8})\$)?[!-~]{1,16}\$[./0-9A-Za-z]{85}[./01]$`)
@@ -52,7 +55,7 @@ func checkSHA512(rest string) string {
 		salt = rest[len("rounds=")+len(parts[1])+1:]
 	}
 	switch {
-	case parts == nil, strings.ContainsAny(salt, `!*:;\`), strings.Count(salt, "$") != 1, strings.HasPrefix(salt, "rounds="):
+	case parts == nil, strings.ContainsAny(salt, neverInSalt), strings.Count(salt, "$") != 1, strings.HasPrefix(salt, "rounds="):
 		return damagedHash
 	case len(parts[1]) > 8 || len(parts[1]) == 8 && parts[1] > "20000000":
 		return slowHash
@@ -99,7 +102,11 @@ func (c cost) check() string {
 // checkScrypt: a digit for log2 of N, five for r, five for p, the salt, the hash.
 func checkScrypt(rest string) string {
 	end := strings.LastIndexByte(rest, '$') // a salt may hold some, too
-	if end < 11 || end > 11+maxScryptSalt || strings.Trim(rest[:11], cryptAlphabet) != "" || strings.Trim(rest[11:end], cryptAlphabet+"$") != "" || !hash32Shape.MatchString(rest[end+1:]) {
+	if end < 11 || end > 11+maxScryptSalt || strings.Trim(rest[:11], cryptAlphabet) != "" || !hash32Shape.MatchString(rest[end+1:]) {
+		return damagedHash
+	}
+	digits, more, _ := strings.Cut(rest[11:end], "$") // behind the first $ anything is salt (verify_salt in crypt-scrypt.c)
+	if strings.Trim(digits, cryptAlphabet) != "" || strings.ContainsFunc(more, func(c rune) bool { return c <= ' ' || c > '~' }) || strings.ContainsAny(more, neverInSalt) {
 		return damagedHash
 	}
 	setting := rest[:end]
