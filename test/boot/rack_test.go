@@ -127,7 +127,7 @@ func TestRack(t *testing.T) {
 		r.edit("plans/k3s.csv", "disk=large", "disk=larger")
 		r.deploy("karl")
 		r.changes("karl agent")
-		require.Contains(t, r.do("olaf", "nixos-container run olaf-k3s-server -- k3s kubectl get node karl-k3s-agent -o json"), `"disk":"larger"`)
+		require.Contains(t, r.do("olaf", "nixos-container run olaf-k3s-server -- k3s kubectl get node karl-k3s-agent -o json | jq -c .metadata.labels"), `"disk":"larger"`)
 	})
 	r.row("options of the servers: one after the other", func(t *testing.T) {
 		r.edit("k3s/server.yaml", "*/6", "*/8")

@@ -29,7 +29,7 @@ func TestSingle(t *testing.T) {
 	arguments := func() string {
 		return s.do(host, "podman inspect --format '{{range .Config.CreateCommand}}{{println .}}{{end}}' "+agent)
 	}
-	node := func() string { return inside("k3s kubectl get node " + agent + " -o json") }
+	labels := func() string { return inside("k3s kubectl get node " + agent + " -o json | jq -c .metadata.labels") }
 
 	s.row("installed: comes up by itself", func(t *testing.T) {
 		began := time.Now()
@@ -56,7 +56,7 @@ func TestSingle(t *testing.T) {
 		require.NotContains(t, arguments(), "disk=large")
 		changes(t, "agent")
 		require.Contains(t, arguments(), "disk=large")
-		require.Contains(t, node(), `"disk":"large"`)
+		require.Contains(t, labels(), `"disk":"large"`)
 	})
 	s.row("a password", func(t *testing.T) {
 		shadow := "grep ^olaf: /etc/shadow"
@@ -144,10 +144,10 @@ func TestSingle(t *testing.T) {
 	})
 	s.row("a label that goes", func(t *testing.T) {
 		before = observe()
-		require.Contains(t, node(), `"disk":"small"`)
+		require.Contains(t, labels(), `"disk":"small"`)
 		s.edit("plans/k3s.csv", "disk=small", "")
 		changes(t, "agent")
-		require.NotContains(t, node(), `"disk"`)
+		require.NotContains(t, labels(), `"disk"`)
 	})
 	s.row("the server restarts", func(t *testing.T) { serverRestarts(t, s) })
 	s.row("everything is built again, as by a new nixpkgs", func(t *testing.T) { rebuilt(t, s) })
