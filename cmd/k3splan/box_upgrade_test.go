@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// rackToUpgrade has two servers and an agent, and a nixpkgs whose branches are known by name alone.
+// rackToUpgrade has three servers and an agent, and a nixpkgs whose branches are known by name alone.
 func rackToUpgrade(t *testing.T, versions string) *box {
 	b := newBox(t)
 	if b.nixpkgs != "" {
@@ -22,12 +22,14 @@ func rackToUpgrade(t *testing.T, versions string) *box {
 	b.write("project/plans/network.yaml", "netmask: 24\ngateway: 10.77.0.254\n# what runs\nversions:\n  "+versions+"\n", 0o644)
 	b.secretsAndPins()
 	b.edit("plans/lock.json", "https://git.example.org/nixpkgs#box", "nixos-25.11")
-	// each branch has one commit, made of the digits of its release
+	// the newest commit of each branch is made of the digits of its release, and has newer patch releases of k3s
+	// than a project with the file "patch"
 	b.write("bin/git", `#!/bin/sh
 [ "$1" = ls-remote ] || exec /usr/bin/git "$@"
 for release in 24.11 25.05 25.11 26.05; do
-  printf '%040d\trefs/heads/nixos-%s\n' "$(echo $release | tr -d .)" $release
+  printf '%040d\trefs/heads/nixos-%s\n' "1$(echo $release | tr -d .)" $release
 done
+rm -f `+b.project()+`/patch
 `, 0o755)
 	// nothing here is evaluated that needs a newer Nix
 	nix, err := exec.LookPath("nix-instantiate")
@@ -54,6 +56,7 @@ func (b *box) upgrade(args ...string) (ran, upgradeResult) {
 func TestUpgradeInABox(t *testing.T) {
 	t.Parallel()
 	b := rackToUpgrade(t, "nixos: nixos-25.11\n  k3s: \"1.33\" # ended")
+	b.write("project/patch", ".5+k3s1", 0o644)
 	r := b.deploy()
 	require.Zero(t, r.code, r.stderr)
 	b.events()
@@ -63,10 +66,19 @@ func TestUpgradeInABox(t *testing.T) {
 	require.Empty(t, way.Open)
 	require.Len(t, way.Steps, 3)
 	require.Equal(t, "the plan asks for NixOS 25.11 with k3s 1.33\n"+
+		"before step 1, all servers have to run k3s 1.33.7+k3s3 or newer; older: olaf (1.33.5+k3s1), ulf (1.33.5+k3s1) and rolf (1.33.5+k3s1)\n"+
 		"STEP  NIXOS  K3S   NOTE\n"+
 		"1     25.11  1.34  past its end of life, permitted for this step\n"+
 		"2     26.05  1.34  reboots; past its end of life, permitted for this step\n"+
 		"3     26.05  1.35\n", strings.ReplaceAll(b.k3splan("upgrade", "--dry-run").stdout, "  \n", "\n"))
+
+	// first the patch release without which etcd must not become a newer one
+	r, way = b.upgrade()
+	require.Zero(t, r.code, r.stderr)
+	require.Equal(t, "NixOS 25.11 with k3s 1.33", way.Took)
+	require.Len(t, way.Steps, 3)
+	require.Empty(t, way.Below)
+	require.Equal(t, "v1.33.14+k3s1\nv1.33.14+k3s1\nv1.33.14+k3s1\n", b.versions("olaf", "ulf", "rolf"))
 
 	// one step, with a failure in its middle
 	b.write("hosts/rolf/fail-early", "", 0o644)

@@ -200,7 +200,7 @@ func K3sStep(before, now plan.K3sVersion) Change {
 	case new[0] != old[0]:
 		return Change{Risk: Refuse, Reason: "another major version", Hint: "k3s does not document such an upgrade: read its release notes"}
 	case new[1] > old[1]+1:
-		return Change{Risk: Refuse, Reason: fmt.Sprintf("skips %d.%d", old[0], old[1]+1), Hint: "deploy one minor version at a time"}
+		return Change{Risk: Refuse, Reason: fmt.Sprintf("skips %d.%d", old[0], old[1]+1), Hint: "put versions.k3s back; k3splan upgrade takes one minor version after the other"}
 	}
 	return Change{}
 }

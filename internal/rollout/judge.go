@@ -394,20 +394,27 @@ func etcdStep(s Situation) (found []finding) {
 	}
 	var old, names []string
 	leave := ""
-	for _, h := range s.Plan.Hosts {
-		version := s.Health[h.Name].Version
+	members, _ := s.etcd()
+	for _, server := range s.Plan.Servers() {
+		host := server.Host.Name
+		version := s.Health[host].Version
 		runs, known := release.FindK3s(release.MinorIn(version))
-		if known && runs.Leave != "" && release.OlderK3s(runs.Minor, planned) && release.OlderK3s(version, runs.Leave) {
-			old, names, leave = append(old, h.Name+" ("+strings.TrimPrefix(version, "v")+")"), append(names, h.Name), runs.Leave
+		leaves := known && runs.Leave != "" && release.OlderK3s(runs.Minor, planned)
+		if leaves {
+			leave = runs.Leave
+		}
+		if silent := !s.Health[host].Ready && version == "" && slices.Contains(members, server.Name); silent || leaves && release.OlderK3s(version, runs.Leave) {
+			old = append(old, host+" ("+cmp.Or(strings.TrimPrefix(version, "v"), "unknown")+")")
+			names = append(names, host)
 		}
 	}
-	if len(old) == 0 {
+	if len(old) == 0 || leave == "" { // no server leaves a version from which not every patch release may go on
 		return nil
 	}
 	return one(finding{
 		message: fmt.Sprintf("the servers have to run k3s %s at least before one of them gets %s, and these do not: %s; otherwise members that were removed from etcd can come back, and the quorum can be lost",
 			leave, planned, text.Enumerate(old)),
-		hint:  fmt.Sprintf("stay with k3s %s for now, let k3splan update nixpkgs bring the patch release, and deploy that to all servers first", release.MinorIn(leave)),
+		hint:  fmt.Sprintf("put versions.k3s back to %s; k3splan upgrade brings the patch release to all servers before it goes on", release.MinorIn(leave)),
 		where: s.Plan.Network.Where("versions.k3s"), about: names,
 	})
 }

@@ -427,3 +427,27 @@ func TestAgreed(t *testing.T) {
 	warning.Severity = diag.Warning
 	require.NoError(t, notAgreed([]objection{warning}, nil), "what was asked is not asked again")
 }
+
+// A member of etcd that does not answer may be one that is too old; where none leaves such a version, it matters
+// no more.
+func TestEtcdStepWithASilentMember(t *testing.T) {
+	on134 := tables(t, map[string]string{"olaf": "i", "rolf": "s", "ulf": "s"}, "versions: {nixos: nixos-25.11, k3s: 1.34}\n")
+	members := []string{"olaf-s", "rolf-s", "ulf-s"}
+	for version, want := range map[string]string{
+		"v1.33.7+k3s3": "the servers have to run k3s 1.33.7+k3s3 at least before one of them gets 1.34, and these do not: ulf (unknown); otherwise members",
+		"v1.34.1+k3s1": "",
+	} {
+		s := living(t, on134).change("olaf")
+		for _, host := range []string{"olaf", "rolf"} {
+			s.Health[host] = Health{Ready: true, Version: version, Members: members}
+		}
+		s.Health["ulf"] = Health{Why: "does not answer"}
+		found := etcdStep(s)
+		if want == "" {
+			require.Empty(t, found)
+			continue
+		}
+		require.Len(t, found, 1)
+		require.Contains(t, found[0].message, want)
+	}
+}

@@ -13,7 +13,9 @@ let
   named = builtins.match "nixos-([0-9.]+)" versions.nixos;
   release = if named == null then "26.05" else builtins.head named;
   minor = builtins.match "[0-9]+\\.[0-9]+" (toString versions.k3s) != null;
-  k3sVersion = if minor then versions.k3s + ".14+k3s1" else toString versions.k3s;
+  # what the pinned nixpkgs has
+  patch = if builtins.pathExists (generated + "/../patch") then builtins.readFile (generated + "/../patch") else ".14+k3s1";
+  k3sVersion = if minor then versions.k3s + patch else toString versions.k3s;
   kernel = derivation {
     name = "linux";
     system = builtins.currentSystem;
