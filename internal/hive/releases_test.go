@@ -92,6 +92,11 @@ func TestEndedK3s(t *testing.T) {
 	text = messageOf(t, file, "nodes.olaf.config.k3splan.k3s.package.name")
 	require.Contains(t, text, "the plan asks for k3s 1.29, which nixpkgs (nixos-25.11) does not have.")
 	require.Contains(t, text, "It has 1.33, 1.34")
+
+	// when all of a release have ended, none can be proposed
+	nixtest.SetK3s(t, map[string]string{"1.34": "1.34.9+k3s1"}, "1.34")
+	text = messageOf(t, renderedWith(t, "nixos-25.11", `"1.34"`), "nodes.olaf.config.k3splan.k3s.package.name")
+	require.Contains(t, text, "It has none that is supported: take another versions.nixos. A running cluster takes one minor version after the other: k3splan upgrade.")
 }
 
 // messageOf returns what Nix says when an expression fails.
