@@ -65,6 +65,9 @@ among them. It needs Nix, and KVM here or on a remote builder.
 			if err := requirePins(p); err != nil {
 				return err
 			}
+			if err := requireNix(p); err != nil {
+				return err
+			}
 			choice, err := rehearsal.Choose(p.Plan, selected, len(args) == 0, flags.most)
 			if err != nil {
 				return usageError(err)

@@ -55,7 +55,7 @@ func (a *app) update(only plan.SourceKind) error {
 	}
 	versions := p.Plan.Network.Versions
 	if tooOld := (*nix.TooOldError)(nil); errors.As(requireNix(p), &tooOld) {
-		a.warn("%v: build, deploy, upgrade and boot-stick refuse to start\nhint: %s", tooOld, tooOld.Hint())
+		a.warn("%v: build, rehearse, deploy, upgrade and boot-stick refuse to start\nhint: %s", tooOld, tooOld.Hint())
 	}
 	var sources []plan.Source
 	if only != plan.SourceDisko {
