@@ -174,7 +174,7 @@ func (a *app) showUpgrade(o *upgrade.Outcome) error {
 		fmt.Fprintln(a.stdout, "no step is left")
 		return nil
 	}
-	if patch := o.Patch(); patch != "" {
+	if patch := o.Patch(); patch != "" && len(o.Below)+len(o.Open) > 0 {
 		line := "before step 1, all servers have to run k3s " + patch + " or newer"
 		if len(o.Below) > 0 {
 			line += "; older: " + text.Enumerate(o.Below)

@@ -1,7 +1,6 @@
 package hive_test
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,7 +93,7 @@ func complaints(t *testing.T, folder string, analyze []string) (found []string) 
 	units, err := filepath.Glob(filepath.Join(folder, "*"))
 	require.NoError(t, err)
 	command := exec.Command(analyze[0], slices.Concat(analyze[1:], []string{"verify", "--man=no"}, units)...)
-	command.Env = append(os.Environ(), fmt.Sprintf("SYSTEMD_UNIT_PATH=%s:", folder), "SYSTEMD_LOG_TARGET=console", "SYSTEMD_COLORS=0")
+	command.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+folder+":"+filepath.Join(filepath.Dir(analyze[len(analyze)-1]), "../lib/systemd/system"), "SYSTEMD_LOG_TARGET=console", "SYSTEMD_COLORS=0")
 	out, _ := command.CombinedOutput() // fails for the programs
 	require.NotEmpty(t, out)
 	short := regexp.MustCompile(`^.*/(\S+:[0-9]+: Unknown key).*$`)
