@@ -576,6 +576,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 	scenario("a system refuses to be activated: the way on is told, and leads there", func(t *testing.T) {
 		require.Zero(t, b.deploy().code)
 		b.edit("plans/hosts.csv", "ulrich,5", "ulrich,6")
+		b.write("project/nixConfigs/ulrich.nix", "{ deployment.buildOnTarget = true; }\n", 0o644)
 		b.write("hosts/ulrich/inhibits", "diskSpace", 0o644)
 		r := b.deploy("ulrich")
 		require.Equal(t, 1, r.code)
@@ -591,6 +592,9 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		require.Zero(t, r.code, r.stderr)
 		require.Equal(t, all("deployed", "ulrich"), r.status())
 		require.Equal(t, []string{"reboot ulrich"}, b.events())
+		log, err := os.ReadFile(r.results["ulrich"].Log)
+		require.NoError(t, err)
+		require.Regexp(t, `(?m)ulrich \| Built "/nix/store/\S+-nixos-system-ulrich\S*" on target node$`, string(log), "which is how k3splan knows the system")
 		b.remove("hosts/ulrich/inhibits")
 		require.Equal(t, "unchanged", b.deploy("ulrich").status()["ulrich"])
 	})

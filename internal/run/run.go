@@ -294,9 +294,9 @@ func Missing(program string) error {
 	hint := fmt.Sprintf("install %s; on Debian: apt install %s", program, cmp.Or(debianPackages[program], program))
 	switch {
 	case program == "colmena":
-		hint = "install Nix, from which k3splan gets Colmena (https://nixos.org/download, or on Debian: apt install nix-bin), or Colmena itself (https://colmena.cli.rs)"
+		hint = "install Nix, from which k3splan gets Colmena (https://nixos.org/download, or on Debian 13: apt install nix-bin), or Colmena itself (https://colmena.cli.rs)"
 	case strings.HasPrefix(program, "nix"):
-		hint = "install Nix: https://nixos.org/download, or on Debian: apt install nix-bin"
+		hint = "install Nix: https://nixos.org/download, or on Debian 13: apt install nix-bin"
 	}
 	return diag.WithHint(&MissingError{Program: program}, hint)
 }
