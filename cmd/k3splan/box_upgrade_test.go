@@ -66,7 +66,7 @@ func TestUpgradeInABox(t *testing.T) {
 	require.Empty(t, way.Open)
 	require.Len(t, way.Steps, 3)
 	require.Equal(t, "the plan asks for NixOS 25.11 with k3s 1.33\n"+
-		"before step 1, all servers have to run k3s 1.33.7+k3s3 or newer; older: olaf (1.33.5+k3s1), ulf (1.33.5+k3s1) and rolf (1.33.5+k3s1)\n"+
+		"before step 1, all servers have to run k3s 1.33.7+k3s3 or newer; older: olaf (1.33.5+k3s1), rolf (1.33.5+k3s1) and ulf (1.33.5+k3s1)\n"+
 		"STEP  NIXOS  K3S   NOTE\n"+
 		"1     25.11  1.34  past its end of life, permitted for this step\n"+
 		"2     26.05  1.34  reboots; past its end of life, permitted for this step\n"+
