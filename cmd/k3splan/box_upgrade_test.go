@@ -57,6 +57,7 @@ func TestUpgradeInABox(t *testing.T) {
 	t.Parallel()
 	b := rackToUpgrade(t, "nixos: nixos-25.11\n  k3s: \"1.33\" # ended")
 	b.write("project/patch", ".5+k3s1", 0o644)
+	b.write("project/nixConfigs/karl.nix", "{ deployment.buildOnTarget = true; }\n", 0o644)
 	r := b.deploy()
 	require.Zero(t, r.code, r.stderr)
 	b.events()
@@ -105,7 +106,6 @@ func TestUpgradeInABox(t *testing.T) {
 
 	// across D-Bus: each host is set to boot and reboots in its wave, also one that builds its system itself; one
 	// does not come back at first
-	b.write("project/nixConfigs/karl.nix", "{ deployment.buildOnTarget = true; }\n", 0o644)
 	b.activated()
 	b.write("hosts/ulf/stay-away", "", 0o644)
 	r, _ = b.upgrade("--gate-timeout", "5s")
