@@ -121,7 +121,7 @@ func TestUpgradeInABox(t *testing.T) {
 	require.NotContains(t, events, "quorum lost")
 	require.Equal(t, 1, strings.Count(events, "reboot"), "what is done is not done again: %s", events)
 	require.Contains(t, events, "reboot karl")
-	require.Empty(t, b.activated(), "what cannot be activated is not tried")
+	require.NotContains(t, b.activated(), "karl", "what cannot be activated is not tried")
 	require.Equal(t, 0, strings.Count(b.k3splan("status").stdout, "needed"))
 
 	// the last one needs no reboot
