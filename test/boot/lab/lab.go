@@ -69,7 +69,7 @@ var programs = []struct{ file, from string }{
 	{"/usr/sbin/iptables", "iptables"}, {"/usr/sbin/ip", "iproute2"}, {"/usr/bin/ping", "iputils-ping"}, {"/usr/bin/kmod", "kmod"},
 	{"/usr/bin/curl", "curl"}, {"/usr/sbin/ethtool", "ethtool"}, {"/usr/sbin/conntrack", "conntrack"}, {"/usr/sbin/ipset", "ipset"},
 	{"/usr/share/perl5/File/Slurp.pm", "libfile-slurp-perl"}, {"/usr/lib/x86_64-linux-gnu/perl5/5.*/Net/DBus.pm", "libnet-dbus-perl"},
-	{"/usr/bin/inotifywait", "inotify-tools"}, {"/usr/share/zoneinfo/UTC", "tzdata"},
+	{"/usr/bin/inotifywait", "inotify-tools"}, {"/usr/bin/jq", "jq"}, {"/usr/bin/pgrep", "procps"}, {"/usr/share/zoneinfo/UTC", "tzdata"},
 }
 
 // forK3S is what a real k3s needs beside them.
