@@ -29,7 +29,11 @@ command, or 255 if there was no connection.`,
 		Example: "  k3splan ssh olaf\n  k3splan ssh olaf systemctl --failed\n  k3splan ssh -t olaf sudo journalctl -b",
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.ssh(args[0], user, terminal, args[1:])
+			command := args[1:]
+			if len(command) > 0 && command[0] == "--" { // a habit from other programs
+				command = command[1:]
+			}
+			return a.ssh(args[0], user, terminal, command)
 		},
 		ValidArgsFunction: a.completeHostNames,
 	}

@@ -15,6 +15,9 @@ import (
 // onlyIPv4 is the hint for all that is IPv6.
 const onlyIPv4 = "k3splan supports IPv4 only, neither IPv6 nor dual stack: write one IPv4 address"
 
+// addressForm is the hint for what is not an address. An example could be that of a machine in the plan.
+const addressForm = "four numbers from 0 to 255, separated by points"
+
 // plainNumber is what a spreadsheet program makes of an address with too few or too large parts: 10.0.1
 // becomes 10.01 or 100001.
 var plainNumber = regexp.MustCompile(`^\d+(?:[.,]\d+)?$`)
@@ -24,11 +27,11 @@ func parseAddress(text string) (netip.Addr, *finding) {
 	address, err := netip.ParseAddr(text)
 	if err == nil && address.Is4() {
 		if wrong := notAMachine(address); wrong != "" {
-			return netip.Addr{}, &finding{"address-invalid", wrong, "four numbers from 0 to 255, such as 10.0.100.2"}
+			return netip.Addr{}, &finding{"address-invalid", wrong, addressForm}
 		}
 		return address, nil
 	}
-	message, hint := "not an IPv4 address", "four numbers from 0 to 255, such as 10.0.100.2"
+	message, hint := "not an IPv4 address", addressForm
 	switch {
 	case isMAC(text):
 		message, hint = "a MAC address, not an IPv4 address", "MAC addresses are in the column mac"

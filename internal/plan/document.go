@@ -106,7 +106,7 @@ var keySynonyms = map[string]string{
 	"tz": "timezone", "time_zone": "timezone", "zeitzone": "timezone", "domäne": "domain", "netzmaske": "netmask", "subnetz": "netmask", "resolver": "nameservers", "cluster_cidr": "pod_cidr", "pods": "pod_cidr", "services": "service_cidr",
 	"sans": "tls_san", "san": "tls_san", "range": "address_range", "pool": "address_range",
 	"nixpkgs": "versions.nixos", "nixos_version": "versions.nixos", "kubernetes": "versions.k3s", "k3s_version": "versions.k3s",
-	"versions.nixpkgs": "versions.nixos", "versions.kubernetes": "versions.k3s", "version": "versions.k3s",
+	"versions.nixpkgs": "versions.nixos", "versions.kubernetes": "versions.k3s",
 }
 
 func (d *document) unknownKey(name *yaml.Node, key string, known []string) {
@@ -133,6 +133,10 @@ func (d *document) unknownKey(name *yaml.Node, key string, known []string) {
 	}
 	if nearest == "" {
 		nearest = keySynonyms[normal]
+	}
+	if d.cells == nil && nearest == "" && (normal == "versions" || diag.Nearest(normal, []string{"versions"}) != "") {
+		nearest = "versions"
+		d.forget(nearest, known)
 	}
 	if nearest != "" {
 		hint = fmt.Sprintf("did you mean %q?", nearest)

@@ -291,6 +291,12 @@ func TestHints(t *testing.T) {
 	require.Equal(t, `did you mean "karl"?`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "karl,", "krl,")}))
 	require.Equal(t, `did you mean "agent"?`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "agent,10.0.100.25", "agnet,10.0.100.25")}))
 	require.Equal(t, `did you mean "gateway"?`, hintOf(map[string]string{NetworkFile: swap(t, goodNetwork, "gateway", "gatway")}))
+	for _, other := range []string{"version", "Versions", "verisons"} {
+		require.Equal(t, `did you mean "versions"?`, hintOf(map[string]string{NetworkFile: swap(t, goodNetwork, "versions:", other+":")}))
+	}
+	for _, server := range []string{"10.0.100.0", "10.0.100.255", "127.0.0.53", "dns.example", "169.254.1.1"} {
+		require.Equal(t, serverHint, hintOf(map[string]string{NetworkFile: goodNetwork + "nameservers: [" + server + "]\n"}), "no address of a machine that is free or not")
+	}
 	require.Equal(t, `did you mean "versions.nixos"?`, hintOf(map[string]string{
 		NetworkFile: swap(t, goodNetwork, "versions:\n  nixos: nixos-26.05\n", "nixos: nixos-26.05\nversions:\n")}))
 	require.Equal(t, `did you mean "server"?`, hintOf(map[string]string{K3sFile: swap(t, goodK3s, "agent,10.0.100.25,,disk=large", "master,10.0.100.25,,")}))

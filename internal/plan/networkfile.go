@@ -178,6 +178,8 @@ func (r *networkReader) readNameservers() {
 			address, found := parseAddress(text)
 			if found == nil {
 				found = r.notInLAN(address)
+			} else if found.hint == addressForm {
+				found.hint = serverHint
 			}
 			if found != nil {
 				wrong = true
@@ -192,16 +194,18 @@ func (r *networkReader) readNameservers() {
 	}
 }
 
+const serverHint = "the IPv4 address of a server in the LAN, or behind its router"
+
 // notInLAN refuses an address that cannot be that of a server which hosts and containers ask.
 func (r *networkReader) notInLAN(address netip.Addr) *finding {
 	n := r.network
 	switch {
 	case n.Subnet.IsValid() && address == n.Subnet.Addr():
-		return &finding{"address-reserved", fmt.Sprintf("the address of the network %s itself", n.Subnet), ""}
+		return &finding{"address-reserved", fmt.Sprintf("the address of the network %s itself", n.Subnet), serverHint}
 	case n.Subnet.IsValid() && address == lastAddress(n.Subnet):
-		return &finding{"address-reserved", fmt.Sprintf("the broadcast address of %s", n.Subnet), ""}
+		return &finding{"address-reserved", fmt.Sprintf("the broadcast address of %s", n.Subnet), serverHint}
 	case !address.IsGlobalUnicast():
-		return &finding{"address-reserved", linkLocal, "the address of a server in the LAN, or behind its router"}
+		return &finding{"address-reserved", linkLocal, serverHint}
 	case n.PodCIDR.Contains(address):
 		return &finding{"address-reserved", fmt.Sprintf("in the pod network %s, which hosts do not reach", n.PodCIDR), "an address outside pod_cidr"}
 	case n.ServiceCIDR.Contains(address):

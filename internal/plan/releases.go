@@ -23,6 +23,9 @@ func exampleK3s() string {
 // stateForm is what system.stateVersion accepts.
 var stateForm = regexp.MustCompile(`^[0-9]{2}\.(05|11)$`)
 
+// stateNumber matches what is a release in another spelling: what spreadsheets make of it, or a branch.
+var stateNumber = regexp.MustCompile(`(?i)^(?:v|nixos[- ]?)?([0-9]{2})[.,](0?5|11)0*(?:-small)?$`)
+
 // oldestState is the first release that keeps containers below /var/lib/nixos-containers.
 const oldestState = "22.05"
 
@@ -31,8 +34,11 @@ const oldestState = "22.05"
 func checkState(state, nixos string) *finding {
 	switch {
 	case !stateForm.MatchString(state):
-		return &finding{"version-invalid", "not a release of NixOS",
-			fmt.Sprintf("the release that the machine was installed with: %s", release.ForNewProjects)}
+		hint := "the release that the machine was installed with, in the form " + release.ForNewProjects
+		if number := stateNumber.FindStringSubmatch(state); number != nil {
+			hint = fmt.Sprintf("write %s.%s", number[1], map[string]string{"5": "05", "11": "11"}[strings.TrimLeft(number[2], "0")])
+		}
+		return &finding{"version-invalid", "not a release of NixOS", hint}
 	case release.Before(state, oldestState):
 		return &finding{"version-invalid", "NixOS keeps containers elsewhere with a state of this age", oldestState + " is the oldest that works"}
 	case nixos != "" && release.Before(nixos, state):
@@ -86,6 +92,9 @@ func (r *networkReader) checkK3s() {
 	case hasRelease && !nixos.Has(minor) && release.OlderK3s(minor, nixos.K3s[0]):
 		d.fail("versions.k3s", &finding{"k3s-missing", fmt.Sprintf("NixOS %s does not have k3s %s", nixos.Name, minor),
 			fmt.Sprintf("it has %s; a running cluster gets there from its present versions by k3splan upgrade", strings.Join(nixos.Secure(release.Today()), ", "))})
+	case isKnown && hasRelease && !nixos.Has(minor) && nixos.Ended(release.Today()): // gets no newer ones any more
+		d.warn("versions.k3s", finding{"k3s-missing", fmt.Sprintf("NixOS %s ended without k3s %s, as far as this k3splan knows", nixos.Name, minor),
+			"it has " + strings.Join(nixos.K3s, ", ") + "; " + hasMinor(minor)})
 	case !isKnown || !k.Ended(release.Today()):
 	case hasRelease && nixos.Insecure(minor) && versions.PermitEnded == "":
 		d.fail("versions.k3s", &finding{"k3s-ended",
@@ -94,6 +103,20 @@ func (r *networkReader) checkK3s() {
 		d.warn("versions.k3s", finding{"k3s-ended",
 			fmt.Sprintf("k3s %s reached its end of life on %s and gets no security updates", minor, release.Date(k.Ends)), r.nextStep()})
 	}
+}
+
+// hasMinor names the releases that have a minor version of k3s.
+func hasMinor(minor string) string {
+	var names []string
+	for _, r := range release.All() {
+		if r.Has(minor) && !r.Released.IsZero() {
+			names = append(names, r.Name)
+		}
+	}
+	if len(names) == 0 {
+		return "no release does yet that k3splan knows"
+	}
+	return fmt.Sprintf("k3s %s is in NixOS %s", minor, strings.Join(names, " and "))
 }
 
 // nextStep is the hint of how to get to a release with updates.

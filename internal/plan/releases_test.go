@@ -62,6 +62,9 @@ func TestReleases(t *testing.T) {
 				`(set versions.k3s and versions.permit_ended to "1.32", the first of 5 steps to NixOS 26.05 with k3s 1.35; then k3splan deploy and k3splan upgrade)`}},
 		{"nixos-25.11", "1.31\npermit_ended: 1.31", []string{
 			release2511 + step(5, "25.11", "1.32"), ended("1.31", "2025-10-28") + step(5, "25.11", "1.32")}},
+		{"nixos-24.11", "1.35", []string{
+			release2411 + "(NixOS 26.05 with k3s 1.35 is supported; a running cluster takes one minor version after the other)",
+			"warning network.yaml:5: NixOS 24.11 ended without k3s 1.35, as far as this k3splan knows (it has 1.28, 1.29, 1.30, 1.31; k3s 1.35 is in NixOS 26.05)"}},
 		{"nixos-25.11", "1.33", []string{
 			release2511 + step(3, "25.11", "1.34"), ended("1.33", "2026-06-28") + step(3, "25.11", "1.34")}},
 		{"nixos-25.11", "1.34", []string{
@@ -133,10 +136,13 @@ func TestState(t *testing.T) {
 		{"state: '25.11'", "24.11", "24.11", ""},
 		{"", "25.05", "25.05", ""},
 		{"state: 26.11", "", release.FirstState, "network.yaml:6: NixOS 26.05 cannot have data in the formats of a newer release"},
-		{"state: 26.5", "", release.FirstState, "network.yaml:6: not a release of NixOS"},
+		{"state: 26.5", "", release.FirstState, "network.yaml:6: not a release of NixOS (write 26.05)"},
+		{"state: 25.5", "", release.FirstState, "network.yaml:6: not a release of NixOS (write 25.05)"},
+		{"state: nixos-25.11", "", release.FirstState, "network.yaml:6: not a release of NixOS (write 25.11)"},
+		{"", "\"25,05\"", "25,05", "hosts.csv:2: not a release of NixOS (write 25.05)"},
 		{"state: 21.11", "", release.FirstState, "network.yaml:6: NixOS keeps containers elsewhere with a state of this age"},
 		{"", "26.11", "26.11", "hosts.csv:2: NixOS 26.05 cannot have data in the formats of a newer release"},
-		{"", "yes", "yes", "hosts.csv:2: not a release of NixOS"},
+		{"", "yes", "yes", "hosts.csv:2: not a release of NixOS (the release that the machine was installed with, in the form 26.05)"},
 	} {
 		fsys := versioned("nixos: nixos-26.05\nk3s: 1.35\n" + test.state)
 		fsys[HostsFile].Data = []byte("name,interface,ip,admin,state_version\nolaf,eno1,10.0.100.2,olaf," + test.column + "\n")

@@ -270,6 +270,24 @@ var packagedComponents = []string{"coredns", "servicelb", "traefik", "local-stor
 // removedBackends are values of flannel-backend that k3s no longer has, with what took their place.
 var removedBackends = map[string]string{"wireguard": "wireguard-native", "ipsec": "wireguard-native", "host-gateway": "host-gw"}
 
+// optionChoices are options for which k3s takes some words only, and does not start, or makes no network, with
+// others (pkg/agent/flannel and pkg/cli of k3s).
+var optionChoices = map[string][]string{
+	"flannel-backend":             {"vxlan", "host-gw", "wireguard-native", "none", "tailscale"},
+	"egress-selector-mode":        {"agent", "cluster", "pod", "disabled"},
+	"secrets-encryption-provider": {"aescbc", "secretbox"},
+	"etcd-s3-bucket-lookup-type":  {"auto", "dns", "path"},
+}
+
+// isSchedule reports whether a text has the form of a schedule of cron that k3s takes.
+func isSchedule(text string) bool {
+	fields := strings.Fields(text)
+	if len(fields) > 0 && (strings.HasPrefix(fields[0], "TZ=") || strings.HasPrefix(fields[0], "CRON_TZ=")) {
+		fields = fields[1:]
+	}
+	return len(fields) == 5 || len(fields) > 0 && strings.HasPrefix(fields[0], "@")
+}
+
 // checkOptionValue returns what is wrong with the texts that an option is given, without its place, or
 // nil. The options that k3splan sets too are checked as the columns of the tables are.
 func checkOptionValue(key string, texts []string, p *plan.Plan, manifests []Manifest) *diag.Problem {
@@ -314,6 +332,13 @@ func checkOptionValue(key string, texts []string, p *plan.Plan, manifests []Mani
 			if instead := removedBackends[text]; instead != "" {
 				return wrong(diag.Error, "value-invalid", text, "k3s no longer has this backend", fmt.Sprintf("write %q", instead))
 			}
+		case "etcd-snapshot-schedule-cron":
+			if !isSchedule(text) {
+				return wrong(diag.Error, "value-invalid", text, "not a schedule of cron", `five fields, such as "0 */12 * * *", or @daily`)
+			}
+		}
+		if choices := optionChoices[key]; choices != nil && !slices.Contains(choices, text) {
+			return wrong(diag.Error, "value-invalid", text, "k3s does not know this value", hintFor(diag.Nearest(strings.ToLower(text), choices), "one of: "+strings.Join(choices, ", ")))
 		}
 	}
 	return plan.CheckNodeOption(key, texts)

@@ -55,6 +55,13 @@ func TestOptionsOfK3s(t *testing.T) {
 		"disables two in one text":     {server: "disable: traefik,servicelb"},
 		"disables a manifest":          {server: "disable: [app]"},
 		"a backend of old releases":    {server: "flannel-backend: wireguard", severity: diag.Error, code: "value-invalid", hint: `write "wireguard-native"`},
+		"a misspelt backend":           {server: "flannel-backend: wiregard-native", severity: diag.Error, code: "value-invalid", hint: `did you mean "wireguard-native"?`},
+		"a backend":                    {server: "flannel-backend: host-gw"},
+		"a word of another option":     {server: "egress-selector-mode: no", severity: diag.Error, code: "value-invalid", hint: "one of: agent, cluster, pod, disabled"},
+		"an unknown encryption":        {server: "secrets-encryption-provider: rot13", severity: diag.Error, code: "value-invalid", hint: "aescbc, secretbox"},
+		"a schedule in words":          {server: "etcd-snapshot-schedule-cron: every day", severity: diag.Error, code: "value-invalid", hint: "five fields"},
+		"a schedule":                   {server: "etcd-snapshot-schedule-cron: TZ=Europe/Berlin 0 */5 * * *"},
+		"a schedule by its name":       {server: "etcd-snapshot-schedule-cron: '@every 6h'"},
 		"DNS by IPv6":                  {server: "cluster-dns: 10.43.0.10,fd02::a", severity: diag.Error, code: "value-invalid", hint: "IPv4 only"},
 		"DNS outside of the services":  {server: "cluster-dns: 10.44.0.10", severity: diag.Error, code: "value-invalid", hint: "service_cidr"},
 		"DNS":                          {server: "cluster-dns: 10.43.0.53"},
@@ -107,7 +114,7 @@ etcd-snapshot-dir: 1_000
 etcd-s3-folder: 1:30
 cluster-domain: 1.10
 service-node-port-range: 0x10
-egress-selector-mode: no
+helm-job-image: no
 etcd-snapshot-retention: 7
 kube-apiserver-arg: [audit-log-maxage=010, 1.0, yes]
 etcd-s3: on
@@ -116,7 +123,7 @@ etcd-s3: on
 	require.Empty(t, problems)
 	require.Equal(t, K3sConfig{
 		"write-kubeconfig-mode": "0644", "etcd-snapshot-name": "2026-11-30", "etcd-snapshot-dir": "1_000", "etcd-s3-folder": "1:30",
-		"cluster-domain": "1.10", "service-node-port-range": "0x10", "egress-selector-mode": "no", "etcd-snapshot-retention": 7,
+		"cluster-domain": "1.10", "service-node-port-range": "0x10", "helm-job-image": "no", "etcd-snapshot-retention": 7,
 		"kube-apiserver-arg": []string{"audit-log-maxage=010", "1.0", "yes"}, "etcd-s3": true,
 	}, p.ServerConfig)
 }

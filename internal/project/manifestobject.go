@@ -2,9 +2,12 @@ package project
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -73,8 +76,46 @@ func checkContent(node *yaml.Node, kind, apiVersion string) []manifestFinding {
 		return checkSecret(node)
 	case kind == "ConfigMap" && apiVersion == "v1":
 		return checkTexts(node, "data", "manifest-invalid")
+	case slices.Contains(workloads, kind) && (apiVersion == "v1" || apiVersion == "apps/v1" || apiVersion == "batch/v1"):
+		return checkContainers(valueAt(node, "spec"))
 	}
 	return nil
+}
+
+// workloads are the kinds that have containers.
+var workloads = []string{"Pod", "ReplicationController", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob"}
+
+// checkContainers checks that environments and arguments of containers at any depth are texts.
+func checkContainers(node *yaml.Node) (found []manifestFinding) {
+	for key, value := range entriesOf(node) {
+		if key != "containers" && key != "initContainers" {
+			if value.Kind == yaml.MappingNode {
+				found = append(found, checkContainers(value)...)
+			}
+			continue
+		}
+		for _, container := range value.Content {
+			container = yamlfile.Value(container)
+			for _, list := range []string{"command", "args", "env"} {
+				items := valueAt(container, list)
+				if items == nil || items.Kind != yaml.SequenceNode {
+					continue
+				}
+				for _, item := range items.Content {
+					what := "a value"
+					if item = yamlfile.Value(item); list == "env" {
+						what = "the value of " + diag.Printable(textAt(item, "name"))
+						item = valueAt(item, "value")
+					}
+					if item != nil && !isText(item) {
+						found = append(found, manifestFinding{diag.Error, item.Line, "manifest-invalid",
+							fmt.Sprintf("%s below %s is not a text, and the API refuses it", what, list), "put it into quotes"})
+					}
+				}
+			}
+		}
+	}
+	return found
 }
 
 // checkSecret checks the values of a Secret. What it holds is never in a message.
@@ -93,9 +134,14 @@ func checkSecret(node *yaml.Node) (found []manifestFinding) {
 	return found
 }
 
-// checkMetadata checks that labels and annotations are texts.
+// checkMetadata checks that names, labels and annotations are texts.
 func checkMetadata(node *yaml.Node) (found []manifestFinding) {
 	metadata := valueAt(node, "metadata")
+	for _, key := range []string{"name", "namespace"} {
+		if value := valueAt(metadata, key); value != nil && !isText(value) {
+			found = append(found, notText(value, key, "metadata", "manifest-invalid"))
+		}
+	}
 	for _, key := range []string{"labels", "annotations"} {
 		found = append(found, checkTexts(metadata, key, "manifest-invalid")...)
 	}
@@ -113,6 +159,8 @@ func checkName(node *yaml.Node, apiVersion, kind string) *manifestFinding {
 	name := textAt(metadata, "name")
 	group, _, _ := strings.Cut(apiVersion, "/")
 	switch {
+	case apiVersion == "v1" && !slices.Contains(coreKinds, kind) && !strings.HasSuffix(kind, "List"):
+		return &manifestFinding{diag.Error, valueAt(node, "kind").Line, "manifest-invalid", fmt.Sprintf("Kubernetes has no kind %q in v1, so that k3s would try to apply it for ever", diag.Printable(kind)), kindHint(kind)}
 	case name == "":
 		return &manifestFinding{diag.Warning, node.Line, "manifest-unnamed", "the object has no metadata.name, and the API refuses it", "metadata: {name: …}"}
 	case group == "rbac.authorization.k8s.io": // system:node
@@ -124,16 +172,52 @@ func checkName(node *yaml.Node, apiVersion, kind string) *manifestFinding {
 	return nil
 }
 
+// coreKinds are the kinds of v1.
+var coreKinds = []string{
+	"Binding", "ComponentStatus", "ConfigMap", "Endpoints", "Event", "LimitRange", "Namespace", "Node", "PersistentVolume", "PersistentVolumeClaim",
+	"Pod", "PodTemplate", "ReplicationController", "ResourceQuota", "Secret", "Service", "ServiceAccount",
+}
+
+// versionOf has the version of kinds that are often written with v1 alone.
+var versionOf = map[string]string{
+	"Deployment": "apps/v1", "ReplicaSet": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "Job": "batch/v1", "CronJob": "batch/v1",
+	"Ingress": "networking.k8s.io/v1", "IngressClass": "networking.k8s.io/v1", "NetworkPolicy": "networking.k8s.io/v1", "StorageClass": "storage.k8s.io/v1",
+	"Role": "rbac.authorization.k8s.io/v1", "RoleBinding": "rbac.authorization.k8s.io/v1", "ClusterRole": "rbac.authorization.k8s.io/v1",
+	"ClusterRoleBinding": "rbac.authorization.k8s.io/v1", "HorizontalPodAutoscaler": "autoscaling/v2", "PodDisruptionBudget": "policy/v1",
+	"CustomResourceDefinition": "apiextensions.k8s.io/v1", "PriorityClass": "scheduling.k8s.io/v1", "HelmChart": "helm.cattle.io/v1", "HelmChartConfig": "helm.cattle.io/v1",
+}
+
+// kindHint says what was meant by a kind that v1 does not have.
+func kindHint(kind string) string {
+	known := slices.Concat(coreKinds, slices.Sorted(maps.Keys(versionOf)))
+	for _, k := range known {
+		if strings.EqualFold(k, kind) {
+			kind = k
+		}
+	}
+	if version := versionOf[kind]; version != "" {
+		return fmt.Sprintf("write apiVersion: %s and kind: %s", version, kind)
+	}
+	if slices.Contains(known, kind) {
+		return "write kind: " + kind
+	}
+	return cmp.Or(diag.DidYouMean(kind, known), "correct the kind, or put the group of its API before v1: GROUP/v1")
+}
+
 // checkTexts reports values below a key that YAML makes numbers or truth values of, where the API takes
 // texts only.
 func checkTexts(node *yaml.Node, key, code string) (found []manifestFinding) {
 	for name, value := range entriesOf(valueAt(node, key)) {
 		if !isText(value) {
-			found = append(found, manifestFinding{diag.Error, value.Line, code,
-				fmt.Sprintf("the value of %s below %s is not a text, and the API refuses it", diag.Printable(name), key), "put it into quotes"})
+			found = append(found, notText(value, name, key, code))
 		}
 	}
 	return found
+}
+
+func notText(value *yaml.Node, key, parent, code string) manifestFinding {
+	return manifestFinding{diag.Error, value.Line, code,
+		fmt.Sprintf("the value of %s below %s is not a text, and the API refuses it", diag.Printable(key), parent), "put it into quotes"}
 }
 
 // isText reports whether k3s, which reads YAML 1.1, takes a value for a text. Null is none, but allowed.

@@ -150,8 +150,8 @@ func (m Machine) login(terminal bool, command []string) []string {
 		args = append(args, "-t")
 	}
 	args = append(args, "-l", m.User, m.Host.Name)
-	if len(command) > 0 {
-		args = append(append(args, "--"), command...)
+	if len(command) > 0 { // which ssh refuses beside a RemoteCommand of the user's configuration
+		args = append(append(slices.Insert(args, 2, "-o", "RemoteCommand=none"), "--"), command...)
 	}
 	return args
 }

@@ -29,7 +29,7 @@ func TestConnections(t *testing.T) {
 
 	// people call a machine by its name
 	require.Equal(t, "ssh -F /x/ssh_config -l olaf olaf", words("ssh", conf.Machine(p.Host("olaf"), "").login(false, nil)))
-	require.Equal(t, []string{"-F", "/x/ssh_config", "-t", "-l", "deploy", "ulf", "--", "ls", "a b"},
+	require.Equal(t, []string{"-F", "/x/ssh_config", "-o", "RemoteCommand=none", "-t", "-l", "deploy", "ulf", "--", "ls", "a b"},
 		conf.Machine(p.Host("ulf"), DeployUser).login(true, []string{"ls", "a b"}))
 }
 
