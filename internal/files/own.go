@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/run"
 )
 
 // OwnFolder returns the path of a folder in a project that k3splan itself writes, such as [StateDir] and
@@ -128,7 +129,38 @@ func CheckOwn(project string) (problems diag.Problems) {
 			problems = append(problems, diag.Problem{File: name, Severity: diag.Error, Code: "not-own", Message: wrong.Error(), Hint: diag.HintOf(wrong)})
 		}
 	}
+	return append(problems, checkSources(project)...)
+}
+
+// checkSources warns of what the machines are built from and everyone can change: it becomes code that root
+// runs on them.
+func checkSources(project string) (problems diag.Problems) {
+	check := func(name string) {
+		info, err := os.Stat(filepath.Join(project, filepath.FromSlash(name)))
+		if err != nil || name == PlansDir || name == LockFile || !info.IsDir() && !info.Mode().IsRegular() {
+			return // missing, reported where it is read, or checked above
+		}
+		if wrong := forEveryone(info, name); wrong != nil {
+			problems = append(problems, diag.Problem{File: name, Severity: diag.Warning, Code: "not-own", Message: wrong.Error(), Hint: diag.HintOf(wrong)})
+		}
+	}
+	check(".")
+	for _, folder := range []string{PlansDir, SnippetsDir, PartitioningDir, HardwareDir, ManifestsDir, K3sDir} {
+		check(folder)
+		entries, _ := os.ReadDir(filepath.Join(project, folder))
+		for _, entry := range entries {
+			check(folder + "/" + entry.Name())
+		}
+	}
 	return problems
+}
+
+// forEveryone refuses what every user of this machine can change; in a sticky folder they cannot.
+func forEveryone(info fs.FileInfo, name string) error {
+	if info.Mode().Perm()&0o002 == 0 || info.Mode()&fs.ModeSticky != 0 {
+		return nil
+	}
+	return diag.WithHint(&Error{fmt.Sprintf("can be changed by every user of this machine (mode %04o)", info.Mode().Perm())}, "chmod o-w "+run.Word(name))
 }
 
 // checkInside refuses a link that leads out of the project, and a file of another user or one that
@@ -148,10 +180,7 @@ func checkInside(project, name string, owner int) error {
 	if !isOwn(info, owner) && !info.IsDir() {
 		return foreign(info, name)
 	}
-	if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
-		return diag.WithHint(&Error{fmt.Sprintf("can be changed by every user of this machine (mode %04o)", info.Mode().Perm())}, "chmod o-w "+name)
-	}
-	return nil
+	return forEveryone(info, name)
 }
 
 // openOwn opens a folder in a folder, and makes it if it is missing.

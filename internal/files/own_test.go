@@ -145,6 +145,26 @@ func TestCheckOwn(t *testing.T) {
 	}
 }
 
+// What everyone can change becomes code of root on the machines, wherever it is in the project.
+func TestSourcesThatEveryoneCanChange(t *testing.T) {
+	project := t.TempDir()
+	require.NoError(t, os.Chmod(project, 0o777))
+	require.NoError(t, errors.Join(os.Mkdir(filepath.Join(project, PlansDir), 0o755), makeMode(filepath.Join(project, SnippetsDir), 0o777)))
+	for file, mode := range map[string]fs.FileMode{"plans/hosts.csv": 0o666, "plans/k3s.csv": 0o664, "nixConfigs/my host.nix": 0o602} {
+		path := filepath.Join(project, file)
+		require.NoError(t, errors.Join(os.WriteFile(path, nil, 0o644), os.Chmod(path, mode)))
+	}
+	var found []string
+	for _, p := range CheckOwn(project) {
+		require.Equal(t, diag.Warning, p.Severity)
+		found = append(found, p.File+": "+p.Hint)
+	}
+	require.Equal(t, []string{
+		".: chmod o-w .", "plans/hosts.csv: chmod o-w plans/hosts.csv", "nixConfigs: chmod o-w nixConfigs",
+		"nixConfigs/my host.nix: chmod o-w 'nixConfigs/my host.nix'",
+	}, found)
+}
+
 func linkIn(project, folder, name, target string) error {
 	if err := MakeFolder(filepath.Join(project, folder), 0o700); err != nil {
 		return err

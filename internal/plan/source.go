@@ -261,7 +261,12 @@ func parseRef(kind SourceKind, repository, text string) (Source, error) {
 		return Source{}, err
 	}
 	if source.Form == SourceRef && repository == kind.DefaultRepository() {
+		lower := strings.ToLower(source.Ref)
 		switch {
+		case kind == SourceNixpkgs && lower != source.Ref && release.NameIn(lower) != "":
+			return wrongSource("the branches of nixpkgs are in small letters", "write "+lower)
+		case kind == SourceNixpkgs && source.Release() != "" && !stateForm.MatchString(source.Release()):
+			return wrongSource("not a release of NixOS, which comes out in May (05) and November (11)", "write "+exampleRef(kind))
 		case kind == SourceNixpkgs && releaseForm.MatchString(text):
 			source.Ref = "nixos-" + text
 		case kind == SourceDisko && diskoForm.MatchString(text):
