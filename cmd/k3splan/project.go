@@ -25,7 +25,7 @@ func (a *app) dir() (string, error) {
 	dir, ok := project.Find(here)
 	if !ok {
 		hint := "k3splan setup DIR makes one; -p DIR names one"
-		if other := project.Misnamed(os.DirFS(here)); other != "" {
+		if other := project.Misnamed(files.In(here)); other != "" {
 			hint = fmt.Sprintf("%s may be meant to be it: mv %[1]s %s", run.Word(other), files.PlansDir)
 		}
 		return "", &exitError{code: exitInvalid, err: fmt.Errorf("no project here: neither %s nor a folder above it holds plans/", here), hint: hint}
