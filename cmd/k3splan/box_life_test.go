@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -71,10 +70,6 @@ func TestLifeInABox(t *testing.T) {
 	require.Equal(t, all("deployed", five...), r.status(), r.stderr)
 	rows := map[string]string{"hosts": b.read("project/plans/hosts.csv"), "k3s": b.read("project/plans/k3s.csv")}
 	tables := func() string { return b.read("project/plans/hosts.csv") + b.read("project/plans/k3s.csv") }
-	has := func(name string) bool {
-		_, err := os.Stat(filepath.Join(b.dir, name))
-		return err == nil
-	}
 	scenario := func(name string, do func(t *testing.T)) {
 		t.Helper()
 		if t.Failed() {
@@ -155,7 +150,7 @@ func TestLifeInABox(t *testing.T) {
 			r, _ := b.life("decommission", "karl")
 			require.Equal(t, 1, r.code, "%s: %s%s", fault, r.stdout, r.stderr)
 			require.Contains(t, r.stderr, "the same command again goes on from there")
-			require.False(t, has("fault"), fault)
+			require.False(t, b.has("fault"), fault)
 		}
 		require.Contains(t, b.read("project/plans/hosts.csv"), "karl", "the command needs the row until the end")
 		b.write("fault", "after daemon-reload\n", 0o666)
@@ -163,13 +158,13 @@ func TestLifeInABox(t *testing.T) {
 		b.write("fault", "after delete node\n", 0o666) // another server helps at once
 		r, o = b.life("decommission", "karl")
 		require.Zero(t, r.code, r.stderr)
-		require.False(t, has("fault"))
+		require.False(t, b.has("fault"))
 		require.Equal(t, []string{"drain already", "stop-agent already", "node done", "secrets done", "plan done"}, steps(o))
 		require.Equal(t, []string{"karl keeps the state of k3s and the tokens of the cluster: erase its disks before somebody else gets it", "karl keeps running: switch it off, or install it again"}, o.Left)
 		require.NotContains(t, tables(), "karl")
-		require.False(t, has("nodes/karl-a"))
-		require.False(t, has("passwords/karl-a"))
-		require.False(t, has("project/secrets/karlpasswd"))
+		require.False(t, b.has("nodes/karl-a"))
+		require.False(t, b.has("passwords/karl-a"))
+		require.False(t, b.has("project/secrets/karlpasswd"))
 		retired, err := filepath.Glob(filepath.Join(b.project(), "secrets/retired/karlpasswd-*"))
 		require.NoError(t, err)
 		require.Len(t, retired, 1)
@@ -192,7 +187,7 @@ func TestLifeInABox(t *testing.T) {
 		b.remove("hosts/karl/agent") // its container does not run
 		r := b.deploy()
 		require.Zero(t, r.code, r.stderr)
-		require.True(t, has("hosts/karl/agent-runs"))
+		require.True(t, b.has("hosts/karl/agent-runs"))
 		require.Equal(t, "no\n", b.on("karl", "test -L /etc/systemd/system.control/podman-karl-a.service && echo yes || echo no"))
 	})
 
@@ -208,7 +203,7 @@ func TestLifeInABox(t *testing.T) {
 		r, o := b.life("decommission", "rolf", "--wipe-state")
 		require.Zero(t, r.code, r.stderr)
 		require.Contains(t, steps(o), "wipe-state done")
-		require.False(t, has("members/rolf-s"))
+		require.False(t, b.has("members/rolf-s"))
 		require.NotContains(t, tables(), "rolf")
 		events := strings.Join(b.events(), "\n")
 		require.NotContains(t, events, "rejoined")
@@ -235,6 +230,6 @@ func TestLifeInABox(t *testing.T) {
 		b.on("rolf", "rm -r /var/lib/nixos-containers/rolf-s")
 		r := b.deploy()
 		require.Zero(t, r.code, r.stderr)
-		require.True(t, has("running/rolf-s"))
+		require.True(t, b.has("running/rolf-s"))
 	})
 }

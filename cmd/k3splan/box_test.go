@@ -163,6 +163,15 @@ func (b *box) read(name string) string {
 	return string(data)
 }
 
+// has reports whether a file is there: an absolute path, or one in the box.
+func (b *box) has(name string) bool {
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(b.dir, name)
+	}
+	_, err := os.Stat(name)
+	return err == nil
+}
+
 func (b *box) remove(name string) { require.NoError(b.t, os.RemoveAll(filepath.Join(b.dir, name))) }
 
 func (b *box) run(program string, args ...string) string {
@@ -221,9 +230,18 @@ func killNamespace(netns string) {
 // add makes a machine that runs "NixOS": it has a deploy user and a system that k3splan did not make.
 func (b *box) add(name, ip string) {
 	b.t.Helper()
-	number := len(b.hosts) + 1
-	h := &boxHost{name: name, ip: ip, dir: filepath.Join(b.dir, "hosts", name), netns: b.netns(name)}
-	b.hosts[name] = h
+	b.hosts[name] = &boxHost{name: name, ip: ip, dir: filepath.Join(b.dir, "hosts", name), netns: b.netns(name)}
+	b.plug(name, ip, len(b.hosts))
+	b.install(name)
+}
+
+// install puts a new disk into a machine that is off, installs it and switches it on. It gets the ssh key that the
+// project has for it, if there is one.
+func (b *box) install(name string) {
+	b.t.Helper()
+	h := b.hosts[name]
+	b.remove(filepath.Join("hosts", name))
+	b.remove("known_hosts") // by which the test logs in
 	in := func(file string) string { return filepath.Join("hosts", name, file) }
 	for _, folder := range []string{"nix", "run", "var/lib/k3splan", "etc/nix", "etc/systemd"} {
 		require.NoError(b.t, os.MkdirAll(filepath.Join(h.dir, folder), 0o755))
@@ -239,19 +257,24 @@ func (b *box) add(name, ip string) {
 	}
 	b.write(in("etc/sudoers"), b.sudoers(), 0o440)
 	b.write(in("etc/nix/nix.conf"), b.read("conf/nix.conf"), 0o644)
-	b.key(in("etc/host_key"))
+	hostKey := filepath.Join(h.dir, "etc/host_key")
+	if own := filepath.Join(b.project(), "secrets/hosts", name+"_ed25519"); b.has(own) {
+		b.run("cp", own, hostKey)
+		b.write(in("etc/host_key.pub"), b.run("ssh-keygen", "-y", "-f", hostKey), 0o644)
+	} else {
+		b.key(in("etc/host_key"))
+	}
 	for _, user := range []string{"root", "deploy"} {
 		b.write(in("etc/keys/"+user), b.read("key.pub"), 0o644)
 	}
 	b.write(in("etc/sshd_config"), strings.Join([]string{
-		"ListenAddress " + ip, "HostKey " + h.dir + "/etc/host_key", "AuthorizedKeysFile " + h.dir + "/etc/keys/%u",
+		"ListenAddress " + h.ip, "HostKey " + hostKey, "AuthorizedKeysFile " + h.dir + "/etc/keys/%u",
 		"StrictModes no", "UsePAM no", "PasswordAuthentication no", "PermitRootLogin yes", "PidFile none", "MaxStartups 200",
 		"KexAlgorithms ecdh-sha2-nistp256", // as for the keys
 		"SetEnv NIX_REMOTE=daemon NIX_CONF_DIR=" + h.dir + "/etc/nix PATH=" + b.path(), "",
 	}, "\n"), 0o644)
 	b.write(in("run/box.env"), fmt.Sprintf("box=%s\nrack=%s\n", h.dir, b.dir), 0o644)
 	b.installed(filepath.Join("hosts", name))
-	b.plug(name, ip, number)
 	b.start(name)
 }
 

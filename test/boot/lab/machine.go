@@ -113,11 +113,17 @@ func (m Machine) InstallBare(system string) error {
 			return err
 		}
 	}
-	if _, err := run(m.Deployer("nix", "copy", "--no-check-sigs", "--to", "local?root="+m.Root(), system)); err != nil {
+	if err := m.Copy(system); err != nil {
 		return err
 	}
 	profiles := filepath.Join(m.Root(), "nix/var/nix/profiles")
 	return errors.Join(os.Symlink(system, filepath.Join(profiles, "system-1-link")), os.Symlink("system-1-link", filepath.Join(profiles, "system")))
+}
+
+// Copy puts a system beside those that the machine has.
+func (m Machine) Copy(system string) error {
+	_, err := run(m.Deployer("nix", "copy", "--no-check-sigs", "--to", "local?root="+m.Root(), system))
+	return err
 }
 
 // Remove stops the machine, and removes its file system.
