@@ -161,11 +161,16 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 			found = append(found, checkObject(path.Base(file), document)...)
 		}
 	}
+	if at := privateKey.FindIndex(data); at != nil && !slices.ContainsFunc(found, func(f manifestFinding) bool { return f.code == "manifest-secret" }) {
+		line := 1 + bytes.Count(data[:at[0]], []byte("\n"))
+		found = append(found, manifestFinding{diag.Warning, line, "manifest-secret", "the private key would be readable for everyone on the servers, in the Nix store",
+			"put it into a Secret that is created with kubectl, or use sealed or external secrets"})
+	}
 	switch {
 	case failed != nil:
 		return append(found, *failed)
 	case objects == 0:
-		return append(found, manifestFinding{diag.Warning, 0, ignoredCode, "not deployed: the file is empty, or contains only comments", "once it is to stay so: delete it, or rename it to end in .off"})
+		return append(found, manifestFinding{diag.Warning, 0, ignoredCode, "not deployed: the file is empty, or contains only comments", "fill it in; to keep it as it is, rename it to end in .off"})
 	case slices.ContainsFunc(found, func(f manifestFinding) bool { return f.severity == diag.Error }):
 		return found
 	}
@@ -175,6 +180,9 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 // unquotedTemplate matches the beginning of a template's word where YAML has a key or value, up to the word.
 // In quotes, and in blocks of text, such words are for other programs.
 var unquotedTemplate = regexp.MustCompile(`(?m)^[ \t]*(?:- *)*(?:[A-Za-z0-9_./-]+:[ \t]+)?\{\{`)
+
+// privateKey matches the beginning of a private key in PEM, of age or of WireGuard.
+var privateKey = regexp.MustCompile(`-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----|AGE-SECRET-KEY-1[A-Z0-9]{20}|(?m:^\s*PrivateKey\s*=\s*[A-Za-z0-9+/]{43}=)`)
 
 const templateHint = "k3s renders no templates: helm template CHART > manifests/NAME.yaml writes the objects"
 
