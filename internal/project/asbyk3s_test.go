@@ -81,7 +81,7 @@ func TestHintForUTF16(t *testing.T) {
 	if _, err := exec.LookPath("iconv"); err != nil {
 		t.Skip("iconv is not there")
 	}
-	const text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: ä}\n"
+	const text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, annotations: {b: ä}}\n"
 	for name, content := range map[string]string{
 		"with mark": utf16Of(binary.LittleEndian, text), "big end first": utf16Of(binary.BigEndian, text),
 		"without": utf16Of(binary.LittleEndian, text)[2:], "big end first, without": utf16Of(binary.BigEndian, text)[2:],

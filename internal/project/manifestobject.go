@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+	"k8s.io/apimachinery/pkg/util/validation"
 	k8syaml "k8s.io/apimachinery/pkg/util/yaml"
 
 	"k3splan/internal/diag"
@@ -151,23 +152,27 @@ func checkMetadata(node *yaml.Node) (found []manifestFinding) {
 // checkName checks that an object has a name that the API takes.
 func checkName(node *yaml.Node, apiVersion, kind string) *manifestFinding {
 	metadata := valueAt(node, "metadata")
-	for _, word := range []string{apiVersion, kind, textAt(metadata, "name"), textAt(metadata, "namespace")} {
+	name, namespace := textAt(metadata, "name"), textAt(metadata, "namespace")
+	for _, word := range []string{apiVersion, kind, name, namespace} {
 		if strings.Contains(word, "{{") {
 			return &manifestFinding{diag.Error, node.Line, "manifest-invalid", fmt.Sprintf("a template of Helm or Go: %q", diag.Printable(word)), templateHint}
 		}
 	}
-	name := textAt(metadata, "name")
 	group, _, _ := strings.Cut(apiVersion, "/")
 	switch {
-	case apiVersion == "v1" && !slices.Contains(coreKinds, kind) && !strings.HasSuffix(kind, "List"):
-		return &manifestFinding{diag.Error, valueAt(node, "kind").Line, "manifest-invalid", fmt.Sprintf("Kubernetes has no kind %q in v1, so that k3s would try to apply it for ever", diag.Printable(kind)), kindHint(kind)}
+	case isMissing(apiVersion, kind):
+		return &manifestFinding{diag.Error, valueAt(node, "kind").Line, "manifest-invalid",
+			fmt.Sprintf("Kubernetes has no kind %q in %s, so that k3s would try to apply it for ever", diag.Printable(kind), diag.Printable(apiVersion)), kindHint(kind)}
 	case name == "":
 		return &manifestFinding{diag.Warning, node.Line, "manifest-unnamed", "the object has no metadata.name, and the API refuses it", "metadata: {name: …}"}
 	case group == "rbac.authorization.k8s.io": // system:node
 		return nil
-	case strings.ToLower(name) != name || strings.ContainsAny(name, "_ "):
-		return &manifestFinding{diag.Warning, valueAt(metadata, "name").Line, "manifest-unnamed", fmt.Sprintf("metadata.name %q has characters that the API refuses", diag.Printable(name)),
-			"lower-case letters, digits, hyphens and points"}
+	case len(validation.IsDNS1123Subdomain(name)) > 0:
+		return &manifestFinding{diag.Warning, valueAt(metadata, "name").Line, "manifest-unnamed", fmt.Sprintf("metadata.name %q is not a name that the API takes", diag.Printable(name)),
+			"lower-case letters and digits, with hyphens and points between them"}
+	case namespace != "" && len(validation.IsDNS1123Label(namespace)) > 0:
+		return &manifestFinding{diag.Warning, valueAt(metadata, "namespace").Line, "manifest-unnamed", fmt.Sprintf("metadata.namespace %q is not a name that the API takes", diag.Printable(namespace)),
+			"lower-case letters and digits, with hyphens between them"}
 	}
 	return nil
 }
@@ -178,7 +183,23 @@ var coreKinds = []string{
 	"Pod", "PodTemplate", "ReplicationController", "ResourceQuota", "Secret", "Service", "ServiceAccount",
 }
 
-// versionOf has the version of kinds that are often written with v1 alone.
+// isMissing reports whether an API of Kubernetes itself does not have a kind: another one has it, or had it in a
+// release before those that k3splan deploys.
+func isMissing(apiVersion, kind string) bool {
+	if apiVersion == "v1" {
+		return !slices.Contains(coreKinds, kind) && !strings.HasSuffix(kind, "List")
+	}
+	group, _, _ := strings.Cut(apiVersion, "/")
+	if kind == "PodSecurityPolicy" {
+		return group == "policy" || group == "extensions"
+	}
+	version := versionOf[kind]
+	isOwn := slices.Contains([]string{"app", "extensions"}, group) ||
+		slices.ContainsFunc(slices.Collect(maps.Values(versionOf)), func(v string) bool { return strings.HasPrefix(v, group+"/") })
+	return version != "" && apiVersion != version && isOwn && apiVersion != "autoscaling/v1"
+}
+
+// versionOf has the version of kinds that are often written with another one.
 var versionOf = map[string]string{
 	"Deployment": "apps/v1", "ReplicaSet": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "Job": "batch/v1", "CronJob": "batch/v1",
 	"Ingress": "networking.k8s.io/v1", "IngressClass": "networking.k8s.io/v1", "NetworkPolicy": "networking.k8s.io/v1", "StorageClass": "storage.k8s.io/v1",
@@ -189,6 +210,9 @@ var versionOf = map[string]string{
 
 // kindHint says what was meant by a kind that v1 does not have.
 func kindHint(kind string) string {
+	if kind == "PodSecurityPolicy" {
+		return "take it out: a label of the namespace, pod-security.kubernetes.io/enforce, takes its place"
+	}
 	known := slices.Concat(coreKinds, slices.Sorted(maps.Keys(versionOf)))
 	for _, k := range known {
 		if strings.EqualFold(k, kind) {
@@ -207,6 +231,9 @@ func kindHint(kind string) string {
 // checkTexts reports values below a key that YAML makes numbers or truth values of, where the API takes
 // texts only.
 func checkTexts(node *yaml.Node, key, code string) (found []manifestFinding) {
+	if value := valueAt(node, key); value != nil && value.Kind != yaml.MappingNode && !yamlfile.IsNull(value) {
+		return []manifestFinding{{diag.Error, value.Line, code, key + " does not hold keys with values, and the API refuses it", "key: value"}}
+	}
 	for name, value := range entriesOf(valueAt(node, key)) {
 		if !isText(value) {
 			found = append(found, notText(value, name, key, code))

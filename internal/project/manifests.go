@@ -209,6 +209,9 @@ func readDocuments(data []byte) (documents []*yaml.Node, failed *manifestFinding
 				return documents, &manifestFinding{diag.Error, line, "manifest-invalid", "a template of Helm or Go, not YAML", templateHint}, isYAML
 			}
 			line, message, hint := yamlfile.Explain(err, data, manifestKeys)
+			if strings.Contains(message, "expected <document start>") {
+				message, hint = "a second object begins here, without a line --- before it", "write a line --- between any two objects"
+			}
 			return documents, &manifestFinding{diag.Error, line, "manifest-invalid", "not YAML: " + message, hint}, isYAML
 		case len(document.Content) > 0:
 			documents = append(documents, document.Content[0])
