@@ -206,11 +206,17 @@ func (l *Lab) Up(gateway string) error {
 			return err
 		}
 	}
-	return l.keepSysctls()
+	if err := l.keepSysctls(); err != nil {
+		return err
+	}
+	// what k3splan sets on a host with an agent: with 128, programs of several machines get no more
+	return os.WriteFile("/proc/sys/"+inotifyInstances, []byte("524288\n"), 0o644)
 }
 
-// sysctls are settings of the kernel that a kubelet changes on whatever machine it runs.
-var sysctls = []string{"kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxbytes", "kernel/keys/root_maxkeys", "vm/overcommit_memory"}
+const inotifyInstances = "fs/inotify/max_user_instances"
+
+// sysctls are settings of the kernel that the lab changes, or a kubelet on whatever machine it runs.
+var sysctls = []string{inotifyInstances, "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxbytes", "kernel/keys/root_maxkeys", "vm/overcommit_memory"}
 
 func (l *Lab) keepSysctls() error {
 	for _, name := range sysctls {
