@@ -51,6 +51,17 @@ func TestFind(t *testing.T) {
 	require.EqualError(t, err, "NixOS 31.05 is unknown to this version of k3splan")
 	_, err = Find(planOf(t, "{nixos: nixos-26.05, k3s: 1.35}"), "25.11", "")
 	require.EqualError(t, err, "NixOS 25.11 with k3s 1.34 is older than NixOS 26.05 with k3s 1.35, and an upgrade does not go back")
+	require.Contains(t, diag.HintOf(err), "k3splan rollback")
+	for _, test := range []struct{ versions, to, k3s, hint string }{
+		{"{nixos: nixos-26.05, k3s: 1.35}", "", "1.36", "NixOS 26.11 has it: --to 26.11 --k3s 1.36"},
+		{"{nixos: nixos-26.05, k3s: 1.35}", "", "1.40", "k3splan upgrade --dry-run"},
+		{"{nixos: nixos-26.05, k3s: 1.35}", "", "1.34", "k3splan rollback"},
+		{"{nixos: nixos-24.11, k3s: 1.33}", "", "", "(plans/network.yaml:3): k3splan status"},
+	} {
+		_, err = Find(planOf(t, test.versions), test.to, test.k3s)
+		require.Error(t, err)
+		require.Contains(t, diag.HintOf(err), test.hint)
+	}
 	_, err = Find(planOf(t, "{nixos: nixos-26.05, k3s: 1.35}"), "", "1.35.1")
 	require.EqualError(t, err, `"1.35.1" is not a minor version of k3s`)
 	require.Equal(t, "such as 1.35: the patch release is the one that nixpkgs has", diag.HintOf(err))

@@ -54,8 +54,28 @@ func Find(p *plan.Plan, nixos, k3s string) (Way, error) {
 		w.To.K3s = secure[len(secure)-1]
 	}
 	var err error
-	w.Steps, err = release.Path(w.From, w.To)
+	if w.Steps, err = release.Path(w.From, w.To); err != nil {
+		err = diag.WithHint(err, w.advice(p, here))
+	}
 	return w, err
+}
+
+// advice says what to do where no path leads from the plan to what is to be reached.
+func (w Way) advice(p *plan.Plan, here release.NixOS) string {
+	switch {
+	case w.From.K3s != "" && !here.Has(w.From.K3s):
+		return fmt.Sprintf("correct versions.nixos or versions.k3s (%s): k3splan status shows what the hosts run", p.Network.Where("versions.k3s"))
+	case w.From.K3s == "":
+		return "leave out --k3s: the plan has no servers and no agents"
+	case release.Before(w.To.NixOS, w.From.NixOS), release.OlderK3s(w.To.K3s, w.From.K3s):
+		return "k3splan rollback takes hosts back to an earlier generation; k3s does not start with the data of a newer minor version"
+	}
+	for _, r := range release.All() {
+		if r.Has(w.To.K3s) && !release.Before(r.Name, w.To.NixOS) {
+			return fmt.Sprintf("NixOS %s has it: --to %[1]s --k3s %s", r.Name, w.To.K3s)
+		}
+	}
+	return "k3splan upgrade --dry-run shows the way to the newest one"
 }
 
 func unknown(nixos string) error {
