@@ -149,7 +149,7 @@ func TestRack(t *testing.T) {
 		r.before = r.observeAll()
 	})
 	r.row("a server dies in the middle", func(t *testing.T) {
-		r.edit("k3s/server.yaml", "*/8", "*/6")
+		r.edit("k3s/server.yaml", "[traefik]", "[traefik, metrics-server]")
 		command := r.command("deploy", "--yes", "--json", "--gate-timeout", "60s")
 		require.NoError(t, command.Start())
 		r.wait("olaf", "pgrep -f switch-to-configuration > /dev/null")

@@ -34,6 +34,9 @@ func (l *Lab) Machines() (machines []Machine) {
 func (m Machine) path(name string) string { return m.Lab.path("machines", m.Host, name) }
 func (m Machine) netns() string           { return m.Name + "-" + m.Host }
 
+// veth is the end of the machine's cable at the bridge.
+func (m Machine) veth() string { return ("v-" + m.Host)[:min(len(m.Host)+2, 15)] }
+
 // Root is the machine's file system.
 func (m Machine) Root() string { return m.path("root") }
 
@@ -147,8 +150,7 @@ func (m Machine) Start(nic, mac string) error {
 	if m.Running() {
 		return fmt.Errorf("%s runs already", m.Host)
 	}
-	veth := "v-" + m.Host
-	veth = veth[:min(len(veth), 15)]
+	veth := m.veth()
 	if exec.Command("ip", "netns", "exec", m.netns(), "true").Run() != nil {
 		if err := each([]string{"ip", "netns", "add", m.netns()}); err != nil {
 			return err
@@ -319,6 +321,8 @@ func (m Machine) swept() error {
 	if _, err := os.Stat("/run/netns/" + m.netns()); err != nil {
 		return nil
 	}
+	// the kernel removes a namespace some time later, and with it the cable
+	_ = exec.Command("ip", "-n", m.Name, "link", "delete", m.veth()).Run()
 	return each([]string{"ip", "netns", "delete", m.netns()})
 }
 
