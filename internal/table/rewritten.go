@@ -56,7 +56,7 @@ func leftover(cell string) *finding {
 		return failedFormula
 	case cell[0] == '=':
 		return &finding{"cell-formula", "a formula of a spreadsheet, and not its value", "save the table with the values of its cells, or type the value"}
-	case cell[0] == '\'':
+	case cell[0] == '\'' && len(cell) > 1 && strings.Count(cell, "'") == 1: // not a quotation
 		return &finding{"cell-number", "the cell begins with an apostrophe, by which spreadsheet programs mark a text", "delete the apostrophe"}
 	}
 	return nil
