@@ -24,10 +24,10 @@ lint:
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go vet ./...
 
-# What the lab lacks is named as SKIP: test/boot/README.md.
+# What the lab lacks is named as SKIP: test/boot/README.md. boot-all also has a rack with a real etcd.
 boot boot-all: packages
 	K3SPLAN_BOOT=$(if $(filter boot-all,$@),all,part) go test -count=1 -v -timeout 90m ./test/boot/...
-	$(if $(filter boot-all,$@),K3SPLAN_BOOT=all go test -count=1 -v -run TestLifeWithRealEtcd ./cmd/k3splan)
+	$(if $(filter boot-all,$@),K3SPLAN_BOOT=all go test -count=1 -v -timeout 30m -run TestLifeWithRealEtcd ./cmd/k3splan)
 
 # Each fuzz test for a while: make fuzz FUZZTIME=5m. Go would spend a minute on shortening each interesting input
 # and try no other in that time. Property tests draw new values, and more of them than in make test.

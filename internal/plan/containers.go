@@ -151,7 +151,7 @@ func (l *loader) attach(r row, c *Container, hostName string) (repeats bool) {
 			return first.Address == c.Address // reported as name-duplicate
 		}
 		l.plan.Strays = append(l.plan.Strays, Stray{c, hostName})
-		r.Fail("host", r.Raw("host"), code, fmt.Sprintf("the host already has %s %s: %q (%s)", map[bool]string{true: "an", false: "a"}[kind == string(Agent)], kind, first.Name, first.Place),
+		r.Fail("host", r.Raw("host"), code, fmt.Sprintf("the host already has %s: %q (%s)", text.WithArticle(kind), first.Name, first.Place),
 			fmt.Sprintf("at most one %s on each host", kind))
 		return false
 	}

@@ -114,7 +114,7 @@ func hasMinor(minor string) string {
 		}
 	}
 	if len(names) == 0 {
-		return "no release does yet that k3splan knows"
+		return "no release that is out has " + minor
 	}
 	return fmt.Sprintf("k3s %s is in NixOS %s", minor, strings.Join(names, " and "))
 }

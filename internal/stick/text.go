@@ -48,15 +48,3 @@ func list(names []string) string {
 	}
 	return strings.Join(sorted, ", ")
 }
-
-// article puts "a" or "an" before a noun.
-func article(noun string) string {
-	switch {
-	case noun == "":
-		return "something else"
-	case strings.ContainsAny(noun[:1], "aeiou"):
-		return "an " + noun
-	default:
-		return "a " + noun
-	}
-}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"k3splan/internal/diag"
+	"k3splan/internal/text"
 )
 
 // Reason is why a device is refused.
@@ -208,7 +209,7 @@ func (m *Machine) judge(n *node, need int64, force string) []Refusal {
 		if len(n.below) > 0 {
 			hint = "it is built on " + paths(roots(n)) + "; name a disk that is not in use"
 		}
-		message := "it is not a disk but " + article(diag.Printable(n.kind))
+		message := "it is not a disk but " + text.WithArticle(diag.Printable(n.kind))
 		if n.kind == "disk" {
 			message = "it consists of other devices" // bcache
 		}

@@ -17,6 +17,17 @@ func Count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// WithArticle puts "a" or "an" before a noun; without one it is "something else".
+func WithArticle(noun string) string {
+	switch {
+	case noun == "":
+		return "something else"
+	case strings.ContainsAny(noun[:1], "aeiou"):
+		return "an " + noun
+	}
+	return "a " + noun
+}
+
 // Enumerate returns "olaf", "olaf and ulf" or "olaf, rolf and ulf".
 func Enumerate(names []string) string {
 	switch n := len(names); n {

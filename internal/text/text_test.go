@@ -12,6 +12,12 @@ func TestCount(t *testing.T) {
 	require.Equal(t, "2 hosts", Count(2, "host"))
 }
 
+func TestWithArticle(t *testing.T) {
+	for noun, want := range map[string]string{"agent": "an agent", "server": "a server", "": "something else"} {
+		require.Equal(t, want, WithArticle(noun))
+	}
+}
+
 func TestEnumerate(t *testing.T) {
 	require.Empty(t, Enumerate(nil))
 	require.Equal(t, "olaf", Enumerate([]string{"olaf"}))

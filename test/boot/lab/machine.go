@@ -341,9 +341,9 @@ folder=$(mktemp -d)
 mkdir -p $folder/{usr,lib/modules,etc,tmp,var,root,proc,sys,dev,run}
 for link in bin sbin lib64; do ln -s usr/$link $folder/$link; done
 ln -s ../usr/lib/x86_64-linux-gnu $folder/lib/x86_64-linux-gnu
-cp /root/k3s $folder/k3s
+cp /var/lib/lab/k3s $folder/k3s
 # Debian's iptables is one of two by a link there
-cp -a /root/alternatives $folder/etc/
+cp -a /var/lib/lab/alternatives $folder/etc/
 touch $folder/etc/machine-id
 cp -rL /etc/ssl $folder/etc/ 2> /dev/null || true
 tar -C $folder -cf $folder.tar .
@@ -358,10 +358,14 @@ rm -rf $folder $folder.tar
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(m.Root(), "root", "k3s"), k3s, 0o755); err != nil {
+	parts := filepath.Join(m.Root(), "var/lib/lab")
+	if err := os.MkdirAll(parts, 0o755); err != nil {
 		return err
 	}
-	if err := each([]string{"cp", "-aT", filepath.Join(m.Lab.Root, "etc/alternatives"), filepath.Join(m.Root(), "root/alternatives")}); err != nil {
+	if err := os.WriteFile(filepath.Join(parts, "k3s"), k3s, 0o755); err != nil {
+		return err
+	}
+	if err := each([]string{"cp", "-aT", filepath.Join(m.Lab.Root, "etc/alternatives"), filepath.Join(parts, "alternatives")}); err != nil {
 		return err
 	}
 	_, err = run(exec.Command("nsenter", "--target", leader, "--all", "env", "-i", "PATH=/run/current-system/sw/bin:/usr/bin", "HOME=/root",
