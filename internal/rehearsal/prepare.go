@@ -158,7 +158,7 @@ func waves(before, after *project.Project, request Request) ([]Wave, error) {
 		}
 	}
 	waves := []Wave{}
-	for _, w := range rollout.Waves(after.Plan, work, nil, rollout.Limits{Unavailable: 1, Parallel: 1}) {
+	for _, w := range rollout.Waves(after.Plan, work, rollout.Urgent{}, rollout.Limits{Unavailable: 1, Parallel: 1}) {
 		waves = append(waves, Wave{w.Kind, w.Hosts})
 	}
 	return waves, nil

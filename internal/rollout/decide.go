@@ -29,6 +29,8 @@ type Work struct {
 	Server bool
 	// K3s reports whether another k3s may run in the host's containers afterwards.
 	K3s bool
+	// SameOptions reports whether the server keeps its options of k3s with the new system, but for its role.
+	SameOptions bool
 	// Other is the host of the plan that the machine was deployed as, if it is another one.
 	Other string
 	// New reports whether k3splan has never finished a deployment of the host.
@@ -83,12 +85,14 @@ func Decide(past *Past, host string, o Observed, today fingerprint.Inputs, chang
 		others = append(others, foreign)
 	}
 	others = append(others, today.Loose...)
+	sameOptions := len(others)+len(changed) == 0 && keepsOptions(was.Inputs, today)
 	if all && len(reasons)+len(others) == 0 {
 		others = append(others, "--all")
 	}
 	w.OnlyNames = onlyNames && len(others) == 0
 	w.Reasons = append(reasons, others...)
 	w.System = len(w.Reasons) > 0
+	w.SameOptions = w.System && sameOptions
 	for _, kind := range changed {
 		w.Reasons = append(w.Reasons, SecretWord(kind))
 	}
@@ -101,6 +105,21 @@ func changesK3s(changes diff.Changes, was, is fingerprint.Inputs) bool {
 		slices.ContainsFunc(fingerprint.Compare(was, is), func(d fingerprint.Difference) bool {
 			return d.Group == "pins" && d.Name == "nixpkgs"
 		})
+}
+
+// keepsOptions reports whether nothing that may become an option of k3s differs, but for a server's role.
+func keepsOptions(was, is fingerprint.Inputs) bool {
+	return !slices.ContainsFunc(fingerprint.Compare(was, is), func(d fingerprint.Difference) bool {
+		switch d.Group {
+		case "names", "servers":
+			return false
+		case "data":
+			return d.Name != "server.type" && !strings.HasPrefix(d.Name, "agent.")
+		case "files": // the one that is rendered follows from the plan
+			return d.Name != "rendered" && !strings.HasPrefix(d.Name, "manifests/")
+		}
+		return true
+	})
 }
 
 // foreignSystem says how what runs differs from what was deployed, or returns "".

@@ -656,10 +656,11 @@ func receiptUnreadable(s Situation) (found []finding) {
 	return found
 }
 
-// quorumOfTwo: with two members every restart loses the quorum until the server is back.
+// quorumOfTwo: with two members every restart loses the quorum until the server is back, unless a third one
+// joins before.
 func quorumOfTwo(s Situation) []finding {
 	stopped := s.stoppedMembers()
-	if _, voters := s.voters(); len(stopped) == 0 || voters != 2 {
+	if _, voters := s.voters(); len(stopped) == 0 || voters != 2 || !s.Unordered && len(s.joinsFirst()) > 0 {
 		return nil
 	}
 	servers, restart := "the server", "restarts"

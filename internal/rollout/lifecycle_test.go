@@ -35,6 +35,7 @@ type rackModel struct {
 	plan      *plan.Plan
 	agreed    []objection
 	before    Situation
+	order     []string // of the hosts
 	warned    bool // the founding of a cluster was asked about
 	disturbed bool // machines change while it runs
 	calm      bool // every answer comes, and is complete
@@ -276,6 +277,11 @@ func (w *rackModel) Apply(_ context.Context, host string, work Work, _ Say) (str
 		return "", fmt.Errorf("no route to host")
 	}
 	if !work.OnlyNames || work.Restarts() {
+		if w.calm && w.isHealthy(n) && len(w.clusters[n.cluster]) <= 2 {
+			if other := w.couldJoinBefore(host, n.cluster); other != "" {
+				w.say("%s is stopped although it has the quorum, and %s could join before", host, other)
+			}
+		}
 		w.stop(host, n)
 		if h.Server != nil {
 			w.start(h.Server, n)
@@ -286,6 +292,31 @@ func (w *rackModel) Apply(_ context.Context, host string, work Work, _ Say) (str
 	}
 	n.system++
 	return fmt.Sprintf("/nix/store/%d", n.system), nil
+}
+
+// couldJoinBefore returns the host of a server that comes after one of one or two members, and whose vote, with those
+// of others like it, would let that one be missed; or "". The members get nothing but another role.
+func (w *rackModel) couldJoinBefore(host string, cluster int) (later string) {
+	votes := len(w.clusters[cluster])
+	for i, other := range w.order {
+		h := w.plan.Host(other)
+		if h.Server == nil || w.clusters[cluster][h.Server.Name] {
+			continue
+		}
+		votes++
+		if i > slices.Index(w.order, host) {
+			later = other
+		}
+	}
+	for name, n := range w.nodes {
+		if w.isHealthy(n) && w.before.Observed[name].Receipt.Inputs.Data["pods"] != fmt.Sprint(w.pods) {
+			return ""
+		}
+	}
+	if votes < 3 {
+		return ""
+	}
+	return later
 }
 
 func (w *rackModel) stop(host string, n *node) {
@@ -372,7 +403,7 @@ func (w *rackModel) inputs(p *plan.Plan) map[string]fingerprint.Inputs {
 		in := receiptOf(w.t, p, h).Inputs
 		in.Names, in.Servers = names, p.InitServer().Name
 		if h.Server != nil {
-			in.Data["pods"], in.Data["type"] = fmt.Sprint(w.pods), string(h.Server.Role)
+			in.Data["pods"], in.Data["server.type"] = fmt.Sprint(w.pods), string(h.Server.Role)
 		}
 		all[h.Name] = in
 	}
@@ -403,7 +434,7 @@ func (w *rackModel) deploy(selectors ...string) bool {
 		})
 		require.LessOrEqual(w.t, len(servers), 1, "two servers in one wave")
 	}
-	w.before, w.agreed = rack.Situation, rack.objections
+	w.before, w.agreed, w.order = rack.Situation, rack.objections, Proposal{Waves: waves}.hosts()
 	w.warned = slices.ContainsFunc(problems, func(p diag.Problem) bool { return p.Code == "cluster-founded-again" })
 	Run(context.Background(), waves, rack.Work, w, func(Event) {})
 	if len(w.harm) > 0 {
@@ -442,4 +473,43 @@ func TestNoRolloutHarmsTheCluster(t *testing.T) {
 	})
 	require.NotZero(t, begun)
 	require.NotZero(t, refused)
+}
+
+// Servers leave and others come, as by decommission and replace: whenever one of two or fewer members only gets another
+// role, it keeps running until the new servers vote. What the new ones would not share comes to the members first.
+func TestServersJoinBeforeOthersRestart(t *testing.T) {
+	defer func(n int) { askParallel = n }(askParallel)
+	askParallel = 1
+	first, last := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		w := &rackModel{t: t, roles: map[string]string{"h0": "i"}, nodes: map[string]*node{}, pods: 1, calm: true}
+		for i := range modelHosts {
+			w.nodes[modelHost(i)] = &node{on: true}
+		}
+		members := rapid.IntRange(1, 2).Draw(t, "members")
+		if members == 2 {
+			w.roles["h1"] = "s"
+		}
+		require.True(t, w.deploy("*"))
+		for i := range rapid.IntRange(1, 2).Draw(t, "new servers") {
+			w.roles[modelHost(2+i)] = "s"
+		}
+		if members == 2 && rapid.Bool().Draw(t, "another init server") {
+			w.roles["h0"], w.roles["h1"] = "s", "i"
+		}
+		if rapid.Bool().Draw(t, "other options") {
+			w.pods++
+		}
+		require.True(t, w.deploy("*"))
+		up, all := w.healthy(0)
+		require.Equal(t, len(w.tables().Servers()), all)
+		require.Equal(t, all, up)
+		if w.order[0] > "h1" {
+			first++
+		} else {
+			last++
+		}
+	})
+	require.NotZero(t, first)
+	require.NotZero(t, last)
 }

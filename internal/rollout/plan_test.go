@@ -109,15 +109,17 @@ func TestWaves(t *testing.T) {
 		return text
 	}
 	require.Equal(t, []string{"init server: b /1", "server: a /1", "server: c /1", "agents: d e /2", "agents: f /1", "hosts without k3s: g h /2"},
-		shape(Waves(p, s.Work, nil, Limits{Unavailable: 2, Parallel: 5})))
+		shape(Waves(p, s.Work, Urgent{}, Limits{Unavailable: 2, Parallel: 5})))
 	require.Equal(t, []string{"server that is down: c /1", "init server: b /1", "server: a /1"},
-		shape(Waves(p, living(t, p).change("a", "b", "c").Work, map[string]bool{"c": true}, Limits{1, 1})))
+		shape(Waves(p, living(t, p).change("a", "b", "c").Work, Urgent{Down: map[string]bool{"c": true}}, Limits{1, 1})))
 	s = living(t, p).change("d")
 	for _, host := range []string{"a", "b", "g"} {
 		s.Work[host] = Work{System: true, OnlyNames: true}
 	}
-	require.Equal(t, []string{"agents: d /1", "only /etc/hosts: b /1", "only /etc/hosts: a /1", "only /etc/hosts: g /1"}, shape(Waves(p, s.Work, nil, Limits{1, 5})))
-	require.Empty(t, Waves(p, living(t, p).Work, nil, Limits{1, 1}))
+	require.Equal(t, []string{"agents: d /1", "only /etc/hosts: b /1", "only /etc/hosts: a /1", "only /etc/hosts: g /1"}, shape(Waves(p, s.Work, Urgent{}, Limits{1, 5})))
+	require.Equal(t, []string{"server that joins: c /1", "init server: b /1", "server: a /1"},
+		shape(Waves(p, living(t, p).change("a", "b", "c").Work, Urgent{Joins: map[string]bool{"c": true}}, Limits{1, 1})))
+	require.Empty(t, Waves(p, living(t, p).Work, Urgent{}, Limits{1, 1}))
 }
 
 func TestParseUnavailable(t *testing.T) {
@@ -399,7 +401,7 @@ func TestWavesKeepTheQuorum(t *testing.T) {
 		}
 		limits := Limits{Unavailable: rapid.IntRange(1, 5).Draw(t, "unavailable"), Parallel: rapid.IntRange(1, 5).Draw(t, "parallel")}
 		down := s.Down()
-		waves := Waves(p, s.Work, down, limits)
+		waves := Waves(p, s.Work, Urgent{Down: down}, limits)
 
 		// no host lost or twice
 		var want, got []string

@@ -197,7 +197,7 @@ func (r *Rack) Waves(ctx context.Context, limits Limits) ([]Wave, diag.Problems)
 	for _, o := range r.objections {
 		problems = append(problems, o.Problem)
 	}
-	return Waves(r.Plan, r.Work, r.Down(), limits), problems
+	return Waves(r.Plan, r.Work, r.urgent(), limits), problems
 }
 
 // withoutNode returns the agents that the plan removes and that have no Node, if a server says.

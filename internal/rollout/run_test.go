@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -309,7 +310,7 @@ func TestDecide(t *testing.T) {
 			Work{System: true, Reasons: []string{"would boot into another system than was deployed"}}},
 		"loose":    {nil, loose, nil, false, Work{System: true, Reasons: loose.Loose}},
 		"secrets":  {nil, in, []string{"passwd"}, false, Work{Secrets: []string{"passwd"}, Reasons: []string{"password"}}},
-		"all":      {nil, in, nil, true, Work{System: true, Reasons: []string{"--all"}}},
+		"all":      {nil, in, nil, true, Work{System: true, SameOptions: true, Reasons: []string{"--all"}}},
 		"all also": {nil, changed, nil, true, moved},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -323,13 +324,37 @@ func TestDecide(t *testing.T) {
 
 	// the names of others are no change of the host's own plan
 	names := Decide(NewPast(was), "karl", good(), named, nil, false)
-	require.Equal(t, Work{System: true, OnlyNames: true, Reasons: []string{"/etc/hosts: +egon"}}, names)
+	require.Equal(t, Work{System: true, OnlyNames: true, SameOptions: true, Reasons: []string{"/etc/hosts: +egon"}}, names)
 	named.ReadsNames = true // a snippet may restart containers because of them
-	require.Equal(t, Work{System: true, Reasons: []string{"/etc/hosts: +egon"}}, Decide(NewPast(was), "karl", good(), named, nil, false))
+	require.Equal(t, Work{System: true, SameOptions: true, Reasons: []string{"/etc/hosts: +egon"}}, Decide(NewPast(was), "karl", good(), named, nil, false))
 	named.ReadsNames = false
 	after := good()
 	after.System = "/nix/store/old"
 	require.False(t, Decide(NewPast(was), "karl", after, named, nil, false).OnlyNames)
+}
+
+func TestWhatKeepsOptions(t *testing.T) {
+	was := fingerprint.Inputs{Data: map[string]string{"host.ip": "1", "server.type": "server", "agent.labels": ""}, Names: map[string]string{"a": "1"},
+		Servers: "1 2", Files: map[string]string{"rendered": "a", "k3s/server.yaml": "a", "manifests/a.yaml": "a"}, Pins: map[string]string{"nixpkgs": "a"}}
+	with := func(change func(*fingerprint.Inputs)) fingerprint.Inputs {
+		in := fingerprint.Inputs{Data: maps.Clone(was.Data), Names: maps.Clone(was.Names), Servers: was.Servers, Files: maps.Clone(was.Files), Pins: maps.Clone(was.Pins)}
+		change(&in)
+		return in
+	}
+	require.True(t, keepsOptions(was, with(func(in *fingerprint.Inputs) { // the init server has left, and this one takes its place
+		in.Data["server.type"], in.Files["rendered"], in.Servers = "init", "b", "2"
+		delete(in.Names, "a")
+		in.Data["agent.labels"], in.Files["manifests/a.yaml"] = "disk=large", "b"
+	})))
+	for name, change := range map[string]func(*fingerprint.Inputs){
+		"options":   func(in *fingerprint.Inputs) { in.Files["k3s/server.yaml"] = "b" },
+		"a snippet": func(in *fingerprint.Inputs) { in.Files["nixConfigs/all.nix"] = "b" },
+		"nixpkgs":   func(in *fingerprint.Inputs) { in.Pins["nixpkgs"] = "b" },
+		"networks":  func(in *fingerprint.Inputs) { in.Data["network.pod_cidr"] = "b" },
+		"k3s":       func(in *fingerprint.Inputs) { in.Data["k3s.server"] = "1.32" },
+	} {
+		require.False(t, keepsOptions(was, with(change)), name)
+	}
 }
 
 func TestReasons(t *testing.T) {

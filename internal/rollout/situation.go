@@ -311,6 +311,33 @@ func (s Situation) joining() []*plan.Container {
 	return list
 }
 
+// urgent returns the hosts whose server comes before all others.
+func (s Situation) urgent() Urgent { return Urgent{Down: s.Down(), Joins: s.joinsFirst()} }
+
+// joinsFirst returns the hosts of servers that join before another one restarts: of one or two voters, each that
+// restarts takes the quorum with it until it is back; of three it does not. Otherwise they join last, as k3s lets
+// nobody in whose options differ from those of the server that it joins by.
+func (s Situation) joinsFirst() map[string]bool {
+	first := map[string]bool{}
+	for _, c := range s.joining() {
+		if c.IsServer() {
+			first[c.Host.Name] = true
+		}
+	}
+	stopped := s.stoppedMembers()
+	_, voters := s.voters()
+	_, spare := plan.Quorum(voters + len(first))
+	switch {
+	case voters > 2 || spare == 0, len(first) == 0, len(stopped) == 0, len(s.Down()) > 0:
+		return nil
+	case slices.ContainsFunc(stopped, func(m member) bool { return !s.Work[m.host].SameOptions }):
+		return nil
+	case !slices.ContainsFunc(s.readyServers(), func(c *plan.Container) bool { return s.addressOf(c) == c.Address }):
+		return nil
+	}
+	return first
+}
+
 // isEmpty reports whether the server has no state of etcd on its host, as far as the host says.
 func (s Situation) isEmpty(server *plan.Container) bool {
 	o, asked := s.Observed[server.Host.Name]

@@ -37,7 +37,7 @@ func TestRunMakesSnapshots(t *testing.T) {
 func TestAddSnapshots(t *testing.T) {
 	p := tables(t, map[string]string{"olaf": "i", "rolf": "s", "karl": "a", "ulrich": ""}, "")
 	reasons := func(s Situation) map[string]string {
-		waves := Waves(p, s.Work, nil, Limits{Unavailable: 1, Parallel: 1})
+		waves := Waves(p, s.Work, Urgent{}, Limits{Unavailable: 1, Parallel: 1})
 		s.addSnapshots(waves)
 		found := map[string]string{}
 		for _, wave := range waves {

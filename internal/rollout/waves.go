@@ -49,6 +49,7 @@ func ParseUnavailable(text string, agents int) (int, error) {
 
 const (
 	kindRepair  = "server that is down"
+	kindJoins   = "server that joins"
 	kindInit    = "init server"
 	kindServer  = "server"
 	kindRemoved = "server that is removed"
@@ -57,11 +58,17 @@ const (
 	kindNames   = "only /etc/hosts"
 )
 
+// Urgent are hosts whose server comes before all others.
+type Urgent struct {
+	// Down have a member of etcd that is down, and Joins a server that joins before another one restarts.
+	Down, Joins map[string]bool
+}
+
 // Waves puts the hosts that need something into an order that keeps etcd's quorum: servers one after
-// the other, those that are down first, then the init server, which on a fresh cluster founds what the
+// the other, the urgent ones first, then the init server, which on a fresh cluster founds what the
 // others join; then agents; then the rest. Hosts that only learn new names come last. Two servers are
 // never in one wave, whatever changes on their hosts.
-func Waves(p *plan.Plan, work map[string]Work, down map[string]bool, limits Limits) []Wave {
+func Waves(p *plan.Plan, work map[string]Work, urgent Urgent, limits Limits) []Wave {
 	var servers, agents, others, names, namesOfServers []*plan.Host
 	isServer := func(h *plan.Host) bool { return h.Server != nil || work[h.Name].Server }
 	for _, host := range p.Hosts {
@@ -83,14 +90,16 @@ func Waves(p *plan.Plan, work map[string]Work, down map[string]bool, limits Limi
 		switch {
 		case h.Server == nil:
 			return kindRemoved
-		case down[h.Name]:
+		case urgent.Down[h.Name]:
 			return kindRepair
+		case urgent.Joins[h.Name]:
+			return kindJoins
 		case h.Server.Role == plan.Init:
 			return kindInit
 		}
 		return kindServer
 	}
-	order := []string{kindRepair, kindInit, kindServer, kindRemoved}
+	order := []string{kindRepair, kindJoins, kindInit, kindServer, kindRemoved}
 	rank := func(a, b *plan.Host) int {
 		return cmp.Compare(slices.Index(order, kind(a)), slices.Index(order, kind(b)))
 	}
