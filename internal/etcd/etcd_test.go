@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/ask"
@@ -311,6 +312,25 @@ func TestRestoreInterrupted(t *testing.T) {
 }
 
 // A server that was away joins again by the same call, and one more call is a new restore, which is refused.
+// What a machine does goes on after k3splan was killed. The next run waits for it, and does not overwrite the snapshot
+// that k3s reads.
+func TestRestoreWaitsForAnEarlierStep(t *testing.T) {
+	secretstest.Home(t)
+	r := newRig(t, "files")
+	r.secret(poison)
+	s := r.kept()
+	r.lose()
+	earlier := flock.New(filepath.Join(r.dir, r.address("olaf"), "var/lib/k3splan/restore.lock"))
+	require.NoError(t, earlier.Lock())
+	ended := make(chan error, 1)
+	go func() { ended <- r.restore(ask.Confirmed(asktest.New(t)), s, false) }()
+	require.Eventually(t, func() bool { return r.exists("ulf", "var/lib/k3splan/restore") }, time.Minute, 5*time.Millisecond)
+	require.Never(t, func() bool { return r.read("olaf", "k3s") != "active" }, 10*time.Second, 20*time.Millisecond, "it did not wait")
+	require.NoError(t, earlier.Unlock())
+	require.NoError(t, <-ended)
+	r.restoredTo(s)
+}
+
 func TestRestoreWithoutOneServer(t *testing.T) {
 	secretstest.Home(t)
 	r := newRig(t, "files")

@@ -23,15 +23,22 @@ const (
 	uploaded  = k3sFolder + "/k3splan-restore/snapshot"
 )
 
+// alone waits until an earlier step has ended on the host: it goes on when its connection is lost, or k3splan is killed.
+const alone = `
+mkdir -p "$(dirname ` + recordFile + `)"
+exec 9> ` + recordFile + `.lock
+flock -w 900 9 || { echo "an earlier step of a restore still runs on this host" >&2; exit 1; }
+`
+
 // common are functions for the other scripts. "$1" is always the container.
 const common = `
 set -e
+` + alone + `
 container=$1
 unit=container@$container.service
 root=/var/lib/nixos-containers/$container
 inside() { nixos-container run "$container" -- "$@"; }
 record() {
-  mkdir -p "$(dirname ` + recordFile + `)"
   (umask 077 && printf '%s\n' "$1" > ` + recordFile + `.new)
   sync ` + recordFile + `.new
   mv ` + recordFile + `.new ` + recordFile + `
@@ -75,7 +82,7 @@ esac
 `
 
 // uploadScript is for sh -c: it writes its standard input to the place of the snapshot of the container "$1".
-const uploadScript = `set -e
+const uploadScript = `set -e` + alone + `
 file=/var/lib/nixos-containers/$1` + uploaded + `
 umask 077
 mkdir -p "$(dirname "$file")"
