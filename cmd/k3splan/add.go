@@ -128,6 +128,13 @@ other hosts, unless --ip names one.`,
 	cells.text("mac", "the `MAC` address of the interface", nil)
 	cells.text("state_version", "the `RELEASE` of NixOS that it was installed with, if it is not the plan's", cobra.FixedCompletions(releaseNames(), nothingElse))
 	cells.list("tag", "tags", "a `TAG` to select the host by", a.completeValues(func(h *plan.Host) []string { return h.Tags }))
+	cells.text("role", "what it is for, in a `WORD` or a few", a.completeValues(func(h *plan.Host) []string { return []string{h.Machine.Role} }))
+	cells.list("group", "groups", "a `GROUP` that it is deployed with", a.completeValues(func(h *plan.Host) []string { return h.Machine.Groups }))
+	cells.list("depends-on", "depends_on", "a `HOST` that has to be healthy first", a.completeHostNames)
+	cells.text("reboot_order", "hosts with a lower `NUMBER` reboot earlier", nil)
+	cells.text("reboot_delay", "the `SECONDS` to wait before it reboots", nil)
+	cells.text("strategy", "how its groups are deployed: `rolling|recreate|blue-green`", cobra.FixedCompletions(plan.Strategies(), nothingElse))
+	cells.text("criticality", "how much depends on it: `low|medium|high|critical`", cobra.FixedCompletions(plan.Criticalities(), nothingElse))
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {
 		values, err := cells.values("name", args[0])

@@ -131,7 +131,7 @@ func TestJSONReference(t *testing.T) {
 }
 
 // codeWords end the codes of problems.
-var codeWords = regexp.MustCompile(`^[a-z0-9]+(?:-[a-z0-9]+)*-(?:conflict|containers|duplicate|empty|encrypted|ended|even|formula|git|ignored|invalid|length|locked|merged|missing|number|object|options|orphan|outside-subnet|overlap|owner|plain|readable|removed|reserved|stale|store|suspicious|syntax|unknown|unlisted|unnamed|unread|unreadable|weak|wireless)$|^manifest-secret$|^secret-in-file$`)
+var codeWords = regexp.MustCompile(`^[a-z0-9]+(?:-[a-z0-9]+)*-(?:conflict|containers|cycle|duplicate|empty|encrypted|ended|even|formula|git|ignored|invalid|length|locked|merged|missing|number|object|options|orphan|outside-subnet|overlap|owner|plain|readable|refused|removed|reserved|self|stale|store|suspicious|syntax|unknown|unlisted|unnamed|unread|unreadable|weak|wireless)$|^manifest-secret$|^secret-in-file$`)
 
 // notCodes are other words of that form.
 var notCodes = []string{"nix-store", "k3-unknown"}

@@ -46,7 +46,7 @@ func (e *InvalidError) Error() string {
 }
 
 // tables are the files of the form CSV.
-var tables = []string{plan.HostsFile, plan.K3sFile, plan.NetworkFile, plan.VersionsFile}
+var tables = []string{plan.HostsFile, plan.K3sFile, plan.ChecksFile, plan.NetworkFile, plan.VersionsFile}
 
 // To prepares the conversion of the plan into a form; nil means that it already has that form. A conversion
 // that was interrupted left both forms: it is completed if they do not contradict each other.

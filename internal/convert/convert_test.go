@@ -22,8 +22,9 @@ import (
 func rack() fstest.MapFS {
 	fsys := fstest.MapFS{}
 	for name, text := range map[string]string{
-		plan.HostsFile: "# the machines, \"ours\"\n\n\"# in quotes, with a separator\";;;;;\nName;interface;ip;admin;Rack;note\nolaf;eno1;10.0.100.2;Olaf;A1;\"two\nlines; \"\"x\"\"\"\n\n# ulf is on loan\nulf;eno1;10.0.100.3;ulf;0012;\"#1\"\n\n# end\n",
-		plan.K3sFile:   "host,name,type,ip,labels\nolaf,olaf-s,init,10.0.100.12,\nolaf,olaf-a,agent,10.0.100.22,a=B c=1E5\n",
+		plan.HostsFile:  "# the machines, \"ours\"\n\n\"# in quotes, with a separator\";;;;;\nName;interface;ip;admin;Rack;note\nolaf;eno1;10.0.100.2;Olaf;A1;\"two\nlines; \"\"x\"\"\"\n\n# ulf is on loan\nulf;eno1;10.0.100.3;ulf;0012;\"#1\"\n\n# end\n",
+		plan.K3sFile:    "host,name,type,ip,labels\nolaf,olaf-s,init,10.0.100.12,\nolaf,olaf-a,agent,10.0.100.22,a=B c=1E5\n",
+		plan.ChecksFile: "# what has to answer\nhost,name,type,target,timeout,from\n\n*,ssh,tcp,22,,\nolaf,Web,http,http://10.0.100.2/Health?a=b,5,host\n",
 		plan.NetworkFile: "# the network\nnetmask: 24 # of all\ngateway: 10.0.100.1\n\n# two of them\nnameservers: [9.9.9.9, 1.1.1.1]\ntls_san:\n  - a.example\n  - b.example # second\n" +
 			"versions:\n  nixos: nixos-26.05 # stable\n  k3s: 1.40\naddress_range: 10.0.100.32-10.0.100.60\n# secrets: files\n",
 	} {
@@ -59,7 +60,7 @@ func TestThereAndBack(t *testing.T) {
 	c, err := To(files, XLSX)
 	require.NoError(t, err)
 	require.Empty(t, c.Lost)
-	require.Equal(t, []string{plan.HostsFile, plan.K3sFile, plan.NetworkFile}, c.Remove)
+	require.Equal(t, []string{plan.HostsFile, plan.K3sFile, plan.ChecksFile, plan.NetworkFile}, c.Remove)
 	book := applied(files, c)
 	require.Equal(t, meaning(t, files), meaning(t, book))
 	again, err := To(files, XLSX)

@@ -24,7 +24,10 @@ func toFiles(fsys fs.FS) (*Conversion, error) {
 		return nil, &InvalidError{diag.Problems{*problem}}
 	}
 	c := &Conversion{Create: map[string][]byte{}, Remove: []string{plan.WorkbookFile}}
-	for _, file := range []string{plan.HostsFile, plan.K3sFile} {
+	for _, file := range []string{plan.HostsFile, plan.K3sFile, plan.ChecksFile} {
+		if file == plan.ChecksFile && !w.Has("checks") {
+			continue
+		}
 		t := w.Table(plan.Schema(file))
 		c.Create[file] = []byte(csvOf(t, w.Comments(t.Sheet)))
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // sheetNames are the sheets of a workbook, in their order.
-var sheetNames = []string{"hosts", "k3s", "network"}
+var sheetNames = []string{"hosts", "k3s", "checks", "network"}
 
 // toWorkbook converts the files into a workbook.
 func toWorkbook(fsys fs.FS) (*Conversion, error) {
@@ -31,7 +31,10 @@ func toWorkbook(fsys fs.FS) (*Conversion, error) {
 // sheetsOf returns the rows of the sheets, and the files from which they are.
 func sheetsOf(fsys fs.FS) (sheets map[string][]row, from []string, err error) {
 	sheets = map[string][]row{}
-	for _, file := range []string{plan.HostsFile, plan.K3sFile} {
+	for _, file := range []string{plan.HostsFile, plan.K3sFile, plan.ChecksFile} {
+		if file == plan.ChecksFile && !exists(fsys, file) {
+			continue
+		}
 		raw, problems := plan.ReadRaw(fsys, file)
 		if problems.Errors() > 0 {
 			return nil, nil, &InvalidError{problems}
@@ -204,6 +207,9 @@ func write(sheets map[string][]row) ([]byte, error) {
 		return nil, err
 	}
 	for _, sheet := range sheetNames {
+		if sheets[sheet] == nil {
+			continue // no checks
+		}
 		if _, err := file.NewSheet(sheet); err != nil { // does nothing to one that is there
 			return nil, err
 		}

@@ -161,6 +161,11 @@ func (c *comparison) hosts() {
 			c.host(before, now)
 		}
 	}
+	for _, before := range c.older.Hosts {
+		if now := both[before]; now != nil {
+			c.machine(before, now)
+		}
+	}
 	gone, come := unpaired(c.older.Hosts, c.newer.Hosts, both)
 	for _, host := range gone {
 		if c.newer.Host(host.Name) != nil {

@@ -31,10 +31,14 @@ func example(t *testing.T, name string) tables {
 }
 
 func (ts tables) load() (*plan.Plan, diag.Problems) {
+	if ts["checks"] == "" {
+		ts["checks"] = "host,name,type,target\n"
+	}
 	return plan.Load(fstest.MapFS{
 		"plans/hosts.csv":    {Data: []byte(ts["hosts"])},
 		"plans/k3s.csv":      {Data: []byte(ts["k3s"])},
 		"plans/network.yaml": {Data: []byte(ts["network"])},
+		"plans/checks.csv":   {Data: []byte(ts["checks"])},
 	})
 }
 

@@ -9,7 +9,7 @@ import (
 // Diff shows the change of each table, and of each other file that changes, as a unified diff.
 func (e *Edit) Diff() map[string]string {
 	diffs := map[string]string{}
-	for _, t := range []grid{e.hosts, e.k3s} {
+	for _, t := range e.tables() {
 		if t.changed() {
 			before, after := t.texts()
 			diffs[t.name()] = udiff.Unified(t.name(), t.name(), before, after)
@@ -22,4 +22,9 @@ func (e *Edit) Diff() map[string]string {
 }
 
 // Names are the names in a Diff, in the order in which they are shown.
-func (e *Edit) Names() []string { return []string{e.hosts.name(), e.k3s.name(), remote.KnownHostsFile} }
+func (e *Edit) Names() (names []string) {
+	for _, t := range e.tables() {
+		names = append(names, t.name())
+	}
+	return append(names, remote.KnownHostsFile)
+}

@@ -26,7 +26,9 @@ type Edit struct {
 	// originals are the files with the tables as they were read
 	originals  map[string][]byte
 	hosts, k3s grid
-	// book holds both tables if the plan is a workbook
+	// checks is nil if the plan has no such table
+	checks grid
+	// book holds all tables if the plan is a workbook
 	book *workbook
 	plan *plan.Plan
 	// before are the problems that the plan already had
@@ -75,7 +77,10 @@ func Open(fsys fs.FS) (*Edit, error) {
 
 func (e *Edit) openFiles(fsys fs.FS) error {
 	var problems diag.Problems
-	for file, to := range map[string]*grid{plan.HostsFile: &e.hosts, plan.K3sFile: &e.k3s} {
+	for file, to := range map[string]*grid{plan.HostsFile: &e.hosts, plan.K3sFile: &e.k3s, plan.ChecksFile: &e.checks} {
+		if _, err := fs.Stat(fsys, file); file == plan.ChecksFile && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		t, err := open(fsys, file)
 		var invalid *Invalid
 		switch {
@@ -100,13 +105,16 @@ func (e *Edit) openWorkbook(fsys fs.FS) (err error) {
 	}
 	e.originals[plan.WorkbookFile] = e.book.data
 	e.hosts, e.k3s = e.book.hosts, e.book.k3s
+	if e.book.checks != nil {
+		e.checks = e.book.checks
+	}
 	return nil
 }
 
 // Files are the tables that have changed, and what follows them, by their names.
 func (e *Edit) Files() map[string][]byte {
 	files := map[string][]byte{}
-	for _, t := range []grid{e.hosts, e.k3s} {
+	for _, t := range e.tables() {
 		switch t := t.(type) {
 		case *csvTable:
 			if t.changed() {
@@ -184,7 +192,10 @@ func (e *Edit) RemoveHost(name string) error {
 	if err := e.k3s.remove(containers); err != nil {
 		return err
 	}
-	return e.hosts.remove(host)
+	if err := e.hosts.remove(host); err != nil {
+		return err
+	}
+	return e.forgetInLists(name)
 }
 
 // mayRemove refuses to take the init server away from those that join it.
@@ -258,6 +269,9 @@ func (e *Edit) Rename(old, new string) error {
 		if err := setAll(e.k3s, "host", old, new); err != nil {
 			return err
 		}
+		if err := e.renameInLists(old, new); err != nil {
+			return err
+		}
 		if err := e.renameKnown(old, new); err != nil {
 			return err
 		}
@@ -278,7 +292,7 @@ func (e *Edit) isRest(old, new string) bool {
 		return e.placeOf(new) != "" && len(e.filesOf(old, false)) > 0
 	}
 	known, _ := fs.ReadFile(e.fsys, remote.KnownHostsFile)
-	return len(find(e.k3s, "host", old)) > 0 || len(e.filesOf(old, true)) > 0 || linesOf(old).Match(known)
+	return len(find(e.k3s, "host", old)) > 0 || e.isInLists(old) || len(e.filesOf(old, true)) > 0 || linesOf(old).Match(known)
 }
 
 // placeOf is the place of a host or container of the name, or "".

@@ -214,7 +214,7 @@ func (e *Edit) mentions(name string) []mention {
 	word := regexp.MustCompile(`(?i)(?:^|[^a-z0-9-])` + regexp.QuoteMeta(name) + `(?:$|[^a-z0-9-])`)
 	changed := overlay{e.fsys, e.Files()}
 	var found []mention
-	for _, t := range []grid{e.hosts, e.k3s} {
+	for _, t := range e.tables() {
 		columns := t.columns()
 		for row := range t.rows() {
 			for i, text := range t.cells(row) {

@@ -59,6 +59,9 @@ func (e *Edit) Decommission(name, successor string) error {
 	if err := e.hosts.remove(find(e.hosts, "name", name)); err != nil {
 		return err
 	}
+	if err := e.forgetInLists(name); err != nil {
+		return err
+	}
 	return e.forgetKnown(name)
 }
 

@@ -22,6 +22,8 @@ type workbook struct {
 	// data is the workbook after the last edit
 	data       []byte
 	hosts, k3s *sheet
+	// checks is nil if there is no such sheet
+	checks *sheet
 	// network are the rows of its sheet
 	network []table.SheetRow
 }
@@ -47,10 +49,15 @@ func loadWorkbook(data []byte) (w *workbook, err error) {
 	w = &workbook{}
 	w.hosts = &sheet{book: w, schema: plan.Schema(plan.HostsFile)}
 	w.k3s = &sheet{book: w, schema: plan.Schema(plan.K3sFile)}
+	if opened, problem := table.OpenWorkbook(data, plan.WorkbookFile); problem == nil && opened.Has("checks") {
+		w.checks = &sheet{book: w, schema: plan.Schema(plan.ChecksFile)}
+	}
 	if problems := w.read(data); problems.Errors() > 0 {
 		return nil, &Invalid{problems, true}
 	}
-	w.hosts.before, w.k3s.before = w.hosts.text(), w.k3s.text()
+	for _, s := range w.tables() {
+		s.before = s.text()
+	}
 	// what k3splan reads is within limits, so excelize may load the rest
 	limit := excelize.Options{UnzipSizeLimit: table.MaxUnpacked, UnzipXMLSizeLimit: table.MaxUnpacked}
 	if w.file, err = excelize.OpenReader(bytes.NewReader(data), limit); err != nil {
@@ -60,6 +67,13 @@ func loadWorkbook(data []byte) (w *workbook, err error) {
 }
 
 // cannot is the error of a workbook that is right, but that excelize cannot edit.
+func (w *workbook) tables() []*sheet {
+	if w.checks == nil {
+		return []*sheet{w.hosts, w.k3s}
+	}
+	return []*sheet{w.hosts, w.k3s, w.checks}
+}
+
 func (w *workbook) cannot(reason error) error {
 	return refuse(fmt.Sprintf("%s cannot be edited without loss: %v", plan.WorkbookFile, reason),
 		"edit it in a spreadsheet program, then: k3splan validate")
@@ -71,8 +85,11 @@ func (w *workbook) read(data []byte) diag.Problems {
 	if problem != nil {
 		return diag.Problems{*problem}
 	}
-	w.hosts.Table, w.k3s.Table = opened.Table(w.hosts.schema), opened.Table(w.k3s.schema)
-	problems := slices.Concat(w.hosts.Problems(), w.k3s.Problems())
+	var problems diag.Problems
+	for _, s := range w.tables() {
+		s.Table = opened.Table(s.schema)
+		problems = append(problems, s.Problems()...)
+	}
 	problems.Sort()
 	w.network, _ = opened.Rows(networkSheet) // what is wrong with it does not matter here
 	w.data = data
@@ -97,11 +114,15 @@ func (w *workbook) change(sheet string, change func(file *excelize.File, sheet s
 // edit makes a change of a sheet and checks that it had this effect and no other.
 func (s *sheet) edit(want [][]string, change func(file *excelize.File, sheet string) error) error {
 	w := s.book
-	other := w.hosts
-	if s == w.hosts {
-		other = w.k3s
+	others := func() (text string) {
+		for _, other := range w.tables() {
+			if other != s {
+				text += other.text() + "\f"
+			}
+		}
+		return text
 	}
-	otherBefore, network := other.text(), networkCells(w.network)
+	before, network := others(), networkCells(w.network)
 	if err := w.change(s.Title, change); err != nil {
 		return err
 	}
@@ -112,7 +133,7 @@ func (s *sheet) edit(want [][]string, change func(file *excelize.File, sheet str
 	switch {
 	case len(got) < len(want):
 		return refuse("the row would begin with # and be a comment in "+s.name(), "another value in the column "+s.Columns[0])
-	case !slices.EqualFunc(got, want, slices.Equal), other.text() != otherBefore, !slices.EqualFunc(networkCells(w.network), network, slices.Equal):
+	case !slices.EqualFunc(got, want, slices.Equal), others() != before, !slices.EqualFunc(networkCells(w.network), network, slices.Equal):
 		return w.cannot(errors.New("other cells of it would change"))
 	}
 	return nil

@@ -25,8 +25,12 @@ func inWorkbook(t *testing.T, fsys fstest.MapFS, change func(*excelize.File)) fs
 	require.NoError(t, err)
 	require.NoError(t, file.SetSheetName("Sheet1", "notes"))
 	require.NoError(t, file.SetCellFormula("notes", "A1", "SUM(B1:B9)"))
-	for sheet, text := range map[string]string{"Hosts": string(fsys[plan.HostsFile].Data), "k3s": string(fsys[plan.K3sFile].Data),
-		"network": "netmask,24\ngateway,10.0.100.1\nversions.nixos,nixos-26.05\nversions.k3s,1.35\nversions.state,26.05\n"} {
+	texts := map[string]string{"Hosts": string(fsys[plan.HostsFile].Data), "k3s": string(fsys[plan.K3sFile].Data),
+		"network": "netmask,24\ngateway,10.0.100.1\nversions.nixos,nixos-26.05\nversions.k3s,1.35\nversions.state,26.05\n"}
+	if checks := fsys[plan.ChecksFile]; checks != nil {
+		texts["checks"] = string(checks.Data)
+	}
+	for sheet, text := range texts {
 		reader := csv.NewReader(strings.NewReader(text))
 		reader.Comment, reader.FieldsPerRecord = '#', -1
 		rows, err := reader.ReadAll()
@@ -48,7 +52,7 @@ func inWorkbook(t *testing.T, fsys fstest.MapFS, change func(*excelize.File)) fs
 	require.NoError(t, file.Write(&data))
 	moved := fstest.MapFS{}
 	for name, content := range fsys {
-		if name != plan.HostsFile && name != plan.K3sFile && name != plan.NetworkFile {
+		if name != plan.HostsFile && name != plan.K3sFile && name != plan.ChecksFile && name != plan.NetworkFile {
 			moved[name] = content
 		}
 	}

@@ -60,7 +60,7 @@ func (e *Edit) Write(dir string) (err error) {
 // exist, and nothing is done with a plan that has errors; a removed host is one without containers.
 func (e *Edit) changes(dir string) (changes []files.Change, err error) {
 	contents := e.Files()
-	for _, file := range []string{remote.KnownHostsFile, plan.K3sFile, plan.HostsFile, plan.WorkbookFile} {
+	for _, file := range []string{remote.KnownHostsFile, plan.ChecksFile, plan.K3sFile, plan.HostsFile, plan.WorkbookFile} {
 		content, ok := contents[file]
 		if !ok {
 			continue

@@ -190,7 +190,7 @@ func maxSizeOf(name string) int64 {
 	switch {
 	case name == WorkbookFile:
 		return 32 * mega // it may have pictures
-	case name == HostsFile, name == K3sFile:
+	case name == HostsFile, name == K3sFile, name == ChecksFile:
 		return 16 * mega
 	case name == KnownHostsFile:
 		return 8 * mega

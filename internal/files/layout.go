@@ -4,9 +4,11 @@ package files
 // package spells them out.
 const (
 	PlansDir = "plans"
-	// HostsFile, K3sFile and NetworkFile are the tables; WorkbookFile takes the place of all three.
+	// HostsFile, K3sFile, NetworkFile and, if it is there, ChecksFile are the tables; WorkbookFile takes the
+	// place of all of them.
 	HostsFile    = PlansDir + "/hosts.csv"
 	K3sFile      = PlansDir + "/k3s.csv"
+	ChecksFile   = PlansDir + "/checks.csv"
 	NetworkFile  = PlansDir + "/network.yaml"
 	WorkbookFile = PlansDir + "/cluster.xlsx"
 	// VersionsFile may hold the versions instead of NetworkFile.

@@ -247,6 +247,11 @@ func flattenHost(into map[string]string, prefix string, h *plan.Host) {
 	containers := model["k3s"].(map[string]any)
 	delete(model, "k3s")
 	model["admin"] = h.Admin
+	checks, err := json.Marshal(model["checks"])
+	if err != nil {
+		panic(err) // the model is made for JSON
+	}
+	model["checks"] = string(checks) // commands have blanks, so a list of words would be ambiguous
 	flattenRow(into, prefix+"host", model)
 	for _, role := range []string{"server", "agent"} {
 		if row, ok := containers[role].(map[string]any); ok {

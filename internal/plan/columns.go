@@ -6,11 +6,12 @@ var hostsSchema = table.Schema{
 	File:     HostsFile,
 	Sheet:    "hosts",
 	Required: []string{"name", "interface", "ip", "admin"},
-	Optional: []string{"serial", "boot", "system", "tags", "mac", "state_version"},
-	KeepCase: []string{"interface"},
-	Words:    []string{"tags"},
+	Optional: []string{"serial", "boot", "system", "tags", "mac", "state_version",
+		"role", "groups", "reboot_order", "depends_on", "strategy", "reboot_delay", "criticality"},
+	KeepCase: []string{"interface", "role"},
+	Words:    []string{"tags", "groups", "depends_on"},
 	Serials:  "serial",
-	Reserved: []string{"k3s", "target"},
+	Reserved: []string{"k3s", "target", "checks"},
 	Synonyms: map[string][]string{
 		"name": {"host", "hostname", "machine", "machinename", "node", "nodename", "server", "servername", "computer", "computername",
 			"device", "devicename", "fqdn", "dnsname", "rechner", "rechnername", "maschine", "maschinenname", "geraet", "geraetename", "knoten",
@@ -27,10 +28,16 @@ var hostsSchema = table.Schema{
 			"datentraeger"},
 		"boot":   {"bootmode", "bootmethod", "boottype", "bootloader", "firmware", "biosmode", "uefi", "bootmodus", "bootart", "startart"},
 		"system": {"arch", "architecture", "platform", "cpuarch", "cpuarchitecture", "nixsystem", "architektur", "plattform"},
-		"tags": {"tag", "group", "groups", "label", "labels", "gruppe", "gruppen", "schlagwort", "schlagworte", "schlagwoerter", "etikett", "etiketten",
+		"tags": {"tag", "label", "labels", "schlagwort", "schlagworte", "schlagwoerter", "etikett", "etiketten",
 			"markierung", "markierungen"},
 		"mac":           macSynonyms,
 		"state_version": {"stateversion", "state", "systemstateversion", "installedrelease"},
+		"groups":        {"group", "hostgroup", "hostgroups", "gruppe", "gruppen"},
+		"reboot_order":  {"rebootorder", "bootorder", "restartorder", "rebootpriority"},
+		"depends_on":    {"dependson", "dependencies", "depends", "dependency", "requires", "needs", "abhaengigvon", "abhaengigkeiten"},
+		"strategy":      {"deploystrategy", "deploymentstrategy", "strategie"},
+		"reboot_delay":  {"rebootdelay", "delay", "restartdelay"},
+		"criticality":   {"criticalitylevel", "criticallevel", "importance", "kritikalitaet"},
 	},
 }
 
@@ -60,10 +67,30 @@ var k3sSchema = table.Schema{
 	},
 }
 
-// Schema returns the schema of HostsFile or K3sFile.
+var checksSchema = table.Schema{
+	File:     ChecksFile,
+	Sheet:    "checks",
+	Required: []string{"host", "name", "type", "target"},
+	Optional: []string{"timeout", "from"},
+	KeepCase: []string{"name", "target"},
+	Words:    []string{"host", "target"},
+	Synonyms: map[string][]string{
+		"host":    {"hosts", "hostname", "machine", "machines", "node", "rechner", "maschine"},
+		"name":    {"check", "checkname", "healthcheck", "title", "bezeichnung"},
+		"type":    {"kind", "checktype", "typ", "art"},
+		"target":  {"url", "port", "command", "unit", "address", "endpoint", "ziel"},
+		"timeout": {"timeoutseconds", "timeouts", "limit", "zeitlimit"},
+		"from":    {"source", "checkedfrom", "where", "von"},
+	},
+}
+
+// Schema returns the schema of HostsFile, K3sFile or ChecksFile.
 func Schema(file string) table.Schema {
-	if file == K3sFile {
+	switch file {
+	case K3sFile:
 		return k3sSchema
+	case ChecksFile:
+		return checksSchema
 	}
 	return hostsSchema
 }
@@ -79,6 +106,14 @@ type hostCells struct {
 	Tags      string `csv:"tags"`
 	MAC       string `csv:"mac"`
 	State     string `csv:"state_version"`
+
+	Role        string `csv:"role"`
+	Groups      string `csv:"groups"`
+	RebootOrder string `csv:"reboot_order"`
+	DependsOn   string `csv:"depends_on"`
+	Strategy    string `csv:"strategy"`
+	RebootDelay string `csv:"reboot_delay"`
+	Criticality string `csv:"criticality"`
 }
 
 type containerCells struct {
@@ -89,4 +124,13 @@ type containerCells struct {
 	MAC    string `csv:"mac"`
 	Labels string `csv:"labels"`
 	Taints string `csv:"taints"`
+}
+
+type checkCells struct {
+	Host    string `csv:"host"`
+	Name    string `csv:"name"`
+	Type    string `csv:"type"`
+	Target  string `csv:"target"`
+	Timeout string `csv:"timeout"`
+	From    string `csv:"from"`
 }

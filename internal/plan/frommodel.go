@@ -57,13 +57,14 @@ func hostFromModel(cells map[string]json.RawMessage) (*Host, error) {
 		State       string `json:"state_version"`
 		K3s         struct{ Server, Agent map[string]json.RawMessage }
 	}
-	own, err := split(cells, &m, "name", "interface", "ip", "target", "admin", "serial", "boot", "system", "tags", "mac", "k3s", "state_version")
+	own, err := split(cells, &m, append([]string{"name", "interface", "ip", "target", "admin", "serial", "boot", "system", "tags", "mac", "k3s", "state_version"}, machineKeys...)...)
 	if err != nil {
 		return nil, err
 	}
 	h := &Host{
 		Name: m.Name, Interface: m.Interface, Address: m.IP, Target: Target(m.Target), Admin: m.Admin.Name, Serial: m.Serial,
 		Boot: m.Boot, System: m.System, Tags: m.Tags, MAC: m.MAC, State: cmp.Or(m.State, release.FirstState), Own: own, saysDHCP: !m.IP.IsValid(),
+		Machine: machineFromModel(cells),
 	}
 	if h.Server, err = containerFromModel(h, m.K3s.Server); err != nil {
 		return nil, fmt.Errorf("server: %w", err)

@@ -48,6 +48,7 @@ func (l *loader) readHost(r row, cells hostCells) {
 	if cells.State != "" {
 		r.check("state_version", checkState(cells.State, l.plan.Network.Versions.NixOS.Release()))
 	}
+	l.readMachine(r, host, cells)
 	if cells.MAC != "" {
 		var wrong *finding
 		host.MAC, wrong = parseMAC(cells.MAC)

@@ -19,6 +19,7 @@ import (
 const (
 	HostsFile    = files.HostsFile
 	K3sFile      = files.K3sFile
+	ChecksFile   = files.ChecksFile
 	NetworkFile  = files.NetworkFile
 	VersionsFile = files.VersionsFile
 )
@@ -30,10 +31,11 @@ func Load(fsys fs.FS) (*Plan, diag.Problems) {
 	tables, problems := readTables(fsys)
 	l := &loader{
 		plan: &Plan{byName: map[string]*Host{}, Tables: Tables{
-			Hosts: tables.hosts.File, K3s: tables.k3s.File, Network: tables.network.file,
+			Hosts: tables.hosts.File, K3s: tables.k3s.File, Network: tables.network.file, Checks: tables.checks.File,
 		}},
 		hosts:   tables.hosts,
 		k3s:     tables.k3s,
+		checks:  tables.checks,
 		network: tables.network,
 		names:   map[string]place{},
 		ips:     map[netip.Addr]place{},
@@ -50,9 +52,11 @@ func Load(fsys fs.FS) (*Plan, diag.Problems) {
 	l.checkSubnet()
 	l.plan.Complete = l.hosts.Complete && l.k3s.Complete
 	slices.SortFunc(l.plan.Hosts, func(a, b *Host) int { return cmp.Compare(a.Name, b.Name) })
+	l.checkMachines()
+	l.readChecks()
 
 	l.plan.written = slices.Collect(maps.Keys(l.ips))
-	problems = slices.Concat(problems, l.hosts.Problems(), l.k3s.Problems(), l.network.allProblems())
+	problems = slices.Concat(problems, l.hosts.Problems(), l.k3s.Problems(), l.checks.Problems(), l.network.allProblems())
 	problems = reportMisplaced(fsys, problems)
 	problems.Sort()
 	l.plan.suggest(problems)
@@ -61,8 +65,8 @@ func Load(fsys fs.FS) (*Plan, diag.Problems) {
 
 // tables are what a plan is read from, CSV and YAML files or the sheets of a workbook.
 type tables struct {
-	hosts, k3s *table.Table
-	network    *networkReader
+	hosts, k3s, checks *table.Table
+	network            *networkReader
 }
 
 func readTables(fsys fs.FS) (tables, diag.Problems) {
@@ -76,7 +80,7 @@ func readTables(fsys fs.FS) (tables, diag.Problems) {
 	default:
 		return noTables(file, "file-missing", "k3splan reads no spreadsheet but "+WorkbookFile, moveHint(file, WorkbookFile))
 	}
-	return tables{readTable(fsys, hostsSchema), readTable(fsys, k3sSchema), readNetworkFiles(fsys)}, nil
+	return tables{readTable(fsys, hostsSchema), readTable(fsys, k3sSchema), readChecksFile(fsys), readNetworkFiles(fsys)}, nil
 }
 
 // readTable reads a CSV table of the project.
@@ -86,6 +90,15 @@ func readTable(fsys fs.FS, s table.Schema) *table.Table {
 		return table.Missing(s, *problem)
 	}
 	return table.ReadCSV(data, s)
+}
+
+// readChecksFile reads checks.csv, which may be missing.
+func readChecksFile(fsys fs.FS) *table.Table {
+	_, err := fs.Stat(fsys, ChecksFile)
+	if _, isLink := fs.ReadLink(fsys, ChecksFile); errors.Is(err, fs.ErrNotExist) && isLink != nil {
+		return table.None(checksSchema)
+	}
+	return readTable(fsys, checksSchema)
 }
 
 // readFile returns a file of the project, or the problem that keeps it from being read.
@@ -137,6 +150,7 @@ func (p place) String() string {
 type loader struct {
 	plan       *Plan
 	hosts, k3s *table.Table
+	checks     *table.Table
 	network    *networkReader
 
 	names map[string]place

@@ -124,6 +124,8 @@ func meantFile(name string) string {
 			return HostsFile
 		case isTable && word == "k3s":
 			return K3sFile
+		case isTable && (word == "checks" || word == "healthchecks"):
+			return ChecksFile
 		case isYAML && word == "network":
 			return NetworkFile
 		case isYAML && word == "versions" && !isSpreadsheet(lower):

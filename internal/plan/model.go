@@ -136,11 +136,12 @@ func (h *Host) Model() map[string]any {
 	if h.Target.Port != 0 {
 		target["port"] = h.Target.Port
 	}
-	m := withOwn(h.Own, 12)
+	m := withOwn(h.Own, 20)
 	m["name"], m["interface"], m["ip"], m["target"] = h.Name, h.Interface, addressOrNull(h.Address), target
 	m["admin"] = map[string]any{"name": h.Admin}
 	m["serial"], m["boot"], m["system"], m["tags"], m["mac"] = orNull(h.Serial), string(h.Boot), h.System, text.OrEmpty(h.Tags), orNull(h.MAC)
 	m["state_version"] = h.State
+	h.Machine.model(m)
 	m["k3s"] = map[string]any{"server": containerModel(h.Server), "agent": containerModel(h.Agent)}
 	return m
 }

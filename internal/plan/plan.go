@@ -34,7 +34,7 @@ type Plan struct {
 }
 
 // Tables name files or sheets as problems do: "plans/hosts.csv", "plans/cluster.xlsx!hosts".
-type Tables struct{ Hosts, K3s, Network string }
+type Tables struct{ Hosts, K3s, Network, Checks string }
 
 // Host is a physical machine: one row of hosts.csv, one node of the hive.
 type Host struct {
@@ -59,6 +59,8 @@ type Host struct {
 	// State is the release of NixOS ("24.11") that the machine was installed with, whose data formats its
 	// stateful services use (system.stateVersion); also in its server container.
 	State string
+	// Machine is what the tables say about how the host is deployed, rebooted and checked.
+	Machine Machine
 	// Own are the cells of the user's own columns.
 	Own map[string]string
 
@@ -70,8 +72,9 @@ type Host struct {
 	Place string
 
 	// saysDHCP distinguishes a host with DHCP from one whose address is wrong.
-	saysDHCP bool
-	row      row
+	saysDHCP  bool
+	row       row
+	checkRows []checkRow
 }
 
 // TargetText returns where the host is deployed to if that is not its own address: "192.168.1.7:2222",

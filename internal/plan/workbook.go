@@ -25,6 +25,7 @@ func noTables(file, code, message, hint string) (tables, diag.Problems) {
 	return tables{
 		hosts:   table.Missing(hostsSchema),
 		k3s:     table.Missing(k3sSchema),
+		checks:  table.None(checksSchema),
 		network: noNetwork(WorkbookFile + "!" + networkSheet),
 	}, diag.Problems{{File: file, Severity: diag.Error, Code: code, Message: message, Hint: hint}}
 }
@@ -33,7 +34,7 @@ func noTables(file, code, message, hint string) (tables, diag.Problems) {
 // exist too, it is uncertain which of them is right.
 func readWorkbook(fsys fs.FS) (tables, diag.Problems) {
 	var others []string
-	for _, file := range []string{HostsFile, K3sFile, NetworkFile, VersionsFile} {
+	for _, file := range []string{HostsFile, K3sFile, ChecksFile, NetworkFile, VersionsFile} {
 		if _, err := fs.Stat(fsys, file); err == nil {
 			others = append(others, file)
 		}
@@ -50,7 +51,13 @@ func readWorkbook(fsys fs.FS) (tables, diag.Problems) {
 	if problem != nil {
 		return noTables(WorkbookFile, problem.Code, problem.Message, problem.Hint)
 	}
-	return tables{w.Table(hostsSchema), w.Table(k3sSchema), readNetworkSheet(w)}, nil
+	checks := checksSchema
+	checks.File = WorkbookFile + "!" + checks.Sheet
+	t := tables{w.Table(hostsSchema), w.Table(k3sSchema), table.None(checks), readNetworkSheet(w)}
+	if w.Has(checks.Sheet) {
+		t.checks = w.Table(checks)
+	}
+	return t, nil
 }
 
 // otherWorkbook finds a spreadsheet in plans/ that nobody reads, for people who have no tables there.

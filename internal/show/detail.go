@@ -82,7 +82,24 @@ func (d *details) host(h *plan.Host, n plan.Network) {
 	add("tags", strings.Join(h.Tags, " "), h.Where("tags"))
 	add("state_version", h.State, cmp.Or(h.Where("state_version"), n.Where("versions.state")))
 	add("role tags", strings.Join(h.RoleTags(), " "), "(type)")
+	d.machine(h)
 	d.own("host", h.Own, h.Where)
+}
+
+// machine adds what the tables say about how the host is deployed, rebooted and checked.
+func (d *details) machine(h *plan.Host) {
+	m := h.Machine
+	add := func(column, value string) { d.add("host", column, value, h.Where(column)) }
+	add("role", m.Role)
+	add("groups", strings.Join(m.Groups, " "))
+	add("reboot_order", fmt.Sprint(m.RebootOrder))
+	add("depends_on", strings.Join(m.Dependencies, " "))
+	add("strategy", string(m.Orchestration.Strategy))
+	add("reboot_delay", fmt.Sprintf("%d s", m.Orchestration.RebootDelay))
+	add("criticality", string(m.Orchestration.Criticality))
+	for _, c := range m.HealthChecks {
+		d.add("host", "check "+c.Name, fmt.Sprintf("%s %s from the %s within %d s", c.Type, c.Target(), c.From, c.Timeout), h.WhereCheck(c.Name))
+	}
 }
 
 func (d *details) own(of string, own map[string]string, where func(string) string) {

@@ -124,7 +124,7 @@ func TestHostWithErrors(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]string{"host ip": "plans/hosts.csv:3", "network nameservers": "plans/network.yaml:3", "host target": "",
-		"host mac": "", "host serial": "", "host role tags": "", "network domain": "", "network timezone": ""}, from)
+		"host mac": "", "host serial": "", "host role tags": "", "host role": "", "host groups": "", "host depends_on": "", "network domain": "", "network timezone": ""}, from)
 }
 
 func TestOrderOfHosts(t *testing.T) {

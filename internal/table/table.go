@@ -57,6 +57,9 @@ func Missing(s Schema, problems ...diag.Problem) *Table {
 	return t
 }
 
+// None returns a table that need not exist, and does not.
+func None(s Schema) *Table { return &Table{Schema: s, Complete: true} }
+
 // Problems returns what is wrong with the table: its form, and what was reported about its cells.
 func (t *Table) Problems() diag.Problems { return t.found.Problems() }
 

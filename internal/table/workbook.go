@@ -187,6 +187,11 @@ func (w *Workbook) format(style int) string {
 	return ""
 }
 
+// Has reports whether there is a sheet of a name, in any case.
+func (w *Workbook) Has(name string) bool {
+	return slices.ContainsFunc(w.sheets, func(sheet sheetPart) bool { return strings.EqualFold(strings.TrimSpace(sheet.name), name) })
+}
+
 // find returns the sheet of a name, which people begin with a capital.
 func (w *Workbook) find(name string) (sheetPart, *diag.Problem) {
 	wrong := &diag.Problem{File: w.file + "!" + name, Severity: diag.Error}

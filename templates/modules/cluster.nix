@@ -47,6 +47,15 @@ let
     tags = texts;
     mac = maybeText;
     state_version = text;
+    # the defaults of machine.nix
+    role = mkOption { type = types.str; default = ""; };
+    groups = texts;
+    reboot_order = mkOption { type = types.int; default = 100; };
+    depends_on = texts;
+    strategy = mkOption { type = types.str; default = "rolling"; };
+    reboot_delay = mkOption { type = types.int; default = 600; };
+    criticality = mkOption { type = types.str; default = "medium"; };
+    checks = mkOption { type = types.listOf (types.attrsOf types.unspecified); default = [ ]; };
     k3s = {
       server = container;
       agent = container;

@@ -10,6 +10,7 @@
     ./hosts-file.nix
     ./installation.nix
     ./k3s.nix
+    ./machine.nix
     ./manifests.nix
     ./network.nix
     ./options.nix
