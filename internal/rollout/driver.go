@@ -227,10 +227,27 @@ func secretWords(kinds []string) string {
 	return text.Enumerate(words)
 }
 
+// restartScript defines the command "restart FOLDER UNIT [COMMAND…]", which restarts a unit on the machine that
+// COMMAND leads to. One that began to start after the tokens in FOLDER came has read them: the activation has
+// started or restarted it, and a new member of etcd must not be stopped while it joins. Times are ages in hundredths of
+// a second: clocks of machines jump.
+const restartScript = `restart() {
+  files=$1 unit=$2
+  shift 2
+  written=$(LC_ALL=C stat -c %.2Y "$files"/*token 2> /dev/null | sort -n | tail -n 1 | tr -d .)
+  began=$("$@" systemctl show "$unit" --property InactiveExitTimestampMonotonic --value < /dev/null | tr -d '\r')
+  now=$(date +%s%2N) up=$(cut -d ' ' -f 1 /proc/uptime | tr -d .)
+  if [ $((up - ${began:-0} / 10000)) -lt $((now - ${written:-$now})) ]; then return; fi
+  "$@" systemctl restart "$unit" < /dev/null
+}`
+
 // applySecrets returns the script that makes changed files take effect: uploading replaces the files
 // and nothing else. A new system was activated already, but not in the container.
 func applySecrets(h *plan.Host, kinds []string, onHost bool) string {
 	lines := []string{"set -e"}
+	if slices.Contains(kinds, "agent-token") || slices.Contains(kinds, serverToken) {
+		lines = append(lines, restartScript)
+	}
 	add := func(line string) {
 		if !slices.Contains(lines, line) {
 			lines = append(lines, line)
@@ -250,10 +267,10 @@ func applySecrets(h *plan.Host, kinds []string, onHost bool) string {
 		case "agent-token", serverToken:
 			// k3s reads tokens at its start
 			if h.Server != nil {
-				add("nixos-container run " + h.Server.Name + " -- systemctl restart k3s.service")
+				add("restart /var/lib/k3splan/server k3s.service nixos-container run " + h.Server.Name + " --")
 			}
 			if h.Agent != nil {
-				add("systemctl restart podman-" + h.Agent.Name + ".service")
+				add("restart /var/lib/k3splan/agent podman-" + h.Agent.Name + ".service")
 			}
 		case "ssh-host-key":
 			add("systemctl restart sshd.service")

@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -264,11 +268,57 @@ func TestApplySecrets(t *testing.T) {
 		{"ulrich", []string{"passwd"}, false, ""},
 		{"olaf", []string{"passwd"}, true, "/run/current-system/bin/switch-to-configuration test\nnixos-container run olaf-s -- /run/current-system/bin/switch-to-configuration test"},
 		{"olaf", []string{"passwd"}, false, "nixos-container run olaf-s -- /run/current-system/bin/switch-to-configuration test"},
-		{"olaf", []string{"agent-token", "server-token"}, true, "nixos-container run olaf-s -- systemctl restart k3s.service\nsystemctl restart podman-olaf-a.service"},
-		{"karl", []string{"agent-token"}, true, "systemctl restart podman-karl-a.service"},
+		{"olaf", []string{"agent-token", "server-token"}, true, restartScript + "\nrestart /var/lib/k3splan/server k3s.service nixos-container run olaf-s --\nrestart /var/lib/k3splan/agent podman-olaf-a.service"},
+		{"karl", []string{"agent-token"}, true, restartScript + "\nrestart /var/lib/k3splan/agent podman-karl-a.service"},
 		{"ulrich", []string{"ssh-host-key"}, true, "systemctl restart sshd.service"},
 	} {
 		require.Equal(t, "set -e\n"+strings.TrimPrefix(test.want+"\n", "\n"), applySecrets(p.Host(test.host), test.kinds, test.onHost), "%v", test)
+	}
+}
+
+// Times are in hundredths of a second since the machine's start.
+func TestRestartOnlyWhatStartedBeforeItsTokens(t *testing.T) {
+	uptime, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		t.Skip("SKIP: no /proc/uptime")
+	}
+	seconds, err := strconv.ParseFloat(strings.Fields(string(uptime))[0], 64)
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		began    float64 // s ago
+		never    bool
+		files    map[string]time.Duration // ago
+		restarts bool
+	}{
+		"before the token":      {began: 3, files: map[string]time.Duration{"token": 2 * time.Second}, restarts: true},
+		"before one of them":    {began: 3, files: map[string]time.Duration{"token": 2 * time.Second, "agent-token": time.Minute}, restarts: true},
+		"after the token":       {began: 1, files: map[string]time.Duration{"token": 2 * time.Second, "agent-token": time.Minute}},
+		"never":                 {never: true, files: map[string]time.Duration{"token": time.Second}, restarts: true},
+		"and there is no token": {began: 1, restarts: true},
+	} {
+		for _, container := range []string{"", "within c --"} {
+			t.Run(name+container, func(t *testing.T) {
+				dir := t.TempDir()
+				write := func(name, text string, mode os.FileMode) {
+					require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), mode))
+				}
+				began := ""
+				if !test.never {
+					began = strconv.FormatInt(int64((seconds-test.began)*1e6), 10)
+				}
+				write("systemctl", "#!/bin/sh\nif [ $1 = show ]; then printf '"+began+"\\r\\n'; else echo \"$@\"; fi\n", 0o755)
+				write("within", "#!/bin/sh\nshift 2\nexec \"$@\"\n", 0o755)
+				for name, ago := range test.files {
+					write(name, "", 0o600)
+					require.NoError(t, os.Chtimes(filepath.Join(dir, name), time.Time{}, time.Now().Add(-ago)))
+				}
+				command := exec.Command("sh", "-euc", restartScript+"\nrestart "+dir+" k3s.service "+container)
+				command.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+				out, err := command.CombinedOutput()
+				require.NoError(t, err, "%s", out)
+				require.Equal(t, map[bool]string{true: "restart k3s.service\n"}[test.restarts], string(out))
+			})
+		}
 	}
 }
 
