@@ -171,3 +171,26 @@ func ChangesSystems(goal string) bool {
 func ChangesHosts(goal string) bool {
 	return goal != "build" && goal != "push" && goal != "dry-activate"
 }
+
+// NixOptions returns what of the user's arguments is for Nix itself, as Nix takes it.
+func NixOptions(extra []string) (options []string) {
+	for i := 0; i < len(extra); i++ {
+		if extra[i] == "--nix-option" && i+2 < len(extra) {
+			options = append(options, "--option", extra[i+1], extra[i+2])
+		}
+		i += values[extra[i]]
+	}
+	return options
+}
+
+// BuildsOnTarget returns whether a system is built on its host, which the user's arguments can say for all of them.
+func BuildsOnTarget(extra []string, configured bool) bool {
+	switch {
+	case slices.Contains(extra, "--build-on-target"):
+		return true
+	case slices.Contains(extra, "--no-build-on-target"):
+		return false
+	default:
+		return configured
+	}
+}

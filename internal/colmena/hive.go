@@ -67,29 +67,39 @@ func hiveAt(file string, private bool, users map[string]string) (*Hive, error) {
 	if err != nil {
 		return nil, err
 	}
-	var env []string
-	if temp != os.TempDir() {
-		env = []string{"TMPDIR=" + temp}
-	}
 	if !private && pathLiteral.MatchString(real) {
-		return &Hive{File: real, Env: env}, nil
+		return &Hive{File: real, Env: environment(temp)}, nil
 	}
 	// the path comes from a file of its own: so it need not be quoted
-	files := map[string]string{"hive.nix": "import (/. + builtins.readFile ./path)\n", "path": real}
+	content := map[string]string{"hive.nix": "import (/. + builtins.readFile ./path)\n", "path": real}
 	if len(users) > 0 {
 		list, err := json.Marshal(users)
 		if err != nil {
 			return nil, err
 		}
-		files["hive.nix"], files["users.json"] = asUser, string(list)
+		content["hive.nix"], content["users.json"] = asUser, string(list)
 	}
+	return newHive(temp, content)
+}
+
+// environment is that of a Colmena that is to use a temporary folder.
+func environment(temp string) []string {
+	if temp == os.TempDir() {
+		return nil
+	}
+	return []string{"TMPDIR=" + temp}
+}
+
+// newHive makes a hive of files, one of them hive.nix, in a folder of its own within temp.
+func newHive(temp string, content map[string]string) (*Hive, error) {
 	folder, err := os.MkdirTemp(temp, "k3splan-hive-")
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for the hive: %w", err)
 	}
-	h := &Hive{File: filepath.Join(folder, "hive.nix"), Env: env, folder: folder}
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+	h := &Hive{File: filepath.Join(folder, "hive.nix"), Env: environment(temp), folder: folder}
+	for name, text := range content {
+		file := filepath.Join(folder, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(text), 0o600)); err != nil {
 			return nil, errors.Join(fmt.Errorf("writing the hive: %w", err), h.Close())
 		}
 	}

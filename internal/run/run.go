@@ -43,6 +43,8 @@ type Command struct {
 	// Limit is how many bytes [Output] accepts, by default 64 MiB; a program that writes more is ended
 	// with a [*TooMuchError].
 	Limit int64
+	// Ended is called with what the program has used, once it has ended; it may be nil.
+	Ended func(*os.ProcessState)
 }
 
 // grace is how long programs have to end after their context was cancelled.
@@ -95,6 +97,9 @@ func Run(ctx context.Context, command Command) error {
 		return fmt.Errorf("starting %s: %w", command.name(), err)
 	}
 	end := wait(ctx, cmd, signals)
+	if command.Ended != nil {
+		command.Ended(cmd.ProcessState)
+	}
 
 	var failed *exec.ExitError
 	switch {
