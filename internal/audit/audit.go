@@ -234,11 +234,11 @@ func (a *audit) project(context.Context) error {
 }
 
 func mendFile(file string) string {
-	switch top, _, _ := strings.Cut(file, "/"); top {
-	case "generated", ".k3splan":
+	switch top, _, _ := strings.Cut(file, "/"); {
+	case top == files.GeneratedDir, top == files.StateDir:
 		return "remove the file and report it: k3splan must not write secrets there; then rotate the secret"
-	case "nixConfigs", "partitioning", "hardware", "manifests", "k3s", "plans":
-		return "take it out: what is there gets into the Nix store, where everyone on the machine can read it; then rotate the secret"
+	case slices.Contains(secrets.SourceDirs, top):
+		return secrets.MendSpilled
 	}
 	return "take it out, and rotate the secret if others could read it"
 }

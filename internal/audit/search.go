@@ -4,11 +4,9 @@ import (
 	"archive/zip"
 	"bufio"
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"io"
 	"slices"
-	"strings"
 
 	"k3splan/internal/files"
 	"k3splan/internal/secrets"
@@ -28,40 +26,11 @@ type pattern struct {
 	text []byte
 }
 
-// add looks for a secret as it is and in base64, as a Kubernetes Secret would hold it.
 func (s *search) add(name string, content []byte) {
-	add := func(text []byte) {
-		if len(text) >= minPattern {
-			s.patterns = append(s.patterns, pattern{name, text})
-			s.longest = max(s.longest, len(text))
-		}
+	for _, text := range secrets.Traces(content, minPattern) {
+		s.patterns = append(s.patterns, pattern{name, text})
+		s.longest = max(s.longest, len(text))
 	}
-	for _, part := range telling(content) {
-		add([]byte(part))
-	}
-	for _, whole := range [][]byte{content, bytes.TrimSpace(content)} {
-		add([]byte(strings.TrimRight(base64.StdEncoding.EncodeToString(whole), "=")))
-	}
-}
-
-// telling returns what is in a secret and nowhere else. Of a private key these are the lines after the
-// first two, which contain what all keys have in common and the public key.
-func telling(content []byte) []string {
-	text := strings.TrimSpace(string(content))
-	if !strings.HasPrefix(text, "-----BEGIN ") {
-		return []string{text}
-	}
-	lines := strings.Split(text, "\n")
-	if len(lines) < 5 {
-		return []string{text}
-	}
-	var parts []string
-	for _, line := range lines[3 : len(lines)-1] {
-		if line = strings.TrimSpace(line); len(line) >= 40 {
-			parts = append(parts, line)
-		}
-	}
-	return parts
 }
 
 // maxArchive is how much is read of an archive and of each file in it, in bytes.

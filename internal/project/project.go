@@ -66,7 +66,7 @@ func (w *Workspace) load() (*Project, diag.Problems) {
 	collect(files.CheckOwn(w.Dir))
 	p.Plan, found = w.Plan()
 	collect(found)
-	p.Secrets, found = secrets.Open(w.Dir, needsOf(p.Plan))
+	p.Secrets, found = secrets.Open(w.Dir, needsOf(p.Plan, w.fsys))
 	collect(found)
 	p.HostKeys, found = w.HostKeys()
 	collect(found)
@@ -100,8 +100,8 @@ func (p *Project) Vault(ask secrets.Ask) (*secrets.Vault, error) {
 	return secrets.OpenVault(p.Dir, p.Plan.Network.Secrets, ask)
 }
 
-func needsOf(p *plan.Plan) secrets.Needs {
-	needs := secrets.Needs{Hosts: p.HostNames(), K3s: p.HasK3s(), Partial: !p.Complete, Where: p.Network.Secrets}
+func needsOf(p *plan.Plan, sources fs.FS) secrets.Needs {
+	needs := secrets.Needs{Hosts: p.HostNames(), K3s: p.HasK3s(), Partial: !p.Complete, Where: p.Network.Secrets, Sources: sources}
 	for _, container := range p.Containers() {
 		needs.Containers = append(needs.Containers, container.Name)
 	}

@@ -25,6 +25,7 @@ const Dir = files.SecretsDir
 const (
 	codeMissing      = "secret-missing"
 	codeInvalid      = "secret-invalid"
+	codeInFile       = "secret-in-file"
 	codeWeak         = "secret-weak"
 	codeReadable     = "secret-readable"
 	codeDuplicate    = "secret-duplicate"

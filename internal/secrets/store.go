@@ -3,6 +3,7 @@ package secrets
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -27,6 +28,8 @@ type Needs struct {
 	Partial bool
 	// Where says how the secrets are kept; the zero value means plain files.
 	Where plan.SecretStore
+	// Sources are the project's files, which must not hold a secret; nil: they are not searched.
+	Sources fs.FS
 }
 
 // Store holds where the secrets of one project are: paths and public keys, no contents.
@@ -88,6 +91,7 @@ func (o *opening) readSecrets(files []string) {
 	o.findOtherForms()
 	o.readTokens(kept)
 	o.readPasswords(kept)
+	o.findSpilled()
 	if len(o.locked) > 0 {
 		f := finding{diag.Warning, codeLocked,
 			"cannot be decrypted here without asking, so that it was not checked", o.lockedHint}
@@ -181,6 +185,8 @@ type opening struct {
 	needs    Needs
 	hosts    Owners
 	problems diag.Problems
+	// read are the tokens and password hashes, for findSpilled
+	read []spillable
 	// locked are the places of secrets that cannot be decrypted, lockedHint what to do
 	locked     []string
 	lockedHint string
@@ -227,6 +233,10 @@ func (o *opening) readTokens(names []string) {
 			o.report(o.At(name), 0, *f)
 		}
 		passwords[kind] = password
+		o.read = append(o.read, spillable{name, Traces(content, shortestSpilled)})
+		if full := strings.TrimSpace(string(content)); full != password { // K10HASH::server:PASSWORD
+			o.read = append(o.read, spillable{name, Traces([]byte(password), shortestSpilled)})
+		}
 	}
 	if same := passwords[InitToken]; same != "" && same == passwords[AgentToken] {
 		o.report(o.At(string(AgentToken)), 0, finding{diag.Warning, codeWeak,
@@ -261,6 +271,7 @@ func (o *opening) readPasswords(names []string) {
 			o.report(path, 0, *f)
 			continue
 		}
+		o.read = append(o.read, spillable{name, Traces(content, shortestSpilled)})
 	}
 	if o.passwords[""] != "" {
 		return
