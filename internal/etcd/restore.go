@@ -347,6 +347,9 @@ func (w *work) carryOut(ctx context.Context) (err error) {
 	if err := w.start(ctx, progress, init, "init"); err != nil {
 		return err
 	}
+	if err := w.forgetPasswords(ctx, init); err != nil {
+		return err
+	}
 	var left []string
 	for _, server := range w.others() {
 		if !w.answers(server) {
@@ -374,7 +377,7 @@ func (w *work) carryOut(ctx context.Context) (err error) {
 	if len(w.others()) > 0 {
 		w.user.Say("what the others had before is on their hosts, in %s: remove it when it is not needed any more", "/var/lib/nixos-containers/NAME"+k3sFolder+"/before-restore-"+w.id)
 	}
-	w.user.Say("k3splan status shows how the agents are; one whose Node is younger than the snapshot registers again when it is restarted")
+	w.user.Say("k3splan status shows how the agents are; one that is not ready was new, or on another machine, when the snapshot was made: it registers again when it is restarted")
 	return nil
 }
 
@@ -438,6 +441,18 @@ func (w *work) start(ctx context.Context, progress ask.Progress, server *plan.Co
 	}
 	progress.Done(host, map[string]string{"init": "restored and ready", "joins": "joined again and ready"}[how])
 	return nil
+}
+
+// forgetPasswords lets agents register whose machines were replaced after the snapshot: k3s would refuse them, as it
+// knows the passwords of the machines before.
+func (w *work) forgetPasswords(ctx context.Context, init *plan.Container) error {
+	var agents []string
+	for _, host := range w.Plan.Hosts {
+		if host.Agent != nil {
+			agents = append(agents, host.Agent.Name)
+		}
+	}
+	return k3s.Server{Container: init.Name, Run: w.Machine(init.Host).Run}.ForgetPasswords(ctx, agents...)
 }
 
 // upload brings the snapshot to the init server, decrypted on the way.

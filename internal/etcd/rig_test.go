@@ -51,7 +51,7 @@ func newRig(t *testing.T, store string) *rig {
 	secret := "secrets: " + store + "\n"
 	for name, text := range map[string]string{
 		"plans/hosts.csv":    "name,interface,ip,admin\nolaf,eno1,10.0.0.2,someone\nrolf,eno1,10.0.0.3,someone\nulf,eno1,10.0.0.4,someone\nkarl,eno1,10.0.0.5,someone\n",
-		"plans/k3s.csv":      "host,name,type,ip\nolaf,olaf-s,init,10.0.1.2\nrolf,rolf-s,server,10.0.1.3\nulf,ulf-s,server,10.0.1.4\n",
+		"plans/k3s.csv":      "host,name,type,ip\nolaf,olaf-s,init,10.0.1.2\nrolf,rolf-s,server,10.0.1.3\nulf,ulf-s,server,10.0.1.4\nkarl,karl-a,agent,10.0.1.5\n",
 		"plans/network.yaml": "netmask: 16\ngateway: 10.0.200.1\nversions: {nixos: nixos-24.11, k3s: 1.31}\n" + secret,
 	} {
 		file := filepath.Join(project, name)
@@ -193,6 +193,9 @@ func (r *rig) restoredTo(s Snapshot) {
 		require.False(r.t, r.exists(host, r.container(host, "var/lib/rancher/k3s/k3splan-restore")), "no snapshot in plain text is left on %s", host)
 	}
 	require.NoFileExists(r.t, filepath.Join(r.dir, "founded"), "no second cluster was ever founded")
+	forgotten, err := os.ReadFile(filepath.Join(r.dir, "forgotten"))
+	require.NoError(r.t, err)
+	require.Contains(r.t, string(forgotten), "karl-a.node-password.k3s", "its machine may have been replaced since")
 	require.True(r.t, strings.HasSuffix(r.read("olaf", "var/lib/k3splan/restore"), " finished"))
 }
 

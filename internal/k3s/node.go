@@ -75,12 +75,23 @@ func (s Server) Remembers(ctx context.Context, name string) (bool, error) {
 
 // DeleteNode deletes a Node and its password, as far as they exist. Its agent must have stopped.
 func (s Server) DeleteNode(ctx context.Context, name string) error {
-	_, err := s.kubectl(ctx, 60, "delete", "node", name, "--ignore-not-found")
-	if err == nil {
-		_, err = s.kubectl(ctx, 60, "delete", "secret", passwordSecret(name), "-n", "kube-system", "--ignore-not-found")
-	}
-	if err != nil {
+	if _, err := s.kubectl(ctx, 60, "delete", "node", name, "--ignore-not-found"); err != nil {
 		return fmt.Errorf("delete the Node %s, on %s: %w", name, s.Container, err)
+	}
+	return s.ForgetPasswords(ctx, name)
+}
+
+// ForgetPasswords deletes the passwords of Nodes, as far as they exist: an agent that starts again brings its own.
+func (s Server) ForgetPasswords(ctx context.Context, nodes ...string) error {
+	if len(nodes) == 0 {
+		return nil
+	}
+	words := []string{"delete", "secret"}
+	for _, name := range nodes {
+		words = append(words, passwordSecret(name))
+	}
+	if _, err := s.kubectl(ctx, 60, append(words, "-n", "kube-system", "--ignore-not-found")...); err != nil {
+		return fmt.Errorf("delete the password of the Node %s, on %s: %w", strings.Join(nodes, ", "), s.Container, err)
 	}
 	return nil
 }

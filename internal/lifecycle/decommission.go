@@ -211,7 +211,7 @@ func (w *work) whatIsLeft(r Decommissioning) {
 	if len(w.Plan.Hosts) > 1 {
 		next := "k3splan deploy"
 		if w.successor != "" {
-			next += "   # the others join " + w.successor + " from now on: their k3s restarts, one after the other"
+			next += "   # k3s of " + w.successor + " restarts, as the init server"
 		}
 		w.outcome.Next = append(w.outcome.Next, next)
 	}
