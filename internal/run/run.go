@@ -96,7 +96,7 @@ func Run(ctx context.Context, command Command) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", command.name(), err)
 	}
-	end := wait(ctx, cmd, signals)
+	end := wait(ctx, cmd, signals, &said)
 	if command.Ended != nil {
 		command.Ended(cmd.ProcessState)
 	}
@@ -134,7 +134,7 @@ type ending struct {
 }
 
 // wait waits for the end of a program that was started.
-func wait(ctx context.Context, cmd *exec.Cmd, signals <-chan os.Signal) (end ending) {
+func wait(ctx context.Context, cmd *exec.Cmd, signals <-chan os.Signal, said *Excerpt) (end ending) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	var (
@@ -146,7 +146,11 @@ func wait(ctx context.Context, cmd *exec.Cmd, signals <-chan os.Signal) (end end
 		select {
 		case end.err = <-ended:
 			if end.interrupted == nil && end.err != nil {
-				end.interrupted = lateSignal(cmd.ProcessState, signals)
+				delay := signalDelay
+				if cmd.ProcessState.ExitCode() == silentEnd && cmd.Stderr == said && said.String() == "" {
+					delay = silentDelay
+				}
+				end.interrupted = lateSignal(cmd.ProcessState, signals, delay)
 			}
 			if timeout != nil {
 				finish(meant, timeout)
@@ -171,20 +175,26 @@ func wait(ctx context.Context, cmd *exec.Cmd, signals <-chan os.Signal) (end end
 // lateSignal reports whether a program failed because the user interrupted it. A Ctrl-C
 // goes to the terminal's whole foreground group: the program may have died of it before k3splan's
 // own copy has come through the Go runtime, and some catch it and exit with a code of theirs.
-func lateSignal(state *os.ProcessState, signals <-chan os.Signal) os.Signal {
+func lateSignal(state *os.ProcessState, signals <-chan os.Signal, delay time.Duration) os.Signal {
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() && (status.Signal() == syscall.SIGINT || status.Signal() == syscall.SIGHUP) {
 		return status.Signal()
 	}
 	select {
 	case s := <-signals:
 		return s
-	case <-time.After(signalDelay):
+	case <-time.After(delay):
 		return nil
 	}
 }
 
 // signalDelay is generous: the kernel delivers the signal to k3splan before it reports the program's end.
-const signalDelay = 50 * time.Millisecond
+const (
+	signalDelay = 50 * time.Millisecond
+	// silentEnd is how an ssh ends that shares a connection and is interrupted: it says nothing. Whoever fails for
+	// another reason gives it, so there is time for a busy machine.
+	silentEnd   = 255
+	silentDelay = 2 * time.Second
+)
 
 // finish waits until the processes have ended as well, and kills those that live after the timeout.
 func finish(processes []process, timeout <-chan time.Time) {

@@ -28,7 +28,11 @@ const patience = 20 * time.Second
 // TestMain makes the test binary a k3splan that runs one program, so that signals can be sent to it.
 func TestMain(m *testing.M) {
 	if program := os.Getenv("TEST_RUN"); program != "" {
-		err := Run(context.Background(), Command{Program: program, Stdout: os.Stdout, Stderr: os.Stderr})
+		command := Command{Program: program, Stdout: os.Stdout, Stderr: os.Stderr}
+		if os.Getenv("TEST_RUN_KEEPS_STDERR") != "" {
+			command.Stderr = nil
+		}
+		err := Run(context.Background(), command)
 		fmt.Println("error:", err)
 		if exit := (*ExitError)(nil); errors.As(err, &exit) {
 			fmt.Printf("code %d, signal %v, interrupted %v\n", exit.Code, exit.Signal, exit.Interrupted)
@@ -314,6 +318,12 @@ func TestRunInterruptedBeforeItsOwnSignal(t *testing.T) {
 	require.Equal(t, "error: colmena was interrupted (interrupt)\ncode -1, signal interrupt, interrupted interrupt\n", said.String())
 
 	runner, _, said = startRunner(t, "kill -INT $PPID; exit 130")
+	require.NoError(t, runner.Wait())
+	require.Contains(t, said.String(), "error: colmena was interrupted (interrupt)\n")
+
+	t.Setenv("TEST_RUN_KEEPS_STDERR", "1")
+	// as an ssh that shares a connection, on a busy machine
+	runner, _, said = startRunner(t, "(sleep 0.3; kill -INT $PPID) > /dev/null 2>&1 & exit 255")
 	require.NoError(t, runner.Wait())
 	require.Contains(t, said.String(), "error: colmena was interrupted (interrupt)\n")
 }
