@@ -172,8 +172,16 @@ func TestRackInABox(t *testing.T) {
 		var changes diff.Changes
 		require.NoError(t, json.Unmarshal([]byte(b.k3splan("diff", "--json", before).stdout), &changes))
 		require.Len(t, changes, 1)
+		was := map[string]int{"karl": b.connections("karl"), "olaf": b.connections("olaf"), "ulrich": b.connections("ulrich")}
 		r := b.deploy()
 		require.Equal(t, "deployed", r.status()["karl"], r.stderr)
+		for host, most := range map[string]int{
+			"ulrich": 1,
+			"olaf":   1, // for the lease, the survey, its server, the gate of karl
+			"karl":   3, // the survey; Colmena; whether one can still log in, the gate, the receipt
+		} {
+			require.LessOrEqual(t, b.connections(host)-was[host], most, "connections to %s", host)
+		}
 		require.Equal(t, []string{"plans/hosts.csv:5 host karl: slot 4 → 40"}, r.results["karl"].Reasons)
 		require.Equal(t, changes[0].Where+" "+changes[0].Sentence, r.results["karl"].Reasons[0], "the words of diff")
 		require.Empty(t, b.built(), "one host is built right before it is deployed")

@@ -303,7 +303,7 @@ func (b *box) start(name string) {
 	require.NoError(b.t, b.launch(h, &said))
 	require.Eventually(b.t, func() bool {
 		return exec.Command("ip", "netns", "exec", b.netns("deployer"), "ssh", "-F", b.dir+"/ssh_config", "-o", "BatchMode=yes", "root@"+h.ip, "true").Run() == nil
-	}, 30*time.Second, 50*time.Millisecond, "%s: %s", name, &said)
+	}, 30*time.Second, 50*time.Millisecond, "%s: %s%s", name, &said, b.read(filepath.Join("hosts", name, "sshd.log")))
 	stopped := h.stopped
 	h.watched = make(chan struct{})
 	go func() {
@@ -496,6 +496,11 @@ func (b *box) activated() []string {
 	}
 	slices.Sort(hosts)
 	return hosts
+}
+
+// connections is how often somebody has logged in to a machine by ssh.
+func (b *box) connections(name string) int {
+	return strings.Count(b.read(filepath.Join("hosts", name, "sshd.log")), "Accepted publickey")
 }
 
 // events are restarts in the cluster since the last call.

@@ -55,6 +55,9 @@ func (a *app) takeOut(name string, flags lifeFlags, do func(context.Context, *ma
 		return err
 	}
 	defer func() { err = errors.Join(err, ssh.Close()) }()
+	if err := ssh.Share(); err != nil {
+		return err
+	}
 	ctx, stop := interruptible()
 	defer stop()
 	view := lifeView{User: a.user(flags.yes), app: a, quiet: flags.asJSON && flags.yes}

@@ -192,6 +192,9 @@ func (a *app) withServers(name string, use func(context.Context, serverWork) err
 		return err
 	}
 	defer func() { err = errors.Join(err, w.ssh.Close()) }()
+	if err := w.ssh.Share(); err != nil {
+		return err
+	}
 	ctx, stop := interruptible()
 	defer stop()
 	return use(ctx, w)

@@ -36,6 +36,11 @@ type Config struct {
 	File string
 
 	folder string // a temporary one, or ""
+	// targets are what Share applies to, unless the user shares connections (ownSharing); sockets is the folder of
+	// shared connections, or "".
+	targets    []string
+	ownSharing bool
+	sockets    string
 }
 
 // Prepare writes known_hosts and ssh_config of the project in dir. With that file, ssh connects to a host
@@ -61,6 +66,7 @@ func Prepare(dir string, p *plan.Plan, keys HostKeys) (*Config, error) {
 	c.File = filepath.Join(folder, configName)
 	known := filepath.Join(folder, knownName)
 	own := usersConfig(c.File)
+	c.targets, c.ownSharing = targetsOf(p), own.shares
 	for _, name := range []string{configName, knownName} {
 		if _, err := files.OwnFile(dir, name); err != nil {
 			return nil, errors.Join(err, c.Close())
@@ -76,12 +82,13 @@ func Prepare(dir string, p *plan.Plan, keys HostKeys) (*Config, error) {
 	return c, nil
 }
 
-// Close removes what Prepare made in a temporary folder.
+// Close ends shared connections and removes what was made in temporary folders.
 func (c *Config) Close() error {
-	if c.folder == "" {
-		return nil
+	err := c.unshare()
+	if c.folder != "" {
+		err = errors.Join(err, os.RemoveAll(c.folder))
 	}
-	if err := os.RemoveAll(c.folder); err != nil {
+	if err != nil {
 		return fmt.Errorf("remove ssh's temporary files: %w", err)
 	}
 	return nil

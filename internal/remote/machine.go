@@ -31,7 +31,10 @@ type Machine struct {
 	Limit   int64
 	Timeout time.Duration
 
-	config string
+	// Once is for a command after which none is expected soon: its connection is not kept for others.
+	Once bool
+
+	config, sockets string
 }
 
 const (
@@ -43,7 +46,7 @@ const (
 
 // Machine returns a host for a user; an empty one is the host's admin.
 func (c *Config) Machine(host *plan.Host, user string) Machine {
-	return Machine{Host: host, User: cmp.Or(user, host.Admin), config: c.File}
+	return Machine{Host: host, User: cmp.Or(user, host.Admin), config: c.File, sockets: c.sockets}
 }
 
 // Machines is Machine for one user.
@@ -108,6 +111,9 @@ var connection = []string{"-o", "BatchMode=yes", "-o", "ConnectTimeout=8", "-o",
 // so that the same configuration applies to both.
 func (m Machine) ssh(options []string, command ...string) []string {
 	args := slices.Concat([]string{"-F", m.config, "-T"}, connection, options)
+	if m.Once && m.sockets != "" {
+		args = append(args, "-o", "ControlMaster=no")
+	}
 	if port := m.Host.Target.Port; port != 0 {
 		args = append(args, "-p", strconv.Itoa(port))
 	}
@@ -162,7 +168,9 @@ func (m Machine) output(ctx context.Context, stdin, program string, args []strin
 		Limit: cmp.Or(m.Limit, DefaultLimit), Timeout: cmp.Or(m.Timeout, DefaultTimeout),
 	})
 	if err != nil {
-		err = m.failure(err)
+		if err = m.failure(err); lost(err) {
+			m.Disconnect()
+		}
 	}
 	return out, err
 }

@@ -29,6 +29,8 @@ type ownConfig struct {
 	// byUser they may depend on who logs in.
 	specific            []hostPattern
 	conditional, byUser bool
+	// shares means that it shares connections in its own way.
+	shares bool
 }
 
 // usersConfig looks at the user's configuration. file is the one that k3splan writes, which must not
@@ -84,6 +86,8 @@ func (o *ownConfig) read(file, base string, depth int) {
 		case "match":
 			o.conditional = o.conditional || len(rest) > 1 || !strings.EqualFold(rest[0], "all")
 			o.byUser = o.byUser || strings.Contains(strings.ToLower(line), "user") || strings.Contains(line, "%r")
+		case "controlmaster", "controlpath", "controlpersist":
+			o.shares = true
 		case "include":
 			if strings.ContainsAny(line, "\"'\\") {
 				o.conditional, o.byUser = true, true // a name with blanks, which ssh itself has to find

@@ -392,7 +392,7 @@ func (d *deployment) open() (done func(), err error) {
 			return nil, err
 		}
 	}
-	if d.ssh, err = remote.Prepare(d.request.Project.Dir, d.request.Project.Plan, d.request.Project.HostKeys); err != nil {
+	if err := d.connect(); err != nil {
 		unlock()
 		return nil, err
 	}
@@ -403,6 +403,17 @@ func (d *deployment) open() (done func(), err error) {
 		d.ssh.Close()
 		unlock()
 	}, nil
+}
+
+// connect prepares ssh, with one connection for all that is asked of a host. d.ssh.Close ends it.
+func (d *deployment) connect() (err error) {
+	if d.ssh, err = remote.Prepare(d.request.Project.Dir, d.request.Project.Plan, d.request.Project.HostKeys); err != nil {
+		return err
+	}
+	if err = d.ssh.Share(); err != nil {
+		err = errors.Join(err, d.ssh.Close())
+	}
+	return err
 }
 
 // logFolder makes the folder for the output of this run, and names it.

@@ -103,6 +103,14 @@ func (d *Driver) reach(ctx context.Context, h *plan.Host, script string, words .
 	return machine, o
 }
 
+// disconnect makes the next connection to a host show whether one can still log in, after what may have changed that.
+func (d *Driver) disconnect(h *plan.Host) {
+	d.Machine(h).Disconnect()
+	if d.Other != nil {
+		d.Other(h).Disconnect()
+	}
+}
+
 const askLimit = 30 * time.Second
 
 // BuildLog is the path of Colmena's output about Build; no host has its name.
@@ -157,7 +165,9 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 		phase = "evaluating, building, activating"
 	}
 	say(phase, "")
-	if err := d.colmena(d.LogFile(host), args, func(line string) { say(phase, line) }); err != nil {
+	err = d.colmena(d.LogFile(host), args, func(line string) { say(phase, line) })
+	d.disconnect(h)
+	if err != nil {
 		switch check := refusedBy(err); {
 		case check == "":
 			return "", err
@@ -199,6 +209,7 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 		script = othersScript + script
 	}
 	out, err := machine.Script(ctx, script, d.Before.runs(host))
+	d.disconnect(h)
 	d.log(host, out)
 	if err != nil {
 		return "", fmt.Errorf("applying %s on %s: %s", secretWords(work.Secrets), host, reason(err))

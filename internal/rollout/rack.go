@@ -48,7 +48,9 @@ type asker interface {
 type bySSH func(*plan.Host) remote.Machine
 
 func (b bySSH) host(ctx context.Context, h *plan.Host) Observed {
-	return observe(ctx, surveyLimit, b(h))
+	machine := b(h)
+	machine.Once = h.Server == nil // most often nothing more is asked of it
+	return observe(ctx, surveyLimit, machine)
 }
 
 func (b bySSH) server(ctx context.Context, h *plan.Host, name string) Health {

@@ -20,7 +20,7 @@ func Reboot(ctx context.Context, environment Environment, view View, request Req
 		return nil, err
 	}
 	defer unlock()
-	if d.ssh, err = remote.Prepare(request.Project.Dir, request.Project.Plan, request.Project.HostKeys); err != nil {
+	if err := d.connect(); err != nil {
 		return nil, err
 	}
 	defer d.ssh.Close()

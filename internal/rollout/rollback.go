@@ -375,6 +375,7 @@ func (r *returner) activate(host string, step Step, goal string) (string, error)
 	machine.Timeout = activationLimit
 	// its own context: what was begun is waited for
 	out, err := machine.Script(context.Background(), returnScript, fmt.Sprint(step.To.Number), step.To.System, goal)
+	r.disconnect(machine.Host)
 	r.log(host, out)
 	if failed := (*remote.Error)(nil); errors.As(err, &failed) && failed.Unreached {
 		return step.To.System, nil // the connection was lost, and the activation goes on: the gate waits for it

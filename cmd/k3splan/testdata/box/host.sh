@@ -31,4 +31,4 @@ if [ -e "$box/reboot" ]; then
 fi
 NIX_CONF_DIR=$box/etc/nix nix-daemon > "$box/nix-daemon.log" 2>&1 &
 # -r: sshd does not start itself anew for each connection
-exec /usr/sbin/sshd -D -e -r -f "$box/etc/sshd_config"
+exec /usr/sbin/sshd -D -r -E "$box/sshd.log" -f "$box/etc/sshd_config"
