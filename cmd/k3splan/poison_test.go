@@ -93,7 +93,7 @@ func (r *rack) remember(name, content string) {
 // the programs that k3splan starts. Each notes the arguments and environments of all processes.
 func (r *rack) programs() {
 	bin := filepath.Join(r.home, "bin")
-	const look = `for p in /proc/[0-9]*; do cat "$p/cmdline" "$p/environ"; done >> "$WITNESS/$$" 2> /dev/null
+	const look = `cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ >> "$WITNESS/$$" 2> /dev/null
 `
 	// no test leaves the machine
 	scripts := map[string]string{"ssh": look + "exit 255\n", "colmena": look + `
