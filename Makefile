@@ -2,7 +2,7 @@
 # make test   installs from Debian what the tests need, then runs all of them
 # make boot   hosts of the examples as machines on this one, as root; make boot-all: all that may happen to them
 # make build  the program, into ./k3splan
-.PHONY: build demo test boot boot-all packages lint fuzz kills bench
+.PHONY: build demo test racks others boot boot-all packages lint fuzz kills bench
 
 build:
 	go build -o k3splan ./cmd/k3splan
@@ -14,8 +14,17 @@ demo:
 # make fuzz looks for rare cases, a change should not meet them by chance. More run at a time than there are cores,
 # as some only wait, and "go vet" has run.
 AT_A_TIME := $(shell echo $$(($$(nproc) + 1)))
+GO_TEST := RAPID_SEED=1 go tool gotestsum --format standard-quiet -- -vet=off -timeout 40m
+# Racks wait for their machines most of the time: they begin at once, and all together.
+RACKS := InABox|BoxOfOne
 test: packages lint
-	RAPID_SEED=1 go tool gotestsum --format standard-quiet -- -vet=off -p $(AT_A_TIME) -parallel $(AT_A_TIME) -timeout 40m ./...
+	@$(MAKE) --no-print-directory -j2 racks others
+
+racks:
+	$(GO_TEST) -parallel 8 -run '$(RACKS)' ./cmd/k3splan
+
+others:
+	$(GO_TEST) -p $(AT_A_TIME) -parallel $(AT_A_TIME) -skip '$(RACKS)' ./...
 
 packages:
 	@.ci/packages
