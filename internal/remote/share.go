@@ -17,7 +17,7 @@ import (
 )
 
 // sharing makes ssh keep one connection a host and user for all programs that use the configuration, Colmena's among
-// them: a new one takes several round trips and most of the processor time of a short command. It stands behind the
+// them: a new one takes several round trips and most of the processor time of a short command. It is written after the
 // user's own configuration, which may say otherwise. Idle connections end by themselves, also after a crash.
 const sharing = "    ControlMaster auto\n    ControlPath %s/%%n-%%p-%%r\n    ControlPersist 60\n"
 

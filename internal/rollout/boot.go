@@ -197,7 +197,7 @@ func (d *Driver) reboot(ctx context.Context, h *plan.Host, say Say) error {
 		return fmt.Errorf("rebooting %s: %s", h.Name, reason(err))
 	}
 	back := func(ctx context.Context) (waits string, err error) {
-		d.disconnect(h) // it may have gone without a word
+		d.disconnect(h) // it may have ended without a word
 		switch _, now := d.reach(ctx, h, ""); {
 		case now.Unreachable != "":
 			return "ssh: " + now.Unreachable, nil

@@ -36,9 +36,9 @@ type rackModel struct {
 	agreed    []objection
 	before    Situation
 	order     []string // of the hosts
-	warned    bool // the founding of a cluster was asked about
-	disturbed bool // machines change while it runs
-	calm      bool // every answer comes, and is complete
+	warned    bool     // the founding of a cluster was asked about
+	disturbed bool     // machines change while it runs
+	calm      bool     // every answer comes, and is complete
 	harm      []string
 }
 

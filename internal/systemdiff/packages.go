@@ -1,4 +1,4 @@
-// Package systemdiff tells two systems of NixOS apart: the packages in their closures, and what an activation would
+// Package systemdiff compares two systems of NixOS: the packages in their closures, and what an activation would
 // do to units.
 package systemdiff
 
@@ -46,8 +46,8 @@ func ParseClosure(out string) (closure []Path, err error) {
 // Package is a package that differs between two closures. There may be several versions of one in each.
 type Package struct {
 	Name string `json:"name"`
-	// Before and After are its versions, sorted; one that the store path does not tell is "". They are empty if the
-	// closure lacks it, and equal if it was only built anew.
+	// Before and After are its versions, sorted; one that is not in the store path is "". They are empty if the
+	// closure lacks it, and equal if it was only rebuilt.
 	Before []string `json:"before"`
 	After  []string `json:"after"`
 	// Bytes is by how much it is larger afterwards.
@@ -102,11 +102,11 @@ func Size(bytes int64) string {
 	return fmt.Sprintf("%+.1f GiB", size)
 }
 
-// small is below which size a package that was built anew is not worth mentioning, in bytes.
+// small is below which size a package that was rebuilt is not worth mentioning, in bytes.
 const small = 64 << 10
 
 // Compare returns the packages in which two closures differ, those with other versions first, and by how many bytes the
-// second one is larger. A package that was only built anew is one of them if its size has changed by more than that
+// second one is larger. A package that was only rebuilt is one of them if its size has changed by more than that
 // of a few texts.
 func Compare(before, after []Path) (packages []Package, bytes int64) {
 	found := map[string]*Package{}
@@ -150,7 +150,7 @@ func distinct(versions []string) []string {
 // outputs are what nixpkgs calls the parts of a package that have store paths of their own.
 var outputs = []string{"bin", "dev", "doc", "info", "lib", "man", "data", "debug", "out", "modules", "kmod"}
 
-// split returns the name and the version in a store path, as Nix itself tells them apart: the version begins after
+// split returns the name and the version in a store path, as Nix itself does: the version begins after
 // the first dash that no letter follows (builtins.parseDrvName).
 func split(store string) (name, version string) {
 	name = path.Base(store)

@@ -103,7 +103,7 @@ would start the following units: k3s.service, new.service
 		Reload: []string{"dbus.service"}, Left: []string{"getty@tty1.service"}, Systemd: true,
 	}, u)
 	require.Equal(t, []string{"restart: container@olaf-s.service k3s.service sshd.service", "stop: old.service", "start: new.service", "reload: dbus.service",
-		"changed, but left running: getty@tty1.service", "systemd itself starts anew"}, u.Lines())
+		"changed, but left running: getty@tty1.service", "systemd itself restarts"}, u.Lines())
 	none := ParseUnits("would activate the configuration...\n")
 	require.Empty(t, none.Lines())
 	require.NotNil(t, none.Stop, "for JSON")

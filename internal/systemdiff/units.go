@@ -14,7 +14,7 @@ type Units struct {
 	Reload  []string `json:"reload"`
 	// Left are changed ones that go on as they are.
 	Left []string `json:"left"`
-	// Systemd reports whether systemd itself starts anew, which ends nothing.
+	// Systemd reports whether systemd itself restarts, which ends nothing.
 	Systemd bool `json:"systemd"`
 }
 
@@ -67,7 +67,7 @@ func (u Units) Lines() (lines []string) {
 		}
 	}
 	if u.Systemd {
-		lines = append(lines, "systemd itself starts anew")
+		lines = append(lines, "systemd itself restarts")
 	}
 	return lines
 }
