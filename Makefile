@@ -35,6 +35,7 @@ lint:
 
 # What the lab lacks is named as SKIP: test/boot/README.md. boot-all also has a rack with a real etcd.
 boot boot-all: packages
+	$(if $(filter boot-all,$@),@.ci/packages kernel)
 	K3SPLAN_BOOT=$(if $(filter boot-all,$@),all,part) go test -count=1 -v -timeout 90m ./test/boot/...
 	$(if $(filter boot-all,$@),K3SPLAN_BOOT=all go test -count=1 -v -timeout 30m -run TestLifeWithRealEtcd ./cmd/k3splan)
 

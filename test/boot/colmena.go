@@ -16,7 +16,9 @@ import (
 type deployment struct {
 	TargetHost, TargetUser string
 	TargetPort             *int
-	Keys                   []struct{ KeyFile, Path, Permissions, User, Group string }
+	// System is the derivation of the host's system.
+	System string
+	Keys   []struct{ KeyFile, Path, Permissions, User, Group string }
 }
 
 // colmena replaces Colmena where there is none: build, apply (switch, boot, test) and upload-keys for hosts that
@@ -59,9 +61,14 @@ func runColmena(words []string) error {
 
 func (c colmena) host(host string) error {
 	say := func(text string) { fmt.Fprintf(os.Stderr, "[INFO ] %s | %s\n", host, text) }
-	tree := os.Getenv("LAB_TREE")
-	arguments := []string{filepath.Join(tree, "hive.nix"), "--argstr", "hive", c.hive, "--argstr", "host", host, "-A"}
-	out, err := exec.Command("nix-instantiate", append([]string{"--eval", "--strict", "--json"}, append(arguments, "deployment")...)...).Output()
+	attribute := "all"
+	if c.command == "upload-keys" {
+		attribute = "deployment"
+	}
+	evaluation := exec.Command("nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", filepath.Join(os.Getenv("LAB_TREE"), "hive.nix"),
+		"--argstr", "hive", c.hive, "--argstr", "host", host, "-A", attribute)
+	evaluation.Stderr = os.Stderr
+	out, err := evaluation.Output()
 	if err != nil {
 		return fmt.Errorf("%s: evaluating: %w", host, err)
 	}
@@ -71,7 +78,7 @@ func (c colmena) host(host string) error {
 	}
 	system := ""
 	if c.command != "upload-keys" {
-		build := exec.Command("nix-build", append(append([]string{"--no-out-link"}, arguments...), "toplevel")...)
+		build := exec.Command("nix-store", "--realise", d.System)
 		build.Stderr = os.Stderr
 		if out, err = build.Output(); err != nil {
 			return fmt.Errorf("%s: building: %w", host, err)

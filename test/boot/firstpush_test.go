@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"k3splan/test/boot/lab"
 )
 
 // bare is a NixOS that somebody installed by hand: its address is on the interface itself, root logs in.
@@ -46,23 +47,16 @@ func TestFirstPush(t *testing.T) {
 		require.NoError(t, err)
 		machine := s.lab.Machine("olaf")
 		require.NoError(t, machine.InstallBare(system))
-		// known by the key that the plan has for it
-		key := filepath.Join(machine.Root(), "etc", "ssh", "ssh_host_ed25519_key")
-		require.NoError(t, os.MkdirAll(filepath.Dir(key), 0o755))
-		require.NoError(t, os.WriteFile(key, []byte(s.secret("hosts/olaf_ed25519")), 0o600))
 		s.start("olaf", "eno1")
 		s.wait("olaf", "systemctl is-active --quiet sshd && ip -brief address show eno1 | grep -F 192.168.1.10")
 	})
+	s.row("its ssh key is adopted", func(t *testing.T) {
+		fingerprint := strings.Fields(s.do("olaf", "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"))[1]
+		s.ok("known-hosts", "scan", "olaf", "--fingerprint", fingerprint)
+	})
 	s.row("the first push", func(t *testing.T) {
-		command := s.command("deploy", "--yes", "--json", "--as", "root", "olaf")
-		var out, messages bytes.Buffer
-		command.Stdout, command.Stderr = &out, &messages
-		require.NoError(t, command.Start())
-		// it cannot be pulled here, and is known by the unit of the agent
-		s.wait("olaf", "systemctl cat podman-olaf-agent > /dev/null 2>&1")
-		require.NoError(t, s.lab.Machine("olaf").Image())
-		require.NoError(t, command.Wait(), "%s%s", &out, &messages)
-		s.deployed(result{out: out.String(), messages: messages.String()}, "olaf")
+		require.NoError(t, s.lab.Machine("olaf").Image(lab.AgentImage))
+		s.deployed(s.ok("deploy", "--yes", "--json", "--as", "root", "olaf"), "olaf")
 		addresses := s.do("olaf", "ip -brief address")
 		require.Regexp(t, `(?m)^k3splan-lan@eno1 .* 192\.168\.1\.10/24`, addresses)
 		require.NotRegexp(t, `(?m)^eno1\S* .* 192\.168\.1\.10/24`, addresses)
@@ -73,6 +67,7 @@ func TestFirstPush(t *testing.T) {
 		require.NoError(t, s.lab.Machine("olaf").Stop())
 		s.start("olaf", "eno1")
 		s.wait("olaf", serverReady("olaf-server"))
+		s.wait("olaf", agentReady("olaf-server", "olaf-agent"))
 		require.Zero(t, s.say("", "status").code)
 	})
 }

@@ -18,7 +18,7 @@ const usage = `go run ./test/boot COMMAND, as root. The lab's folder is $LAB_DIR
   pin PROJECT                  lets the project's plans/lock.json name that nixpkgs
   install PROJECT HOST…        builds the hosts' systems; makes machines with these and their secrets
   start HOST NIC [MAC]         switches a machine on
-  image HOST                   imports the image of its agent, which cannot be pulled here
+  image HOST [NAME]            imports the image of its agent, which cannot be pulled here
   do HOST COMMAND…             runs a command of bash on it
   stop HOST, kill HOST         shuts it down; takes its power away
   deployer COMMAND…            runs a command beside the machines: k3splan -p PROJECT deploy
@@ -90,7 +90,7 @@ func command(words []string) error {
 	case "start":
 		return machine.Start(words[2], strings.Join(words[3:], ""))
 	case "image":
-		return machine.Image()
+		return machine.Image(strings.Join(words[2:], ""))
 	case "stop":
 		return machine.Stop()
 	case "kill":

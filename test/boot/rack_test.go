@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"k3splan/test/boot/lab"
 )
 
 // nics are the interfaces of the hosts of examples/rack.
@@ -192,6 +194,7 @@ func TestRack(t *testing.T) {
 	})
 	r.row("a new agent", func(t *testing.T) {
 		r.ok("add", "agent", "rolf")
+		require.NoError(t, r.lab.Machine("rolf").Image(lab.AgentImage))
 		r.deploy("rolf", "olaf", "ulf", "karl", "ulrich")
 		r.wait("olaf", agentReady("olaf-k3s-server", "rolf-k3s-agent"))
 		require.Equal(t, r.before["rolf"].K3S, r.observe("rolf", r.servers["rolf"], "").K3S)
@@ -200,6 +203,7 @@ func TestRack(t *testing.T) {
 		r.ok("add", "server", "karl")
 		r.watched(func() { require.Zero(t, r.say("", "deploy", "--yes").code) })
 		r.wait("karl", serverReady("karl-k3s-server"))
+		require.Equal(t, "1", r.do("karl", "nixos-container run karl-k3s-server -- journalctl -u k3s -o cat | grep -c '^Started'"), "starts of a server that joins")
 		require.Contains(t, r.do("olaf", "nixos-container run olaf-k3s-server -- etcdctl member list"), "karl-k3s-server")
 	})
 	r.row("a host renamed", func(t *testing.T) {

@@ -29,8 +29,13 @@ type site struct {
 // newSite makes a project of an example. Its lab is removed with the test.
 func newSite(t *testing.T, example, gateway string) *site {
 	t.Helper()
-	what := os.Getenv("K3SPLAN_BOOT")
-	if what == "" {
+	return newSiteIn(t, openLab(t, example), example, gateway)
+}
+
+// openLab opens the lab in a folder of that name.
+func openLab(t *testing.T, name string) *lab.Lab {
+	t.Helper()
+	if os.Getenv("K3SPLAN_BOOT") == "" {
 		t.Skip("SKIP: machines are started by make boot")
 	}
 	for _, program := range []string{"ssh-agent", "ssh-add", "ssh-keygen"} {
@@ -45,11 +50,22 @@ func newSite(t *testing.T, example, gateway string) *site {
 	if dir == "" {
 		dir = "/var/tmp/k3splan-boot"
 	}
-	l, err := lab.Open(filepath.Join(dir, example))
+	l, err := lab.Open(filepath.Join(dir, name))
+	skipIfMissing(t, err)
+	return l
+}
+
+// skipIfMissing skips the test if the error says what this machine lacks, and fails it for any other.
+func skipIfMissing(t *testing.T, err error) {
+	t.Helper()
 	if missing := (lab.Missing{}); errors.As(err, &missing) {
 		t.Skip("SKIP: " + missing.What)
 	}
 	require.NoError(t, err)
+}
+
+func newSiteIn(t *testing.T, l *lab.Lab, example, gateway string) *site {
+	t.Helper()
 	require.NoError(t, l.Down(), "what an earlier run left")
 	require.NoError(t, l.Up(gateway))
 	t.Cleanup(func() { require.NoError(t, l.Down()) })
@@ -191,7 +207,7 @@ func (s *site) install(nics map[string]string) {
 		machine := s.lab.Machine(host)
 		require.NoError(s.t, machine.Install(s.project, systems[host]))
 		s.start(host, nic)
-		require.NoError(s.t, machine.Image())
+		require.NoError(s.t, machine.Image(""))
 	}
 }
 

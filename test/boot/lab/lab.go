@@ -25,6 +25,8 @@ type Lab struct {
 	K3S string
 	// Harness is the folder of the evaluation harness, Sources that of its sources.
 	Harness, Sources, options string
+	// more has programs for virtual machines beside Root's, kernel is the version of their kernel; see Virtual.
+	more, kernel string
 }
 
 // Substitutes says what is another thing here than on a machine that NixOS was installed on.
@@ -33,7 +35,7 @@ func (l *Lab) Substitutes() []string {
 		"NixOS: modules of 20.09 that are made to look like 24.11, with its switch-to-configuration (Perl)",
 		"plan: versions are NixOS 24.11, k3s 1.31 and state 24.11 whatever the example has, as a Nix below 2.18 is refused for newer releases",
 		"packages: Debian's programs, " + version("/usr/lib/systemd/systemd", "--version") + ", " + version("podman", "--version") + ", " + version("nix", "--version"),
-		"machine: systemd-nspawn on the kernel of this one; no boot loader, no first stage, no disks, no kernel modules, only sysctls of the network",
+		l.machines(),
 		"off: nscd, systemd-resolved, polkit, setuid wrappers (Debian's programs are setuid themselves)",
 		"agent's image: k3s and this machine's /usr, under the name of upstream's image",
 	}
@@ -48,6 +50,14 @@ func (l *Lab) Substitutes() []string {
 		kept = append(kept, "k3s: "+version(l.K3S, "--version")+", under whatever version the plan says; no CNI plugin of flannel, so no pods")
 	}
 	return kept
+}
+
+func (l *Lab) machines() string {
+	if l.isVirtual() {
+		return "machine: qemu, its processor emulated; Debian's kernel " + l.kernel + " and the lab's first stage; /usr of this machine over 9p, of which " +
+			"nixos-install brings a link into the new system; console on the serial line"
+	}
+	return "machine: systemd-nspawn on the kernel of this one; no boot loader, no first stage, no disks, no kernel modules, only sysctls of the network"
 }
 
 func version(program string, args ...string) string {

@@ -326,15 +326,22 @@ func (m Machine) swept() error {
 	return each([]string{"ip", "netns", "delete", m.netns()})
 }
 
-// Image imports into the machine's podman an image of k3s's agent, under the name that the agent's unit asks for. Its
-// programs are the machine's own. Without an agent there is nothing to do.
-func (m Machine) Image() error {
+// AgentImage is the image of agents in a project that uses the lab's nixpkgs.
+var AgentImage = "docker.io/rancher/k3s:v" + strings.ReplaceAll(k3sVersions["k3s_1_31"], "+", "-")
+
+// Image imports into the machine's podman an image of k3s's agent, which cannot be pulled in the lab, under a name; ""
+// is that for which the agent's unit asks, and without an agent there is nothing to do then. Its programs are the
+// machine's own.
+func (m Machine) Image(name string) error {
 	const script = `
 set -e
 shopt -s nullglob
-units=(/etc/systemd/system/podman-*.service)
-[ ${#units[@]} -gt 0 ] || exit 0
-image=$(grep -hoE 'docker\.io/rancher/k3s:[^ ]+' $(sed -n 's/^ExecStart=//p' "${units[@]}") | head -n 1)
+image=$1
+if [ -z "$image" ]; then
+  units=(/etc/systemd/system/podman-*.service)
+  [ ${#units[@]} -gt 0 ] || exit 0
+  image=$(grep -hoE 'docker\.io/rancher/k3s:[^ ]+' $(sed -n 's/^ExecStart=//p' "${units[@]}") | head -n 1)
+fi
 ! podman image exists "$image" || exit 0
 version=${image##*:}
 folder=$(mktemp -d)
@@ -347,8 +354,12 @@ cp -a /var/lib/lab/alternatives $folder/etc/
 touch $folder/etc/machine-id
 cp -rL /etc/ssl $folder/etc/ 2> /dev/null || true
 tar -C $folder -cf $folder.tar .
+# before NixOS's own settings are there
+export HOME=$(mktemp -d)
+mkdir -p $HOME/.config/containers
+echo '{"default": [{"type": "insecureAcceptAnything"}]}' > $HOME/.config/containers/policy.json
 podman import --change 'ENTRYPOINT ["/k3s"]' --change "ENV LAB_K3S_VERSION=${version/-/+}" --change 'ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/cni' $folder.tar "$image" > /dev/null
-rm -rf $folder $folder.tar
+rm -rf $folder $folder.tar $HOME
 `
 	leader, err := m.leader()
 	if err != nil {
@@ -369,6 +380,6 @@ rm -rf $folder $folder.tar
 		return err
 	}
 	_, err = run(exec.Command("nsenter", "--target", leader, "--all", "env", "-i", "PATH=/run/current-system/sw/bin:/usr/bin", "HOME=/root",
-		"bash", "-c", script))
+		"bash", "-c", script, "bash", name))
 	return err
 }

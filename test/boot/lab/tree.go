@@ -52,6 +52,7 @@ func (l *Lab) makeTree() error {
 	}
 	settings, err := json.MarshalIndent(map[string]any{
 		"harness": filepath.Join(l.Harness, "shim"), "nixpkgs": filepath.Join(l.Sources, "nixpkgs"), "root": strings.TrimSuffix(l.Root, "/"),
+		"virtual": l.isVirtual(), "more": l.more, "kernel": l.kernel, "masked": masked,
 		"stamp": stamp, "k3s": l.K3S, "standIn": l.standIn(), "limits": limits, "missingUnits": missingUnits, "k3sVersions": k3sVersions,
 	}, "", "  ")
 	if err != nil {

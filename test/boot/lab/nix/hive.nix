@@ -2,16 +2,14 @@
 { hive, host }:
 let
   rendered = import (/. + hive) { };
-  deployment = { lib, ... }: { options.deployment = lib.mkOption { type = lib.types.attrsOf lib.types.anything; }; };
+  options = { lib, ... }: { options.deployment = lib.mkOption { type = lib.types.attrsOf lib.types.anything; }; };
   # the nixpkgs of the hive, in whatever place it is: paths in it are part of the system
   nixpkgs = rendered.meta.nixpkgs.path or ./.;
   system = import (nixpkgs + "/nixos/lib/eval-config.nix") {
     inherit (rendered.meta) specialArgs;
     system = "x86_64-linux";
-    modules = [ deployment rendered.defaults rendered.${host} { _module.args = { name = host; nodes = { }; }; } ];
+    modules = [ options rendered.defaults rendered.${host} { _module.args = { name = host; nodes = { }; }; } ];
   };
-in
-{
   inherit (system.config.system.build) toplevel;
   deployment = {
     inherit (system.config.deployment) targetHost targetPort targetUser;
@@ -23,4 +21,9 @@ in
       })
       (builtins.attrValues system.config.deployment.keys);
   };
+in
+{
+  inherit toplevel deployment;
+  # both in one evaluation
+  all = deployment // { system = toplevel.drvPath; };
 }

@@ -1,7 +1,8 @@
-# What a system needs to run as a machine of the lab: it shares a kernel and has neither disks nor a boot
-# loader. In containers too.
+# What a system needs to run as a machine of the lab, in containers too: machines that share a kernel have neither
+# disks nor a boot loader, virtual ones have both (virtual.nix).
 { config, lib, pkgs, ... }:
 let
+  inherit (builtins.fromJSON (builtins.readFile ./settings.json)) virtual;
   inherit (lib) mkForce mkIf mkMerge;
   inherit (config.boot) isContainer;
   daemonSocket = "/nix/var/nix/daemon-socket";
@@ -10,6 +11,8 @@ let
   nothing = mkForce { text = ""; deps = [ ]; };
 in
 {
+  imports = lib.optional virtual ./virtual.nix;
+
   # The programs of all packages are in /usr. Today's NixOS has systemd-nspawn shut a container down.
   options.containers = lib.mkOption {
     type = lib.types.attrsOf (lib.types.submodule { config.extraFlags = [ "--bind-ro=/usr" "--kill-signal=SIGRTMIN+3" ]; });
@@ -66,9 +69,41 @@ in
       networking.resolvconf.enable = mkForce false;
     }
     (mkIf (!isContainer) {
+      boot.kernelPackages = mkForce pkgs.linuxPackages;
+      boot.initrd.enable = mkForce false;
+      system.build.initialRamdiskSecretAppender = pkgs.writeScriptBin "append-initrd-secrets" "#!/bin/sh\n";
+      hardware.firmware = mkForce [ ];
+      hardware.enableRedistributableFirmware = mkForce false;
+      system.activationScripts.udevd = nothing;
+      system.activationScripts.modprobe = nothing;
+      environment.etc = {
+        "udev/hwdb.bin".enable = false;
+        "udev/rules.d".source = mkForce emptyFolder;
+      };
+      # there is none, and each query would wait for it
+      nix.binaryCaches = mkForce [ ];
+      services.smartd.enable = mkForce false;
+      services.nfs.server.enable = mkForce false;
+      systemd = {
+        tmpfiles.rules = [ "d /run/sshd 0755 root root -" ];
+        additionalUpstreamSystemUnits = [ "dbus-org.freedesktop.login1.service" ];
+        services = lib.mapAttrs'
+          (name: _: lib.nameValuePair "container@${name}" {
+            preStop = mkForce "";
+            serviceConfig.KillSignal = mkForce "TERM";
+            preStart = lib.mkBefore ''
+              mkdir -p $root/usr
+              for folder in bin sbin lib lib64; do ln -sfn usr/$folder $root/$folder; done
+            '';
+          })
+          config.containers
+        // lib.mapAttrs' (name: container: lib.nameValuePair "podman-${name}" (import ./podman-unit.nix { inherit lib pkgs name container; }))
+          config.virtualisation.oci-containers.containers
+        // { audit.enable = false; };
+      };
+    })
+    (mkIf (!isContainer && !virtual) {
       boot = {
-        kernelPackages = mkForce pkgs.linuxPackages;
-        initrd.enable = mkForce false;
         loader.grub.enable = mkForce false;
         loader.systemd-boot.enable = mkForce false;
         # one that k3splan knows, and that does nothing: see installBootLoader
@@ -81,41 +116,14 @@ in
       };
       system.build = {
         initialRamdisk = pkgs.linuxPackages.kernel;
-        initialRamdiskSecretAppender = pkgs.writeScriptBin "append-initrd-secrets" "#!/bin/sh\n";
         installBootLoader = noLoader;
       };
-      hardware.firmware = mkForce [ ];
-      hardware.enableRedistributableFirmware = mkForce false;
-      system.activationScripts.udevd = nothing;
-      system.activationScripts.modprobe = nothing;
       fileSystems = mkForce { "/" = { device = "/dev/lab"; fsType = "ext4"; }; };
-      environment.etc = {
-        fstab.text = mkForce "";
-        "udev/hwdb.bin".enable = false;
-        "udev/rules.d".source = mkForce emptyFolder;
-      };
-      # there is none, and each query would wait for it
-      nix.binaryCaches = mkForce [ ];
-      services.smartd.enable = mkForce false;
-      services.nfs.server.enable = mkForce false;
-      systemd = {
-        tmpfiles.rules = [ "d /run/sshd 0755 root root -" ];
-        additionalUpstreamSystemUnits = [ "dbus-org.freedesktop.login1.service" ];
-        services = {
-          # settings of the kernel that belong to others
-          systemd-sysctl.serviceConfig.ExecStart = [ "" "/usr/lib/systemd/systemd-sysctl --prefix=/net" ];
-          systemd-udev-trigger.serviceConfig.ExecStart = [ "" "/usr/bin/udevadm trigger --type=devices --action=add --subsystem-match=net" ];
-          audit.enable = false;
-        } // lib.mapAttrs' (name: _: lib.nameValuePair "container@${name}" {
-          preStop = mkForce "";
-          serviceConfig.KillSignal = mkForce "TERM";
-          preStart = lib.mkBefore ''
-            mkdir -p $root/usr
-            for folder in bin sbin lib lib64; do ln -sfn usr/$folder $root/$folder; done
-          '';
-        }) config.containers
-        // lib.mapAttrs' (name: container: lib.nameValuePair "podman-${name}" (import ./podman-unit.nix { inherit lib pkgs name container; }))
-          config.virtualisation.oci-containers.containers;
+      environment.etc.fstab.text = mkForce "";
+      systemd.services = {
+        # settings of the kernel that belong to others
+        systemd-sysctl.serviceConfig.ExecStart = [ "" "/usr/lib/systemd/systemd-sysctl --prefix=/net" ];
+        systemd-udev-trigger.serviceConfig.ExecStart = [ "" "/usr/bin/udevadm trigger --type=devices --action=add --subsystem-match=net" ];
       };
     })
     (mkIf (!isContainer && config.virtualisation.podman.enable) {

@@ -32,7 +32,7 @@ let
     name = "usr";
     preferLocalBuild = true;
     # made again when the programs of this machine are others
-    inherit (settings) root stamp;
+    inherit (settings) root more stamp;
     units = toString missingUnits;
     buildCommand = builtins.readFile ./usr.sh;
   };
@@ -84,14 +84,78 @@ let
       postInstall = lib.head (lib.splitString toTodaysFolders (old.postInstall or "")) + toTodaysFolders;
     });
 
-    aggregateModules = _: usr;
+    aggregateModules = _: if settings.virtual then kernel else usr;
     linuxPackages = lib.makeExtensible (_: { inherit stdenv kernel; });
+    labInitrd = initrd;
+
+    # of the installer's image, which NixOS compresses for minutes, and today's as its options say
+    squashfsTools = prev.writeScriptBin "mksquashfs" ''
+      #!/bin/bash
+      exec /usr/bin/mksquashfs "''${@:1:$#-4}" -comp zstd -Xcompression-level 1
+    '';
+    syslinux = prev.runCommand "syslinux" { } ''
+      mkdir -p $out/share/syslinux
+      cp /usr/lib/ISOLINUX/{isolinux.bin,isohdpfx.bin} /usr/lib/syslinux/modules/bios/*.c32 $out/share/syslinux/
+    '';
+    grub2_efi = prev.runCommand "grub-efi" { } ''
+      mkdir -p $out/{bin,lib,share}
+      ln -s /usr/bin/grub-mkimage $out/bin/
+      ln -s /usr/lib/grub $out/lib/grub
+      ln -s /usr/share/grub $out/share/grub
+    '' // { grubTarget = "x86_64-efi"; };
+    refind = prev.runCommand "refind" { } "mkdir -p $out/share/refind; touch $out/share/refind/refind_x64.efi";
   };
 
-  kernel = usr // {
-    version = "6.6";
-    modDirVersion = "6.6";
-    features = { };
+  # what a virtual machine has, and whatever loads a module there
+  kernelFiles = stdenv.mkDerivation {
+    name = "linux-${settings.kernel}";
+    inherit (settings) more kernel;
+    buildCommand = ''
+      mkdir $out
+      cp $more/../boot/vmlinuz-$kernel $out/bzImage
+      from=$more/../lib/modules/$kernel to=$out/lib/modules/$kernel
+      mkdir -p $to/kernel/drivers/{net,scsi,usb}
+      cp $from/modules.{builtin,builtin.modinfo,order} $to/
+      cp -r $from/kernel/{arch,block,crypto,fs,lib,mm,net} $to/kernel/
+      cp -r $from/kernel/drivers/{ata,block,cdrom,char,firmware,hid,input,md,nvme,virtio} $to/kernel/drivers/
+      cp -r $from/kernel/drivers/usb/{common,core,host,storage} $to/kernel/drivers/usb/
+      cp $from/kernel/drivers/net/*.ko $to/kernel/drivers/net/
+      cp -r $from/kernel/drivers/net/vxlan $to/kernel/drivers/net/
+      cp $from/kernel/drivers/scsi/*.ko $to/kernel/drivers/scsi/
+      /usr/sbin/depmod --basedir $out $kernel
+    '';
+  };
+  initrd = stdenv.mkDerivation {
+    name = "initrd";
+    inherit (settings) kernel;
+    files = kernelFiles;
+    masked = toString settings.masked;
+    modules = "virtio_pci virtio_blk virtio_scsi ahci nvme sd_mod sr_mod xhci_pci usb_storage uas "
+      + "ext4 crc32c_generic vfat nls_cp437 nls_ascii iso9660 squashfs loop overlay 9p 9pnet_virtio efivarfs";
+    buildCommand = ''
+      mkdir -p root/{bin,dev,proc,sys,target,usr,lib/modules/$kernel} $out
+      cp /bin/busybox root/bin/
+      for name in $(/bin/busybox --list); do [ $name = busybox ] || ln -s busybox root/bin/$name; done
+      cp ${./first-stage.sh} root/init
+      chmod +x root/init
+      echo $masked > root/masked
+      echo $modules > root/modules
+      for module in $modules; do
+        /usr/sbin/modprobe --dirname $files --set-version $kernel --show-depends $module | sed -n 's/^insmod //p'
+      done | sort -u | while read -r file _; do
+        mkdir -p "root/$(dirname ''${file#$files/})"
+        cp $file "root/''${file#$files/}"
+      done
+      cp $files/lib/modules/$kernel/modules.{builtin,builtin.modinfo,order} root/lib/modules/$kernel/
+      /usr/sbin/depmod --basedir root $kernel
+      (cd root && find . -print0 | sort -z | cpio --quiet --null --create --format=newc --owner=0:0) | gzip -n > $out/initrd
+    '';
+  };
+
+  kernel = (if settings.virtual then kernelFiles else usr) // {
+    version = if settings.virtual then settings.kernel else "6.6";
+    modDirVersion = kernel.version;
+    features.efiBootStub = true;
     kernelOlder = lib.versionOlder "6.6";
     kernelAtLeast = lib.versionAtLeast "6.6";
     config = { isYes = _: true; isNo = _: false; isModule = _: true; isEnabled = _: true; isDisabled = _: false; isSet = _: true; };

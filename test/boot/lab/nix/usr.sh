@@ -11,6 +11,7 @@ for file in $root/usr/{bin,sbin}/*; do
   case $(readlink $file) in /etc/alternatives/*) target=$(readlink $root/etc/alternatives/$name || true) ;; esac
   [ -z "$target" ] || ln -sf $target $out/bin/$name
 done
+for file in ${more:+$more/bin/*}; do ln -sf /usr/bin/${file##*/} $out/bin/; done
 ln -sf /usr/bin/bash $out/bin/sh
 for name in conmon crun netavark; do
   for folder in usr/bin usr/lib/podman usr/libexec/podman; do
