@@ -191,6 +191,55 @@ func TestRackInABox(t *testing.T) {
 		b.well(t)
 	})
 
+	scenario("what changes is seen before anything is activated", func(t *testing.T) {
+		b.edit("plans/k3s.csv", "karl-a,agent,10.77.0.25,", "karl-a,agent,10.77.0.25,disk=large")
+		b.edit("plans/hosts.csv", "ulrich,5", "ulrich,55")
+		b.write("project/nixConfigs/ulrich.nix", "{ pkgs, ... }: { boot.kernelPackages = pkgs.linuxPackages; /* linux_latest */ }\n", 0o644)
+		dry := func(args ...string) map[string]rollout.Preview {
+			r := b.deploy(append([]string{"--dry-run"}, args...)...)
+			require.Zero(t, r.code, r.stderr)
+			var proposal deployProposal
+			require.NoError(t, json.Unmarshal([]byte(r.stdout), &proposal))
+			return proposal.Changes
+		}
+		stores := func() string { return b.on("karl", "ls /nix/store | sort") + b.on("ulrich", "ls /nix/store | sort") }
+		before := stores()
+		require.Nil(t, dry())
+		seen := dry("--build")
+		require.Equal(t, []string{"karl", "ulrich"}, b.built())
+		require.Len(t, seen, 2)
+		require.Empty(t, seen["karl"].Unknown)
+		require.Nil(t, seen["karl"].Units, "only a system that is there can say that")
+		require.Equal(t, []string{"kernel"}, seen["ulrich"].Reboot)
+		require.Empty(t, seen["karl"].Reboot)
+		require.NotZero(t, seen["karl"].Bytes)
+		require.Equal(t, before, stores(), "nothing was copied")
+
+		seen = dry("--build", "--copy")
+		require.Equal(t, []string{"podman-karl-a.service"}, seen["karl"].Units.Restart)
+		require.Empty(t, seen["ulrich"].Units.Restart)
+		require.Contains(t, stores(), strings.TrimPrefix(seen["karl"].System, "/nix/store/"))
+		require.Empty(t, b.activated())
+		require.Empty(t, b.events())
+		require.NoDirExists(t, filepath.Join(b.project(), "generated"))
+
+		out := b.k3splan("deploy", "--dry-run", "--build", "--copy").stdout
+		require.Regexp(t, `(?m)^karl:\n  packages: .*\n  restart: podman-karl-a\.service\nulrich:\n  packages: .*\n  no unit restarts\n  takes effect at the next boot: kernel$`, out)
+
+		// on its way a deployment shows the same
+		r := b.deploy()
+		require.Zero(t, r.code, r.stderr)
+		require.Contains(t, r.stderr, "takes effect at the next boot: kernel")
+		require.Contains(t, r.stderr, "karl: activation: restart: podman-karl-a.service")
+		require.Equal(t, []string{"podman-karl-a.service"}, r.results["karl"].Changes.Units.Restart)
+		require.Nil(t, r.results["olaf"].Changes)
+		b.remove("project/nixConfigs/ulrich.nix")
+		b.edit("plans/hosts.csv", "ulrich,55", "ulrich,5")
+		b.edit("plans/k3s.csv", "disk=large", "")
+		require.Zero(t, b.deploy().code)
+		b.well(t)
+	})
+
 	scenario("a new host: the others learn its name last, and nothing restarts", func(t *testing.T) {
 		b.edit("plans/hosts.csv", "ulrich,lan", "egon,lan,10.77.0.7,egon,6\nulrich,lan")
 		b.add("egon", "10.77.0.7")

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"k3splan"
+	"k3splan/internal/colmena"
 	"k3splan/internal/diag"
 	"k3splan/internal/etcd"
 	"k3splan/internal/k3s"
@@ -26,6 +27,8 @@ import (
 // deployFlags are those of deploy and rollback that are not in their requests as they are.
 type deployFlags struct {
 	yes, asJSON bool
+	// verbose shows all that new systems change
+	verbose     bool
 	unavailable string
 }
 
@@ -62,7 +65,10 @@ where it is known from the release; otherwise --reboot allows it.
 
 What may cut a connection or leave something behind is asked about (--yes confirms). What would hurt
 the cluster is refused, with the way to do it (--force does it anyway). With --dry-run nothing is
-changed; the exit code is 1 if a host does not answer, as its changes are unknown then.
+changed; the exit code is 1 if a host does not answer, as its changes are unknown then. With --build as
+well, the new systems are built and compared with those that run: versions of packages, size, what
+takes effect at a boot alone. With --copy they are also copied, and say which units they would restart.
+A deployment shows the same on its way (--verbose: all of it).
 
 generated/ is removed after success, and stays after a failure. Colmena's output is kept in
 .k3splan/logs/. With --no-gates, or another goal than switch after --, a single run of Colmena does it
@@ -84,6 +90,9 @@ the same, unless --force is given as well: then the lease alone is asked for.`,
 	f := command.Flags()
 	f.BoolVar(&request.Keep, "keep", false, "keep generated/ after success")
 	f.BoolVar(&request.DryRun, "dry-run", false, "show what would be deployed, in which order and why, and change nothing")
+	f.BoolVar(&request.Build, "build", false, "with --dry-run: build the new systems and show what they change")
+	f.BoolVar(&request.Copy, "copy", false, "with --build: copy them to the hosts and show which units they would restart")
+	f.BoolVarP(&flags.verbose, "verbose", "v", false, "show all packages and units that new systems change")
 	f.BoolVar(&request.All, "all", false, "also deploy hosts that are up to date")
 	f.BoolVarP(&flags.yes, "yes", "y", false, "confirm everything in advance")
 	f.BoolVar(&request.Force, "force", false, "also do what is refused")
@@ -115,6 +124,14 @@ func (a *app) deploy(command *cobra.Command, args []string, request rollout.Requ
 	request.Args = extra
 	if request.As != "" && len(patterns) == 0 {
 		return usageError(errors.New("--as needs the names of the hosts that it is for"))
+	}
+	switch {
+	case request.Copy && !request.Build:
+		return usageError(errors.New("--copy needs --build: only what is built can be copied"))
+	case request.Build && !request.DryRun:
+		return usageError(errors.New("--build is for --dry-run; a deployment builds everything anyway"))
+	case request.Build && (request.NoGates || !colmena.IsKept(colmena.Goal(extra))):
+		return usageError(errors.New("--build compares with what runs; with --no-gates or another goal than switch nothing is compared"))
 	}
 	if err := a.selectFor(&request, patterns); err != nil {
 		return err
@@ -149,7 +166,7 @@ func (a *app) roll(flags deployFlags, dryRun bool, done rollout.Status, nothing 
 	started := time.Now()
 	ctx, stop := interruptible()
 	defer stop()
-	view := deployView{User: a.user(flags.yes), app: a}
+	view := deployView{User: a.user(flags.yes), app: a, verbose: flags.verbose}
 	outcome, err := do(ctx, view)
 	switch {
 	case outcome == nil:

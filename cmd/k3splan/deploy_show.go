@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -19,6 +20,22 @@ import (
 type deployView struct {
 	ask.User
 	app *app
+	// verbose shows all that new systems change
+	verbose bool
+}
+
+// Preview shows what new systems change.
+func (v deployView) Preview(previews map[string]rollout.Preview) {
+	v.showPreviews(v.app.stderr, previews)
+}
+
+func (v deployView) showPreviews(out *os.File, previews map[string]rollout.Preview) {
+	for _, host := range slices.Sorted(maps.Keys(previews)) {
+		fmt.Fprintf(out, "%s:\n", host)
+		for _, line := range previews[host].Lines(v.verbose) {
+			fmt.Fprintf(out, "  %s\n", line)
+		}
+	}
 }
 
 // Propose shows what is about to be done.
@@ -101,9 +118,10 @@ func (a *app) showDryRun(view deployView, outcome rollout.Outcome, nothing strin
 				reasons[host] = w.Reasons
 			}
 		}
-		return printJSON(a.stdout, deployProposal{text.OrEmpty(outcome.Waves), reasons, text.OrEmpty(outcome.Problems), outcome.Unreachable()})
+		return printJSON(a.stdout, deployProposal{text.OrEmpty(outcome.Waves), reasons, text.OrEmpty(outcome.Problems), outcome.Unreachable(), outcome.Previews})
 	}
 	view.show(a.stdout, outcome.Proposal)
+	view.showPreviews(a.stdout, outcome.Previews)
 	if len(outcome.Waves) == 0 && len(outcome.Unreachable()) == 0 {
 		fmt.Fprintln(a.stdout, nothing)
 	}
@@ -146,4 +164,6 @@ type deployProposal struct {
 	Objections diag.Problems       `json:"objections"`
 	// Unreachable explains why hosts do not answer; what they need is unknown.
 	Unreachable map[string]string `json:"unreachable"`
+	// Changes is what new systems change, by host; nil without --build.
+	Changes map[string]rollout.Preview `json:"changes"`
 }

@@ -124,6 +124,18 @@ func (m Machine) ssh(options []string, command ...string) []string {
 	return args
 }
 
+// CopyClosure returns the command that copies a store path, with all that it refers to, to the machine.
+func (m Machine) CopyClosure(path string) run.Command {
+	options := slices.Concat([]string{"-F", m.config}, connection)
+	if port := m.Host.Target.Port; port != 0 {
+		options = append(options, "-p", strconv.Itoa(port))
+	}
+	return run.Command{
+		Program: "nix-copy-closure", Args: []string{"--to", "--gzip", "--use-substitutes", m.Target(), path},
+		Env: []string{"NIX_SSHOPTS=" + strings.Join(options, " ")}, // which none of them needs quotes in
+	}
+}
+
 // Session is ssh for a person: with a terminal, or with a command, which is joined by blanks and read by
 // the shell on the other side, as ssh does it. With Terminal a command gets one, too.
 type Session struct {

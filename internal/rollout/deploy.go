@@ -42,8 +42,9 @@ type Request struct {
 	NoGates bool
 	// NoSnapshot makes no snapshots of etcd before waves that change k3s or move a server.
 	NoSnapshot bool
-	// DryRun changes nothing.
-	DryRun bool
+	// DryRun changes nothing on the hosts. With Build the new systems are built all the same, and compared with those
+	// that run; with Copy they are copied as well, and asked what their activation would do.
+	DryRun, Build, Copy bool
 	// Reboot allows to reboot hosts whose new system cannot be activated while the old one runs. Where that
 	// is known before, it is asked about.
 	Reboot bool
@@ -76,6 +77,8 @@ type Environment struct {
 type View interface {
 	ask.User
 	Propose(Proposal)
+	// Preview shows what the new systems of hosts change, before they are activated.
+	Preview(map[string]Preview)
 }
 
 // Proposal is what a deployment would do.
@@ -113,6 +116,8 @@ type Outcome struct {
 	// Results are of all selected hosts, in the order of the waves; nil after a dry run and where Colmena
 	// alone did the work.
 	Results []Result
+	// Previews are what new systems change, by host, as far as that was found out.
+	Previews map[string]Preview
 	// Begun reports whether the rollout was allowed to begin: it was not refused, and was confirmed.
 	Begun bool
 }
@@ -152,8 +157,15 @@ func Deploy(ctx context.Context, environment Environment, view View, request Req
 		return nil, err
 	}
 	outcome := &Outcome{Proposal: proposal}
-	if request.DryRun {
+	if request.DryRun && (!request.Build || len(proposal.Waves) == 0) {
 		return outcome, unknownChanges(proposal)
+	}
+	if request.DryRun {
+		notBuilt, err := d.roll(ctx, outcome)
+		if err == nil && len(notBuilt) > 0 {
+			err = errors.New(notBuilt[0].Cause)
+		}
+		return outcome, errors.Join(err, unknownChanges(proposal))
 	}
 	view.Propose(proposal)
 	if len(proposal.Waves) == 0 {
@@ -165,7 +177,7 @@ func Deploy(ctx context.Context, environment Environment, view View, request Req
 		return outcome, err
 	}
 	outcome.Begun = true
-	results, err := d.roll(ctx, proposal)
+	results, err := d.roll(ctx, outcome)
 	if err != nil {
 		return nil, err
 	}
@@ -341,8 +353,9 @@ func (d *deployment) consentTo(ctx context.Context, problems diag.Problems, ques
 	return nil
 }
 
-// roll writes the hive and deploys wave after wave.
-func (d *deployment) roll(ctx context.Context, proposal Proposal) ([]Result, error) {
+// roll writes the hive, builds, and deploys wave after wave. A dry run ends before the first host is touched.
+func (d *deployment) roll(ctx context.Context, outcome *Outcome) ([]Result, error) {
+	proposal := outcome.Proposal
 	file, program, err := d.prepareColmena()
 	if err != nil {
 		return nil, err
@@ -356,11 +369,15 @@ func (d *deployment) roll(ctx context.Context, proposal Proposal) ([]Result, err
 	if err != nil {
 		return nil, err
 	}
-	env, lock, err := d.environment.Unlock(d.request.Selected)
-	if err != nil {
-		return nil, err
+	var env []string
+	if !d.request.DryRun {
+		unlocked, lock, err := d.environment.Unlock(d.request.Selected)
+		if err != nil {
+			return nil, err
+		}
+		defer lock()
+		env = unlocked
 	}
-	defer lock()
 	driver := &Driver{
 		Before: d.rack.Situation, Agreed: d.rack.objections, MayReboot: d.mayReboot(), Program: program, Hive: private, Extra: d.request.Args,
 		Env: append(env, d.ssh.Env()...), Machine: d.ssh.Machines(remote.DeployUser), Renew: d.renew,
@@ -373,7 +390,7 @@ func (d *deployment) roll(ctx context.Context, proposal Proposal) ([]Result, err
 	d.view.Say("Colmena's output is kept in %s", logs)
 	progress := d.view.Progress(len(proposal.hosts()))
 	defer progress.Stop()
-	if err := buildFirst(driver, proposal, progress); err != nil {
+	if err := buildFirst(driver, proposal, progress, d.request.DryRun); err != nil {
 		progress.Stop()
 		if ctx.Err() != nil {
 			return notReached(proposal, context.Cause(ctx)), nil
@@ -381,13 +398,26 @@ func (d *deployment) roll(ctx context.Context, proposal Proposal) ([]Result, err
 		d.view.Say("nothing was deployed: %v\n  log: %s", err, driver.BuildLog())
 		return notReached(proposal, errors.New("the systems cannot be built")), nil
 	}
-	return d.follow(ctx, proposal, driver, driver.LogFile, progress, Deployed), nil
+	outcome.Previews = d.previews(ctx, driver, proposal, d.request.Copy, progress)
+	if d.request.DryRun {
+		progress.Stop()
+		return nil, d.removeHive()
+	}
+	d.view.Preview(outcome.Previews)
+	driver.Previews = outcome.Previews
+	results := d.follow(ctx, proposal, driver, driver.LogFile, progress, Deployed)
+	for i, r := range results {
+		if preview, known := driver.preview(r.Host); known {
+			results[i].Changes = &preview
+		}
+	}
+	return results, nil
 }
 
 // open takes the project's lock and prepares ssh. done undoes both, and gives back the lease if one was taken.
 func (d *deployment) open() (done func(), err error) {
 	unlock := func() {}
-	if !d.request.DryRun {
+	if !d.request.DryRun || d.request.Build { // which writes the hive
 		if unlock, err = LockProject(d.request.Project.Dir); err != nil {
 			return nil, err
 		}
@@ -495,19 +525,19 @@ func (d *deployment) users() map[string]string {
 // buildFirst builds what is to be deployed before the first host is touched: a mistake in the last one's
 // snippet must not show when all others are deployed already, and little time must pass between the look
 // at the servers and the step that stops one. A host alone that has no server is built right before it is
-// deployed.
-func buildFirst(driver *Driver, proposal Proposal, progress ask.Progress) error {
+// deployed, unless all are to be built.
+func buildFirst(driver *Driver, proposal Proposal, progress ask.Progress, all bool) error {
 	hosts := slices.DeleteFunc(proposal.hosts(), func(host string) bool { return !proposal.Work[host].System })
 	isServer := func(host string) bool {
 		return driver.Before.Plan.Host(host).Server != nil || proposal.Work[host].Server
 	}
-	if len(hosts) < 2 && !slices.ContainsFunc(hosts, isServer) {
+	if len(hosts) == 0 || !all && len(hosts) < 2 && !slices.ContainsFunc(hosts, isServer) {
 		return nil
 	}
-	all := text.Count(len(hosts), "system")
-	say := func(line string) { progress.Step(all, "evaluating, building", line) }
+	what := text.Count(len(hosts), "system")
+	say := func(line string) { progress.Step(what, "evaluating, building", line) }
 	say("")
-	defer progress.Drop(all)
+	defer progress.Drop(what)
 	return driver.Build(hosts, say)
 }
 

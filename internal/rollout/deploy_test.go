@@ -19,6 +19,8 @@ type scripted struct{ *asktest.User }
 
 func (scripted) Propose(Proposal) {}
 
+func (scripted) Preview(map[string]Preview) {}
+
 // What is refused stops a deployment without a question, what is forced is not asked about, and every
 // answer but yes stops it.
 func TestConsent(t *testing.T) {

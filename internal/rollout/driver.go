@@ -55,6 +55,10 @@ type Driver struct {
 	// Pause is between two questions of a gate.
 	Pause time.Duration
 
+	// Previews are what new systems change, by host; what their activation does to units is added before it.
+	Previews   map[string]Preview
+	previewing sync.Mutex
+
 	renewing sync.Mutex
 	renewed  time.Time // when Renew was called last
 
@@ -147,6 +151,9 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 		if switches, err = d.switches(ctx, h, say); err != nil {
 			return "", err
 		}
+	}
+	if work.System && switches && colmena.Goal(d.Extra) == "switch" {
+		d.foresee(ctx, h, say)
 	}
 	var args []string
 	switch {

@@ -44,6 +44,8 @@ type Result struct {
 	// System is the store path that runs now, if the host was deployed or rolled back.
 	System  string  `json:"system"`
 	Seconds float64 `json:"seconds"`
+	// Changes is what the new system changes, if it was found out before.
+	Changes *Preview `json:"changes"`
 }
 
 // Say reports what is being done with a host, in a few words, and the last detail of it, or "".
