@@ -96,6 +96,10 @@ func TestInstaller(t *testing.T) {
 		s.deploy(host)
 		require.Equal(t, before, since(), "the first deployment changes nothing")
 		require.Contains(t, s.ok("deploy", "--dry-run", "--json").out, `"waves": []`)
+		s.ok("hardware", host)
+		hardware, err := os.ReadFile(filepath.Join(s.project, "hardware", host+".nix"))
+		require.NoError(t, err)
+		require.Contains(t, string(hardware), "virtio_blk")
 	})
 }
 

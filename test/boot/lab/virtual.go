@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,7 +74,7 @@ func (m Machine) Power(ctx context.Context, serial, stick string) error {
 		}
 	}
 	args := []string{"netns", "exec", m.Name, "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048",
-		"-display", "none", "-monitor", "none", "-serial", "file:" + m.Console(), "-no-reboot",
+		"-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot",
 		"-drive", "if=none,id=disk,format=raw,cache=unsafe,file=" + m.Disk(), "-device", "virtio-blk-pci,drive=disk,serial=" + serial + ",bootindex=1",
 		"-netdev", "tap,id=lan,script=no,downscript=no,ifname=" + tap, "-device", "virtio-net-pci,netdev=lan,addr=0x10",
 		"-device", "virtio-rng-pci",
@@ -85,9 +87,44 @@ func (m Machine) Power(ctx context.Context, serial, stick string) error {
 	}
 	command := exec.CommandContext(ctx, "ip", args...)
 	command.WaitDelay = 5 * time.Second
-	out, err := command.CombinedOutput()
+	keyboard, err := command.StdinPipe()
 	if err != nil {
-		return fmt.Errorf("qemu: %w: %s", err, out)
+		return err
+	}
+	file, err := os.Create(m.Console())
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	var messages bytes.Buffer
+	command.Stdout, command.Stderr = &screen{file: file, keyboard: keyboard}, &messages
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("qemu: %w: %s", err, &messages)
 	}
 	return nil
+}
+
+// screen is what a machine prints. Somebody at it does not wait for the menu of a boot loader, whose seconds can be
+// minutes of an emulated clock.
+type screen struct {
+	file, keyboard io.Writer
+	text           []byte
+	answered       bool
+}
+
+// countdowns are those of GRUB and of systemd-boot.
+var countdowns = [][]byte{[]byte("will be executed automatically"), []byte("Boot in ")}
+
+func (s *screen) Write(data []byte) (int, error) {
+	if !s.answered {
+		s.text = append(s.text, data...)
+		for _, countdown := range countdowns {
+			if bytes.Contains(s.text, countdown) {
+				s.answered, s.text = true, nil
+				_, _ = io.WriteString(s.keyboard, "\r") // it may be off by now
+				break
+			}
+		}
+	}
+	return s.file.Write(data)
 }
