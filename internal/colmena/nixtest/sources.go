@@ -52,14 +52,8 @@ func SetK3s(t testing.TB, versions map[string]string, insecure ...string) {
 // once and kept, as the harness keeps what it derives from the folder.
 func sources(t testing.TB, harness string) string {
 	t.Helper()
-	real := os.Getenv("NIXEVAL_SOURCES")
-	for _, folder := range []string{filepath.Join(harness, "../../nixeval-sources"), filepath.Join(home, ".cache/nixeval-sources")} {
-		if info, err := os.Stat(folder); real == "" && err == nil && info.IsDir() {
-			real = folder
-		}
-	}
-	real, err := filepath.EvalSymlinks(real)
-	if err != nil || real == "" {
+	real := realSources(harness)
+	if real == "" {
 		return ""
 	}
 	if _, err := os.Stat(filepath.Join(real, "nixpkgs/pkgs/top-level/impure.nix")); err != nil {
@@ -90,6 +84,21 @@ func sources(t testing.TB, harness string) string {
 		require.NoError(t, exists, err)
 	}
 	return made
+}
+
+// realSources returns the folder of the harness's sources, or "" if there is none.
+func realSources(harness string) string {
+	real := os.Getenv("NIXEVAL_SOURCES")
+	for _, folder := range []string{filepath.Join(harness, "../../nixeval-sources"), filepath.Join(home, ".cache/nixeval-sources")} {
+		if info, err := os.Stat(folder); real == "" && err == nil && info.IsDir() {
+			real = folder
+		}
+	}
+	real, err := filepath.EvalSymlinks(real)
+	if err != nil {
+		return ""
+	}
+	return real
 }
 
 // mirror fills a folder with links to what is in another one, but for one entry.
