@@ -78,7 +78,7 @@ func TestInstaller(t *testing.T) {
 			out, err := s.command("ssh", host, "--", command).Output()
 			return strings.TrimSpace(string(out)), err
 		}
-		require.Eventually(t, func() bool { _, err := ssh("sudo " + serverReady(server)); return err == nil }, emulated, 3*time.Second)
+		require.Eventually(t, func() bool { _, err := ssh("sudo sh -c " + run.Word(serverReady(server))); return err == nil }, emulated, 3*time.Second)
 		// since when what runs
 		since := func() string {
 			out, err := ssh("readlink /run/current-system; systemctl show --property ExecMainStartTimestampMonotonic --value sshd container@" + server)
