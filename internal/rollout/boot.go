@@ -29,7 +29,7 @@ const rebootScript = `
 booted=/run/booted-system now=/run/current-system
 while read -r part name; do
   if [ ! -e $booted/$part ] || [ ! -e $now/$part ]; then continue; fi
-  if [ "$(readlink -f $booted/$part)" = "$(readlink -f $now/$part)" ] || [ -f $now/$part ] && cmp -s $booted/$part $now/$part; then continue; fi
+  if [ $booted/$part -ef $now/$part ] || [ -f $now/$part ] && cmp -s $booted/$part $now/$part; then continue; fi
   echo "reboot $name"
 done << 'end'
 kernel kernel

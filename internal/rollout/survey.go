@@ -61,16 +61,18 @@ type Observed struct {
 // snapshot.
 const HoldFile = "zz-k3splan-hold.conf"
 
-// factsScript prints a line for each fact, and then the receipt.
+// factsScript prints a line for each fact, and then the receipt. It starts few programs: every host runs it several
+// times in a deployment, and most of them for nothing else.
 const factsScript = `
-link() { readlink -f "$1" 2> /dev/null || true; }
-echo "system $(link /run/current-system)"
-echo "booted $(link /run/booted-system)"
-echo "profile $(link /nix/var/nix/profiles/system)"
-echo "generation $(readlink /nix/var/nix/profiles/system 2> /dev/null)"
-echo "boot $(cat /proc/sys/kernel/random/boot_id 2> /dev/null)"
+link() { printf '%s ' "$1"; readlink "$2" "$3" 2> /dev/null || echo; }
+first() { line=; if [ -r "$2" ]; then read -r line < "$2" || true; fi; echo "$1 $line"; }
+link system -f /run/current-system
+link booted -f /run/booted-system
+link profile -f /nix/var/nix/profiles/system
+link generation -- /nix/var/nix/profiles/system
+first boot /proc/sys/kernel/random/boot_id
 echo "os $(. /etc/os-release 2> /dev/null && echo "$PRETTY_NAME")"
-echo "nixos $(cat /run/current-system/nixos-version 2> /dev/null)"
+first nixos /run/current-system/nixos-version
 systemctl list-units --state=failed --no-legend --plain --full 2> /dev/null | while read -r unit rest; do echo "failed $unit"; done
 if [ -e /sys/class/net/k3splan-lan ]; then echo "lan yes"; fi
 ` + rebootScript + receipt.ReadAttemptScript + receipt.ReadRollbackScript + `for state in /var/lib/nixos-containers/*/var/lib/rancher/k3s/server/db/etcd; do
