@@ -2,7 +2,7 @@
 # make test   installs from Debian what the tests need, then runs all of them
 # make boot   hosts of the examples as machines on this one, as root; make boot-all: all that may happen to them
 # make build  the program, into ./k3splan
-.PHONY: build demo test racks others boot boot-all packages lint fuzz kills bench
+.PHONY: build demo test racks others boot boot-all packages lint fuzz kills bench bench-noop
 
 build:
 	go build -o k3splan ./cmd/k3splan
@@ -54,6 +54,12 @@ fuzz:
 KILLS ?= 300
 kills:
 	K3SPLAN_KILLS=$(KILLS) go test -count=1 -timeout 2h -v -run 'TestKilledAtAnyMoment|TestEveryCommandThatWritesIsKilled|TestMemory' ./cmd/k3splan
+
+# A deployment that changes nothing, over 50 hosts, against the program of another commit.
+BENCH_BASE ?= c982a16
+bench-noop:
+	@base=$$(mktemp -d) && trap 'rm -rf "$$base"' EXIT && git archive $(BENCH_BASE) | tar -xC "$$base" && (cd "$$base" && go build -o k3splan ./cmd/k3splan) && \
+		K3SPLAN_BENCH_BASE="$$base/k3splan" go test -count=1 -timeout 1h -v -run TestBenchNoOp ./cmd/k3splan
 
 bench:
 	go test -run '^$$' -bench . ./internal/...
