@@ -45,6 +45,7 @@ FUZZTIME ?= 20s
 RAPID_CHECKS ?= 500
 fuzz:
 	RAPID_CHECKS=$(RAPID_CHECKS) go test -count=1 -timeout 40m $$(grep -rl 'pgregory.net/rapid"' --include='*_test.go' internal | xargs -n1 dirname | sort -u | sed 's|^|./|')
+	RAPID_CHECKS=10000 go test -count=1 ./internal/schedule
 	@set -e; for package in $$(grep -rl '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \
 		for name in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -d' ' -f2); do \
 			go test ./$$package -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x; done; done
