@@ -227,7 +227,9 @@ func TestParseHealth(t *testing.T) {
 		"readyz ok\n":                      {Why: "etcd does not answer"},
 		"readyz \n":                        {Why: "/readyz: no answer"},
 		"readyz unauthorized\n":            {Why: "/readyz: unauthorized"},
-		"":                                 {Why: "/readyz: no answer"},
+		`readyz Error from server (InternalError): an error on the server ("[+]ping ok\n[-]etcd failed: reason withheld\n[-]poststarthook/rbac/bootstrap-roles failed: reason withheld\n[+]shutdown ok\nreadyz check failed") has prevented the request from succeeding` + "\n": {
+			Why: "/readyz: not ready: etcd, poststarthook/rbac/bootstrap-roles"},
+		"": {Why: "/readyz: no answer"},
 	} {
 		require.Equal(t, want, parseHealth(text), text)
 	}

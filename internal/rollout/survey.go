@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -238,7 +239,7 @@ func parseHealth(out string) Health {
 	h := Health{Version: said["version"]}
 	switch {
 	case said["readyz"] != "ok":
-		h.Why = "/readyz: " + cmp.Or(said["readyz"], "no answer")
+		h.Why = "/readyz: " + cmp.Or(failedChecks(said["readyz"]), said["readyz"], "no answer")
 	case said["etcd_server_has_leader"] == "":
 		h.Why = "etcd does not answer"
 	case said["etcd_server_has_leader"] != "1":
@@ -253,6 +254,20 @@ func parseHealth(out string) Health {
 		}
 	}
 	return h
+}
+
+var failedCheck = regexp.MustCompile(`\[-\]([^ ]+) failed`)
+
+// failedChecks returns those of an API server's checks that failed, of some forty that it lists, or "".
+func failedChecks(answer string) string {
+	var names []string
+	for _, match := range failedCheck.FindAllStringSubmatch(answer, -1) {
+		names = append(names, match[1])
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "not ready: " + strings.Join(names, ", ")
 }
 
 // isMemberID reports whether a text is an ID of etcd: it goes into commands that are shown to the user.
