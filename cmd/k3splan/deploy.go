@@ -43,8 +43,8 @@ and why; and has Colmena build, copy and activate the new systems of these alone
 before the first host is touched. A HOST may be a pattern or @TAG; !HOST leaves hosts out. Arguments
 after -- are passed to Colmena.
 
-The order keeps etcd's quorum: the init server first, the other servers one at a time, then agents,
-then hosts without k3s. Before each step that stops or starts a server, all servers are asked how they
+The order keeps etcd's quorum: servers one at a time, the init server first (after a new one without
+which its restart would lose the quorum), then agents, then hosts without k3s. Before each step that stops or starts a server, all servers are asked how they
 are; after each wave a gate waits until its hosts are healthy and run what was deployed. If one is not,
 the later waves do not start. At the end a host gets a receipt, ` + receipt.File + `. A host is up
 to date if its receipt names the system that runs, made from today's plan and secrets.

@@ -32,7 +32,7 @@ var evaluated = map[string]*once{
 	}`},
 	"single": {example: "single", expression: `{
 		inherit check;
-		preStart = nodes.olaf.config.containers.olaf-server.config.systemd.services.k3s.preStart;
+		inherit (nodes.olaf.config.containers.olaf-server.config.systemd.services.k3s) preStart preStop;
 	}`},
 }
 

@@ -153,6 +153,41 @@ grep -qx "${address%:6443/readyz}" `+answering+` && printf 401 || { printf 000; 
 	})
 }
 
+// A server that leads etcd hands over before it stops, and stops whatever becomes of that.
+func TestLeaderHandsOver(t *testing.T) {
+	stop := evaluated["single"].of(t).at(t, "preStop").(string)
+	dir := t.TempDir()
+	runtest.Fake(t, "etcdctl", `
+[ "$ETCDCTL_ENDPOINTS" = https://127.0.0.1:2379 ] && [ "$ETCDCTL_KEY" = /var/lib/rancher/k3s/server/tls/etcd/client.key ] || exit 9
+case $* in
+  "endpoint status") cat `+dir+`/self ;;
+  "endpoint status --cluster") cat `+dir+`/all; exit 1 ;; # one is down, which is said on stderr
+  "move-leader "*) echo "$2" >> `+dir+`/moved; ! grep -qx "$2" `+dir+`/lags ;;
+esac`)
+	line := func(address, id, leads, learns string) string {
+		return "https://" + address + ":2379, " + id + ", 3.5.21, 3.4 MB, " + leads + ", " + learns + ", 3, 812, 812, \n"
+	}
+	others := line("10.0.100.12", "a1", "false", "true") + line("10.0.100.14", "b2", "false", "false") + line("10.0.100.15", "c3", "false", "false")
+	for name, test := range map[string]struct{ self, lags, moved string }{
+		"leads":                     {line("127.0.0.1", "5e", "true", "false"), "", "b2\n"},
+		"leads, and the next lags":  {line("127.0.0.1", "5e", "true", "false"), "b2\n", "b2\nc3\n"},
+		"does not lead":             {line("127.0.0.1", "5e", "false", "false"), "", ""},
+		"etcd does not answer here": {"", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(t, dir, "self", test.self)
+			write(t, dir, "all", line("10.0.100.13", "5e", "true", "false")+others)
+			write(t, dir, "lags", test.lags)
+			write(t, dir, "moved", "")
+			out, err := exec.Command("bash", "-ec", stop).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			moved, err := os.ReadFile(filepath.Join(dir, "moved"))
+			require.NoError(t, err)
+			require.Equal(t, test.moved, string(moved))
+		})
+	}
+}
+
 // The servers to join by are in a file: no member of etcd and no agent restarts when a server comes or goes, or
 // another one is the init server.
 func TestServersComeAndGo(t *testing.T) {

@@ -35,6 +35,13 @@ let
   '';
 
   etcdCertificates = "/var/lib/rancher/k3s/server/tls/etcd";
+  # how etcdctl reaches k3s's etcd: https://docs.k3s.io/advanced#using-etcdctl
+  etcdctl = lib.mapAttrs' (name: lib.nameValuePair "ETCDCTL_${name}") {
+    ENDPOINTS = "https://127.0.0.1:2379";
+    CACERT = "${etcdCertificates}/server-ca.crt";
+    CERT = "${etcdCertificates}/client.crt";
+    KEY = "${etcdCertificates}/client.key";
+  };
 
   k3s = import ./k3s-flags.nix { inherit lib; } {
     file = ../k3s/server.json;
@@ -80,16 +87,10 @@ in
     hashedPasswordFile = places.server.passwd;
   };
 
-  # k3s has no command to remove an etcd member that is lost. How etcdctl reaches k3s's etcd:
-  # https://docs.k3s.io/advanced#using-etcdctl
+  # k3s has no command to remove an etcd member that is lost
   environment = {
     systemPackages = [ pkgs.etcd ];
-    variables = lib.mapAttrs' (name: lib.nameValuePair "ETCDCTL_${name}") {
-      ENDPOINTS = "https://127.0.0.1:2379";
-      CACERT = "${etcdCertificates}/server-ca.crt";
-      CERT = "${etcdCertificates}/client.crt";
-      KEY = "${etcdCertificates}/client.key";
-    };
+    variables = etcdctl;
   };
 
   services.k3s = {
@@ -167,7 +168,22 @@ in
           ++ lib.optional ((config.services.k3s.environmentFile or null) != null) config.services.k3s.environmentFile
       );
     };
-    services.k3s.path = [ pkgs.curl ];
+    services.k3s.path = [ pkgs.curl pkgs.etcd ];
+
+    # Of a leader that just ends, the others wait 5 s for a word before they elect another one, and nothing is
+    # written until then. k3s ends without handing over.
+    services.k3s.preStop = ''
+      ${lib.concatStringsSep "\n" (lib.mapAttrsToList (name: value: "export ${name}=${value}") etcdctl)}
+      status() { timeout 5 etcdctl endpoint status "$@" 2> /dev/null || true; }
+      IFS=', ' read -r _ self _ _ _ leads _ <<< "$(status)" || true
+      if [ "$leads" = true ]; then
+        while IFS=', ' read -r _ id _ _ _ _ learner _; do
+          if [ "$id" != "$self" ] && [ "$learner" = false ] && timeout 5 etcdctl move-leader "$id"; then
+            break
+          fi
+        done <<< "$(status --cluster)"
+      fi
+    '';
 
     # k3s copies its tokens into cred/passwd, and refuses to start if that copy is newer than the one in
     # etcd and differs from it. A start with the old token, between its rotation and the arrival of the

@@ -383,3 +383,17 @@ rm -rf $folder $folder.tar $HOME
 		"bash", "-c", script, "bash", name))
 	return err
 }
+
+// Network opens the network namespace of a container of the machine.
+func (m Machine) Network(container string) (*os.File, error) {
+	leader, err := m.leader()
+	if err != nil {
+		return nil, err
+	}
+	pid, err := m.Do("pgrep --parent $(systemctl show --property MainPID --value container@" + container + ")")
+	if err != nil {
+		return nil, err
+	}
+	first, _, _ := strings.Cut(pid, "\n")
+	return os.Open(filepath.Join("/proc", leader, "root/proc", first, "ns/net"))
+}
