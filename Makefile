@@ -2,7 +2,7 @@
 # make test   installs from Debian what the tests need, then runs all of them
 # make boot   hosts of the examples as machines on this one, as root; make boot-all: all that may happen to them
 # make build  the program, into ./k3splan
-.PHONY: build demo test racks others boot boot-all packages lint fuzz kills bench bench-noop
+.PHONY: build demo test racks others boot boot-all packages lint fuzz kills bench bench-noop bench-eval
 
 build:
 	go build -o k3splan ./cmd/k3splan
@@ -64,3 +64,8 @@ bench-noop:
 
 bench:
 	go test -run '^$$' -bench . ./internal/...
+
+# Evaluation against the real Colmena on PATH, as ratios of programs that run one after the other: NAME VALUE TARGET
+# ok|short, SKIP where the harness or Colmena is missing.
+bench-eval:
+	@K3SPLAN_BENCH_EVAL=1 go test -count=1 -timeout 2h -v -run TestBenchEval ./internal/evaluate | grep -E '^(#|SKIP|[a-z0-9A-Z-]+ [0-9.]+ [0-9.]+ (ok|short)$$|---|FAIL|    )'

@@ -15,7 +15,7 @@ import (
 
 // boxColmena stands in for Colmena in a rack in a box. It takes the same arguments and does the same
 // steps with nix-copy-closure and ssh; instead of NixOS it evaluates system.nix, with the rendered
-// hive as its input. "boot" and the like are not there.
+// hive as its input, or takes what a resolved hive has. "boot" and the like are not there.
 func boxColmena() {
 	if err := (&colmenaInBox{rack: os.Getenv("BOX_RACK"), data: os.Getenv("BOX_DATA")}).run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "[ERROR]", err)
@@ -35,7 +35,9 @@ type colmenaInBox struct {
 
 	generated string
 	users     map[string]string
-	cluster   struct {
+	// resolved are the hosts of a resolved hive.
+	resolved map[string]resolvedInBox
+	cluster  struct {
 		Hosts map[string]struct {
 			Target struct {
 				Host string
@@ -46,7 +48,46 @@ type colmenaInBox struct {
 	}
 }
 
+type resolvedInBox struct {
+	DrvPath    string
+	Deployment struct{ TargetUser string }
+}
+
+// eval answers the two questions of k3splan: by which code hives are evaluated, and which derivations a resolved hive
+// has.
+func (c *colmenaInBox) eval(hive, expression string) error {
+	answer := map[string]any{}
+	if strings.Contains(expression, "unsafeGetAttrPos") {
+		evaluator, err := os.ReadFile(filepath.Join(c.data, "eval.nix"))
+		if err != nil {
+			return err
+		}
+		answer["files"] = map[string]string{"eval.nix": string(evaluator), "options.nix": "{ }", "modules.nix": "{ }"}
+		answer["nix"] = []string{"that of the box"}
+	} else {
+		if err := c.resolve(filepath.Dir(hive)); err != nil {
+			return err
+		}
+		for name, host := range c.resolved {
+			answer[name] = host.DrvPath
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(answer)
+}
+
+// resolve reads a resolved hive, if there is one in the folder.
+func (c *colmenaInBox) resolve(folder string) error {
+	data, err := os.ReadFile(filepath.Join(folder, "hosts.json"))
+	if err != nil {
+		return nil
+	}
+	return json.Unmarshal(data, &c.resolved)
+}
+
 func (c *colmenaInBox) run(args []string) error {
+	if args[0] == "eval" {
+		return c.eval(args[2], args[4])
+	}
 	c.command, c.goal, c.parallel = args[0], "switch", 10
 	for i := 1; i < len(args); i++ {
 		switch args[i] {
@@ -77,7 +118,13 @@ func (c *colmenaInBox) run(args []string) error {
 	if err != nil {
 		real = []byte(c.hive)
 	}
+	if sources, err := os.ReadFile(filepath.Join(folder, "sources")); err == nil {
+		real = sources
+	}
 	c.generated = filepath.Dir(string(real))
+	if err := c.resolve(folder); err != nil {
+		return err
+	}
 	if users, err := os.ReadFile(filepath.Join(folder, "users.json")); err == nil {
 		if err := json.Unmarshal(users, &c.users); err != nil {
 			return err
@@ -113,9 +160,14 @@ func (c *colmenaInBox) host(name string) error {
 		return c.upload(name)
 	}
 	fmt.Println("[INFO ] Evaluating", name)
-	c.append(map[bool]string{true: "builds", false: "evaluations"}[c.command == "build"], name+"\n")
+	if c.command != "build" {
+		c.append("applications", name+"\n")
+	}
 	var out, said bytes.Buffer
 	build := exec.Command("nix-build", "--no-out-link", "--argstr", "name", name, "--arg", "generated", c.generated, filepath.Join(c.data, "system.nix"))
+	if known, ok := c.resolved[name]; ok {
+		build = exec.Command("nix-store", "--realise", known.DrvPath)
+	}
 	build.Stdout, build.Stderr = &out, &said
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("building: %w: %s", err, &said)
@@ -184,6 +236,9 @@ func (c *colmenaInBox) append(file, text string) {
 }
 
 func (c *colmenaInBox) user(name string) string {
+	if known, ok := c.resolved[name]; ok {
+		return known.Deployment.TargetUser
+	}
 	if user := c.users[name]; user != "" {
 		return user
 	}

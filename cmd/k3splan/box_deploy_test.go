@@ -97,7 +97,7 @@ func (b *box) scenario(t *testing.T, name string, do func(t *testing.T)) {
 		outer := b.t
 		b.t = t
 		defer func() { b.t = outer }()
-		for _, forget := range []func() []string{b.built, b.evaluated, b.activated, b.events} {
+		for _, forget := range []func() []string{b.built, b.evaluated, b.applied, b.activated, b.events} {
 			forget()
 		}
 		b.remove("uploads")
@@ -123,15 +123,16 @@ func TestRackInABox(t *testing.T) {
 		require.Equal(t, 2, r.code)
 		require.Contains(t, r.stderr, "macvlan")
 		require.Contains(t, r.stderr, "--yes confirms")
-		require.Empty(t, b.evaluated())
+		require.Empty(t, b.applied())
 	})
 
 	scenario("fresh cluster", func(t *testing.T) {
 		r := b.deploy()
 		require.Equal(t, all("deployed", five...), r.status(), r.stderr)
 		require.Zero(t, r.code)
-		require.Equal(t, five, b.built())
 		require.Equal(t, five, b.evaluated())
+		require.Equal(t, five, b.built())
+		require.Equal(t, five, b.applied())
 		require.Equal(t, five, b.activated())
 		require.Equal(t, []string{"restart olaf-s", "restart olaf-a", "restart rolf-s", "restart ulf-s", "restart ulf-a", "restart karl-a"}, b.events())
 		require.NoDirExists(t, filepath.Join(b.project(), "generated"))
@@ -144,7 +145,7 @@ func TestRackInABox(t *testing.T) {
 		r := b.deploy()
 		require.Equal(t, all("unchanged", five...), r.status(), r.stderr)
 		require.Zero(t, r.code)
-		require.Empty(t, b.evaluated())
+		require.Empty(t, b.applied())
 		require.Empty(t, b.activated())
 	})
 
@@ -184,8 +185,9 @@ func TestRackInABox(t *testing.T) {
 		}
 		require.Equal(t, []string{"plans/hosts.csv:5 host karl: slot 4 → 40"}, r.results["karl"].Reasons)
 		require.Equal(t, changes[0].Where+" "+changes[0].Sentence, r.results["karl"].Reasons[0], "the words of diff")
-		require.Empty(t, b.built(), "one host is built right before it is deployed")
 		require.Equal(t, []string{"karl"}, b.evaluated())
+		require.Equal(t, []string{"karl"}, b.built())
+		require.Equal(t, []string{"karl"}, b.applied())
 		require.Equal(t, []string{"karl"}, b.activated())
 		require.Empty(t, b.events())
 		b.well(t)
@@ -269,7 +271,7 @@ func TestRackInABox(t *testing.T) {
 		r := b.deploy()
 		require.Equal(t, "deployed", r.status()["karl"], r.stderr)
 		require.Equal(t, []string{"plans/cluster.xlsx!hosts!E5 host karl: slot 40 → 41"}, r.results["karl"].Reasons)
-		require.Equal(t, []string{"karl"}, b.evaluated())
+		require.Equal(t, []string{"karl"}, b.applied())
 
 		require.NoError(t, os.Remove(workbook))
 		for _, name := range []string{"hosts.csv", "k3s.csv", "network.yaml"} {
@@ -285,14 +287,16 @@ func TestRackInABox(t *testing.T) {
 		r := b.deploy()
 		require.Equal(t, 1, r.code)
 		require.Equal(t, map[string]string{"olaf": "not reached", "ulrich": "not reached", "egon": "unchanged", "karl": "unchanged", "rolf": "unchanged", "ulf": "unchanged"}, r.status())
-		require.Equal(t, "the systems cannot be built", r.results["olaf"].Cause)
-		require.Contains(t, r.stderr, "the snippet of ulrich")
-		require.Regexp(t, `log: .*/_build\.log\n`, r.stderr)
-		require.Empty(t, b.evaluated())
+		require.Equal(t, "the systems cannot be evaluated", r.results["olaf"].Cause)
+		require.Contains(t, r.stderr, "ulrich: the snippet of ulrich")
+		require.Regexp(t, `log: .*/logs/[0-9-]+\n`, r.stderr)
+		require.Empty(t, b.applied())
 		require.Empty(t, b.activated())
 		require.FileExists(t, filepath.Join(b.project(), "generated/hive.nix"), "stays after a failure")
 		b.remove("project/nixConfigs/ulrich.nix")
+		b.evaluated()
 		require.Zero(t, b.deploy().code)
+		require.Empty(t, b.evaluated(), "olaf is remembered, and ulrich runs what it should")
 		b.well(t)
 	})
 
@@ -433,8 +437,10 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		b.remove("hosts/ulrich/die")
 		b.stop("ulrich")
 		b.start("ulrich")
+		require.Equal(t, []string{"ulrich"}, b.evaluated())
 		r = b.deploy()
 		require.Equal(t, "deployed", r.status()["ulrich"], r.stderr)
+		require.Empty(t, b.evaluated(), "it is remembered")
 		b.well(t)
 	})
 
@@ -479,7 +485,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		b.remove("hosts/ulrich/slow")
 		r := b.finish(cmd, s)
 		require.Zero(t, r.code, r.stderr)
-		require.Equal(t, []string{"ulrich"}, b.evaluated())
+		require.Equal(t, []string{"ulrich"}, b.applied())
 	})
 
 	scenario("only the password changed", func(t *testing.T) {
@@ -487,7 +493,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		r := b.deploy()
 		require.Zero(t, r.code, r.stderr)
 		require.Equal(t, []string{"password"}, r.results["olaf"].Reasons)
-		require.Empty(t, b.evaluated(), "no new system")
+		require.Empty(t, b.applied(), "no new system")
 		require.Empty(t, b.activated(), "no new system is activated")
 		for _, host := range five {
 			require.Contains(t, b.read("hosts/"+host+"/shadow"), "4NZs", "in effect on "+host)
@@ -514,7 +520,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		b.write("project/secrets/agent-token", strings.Repeat("d4", 32)+"\n", 0o600)
 		r := b.deploy()
 		require.Zero(t, r.code, r.stderr)
-		require.Empty(t, b.evaluated())
+		require.Empty(t, b.applied())
 		require.Equal(t, []string{"restart olaf-s", "restart podman-olaf-a.service", "restart rolf-s", "restart ulf-s", "restart podman-ulf-a.service", "restart podman-karl-a.service"}, b.events())
 		b.well(t)
 	})
@@ -525,7 +531,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		r := b.deploy()
 		require.Equal(t, 1, r.code)
 		require.Contains(t, r.stderr, "ulf would be restarted while the server on rolf (/readyz: Error from server: [-]etcd failed) is down: of 3 servers etcd needs 2, and 1 would be left")
-		require.Empty(t, b.evaluated())
+		require.Empty(t, b.applied())
 		// what concerns no server goes on
 		require.Zero(t, b.deploy("karl", "ulrich").code)
 		b.write("running/rolf-s", "", 0o644)
@@ -540,7 +546,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		require.Equal(t, 1, r.code)
 		require.Contains(t, r.stderr, "refused: server rolf-s: ip 10.77.0.14 → 10.77.0.34 (etcd keeps the old member)")
 		require.Contains(t, r.stderr, "etcdctl member remove ID of rolf-s")
-		require.Empty(t, b.evaluated())
+		require.Empty(t, b.applied())
 		emptied := func() {
 			b.remove("running/rolf-s")
 			b.remove("hosts/rolf/server")
@@ -593,7 +599,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		require.Contains(t, r.stderr, "nobody@10.77.0.8 cannot log in")
 		r = b.deploy("emil", "--as", "root")
 		require.Equal(t, all("deployed", "emil"), r.status(), r.stderr)
-		require.Equal(t, []string{"emil"}, b.evaluated())
+		require.Equal(t, []string{"emil"}, b.applied())
 		require.Equal(t, "unchanged", b.deploy("emil").status()["emil"])
 	})
 
@@ -617,7 +623,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 			require.Equal(t, 1, r.code)
 			require.Contains(t, r.stderr, what)
 			require.Contains(t, r.stderr, hint)
-			require.Empty(t, b.evaluated())
+			require.Empty(t, b.applied())
 		}
 		refused("alice@10.77.0.9 cannot become root without a password: sudo: a password is required", "wheelNeedsPassword = false")
 		more("sudoers", "alice ALL=(ALL) NOPASSWD: ALL\n")
@@ -708,7 +714,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		b.write("nodes/ulf-a", "", 0o644)
 		b.write("hosts/ulrich/failed", "", 0o644)
 		require.Zero(t, b.deploy().code)
-		b.evaluated()
+		b.applied()
 		b.edit("plans/hosts.csv", "karl,lan", "karl,lan0")
 		b.edit("plans/hosts.csv", "ulrich,lan", "ulrich,lan0") // the bar is for several hosts
 		answer := func(text string) ran {
@@ -721,11 +727,11 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		require.Equal(t, 1, r.code, r.stdout)
 		require.Contains(t, r.stdout, "host karl: interface lan → lan0 (may cut the connection)")
 		require.Contains(t, r.stdout, "not confirmed; nothing was changed")
-		require.Empty(t, b.evaluated())
+		require.Empty(t, b.applied())
 		r = answer("y\n")
 		require.Zero(t, r.code, r.stdout)
 		require.Contains(t, r.stdout, "] 0 of 2 hosts")
-		require.Regexp(t, "[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] karl evaluating, building, activating", r.stdout)
+		require.Regexp(t, "[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] karl copying, activating", r.stdout)
 		require.Regexp(t, `(?m)^karl +deployed \([0-9]+ s\)`, r.stdout)
 		b.stop("olaf")
 	})
@@ -772,7 +778,7 @@ func TestBoxOfOne(t *testing.T) {
 	require.Contains(t, b.read(strings.TrimPrefix(r.results["dora"].Log, b.dir+"/")), "$ colmena apply-local ")
 	require.Contains(t, b.read("deployer/activations"), "done ")
 	require.FileExists(t, filepath.Join(b.dir, "deployer/var/lib/k3splan/receipt"))
-	require.Equal(t, []string{"dora"}, b.evaluated())
+	require.Equal(t, []string{"dora"}, b.applied())
 	require.Equal(t, "unchanged", b.deploy().status()["dora"])
 	b.write("project/secrets/passwd", strings.Replace(testHash, "3NZs", "4NZs", 1), 0o600)
 	r = b.deploy()

@@ -96,6 +96,7 @@ func newBox(t *testing.T) *box {
 	} else {
 		b.write("bin/colmena", "#!/bin/sh\nexec box-colmena \"$@\"\n", 0o755)
 	}
+	b.countNix()
 	b.write("conf/nix.conf", "sandbox = false\nbuild-users-group =\nsubstituters =\ntrusted-users = root deploy\n", 0o644)
 	b.write("deployer/sudoers", b.sudoers(), 0o440)
 	b.write("deployer/os-release", "ID=nixos\n", 0o644)
@@ -104,6 +105,18 @@ func newBox(t *testing.T) *box {
 	b.key("key")
 	b.write("ssh_config", fmt.Sprintf("Host *\n  IdentityFile %s/key\n  IdentitiesOnly yes\n  UserKnownHostsFile %s/known_hosts\n  StrictHostKeyChecking accept-new\n  LogLevel ERROR\n", b.dir, b.dir), 0o600)
 	return b
+}
+
+// countNix puts programs before those of Nix that note what is evaluated and built for k3splan.
+func (b *box) countNix() {
+	for name, script := range map[string]string{
+		"nix-instantiate": `for word; do if [ "$last" = hosts ]; then echo "$word" | tr -d '[]"' | tr , '\n' >> "$BOX_RACK/evaluations"; fi; last=$word; done`,
+		"nix-store":       `case "$*" in *--realise*--keep-going*) for word; do echo "$word"; done | sed -n 's/.*-nixos-system-\(.*\)\.drv$/\1/p' >> "$BOX_RACK/builds" ;; esac`,
+	} {
+		real, err := exec.LookPath(name)
+		require.NoError(b.t, err)
+		b.write("bin/"+name, "#!/bin/sh\n"+script+"\nexec "+real+" \"$@\"\n", 0o755)
+	}
 }
 
 // key makes a pair of ssh keys. Half of the processor time of a rack is that of ssh's connections,
@@ -133,7 +146,7 @@ func (b *box) realColmena(program string) {
 		b.t.Skipf("SKIP: Colmena is on PATH, but not the library of nixpkgs that it needs: %v", err)
 	}
 	b.write("bin/colmena", fmt.Sprintf(`#!/bin/sh
-case "$1" in build) file=builds ;; apply | apply-local) file=evaluations ;; *) file=others ;; esac
+case "$1" in apply | apply-local) file=applications ;; *) file=others ;; esac
 for word in "$@"; do
   if [ "$last" = --on ] || [ "$last" = --node ]; then echo "$word" | tr , '\n' >> %s/$file; fi
   last=$word
@@ -473,8 +486,9 @@ func (b *box) deploy(args ...string) ran {
 
 func (b *box) project() string { return filepath.Join(b.dir, "project") }
 
-// evaluated tells which hosts Colmena has evaluated to deploy them, since the last call, and built
-// which ones before all others.
+// applied are the hosts that Colmena was called to deploy, since the last call; evaluated and built are those that Nix
+// has evaluated and built for k3splan itself.
+func (b *box) applied() []string   { return b.words("applications") }
 func (b *box) evaluated() []string { return b.words("evaluations") }
 func (b *box) built() []string     { return b.words("builds") }
 

@@ -30,6 +30,7 @@ type deployFlags struct {
 	// verbose shows all that new systems change
 	verbose     bool
 	unavailable string
+	memory      byteSize
 }
 
 func (a *app) deployCommand() *cobra.Command {
@@ -39,9 +40,11 @@ func (a *app) deployCommand() *cobra.Command {
 		Use:   "deploy [HOST…] [-- ARGS]",
 		Short: "Bring the plan to the hosts that it has changed for",
 		Long: `Asks all hosts, or those that are named, what they run; shows which of them the plan has changed for,
-and why; and has Colmena build, copy and activate the new systems of these alone. Everything is built
-before the first host is touched. A HOST may be a pattern or @TAG; !HOST leaves hosts out. Arguments
-after -- are passed to Colmena.
+and why; evaluates and builds the new systems of these alone, and has Colmena copy and activate them.
+Everything is built before the first host is touched. A HOST may be a pattern or @TAG; !HOST leaves
+hosts out. Arguments after -- are passed to Colmena.
+
+A host that was evaluated before, by build or by a deployment that failed, is not evaluated again.
 
 The order keeps etcd's quorum: servers one at a time, the init server first (after a new one without
 which its restart would lose the quorum), then agents, then hosts without k3s. Before each step that stops or starts a server, all servers are asked how they
@@ -70,7 +73,7 @@ well, the new systems are built and compared with those that run: versions of pa
 takes effect at a boot alone. With --copy they are also copied, and say which units they would restart.
 A deployment shows the same on its way (--verbose: all of it).
 
-generated/ is removed after success, and stays after a failure. Colmena's output is kept in
+generated/ is removed after success, and stays after a failure. What Nix and Colmena say is kept in
 .k3splan/logs/. With --no-gates, or another goal than switch after --, a single run of Colmena does it
 all: nothing is compared, no gate waits, no receipt is written. What it activates is judged before all
 the same, unless --force is given as well: then the lease alone is asked for.`,
@@ -100,6 +103,7 @@ the same, unless --force is given as well: then the lease alone is asked for.`,
 	f.BoolVar(&request.NoSnapshot, "no-snapshot", false, "make no snapshot of etcd before waves that may change k3s or move a server")
 	f.BoolVar(&request.NoGates, "no-gates", false, "let a single run of Colmena deploy to all selected hosts")
 	addGateFlags(f, &request.GateTimeout, &request.GatePause, &flags.unavailable, &request.Limits.Parallel)
+	addEvalMemory(f, &flags.memory)
 	f.StringVar(&request.As, "as", "", "log in as `USER`, root or one with passwordless sudo: for hosts that have no user deploy yet")
 	addJSON(command, &flags.asJSON, deployResults{}, deployProposal{})
 	return command
@@ -114,14 +118,14 @@ func addGateFlags(f *pflag.FlagSet, timeout, pause *time.Duration, unavailable *
 	f.IntVar(parallel, "parallel", 0, "how many hosts are changed at the same time where nothing of the cluster stops (default: the number of this machine's processors, 2 to 10)")
 }
 
-// parallelByDefault is the number of this machine's processors within limits: each host is evaluated by
-// a process of its own, which takes half a gigabyte.
+// parallelByDefault is the number of this machine's processors within limits: each host has a Colmena
+// of its own.
 func parallelByDefault() int { return min(max(2, runtime.NumCPU()), 10) }
 
 // deploy completes the request, and shows what became of it.
 func (a *app) deploy(command *cobra.Command, args []string, request rollout.Request, flags deployFlags) error {
 	patterns, extra := splitArgs(command, args)
-	request.Args = extra
+	request.Args, request.EvalMemory = extra, int64(flags.memory)
 	if request.As != "" && len(patterns) == 0 {
 		return usageError(errors.New("--as needs the names of the hosts that it is for"))
 	}

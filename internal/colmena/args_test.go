@@ -175,3 +175,12 @@ func TestGoal(t *testing.T) {
 		require.Equal(t, []bool{test.activated, test.kept, test.onTheHosts}, []bool{IsActivated(goal), IsKept(goal), ChangesHosts(goal)}, goal)
 	}
 }
+
+func TestWhatIsForNix(t *testing.T) {
+	require.Equal(t, []string{"--option", "cores", "2", "--option", "a", "b"}, NixOptions([]string{"--verbose", "--nix-option", "cores", "2", "-p", "3", "--nix-option", "a", "b", "--nix-option", "x"}))
+	require.Empty(t, NixOptions([]string{"--on", "--nix-option"}))
+	require.True(t, BuildsOnTarget([]string{"--build-on-target"}, false))
+	require.False(t, BuildsOnTarget([]string{"--no-build-on-target"}, true))
+	require.True(t, BuildsOnTarget(nil, true))
+	require.False(t, BuildsOnTarget([]string{"--verbose"}, false))
+}

@@ -46,8 +46,8 @@ func availableOf(root string) (memory int64) {
 		for group := path.Join("/", fields[2]); ; group = path.Dir(group) {
 			most, known := number(path.Join(root, base, group, limit))
 			used, _ := number(path.Join(root, base, group, usage))
-			if known && (memory == 0 || most-used < memory) {
-				memory = max(1, most-used+cached(path.Join(root, base, group, "memory.stat")))
+			if left := most - used + cached(path.Join(root, base, group, "memory.stat")); known && (memory == 0 || left < memory) {
+				memory = max(1, left)
 			}
 			if group == "/" {
 				break

@@ -39,7 +39,11 @@ type batch struct {
 	hosts []string
 	// thrifty is set for a host whose process was killed for its memory: it is evaluated alone, and collects garbage.
 	thrifty bool
+	// tries counts those in which the database of Nix was busy.
+	tries int
 }
+
+const mostTries = 5
 
 // pool evaluates hosts in several processes.
 type pool struct {
@@ -181,6 +185,9 @@ func (p *pool) evaluate(ctx context.Context, b batch) {
 		p.failure = fmt.Errorf("evaluating: %w", err)
 	case killed(exit, s.said):
 		p.afterKill(b, s.hosts, err)
+	case !s.ready && b.tries < mostTries && strings.Contains(s.said, "is busy"):
+		// Nix without a daemon does not wait for others in each place where it opens its database
+		p.again = append(p.again, batch{hosts: b.hosts, thrifty: b.thrifty, tries: b.tries + 1})
 	case !s.ready:
 		p.failure = fmt.Errorf("the hive cannot be evaluated: %s", s.message(err))
 	default:

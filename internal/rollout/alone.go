@@ -9,9 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
+	"k3splan/internal/ask"
 	"k3splan/internal/colmena"
 	"k3splan/internal/diag"
+	"k3splan/internal/evaluate"
 	"k3splan/internal/plan"
 	"k3splan/internal/run"
 	"k3splan/internal/text"
@@ -66,14 +69,18 @@ func (d *deployment) byColmenaAlone(ctx context.Context, goal string) (*Outcome,
 	if err != nil {
 		return nil, err
 	}
-	c, err := d.openColmena(program, file, append(env, d.ssh.Env()...))
+	defer lock()
+	c, err := d.openColmena(ctx, program, file, append(env, d.ssh.Env()...))
+	if c != nil {
+		defer c.close()
+	}
 	if err != nil {
-		return nil, errors.Join(err, lock())
+		return nil, err
 	}
 	if err := d.renew(ctx); err != nil {
-		return nil, errors.Join(err, c.close(), lock())
+		return nil, err
 	}
-	if err := errors.Join(c.apply(d.request), c.close(), lock()); err != nil {
+	if err := c.apply(d.request); err != nil {
 		return nil, err
 	}
 	return nil, d.removeHive()
@@ -112,50 +119,116 @@ func (d *deployment) withoutGates(p Proposal) diag.Problems {
 	return diag.Problems{problem}
 }
 
-// Build renders the hive and has Colmena build the systems of the selected hosts. The hive stays.
-func Build(environment Environment, request Request) error {
+// Built is a host whose system is built.
+type Built struct {
+	Host string `json:"host"`
+	// System is its store path; the system may be on the host alone (deployment.buildOnTarget).
+	System string `json:"system"`
+}
+
+// Build renders the hive and builds the systems of the selected hosts: those that can be, also if others cannot. With
+// arguments of the user's for Colmena, or where Colmena evaluates by itself, Colmena builds them, and the result is
+// nil. The hive stays.
+func Build(ctx context.Context, environment Environment, user ask.User, request Request) ([]Built, error) {
 	unlock, err := LockProject(request.Project.Dir) // a deployment removes the hive when it is done
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
-	d := &deployment{environment: environment, request: request}
+	d := &deployment{environment: environment, view: noProposals{user}, request: request, started: time.Now()}
 	file, program, err := d.prepareColmena()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c, err := d.openColmena(program, file, nil)
-	if err != nil {
-		return err
+	c, err := d.openColmena(ctx, program, file, nil)
+	if c != nil {
+		defer c.close()
 	}
-	return errors.Join(c.run(colmena.Build(c.hive.File, selectionOf(request.Selected, request.Every), request.Args)), c.close())
+	if ctx.Err() != nil {
+		return nil, errors.Join(err, context.Cause(ctx))
+	}
+	if c == nil {
+		return nil, err
+	}
+	return c.build(ctx, user, request, err)
+}
+
+// noProposals is a user who is shown no deployment.
+type noProposals struct{ ask.User }
+
+func (noProposals) Propose(Proposal) {}
+
+func (noProposals) Preview(map[string]Preview) {}
+
+// build builds the selected hosts. failed is why some could not be evaluated.
+func (c *atTerminal) build(ctx context.Context, user ask.User, request Request, failed error) (built []Built, err error) {
+	selected := slices.Clone(request.Selected)
+	if len(c.hosts) > 0 {
+		selected = slices.DeleteFunc(selected, func(h *plan.Host) bool { return c.hosts[h.Name] == nil })
+	}
+	hosts := namesOf(selected)
+	switch {
+	case failed != nil && len(c.hosts) == 0:
+		return nil, failed
+	case len(c.hosts) == 0 || len(request.Args) > 0:
+		all := request.Every && failed == nil && c.hive(hosts...) == c.real
+		hive := c.hive(hosts...)
+		return nil, errors.Join(failed, c.run(hive, colmena.Build(hive.File, selectionOf(selected, all), request.Args)))
+	}
+	progress := user.Progress(len(hosts))
+	defer progress.Stop()
+	err = c.systems.build(ctx, hosts, progress, func(hive *colmena.Hive, args []string, _ func(line string)) error {
+		progress.Stop()
+		return c.run(hive, args)
+	})
+	missing := []string{}
+	if incomplete := (*evaluate.BuildError)(nil); errors.As(err, &incomplete) {
+		missing = incomplete.Hosts
+	} else if err != nil {
+		return nil, errors.Join(failed, err)
+	}
+	for _, name := range hosts {
+		if !slices.Contains(missing, name) {
+			built = append(built, Built{name, c.hosts[name].System})
+		}
+	}
+	if failed = errors.Join(failed, err); failed != nil {
+		failed = fmt.Errorf("%w\n  log: %s", failed, c.logs)
+	}
+	return built, failed
 }
 
 // atTerminal is Colmena with the user's terminal.
 type atTerminal struct {
+	*systems
 	environment Environment
-	program     string
-	hive        *colmena.Hive
-	env         []string
-	close       func() error
 }
 
-func (d *deployment) openColmena(program, hiveFile string, env []string) (*atTerminal, error) {
-	open := colmena.OpenHive
-	if users := d.users(); len(users) > 0 {
-		open = func(file string) (*colmena.Hive, error) { return colmena.PrivateHive(file, users) }
-	}
-	opened, err := open(hiveFile)
+// openColmena evaluates the selected hosts for Colmena. What it returns is not nil if some of them can be deployed or
+// built all the same.
+func (d *deployment) openColmena(ctx context.Context, program, hiveFile string, env []string) (*atTerminal, error) {
+	names := namesOf(d.request.Selected)
+	inputs, err := inputsOf(d.request.Project, d.environment.Templates)
 	if err != nil {
 		return nil, err
 	}
-	return &atTerminal{d.environment, program, opened, slices.Concat(opened.Env, env), opened.Close}, nil
+	logs, err := d.logFolder()
+	if err != nil {
+		return nil, err
+	}
+	progress := d.view.Progress(len(names))
+	defer progress.Stop()
+	s, err := d.openSystems(ctx, evaluation{hiveFile: hiveFile, program: program, names: names, inputs: inputs, users: d.users(), env: env, logs: logs}, progress)
+	if s == nil {
+		return nil, err
+	}
+	return &atTerminal{s, d.environment}, err
 }
 
-func (c *atTerminal) run(args []string) error {
+func (c *atTerminal) run(hive *colmena.Hive, args []string) error {
 	// its own context: Colmena gets the user's signals, and is waited for
 	return run.Run(context.Background(), run.Command{
-		Program: c.program, Args: args, Env: c.env,
+		Program: c.program, Args: args, Env: slices.Concat(hive.Env, c.env),
 		Stdin: c.environment.Stdin, Stdout: c.environment.Stdout, Stderr: c.environment.Stderr,
 	})
 }
@@ -165,8 +238,9 @@ func (c *atTerminal) apply(request Request) error {
 	isLocal := func(h *plan.Host) bool { return h.Target.Local }
 	others := slices.DeleteFunc(slices.Clone(request.Selected), isLocal)
 	if len(others) > 0 {
-		all := request.Every && len(others) == len(request.Selected)
-		if err := c.run(colmena.Apply(c.hive.File, selectionOf(others, all), request.Args)); err != nil {
+		hive := c.hive(namesOf(others)...)
+		all := request.Every && len(others) == len(request.Selected) && hive == c.real
+		if err := c.run(hive, colmena.Apply(hive.File, selectionOf(others, all), request.Args)); err != nil {
 			return err
 		}
 	}
@@ -174,7 +248,8 @@ func (c *atTerminal) apply(request Request) error {
 		if !isLocal(host) {
 			continue
 		}
-		if err := c.run(colmena.ApplyLocal(c.hive.File, host.Name, request.Args)); err != nil {
+		hive := c.hive(host.Name)
+		if err := c.run(hive, colmena.ApplyLocal(hive.File, host.Name, request.Args)); err != nil {
 			return err
 		}
 	}

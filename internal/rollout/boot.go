@@ -146,16 +146,11 @@ func needsBoot(err error, host string) error {
 }
 
 // switches returns whether the new system of a host may be activated in the running one. Where nothing is
-// known to forbid it, it may. It is built then, if it was not before.
-func (d *Driver) switches(ctx context.Context, h *plan.Host, say Say) (bool, error) {
+// known to forbid it, it may.
+func (d *Driver) switches(ctx context.Context, h *plan.Host) (bool, error) {
 	was := d.Before.Observed[h.Name].Receipt
 	if was != nil && was.Inputs.Pins["nixpkgs"] == d.Inputs[h.Name].Pins["nixpkgs"] && !d.otherRelease(h) {
 		return true, nil // only nixpkgs brings what a running system cannot take
-	}
-	if d.result(h.Name) == "" {
-		if err := d.Build([]string{h.Name}, func(line string) { say("evaluating, building", line) }); err != nil {
-			return false, err
-		}
 	}
 	machine, _ := d.reach(ctx, h, "")
 	parts, err := inhibitedBy(ctx, machine, d.result(h.Name))

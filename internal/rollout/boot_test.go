@@ -12,7 +12,7 @@ import (
 
 // Lines as Colmena 0.4.0 and 0.5 print them.
 func TestSystemsBuiltOnTheirHosts(t *testing.T) {
-	d := &Driver{Hive: &colmena.Hive{File: filepath.Join(t.TempDir(), "hive.nix")}}
+	d := &Driver{Systems: &systems{real: &colmena.Hive{File: filepath.Join(t.TempDir(), "hive.nix")}}}
 	d.note(`           karl | Evaluated olaf, karl`)
 	d.note(`           karl | Built "/nix/store/1avns734v6v258zf5rarsb194zfd9226-nixos-system-karl-26.05" on target node`)
 	d.note(`           olaf | Built "/nix/store/9452lj845q1h3r75f8z77b7w625pqr8h-nixos-system-olaf-26.05"`)

@@ -50,6 +50,8 @@ type Request struct {
 	Reboot bool
 	// Keep leaves the rendered hive after success.
 	Keep bool
+	// EvalMemory is what the evaluations may take together, in bytes; 0 is most of what is available.
+	EvalMemory int64
 
 	Limits                 Limits
 	GateTimeout, GatePause time.Duration
@@ -306,11 +308,7 @@ func hasContainers(hosts []*plan.Host) bool {
 
 // NewRack returns the rack of a project, before it is asked anything.
 func NewRack(ctx context.Context, environment Environment, p *project.Project, selected []*plan.Host, machine func(*plan.Host) remote.Machine) (*Rack, error) {
-	tree, err := hive.Render(p, environment.Templates)
-	if err != nil {
-		return nil, err
-	}
-	inputs, err := fingerprint.Of(p, tree)
+	inputs, err := inputsOf(p, environment.Templates)
 	if err != nil {
 		return nil, err
 	}
@@ -360,11 +358,6 @@ func (d *deployment) roll(ctx context.Context, outcome *Outcome) ([]Result, erro
 	if err != nil {
 		return nil, err
 	}
-	private, err := colmena.PrivateHive(file, d.users())
-	if err != nil {
-		return nil, err
-	}
-	defer private.Close()
 	logs, err := d.logFolder()
 	if err != nil {
 		return nil, err
@@ -378,24 +371,42 @@ func (d *deployment) roll(ctx context.Context, outcome *Outcome) ([]Result, erro
 		defer lock()
 		env = unlocked
 	}
+	env = append(env, d.ssh.Env()...)
+	d.view.Say("what Nix and Colmena say is kept in %s", logs)
+	progress := d.view.Progress(len(proposal.hosts()))
+	defer progress.Stop()
+	// everything is evaluated and built before the first host is touched: a mistake in the last one's snippet must not
+	// show when all others are deployed already, and little time must pass between the look at the servers and the step
+	// that stops one
+	systems, err := d.openSystems(ctx, evaluation{
+		hiveFile: file, program: program, names: proposal.hosts(), inputs: d.rack.Inputs, private: true, users: d.users(), env: env, logs: logs,
+	}, progress)
+	if systems != nil {
+		defer systems.close()
+	}
+	if err != nil {
+		progress.Stop()
+		if ctx.Err() != nil {
+			return notReached(proposal, context.Cause(ctx)), nil
+		}
+		d.view.Say("nothing was deployed: %v\n  log: %s", err, logs)
+		return notReached(proposal, errors.New("the systems cannot be evaluated")), nil
+	}
 	driver := &Driver{
-		Before: d.rack.Situation, Agreed: d.rack.objections, MayReboot: d.mayReboot(), Program: program, Hive: private, Extra: d.request.Args,
-		Env: append(env, d.ssh.Env()...), Machine: d.ssh.Machines(remote.DeployUser), Renew: d.renew,
+		Before: d.rack.Situation, Agreed: d.rack.objections, MayReboot: d.mayReboot(), Systems: systems, Extra: d.request.Args,
+		Env: env, Machine: d.ssh.Machines(remote.DeployUser), Renew: d.renew,
 		Inputs: d.rack.Inputs, Secrets: d.rack.Secrets, TakeSnapshot: d.takeSnapshot,
 		Logs: logs, GateTimeout: d.request.GateTimeout, Pause: d.request.GatePause,
 	}
 	if d.request.As != "" {
 		driver.Other = d.ssh.Machines(d.request.As)
 	}
-	d.view.Say("Colmena's output is kept in %s", logs)
-	progress := d.view.Progress(len(proposal.hosts()))
-	defer progress.Stop()
-	if err := buildFirst(driver, proposal, progress, d.request.DryRun); err != nil {
+	if err := driver.Build(ctx, proposal, progress); err != nil {
 		progress.Stop()
 		if ctx.Err() != nil {
 			return notReached(proposal, context.Cause(ctx)), nil
 		}
-		d.view.Say("nothing was deployed: %v\n  log: %s", err, driver.BuildLog())
+		d.view.Say("nothing was deployed: %v\n  log: %s", err, buildLog(logs))
 		return notReached(proposal, errors.New("the systems cannot be built")), nil
 	}
 	outcome.Previews = d.previews(ctx, driver, proposal, d.request.Copy, progress)
@@ -520,25 +531,6 @@ func (d *deployment) users() map[string]string {
 		}
 	}
 	return users
-}
-
-// buildFirst builds what is to be deployed before the first host is touched: a mistake in the last one's
-// snippet must not show when all others are deployed already, and little time must pass between the look
-// at the servers and the step that stops one. A host alone that has no server is built right before it is
-// deployed, unless all are to be built.
-func buildFirst(driver *Driver, proposal Proposal, progress ask.Progress, all bool) error {
-	hosts := slices.DeleteFunc(proposal.hosts(), func(host string) bool { return !proposal.Work[host].System })
-	isServer := func(host string) bool {
-		return driver.Before.Plan.Host(host).Server != nil || proposal.Work[host].Server
-	}
-	if len(hosts) == 0 || !all && len(hosts) < 2 && !slices.ContainsFunc(hosts, isServer) {
-		return nil
-	}
-	what := text.Count(len(hosts), "system")
-	say := func(line string) { progress.Step(what, "evaluating, building", line) }
-	say("")
-	defer progress.Drop(what)
-	return driver.Build(hosts, say)
 }
 
 // notReached returns the results of the hosts of all waves when none was begun.

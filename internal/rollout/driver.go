@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"k3splan/internal/ask"
 	"k3splan/internal/colmena"
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
@@ -30,10 +31,8 @@ type Driver struct {
 	Before Situation
 	// Agreed are what the user has forced.
 	Agreed []objection
-	// Program is Colmena, Hive what it is called with, Extra the user's arguments for it, and Env is added
-	// to its environment.
-	Program string
-	Hive    *colmena.Hive
+	// Systems are those of the hosts, Extra the user's arguments for Colmena, and Env is added to its environment.
+	Systems *systems
 	Extra   []string
 	Env     []string
 	// Machine returns how a host is reached; Other, if it is not nil, how else it may be reached.
@@ -76,7 +75,7 @@ var builtOnTarget = regexp.MustCompile(`(\S+) \| Built "(/[^"]+)" on target node
 func (d *Driver) result(host string) string {
 	d.building.Lock()
 	defer d.building.Unlock()
-	return cmp.Or(d.built[host], d.Hive.Result(host))
+	return cmp.Or(d.built[host], d.Systems.result(host))
 }
 
 // note keeps what a line of Colmena says about a system.
@@ -117,13 +116,15 @@ func (d *Driver) disconnect(h *plan.Host) {
 
 const askLimit = 30 * time.Second
 
-// BuildLog is the path of Colmena's output about Build; no host has its name.
-func (d *Driver) BuildLog() string { return filepath.Join(d.Logs, "_build.log") }
-
-// Build builds the systems of hosts and touches none of them, so that a mistake in the last host's
-// snippet does not show when all others are deployed already.
-func (d *Driver) Build(hosts []string, say func(line string)) error {
-	return d.colmena(d.BuildLog(), colmena.BuildFirst(d.Hive.File, hosts, d.Extra), say)
+// Build builds the systems of hosts and touches none of them.
+func (d *Driver) Build(ctx context.Context, proposal Proposal, progress ask.Progress) error {
+	hosts := slices.DeleteFunc(proposal.hosts(), func(host string) bool { return !proposal.Work[host].System })
+	if len(hosts) == 0 {
+		return nil
+	}
+	return d.Systems.build(ctx, hosts, progress, func(hive *colmena.Hive, args []string, say func(line string)) error {
+		return d.colmena(buildLog(d.Logs), args, hive, say)
+	})
 }
 
 // Apply has Colmena bring the new system, or only the secrets, and makes changed secrets take
@@ -148,31 +149,35 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 	}
 	switches, err := true, error(nil)
 	if work.System && colmena.Goal(d.Extra) == "switch" {
-		if switches, err = d.switches(ctx, h, say); err != nil {
+		if switches, err = d.switches(ctx, h); err != nil {
 			return "", err
 		}
 	}
 	if work.System && switches && colmena.Goal(d.Extra) == "switch" {
 		d.foresee(ctx, h, say)
 	}
+	hive := d.Systems.hive(host)
 	var args []string
 	switch {
 	case !switches:
-		args = colmena.ApplyOne(d.Hive.File, host, colmena.WithGoal(d.Extra, "boot"))
+		args = colmena.ApplyOne(hive.File, host, colmena.WithGoal(d.Extra, "boot"))
 	case h.Target.Local:
 		// on this machine Colmena uploads secrets together with a system only; that is the same then
-		args = colmena.ApplyLocal(d.Hive.File, host, d.Extra)
+		args = colmena.ApplyLocal(hive.File, host, d.Extra)
 	case work.System:
-		args = colmena.ApplyOne(d.Hive.File, host, d.Extra)
+		args = colmena.ApplyOne(hive.File, host, d.Extra)
 	default:
-		args = colmena.UploadKeys(d.Hive.File, host, nil)
+		args = colmena.UploadKeys(hive.File, host, nil)
 	}
 	phase := "uploading secrets"
 	if work.System {
-		phase = "evaluating, building, activating"
+		phase = "copying, activating"
+		if d.Systems.hosts[host] == nil {
+			phase = "evaluating, building, activating"
+		}
 	}
 	say(phase, "")
-	err = d.colmena(d.LogFile(host), args, func(line string) { say(phase, line) })
+	err = d.colmena(d.LogFile(host), args, hive, func(line string) { say(phase, line) })
 	d.disconnect(h)
 	if err != nil {
 		switch check := refusedBy(err); {
@@ -185,8 +190,8 @@ func (d *Driver) Apply(ctx context.Context, host string, work Work, say Say) (st
 		}
 		phase, switches = "setting the next boot", false
 		say(phase, "")
-		args = colmena.ApplyOne(d.Hive.File, host, colmena.WithGoal(d.Extra, "boot"))
-		if err := d.colmena(d.LogFile(host), args, func(line string) { say(phase, line) }); err != nil {
+		args = colmena.ApplyOne(hive.File, host, colmena.WithGoal(d.Extra, "boot"))
+		if err := d.colmena(d.LogFile(host), args, hive, func(line string) { say(phase, line) }); err != nil {
 			return "", err
 		}
 	}
@@ -302,7 +307,7 @@ func applySecrets(h *plan.Host, kinds []string, onHost bool) string {
 }
 
 // colmena runs Colmena with its output in a log.
-func (d *Driver) colmena(log string, args []string, say func(line string)) error {
+func (d *Driver) colmena(log string, args []string, hive *colmena.Hive, say func(line string)) error {
 	file, err := files.Append(log)
 	if err != nil {
 		return fmt.Errorf("writing the log: %w", err)
@@ -313,7 +318,7 @@ func (d *Driver) colmena(log string, args []string, say func(line string)) error
 	out := io.MultiWriter(run.Capped(file, maxLog), last)
 	// its own context: Colmena gets the user's signals, and is waited for
 	err = run.Run(context.Background(), run.Command{
-		Program: d.Program, Args: args, Env: slices.Concat(d.Hive.Env, d.Env), Stdout: &guarded{to: out}, Stderr: &guarded{to: out},
+		Program: d.Systems.program, Args: args, Env: slices.Concat(hive.Env, d.Env), Stdout: &guarded{to: out}, Stderr: &guarded{to: out},
 	})
 	if err == nil {
 		return nil
