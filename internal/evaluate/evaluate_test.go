@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -336,6 +337,42 @@ func TestTextsOfKeys(t *testing.T) {
 
 	places, _, _ = find(t, `{ a.deployment.keys.token = { text = null; user = "`+poison+`"; }; b.deployment = { }; }`)
 	require.Equal(t, []string{"a.json", "the result"}, places)
+}
+
+// What is remembered is valid for exactly the inputs that fingerprints are made of: the table of package fingerprint
+// shows that these move with everything that a host is made from (TestWhatMoves, TestNoChangeIsMissed).
+func TestEveryInputCounts(t *testing.T) {
+	m := &memory{request: &Request{Inputs: map[string]fingerprint.Inputs{}}, common: "x"}
+	key := func(in fingerprint.Inputs) string {
+		m.request.Inputs["a"] = in
+		return m.key("a")
+	}
+	seen := map[string]string{key(fingerprint.Inputs{}): "nothing"}
+	kind := reflect.TypeFor[fingerprint.Inputs]()
+	for i := range kind.NumField() {
+		name := kind.Field(i).Name
+		var in fingerprint.Inputs
+		switch field := reflect.ValueOf(&in).Elem().Field(i); field.Interface().(type) {
+		case map[string]string:
+			field.Set(reflect.ValueOf(map[string]string{"x": "1"}))
+		case string:
+			field.SetString("1")
+		case []string: // reasons not to trust the others
+			field.Set(reflect.ValueOf([]string{"reads /etc"}))
+			require.Empty(t, key(in), name)
+			continue
+		case bool: // what follows from the others
+			require.Equal(t, "ReadsNames", name)
+			continue
+		default:
+			t.Fatalf("a field of another kind: %s", name)
+		}
+		require.Empty(t, seen[key(in)], name)
+		seen[key(in)] = name
+	}
+	require.Len(t, seen, 6)
+	m.request.Inputs["b"] = fingerprint.Inputs{}
+	require.NotEqual(t, key(fingerprint.Inputs{}), m.key("b"), "hosts have their own")
 }
 
 func TestBuild(t *testing.T) {
