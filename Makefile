@@ -67,5 +67,6 @@ bench:
 
 # Evaluation against the real Colmena on PATH, as ratios of programs that run one after the other: NAME VALUE TARGET
 # ok|short, SKIP where the harness or Colmena is missing.
+EVALUATED ?= 20
 bench-eval:
-	@K3SPLAN_BENCH_EVAL=1 go test -count=1 -timeout 2h -v -run TestBenchEval ./internal/evaluate | grep -E '^(#|SKIP|[a-z0-9A-Z-]+ [0-9.]+ [0-9.]+ (ok|short)$$|---|FAIL|    )'
+	@K3SPLAN_BENCH_EVAL=$(EVALUATED) go test -count=1 -timeout 2h -v -run TestBenchEval ./internal/evaluate | grep -E '^(#|SKIP|[a-z0-9A-Z-]+ [0-9.]+ [0-9.]+ (ok|short)$$|---|FAIL|    )'

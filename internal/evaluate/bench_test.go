@@ -32,29 +32,30 @@ func TestBenchEval(t *testing.T) {
 	})
 	needsColmena(t)
 	b := &bench{t: t}
-	hosts := 20
+	hosts, err := strconv.Atoi(os.Getenv("K3SPLAN_BENCH_EVAL"))
+	require.NoError(t, err)
 	r := render(t, rackOf(hosts))
 	all := strings.Join(r.hosts, ",")
 	b.withoutBuilds()
 	b.colmena(r, "build", "--on", r.hosts[0]) // so that the derivations that all have are in the store
-	b.evaluate(r, r.hosts, 0)
+	b.evaluate(r, r.hosts, 1<<30)
 
 	// the largest process of all so far is what the kernel says: from small to large
 	small := b.evaluate(r, r.hosts, 1<<30)
 	ours := b.evaluate(r, r.hosts, 0)
-	one := b.evaluate(r, r.hosts[1:2], 0)
-	resolved, close := b.resolved(r, r.hosts)
+	resolved, close := b.resolved(r)
 	defer close()
+	one := b.evaluate(r, r.hosts[1:2], 0)
 	apply := b.measure(func() { b.colmenaOn(resolved, "build", "--on", r.hosts[1]) })
 	theirOne := b.colmena(r, "build", "--on", r.hosts[1])
 	their := b.colmena(r, "build", "--on", all)
 
-	b.row("deploy-20-cpu", (ours.cpu+float64(hosts)*apply.cpu)/(their.cpu+float64(hosts)*theirOne.cpu), 0.25)
-	b.row("single-evaluation-20-cpu", ours.cpu/their.cpu, 0.60)
-	b.row("single-evaluation-20-wall", ours.wall/their.wall, 0.45)
-	b.row("largest-process-20", ours.peak/their.peak, 0.25)
-	b.row("largest-process-20-with-1G", small.peak/their.peak, 0.20)
-	b.row("one-row-of-20-to-first-copy", (one.cpu+apply.cpu)/theirOne.cpu, 0.5)
+	b.row(fmt.Sprintf("deploy-%d-cpu", hosts), (ours.cpu+float64(hosts)*apply.cpu)/(their.cpu+float64(hosts)*theirOne.cpu), 0.25)
+	b.row(fmt.Sprintf("single-evaluation-%d-cpu", hosts), ours.cpu/their.cpu, 0.60)
+	b.row(fmt.Sprintf("single-evaluation-%d-wall", hosts), ours.wall/their.wall, 0.45)
+	b.row(fmt.Sprintf("largest-process-%d", hosts), ours.peak/their.peak, 0.25)
+	b.row(fmt.Sprintf("largest-process-%d-with-1G", hosts), small.peak/their.peak, 0.20)
+	b.row(fmt.Sprintf("one-row-of-%d-to-first-copy", hosts), (one.cpu+apply.cpu)/theirOne.cpu, 0.5)
 	b.row("again-evaluations", float64(b.again(r)), 0)
 	if many, _ := strconv.Atoi(os.Getenv("K3SPLAN_BENCH_HOSTS")); many > 0 {
 		large := render(t, rackOf(many))
@@ -68,7 +69,10 @@ func TestBenchEval(t *testing.T) {
 		cpus(), hosts, ours.cpu, ours.wall, ours.peak/1e6, their.cpu, their.wall, their.peak/1e6, apply.cpu, theirOne.cpu)
 }
 
-type bench struct{ t *testing.T }
+type bench struct {
+	t     *testing.T
+	found *evaluate.Result
+}
 
 // use is what programs have taken: seconds, and bytes of the largest process.
 type use struct{ cpu, wall, peak float64 }
@@ -128,14 +132,14 @@ func (b *bench) evaluate(r rendered, hosts []string, memory int64) use {
 		require.NoError(b.t, err)
 		require.NoError(b.t, found.Err())
 		require.Len(b.t, found.Evaluated, len(hosts))
+		b.found = found
 	})
 }
 
-func (b *bench) resolved(r rendered, hosts []string) (*colmena.Hive, func() error) {
-	found, err := evaluate.Hosts(b.t.Context(), b.request(r, 0), hosts)
-	require.NoError(b.t, err)
+// resolved is a hive of what was evaluated last.
+func (b *bench) resolved(r rendered) (*colmena.Hive, func() error) {
 	known := map[string]colmena.Resolved{}
-	for name, host := range found.Hosts {
+	for name, host := range b.found.Hosts {
 		known[name] = host.Resolved()
 	}
 	hive, err := colmena.ResolvedHive(filepath.Join(filepath.Dir(r.hive), "sources.nix"), known, nil)
