@@ -42,6 +42,7 @@ var notRun = map[string]string{
 	"kubeconfig": "reaches a server", "update": "asks the public sources",
 	"token rotate": "reaches a server", "token adopt": "reaches a server", "token push": "reaches the servers",
 	"upgrade":       "reaches the hosts",
+	"reboot":        "reaches the hosts",
 	"etcd snapshot": "reaches a server", "etcd restore": "reaches the servers",
 	"known-hosts scan": "reaches a host", "known-hosts forget": "names a key that nobody has",
 	"boot-stick": "builds an image and writes a device", "passwd": "asks at a terminal",

@@ -66,6 +66,7 @@ func (k *killer) commands() []killCommand {
 		{world: "deployed", args: []string{"check"}},
 		{world: "racked", args: []string{"machines"}},
 		{world: "racked", args: []string{"sequence"}},
+		{world: "deployed", args: []string{"reboot", "--needed", "--yes", "--gate-pause", "1ms"}},
 		{world: "deployed", args: []string{"decommission", "ulrich", "--yes"}, done: `! grep -hq ^ulrich plans/hosts.csv plans/known_hosts`},
 		{world: "racked", args: []string{"replace", "ulrich", "--serial", "new-disk", "--new-key", "--yes"}, done: `grep -q '^ulrich.*,new-disk$' plans/hosts.csv`},
 		{world: "racked", args: []string{"ssh", "olaf", "true"}},

@@ -120,7 +120,7 @@ func (a *app) addCommands(root *cobra.Command) {
 			a.updateCommand(), a.upgradeCommand(), a.renderCommand(), a.buildCommand(), a.rehearseCommand(), a.deployCommand(), a.bootStickCommand(), a.hardwareCommand(),
 		}},
 		{"The running rack", []*cobra.Command{
-			a.statusCommand(), a.checkCommand(), a.machinesCommand(), a.sequenceCommand(), a.generationsCommand(), a.rollbackCommand(), a.sshCommand(), a.sshConfigCommand(), a.kubeconfigCommand(), a.etcdCommand(), a.replaceCommand(), a.decommissionCommand(),
+			a.statusCommand(), a.checkCommand(), a.machinesCommand(), a.sequenceCommand(), a.rebootCommand(), a.generationsCommand(), a.rollbackCommand(), a.sshCommand(), a.sshConfigCommand(), a.kubeconfigCommand(), a.etcdCommand(), a.replaceCommand(), a.decommissionCommand(),
 		}},
 		{"Secrets and keys", []*cobra.Command{
 			a.passwdCommand(), a.secretsCommand(), a.tokenCommand(), a.knownHostsCommand(),

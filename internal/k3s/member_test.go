@@ -46,7 +46,7 @@ func TestMembers(t *testing.T) {
 func TestDrain(t *testing.T) {
 	fails := func(said string) Server {
 		return Server{Container: "olaf-s", Run: func(_ context.Context, _ string, words ...string) (string, error) {
-			require.Contains(t, strings.Join(words, " "), "timeout 75 k3s kubectl drain karl-a --ignore-daemonsets --delete-emptydir-data --timeout=60s")
+			require.Contains(t, strings.Join(words, " "), "timeout 75 k3s kubectl drain karl-a --ignore-daemonsets --timeout=60s")
 			return "", &run.ExitError{Program: "ssh", Code: 1, Stderr: said}
 		}}
 	}
@@ -54,12 +54,12 @@ func TestDrain(t *testing.T) {
 	err := fails(`error when evicting pods/"db-0" -n "shop" (will retry after 5s): Cannot evict pod as it would violate the pod's disruption budget.
 error when evicting pods/"db-0" -n "shop" (will retry after 5s): Cannot evict pod as it would violate the pod's disruption budget.
 There are pending pods in node "karl-a" when an error occurred: error when evicting pods/"db-0" -n "shop": global timeout reached: 1m0s
-`).Drain(t.Context(), "karl-a", time.Minute)
+`).Drain(t.Context(), "karl-a", time.Minute, false)
 	require.ErrorContains(t, err, `drain the Node karl-a, on olaf-s, within 1m0s: pods/"db-0" -n "shop" (will retry after 5s): Cannot evict pod`)
 	require.Contains(t, diag.HintOf(err), "poddisruptionbudgets")
-	err = fails("error: unable to drain node \"karl-a\" due to error: cannot delete Pods that declare no controller (use --force to override): shop/debug, continuing command...\n").Drain(t.Context(), "karl-a", time.Minute)
+	err = fails("error: unable to drain node \"karl-a\" due to error: cannot delete Pods that declare no controller (use --force to override): shop/debug, continuing command...\n").Drain(t.Context(), "karl-a", time.Minute, false)
 	require.ErrorContains(t, err, "cannot delete Pods that declare no controller")
-	err = fails("The connection to the server was refused\n").Drain(t.Context(), "karl-a", time.Minute)
+	err = fails("The connection to the server was refused\n").Drain(t.Context(), "karl-a", time.Minute, true)
 	require.ErrorContains(t, err, "refused")
 	require.Empty(t, diag.HintOf(err))
 }

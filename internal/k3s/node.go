@@ -28,6 +28,8 @@ type Node struct {
 	Ready               bool
 	Labels, Annotations map[string]string
 	Taints              []Taint
+	// Unschedulable reports whether the Node is cordoned: it takes no new pods.
+	Unschedulable bool
 }
 
 // Taint keeps pods away from a Node.
@@ -47,7 +49,10 @@ func (s Server) Node(ctx context.Context, name string) (*Node, error) {
 			Name                string
 			Labels, Annotations map[string]string
 		}
-		Spec   struct{ Taints []Taint }
+		Spec struct {
+			Taints        []Taint
+			Unschedulable bool
+		}
 		Status struct {
 			Conditions []struct{ Type, Status string }
 		}
@@ -55,7 +60,7 @@ func (s Server) Node(ctx context.Context, name string) (*Node, error) {
 	if err := json.Unmarshal([]byte(out), &answer); err != nil || answer.Metadata.Name != name {
 		return nil, fmt.Errorf("ask %s for the Node %s: the answer is not a Node", s.Container, name)
 	}
-	n := &Node{Name: name, Labels: answer.Metadata.Labels, Annotations: answer.Metadata.Annotations, Taints: answer.Spec.Taints}
+	n := &Node{Name: name, Labels: answer.Metadata.Labels, Annotations: answer.Metadata.Annotations, Taints: answer.Spec.Taints, Unschedulable: answer.Spec.Unschedulable}
 	for _, c := range answer.Status.Conditions {
 		if c.Type == "Ready" {
 			n.Ready = c.Status == "True"
@@ -96,11 +101,33 @@ func (s Server) ForgetPasswords(ctx context.Context, nodes ...string) error {
 	return nil
 }
 
-// Drain evicts all pods from a Node, except those of daemon sets, as PodDisruptionBudgets allow it. What pods
-// keep in emptyDir volumes is lost. The server's Run must wait longer than the limit.
-func (s Server) Drain(ctx context.Context, name string, limit time.Duration) error {
+// Cordon lets a Node take no new pods, and Uncordon lets it take them again.
+func (s Server) Cordon(ctx context.Context, name string) error {
+	return s.schedule(ctx, "cordon", name)
+}
+
+// Uncordon undoes [Server.Cordon].
+func (s Server) Uncordon(ctx context.Context, name string) error {
+	return s.schedule(ctx, "uncordon", name)
+}
+
+func (s Server) schedule(ctx context.Context, verb, name string) error {
+	if _, err := s.kubectl(ctx, 30, verb, name); err != nil {
+		return fmt.Errorf("%s the Node %s, on %s: %w", verb, name, s.Container, err)
+	}
+	return nil
+}
+
+// Drain evicts all pods from a Node, except those of daemon sets, as PodDisruptionBudgets allow it. Pods with
+// emptyDir volumes are evicted only if what is in those may be lost. The server's Run must wait longer than the
+// limit.
+func (s Server) Drain(ctx context.Context, name string, limit time.Duration, losesEmptyDir bool) error {
 	seconds := int(limit.Round(time.Second) / time.Second)
-	_, err := s.kubectl(ctx, seconds+15, "drain", name, "--ignore-daemonsets", "--delete-emptydir-data", fmt.Sprintf("--timeout=%ds", seconds))
+	command := []string{"drain", name, "--ignore-daemonsets", fmt.Sprintf("--timeout=%ds", seconds)}
+	if losesEmptyDir {
+		command = append(command, "--delete-emptydir-data")
+	}
+	_, err := s.kubectl(ctx, seconds+15, command...)
 	if err == nil {
 		return nil
 	}

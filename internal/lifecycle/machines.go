@@ -65,7 +65,7 @@ func (m Machines) Remembers(ctx context.Context, helper *plan.Container, name st
 
 // Drain implements [Rack].
 func (m Machines) Drain(ctx context.Context, helper *plan.Container, name string, limit time.Duration) error {
-	return m.at(helper, limit+time.Minute).Drain(ctx, name, limit)
+	return m.at(helper, limit+time.Minute).Drain(ctx, name, limit, true)
 }
 
 // DeleteNode implements [Rack].

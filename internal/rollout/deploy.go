@@ -55,6 +55,8 @@ type Request struct {
 
 	Limits                 Limits
 	GateTimeout, GatePause time.Duration
+	// Order is for Reboot; without it hosts reboot in the waves of a deployment.
+	Order *Order
 }
 
 // Environment is what a deployment uses of k3splan and of the machine that it runs on.

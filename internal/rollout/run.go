@@ -22,6 +22,8 @@ const (
 	Deployed  Status = "deployed"
 	// RolledBack hosts run an earlier generation.
 	RolledBack Status = "rolled back"
+	// Rebooted hosts run the system that they ran before.
+	Rebooted Status = "rebooted"
 	// Failed hosts were begun.
 	Failed Status = "failed"
 	// NotReached hosts were not begun, because of another one, an interruption, or because they do
@@ -192,7 +194,7 @@ func (r Result) String() string { return r.words(string(r.Status)) }
 // words is String with another word for what was done.
 func (r Result) words(done string) string {
 	switch r.Status {
-	case Deployed, RolledBack:
+	case Deployed, RolledBack, Rebooted:
 		return fmt.Sprintf("%s (%.0f s)", done, r.Seconds)
 	case Failed:
 		text := "failed: " + indented(r.Cause)

@@ -29,6 +29,8 @@ if [ -e "$box/reboot" ]; then
   ln -sfn "$profile" /run/booted-system
   PATH="$(sed -n 's/^rack=//p' /run/box.env)/bin:$PATH" "$profile/bin/switch-to-configuration" up
 fi
+# a real web server, as a service of the host's would be one
+[ ! -d "$box/www" ] || python3 -m http.server --directory "$box/www" 8080 > /dev/null 2>&1 &
 NIX_CONF_DIR=$box/etc/nix nix-daemon > "$box/nix-daemon.log" 2>&1 &
 # -r: sshd does not start itself anew for each connection
 exec /usr/sbin/sshd -D -r -E "$box/sshd.log" -f "$box/etc/sshd_config"
