@@ -62,8 +62,13 @@ func Machines(ctx context.Context, e Environment, p *project.Project, tell func(
 	}
 	machines := make(map[string]plan.Machine, len(result.Hosts))
 	for name, host := range result.Hosts {
+		value := host.Metadata["machine"]
+		if len(value) == 0 || string(value) == "null" { // an evaluator that knows no such option
+			machines[name] = p.Plan.Host(name).Machine
+			continue
+		}
 		var m plan.Machine
-		if err := json.Unmarshal(host.Metadata["machine"], &m); err != nil {
+		if err := json.Unmarshal(value, &m); err != nil {
 			return nil, fmt.Errorf("%s: k3splan.machine: %w", name, err)
 		}
 		slices.Sort(m.Groups)
