@@ -336,7 +336,7 @@ func TestRackInABox(t *testing.T) {
 		r := b.deploy("--gate-timeout", "1s")
 		require.Equal(t, 1, r.code)
 		require.Equal(t, map[string]string{"olaf": "deployed", "rolf": "failed", "ulf": "not reached", "karl": "not reached", "ulrich": "not reached", "egon": "not reached"}, r.status(), r.stderr)
-		require.Contains(t, r.results["rolf"].Cause, "rolf did not become healthy within 1s: server rolf-s: /readyz: Error from server: [-]etcd failed")
+		require.Contains(t, r.results["rolf"].Cause, "rolf did not become healthy within 1s: server rolf-s: /readyz: not ready: etcd")
 		require.Equal(t, "stopped after rolf", r.results["ulf"].Cause)
 		require.Equal(t, []string{"olaf", "rolf"}, b.activated())
 		require.NotContains(t, b.events(), "quorum lost")
@@ -530,7 +530,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		b.edit("plans/hosts.csv", "ulf,2", "ulf,20")
 		r := b.deploy()
 		require.Equal(t, 1, r.code)
-		require.Contains(t, r.stderr, "ulf would be restarted while the server on rolf (/readyz: Error from server: [-]etcd failed) is down: of 3 servers etcd needs 2, and 1 would be left")
+		require.Contains(t, r.stderr, "ulf would be restarted while the server on rolf (/readyz: not ready: etcd) is down: of 3 servers etcd needs 2, and 1 would be left")
 		require.Empty(t, b.applied())
 		// what concerns no server goes on
 		require.Zero(t, b.deploy("karl", "ulrich").code)
@@ -697,7 +697,7 @@ func TestRackInABoxInTrouble(t *testing.T) {
 		require.Equal(t, rollout.StateNew, byHost["frida"].State)
 		require.Equal(t, rollout.StateForeign, byHost["emil"].State)
 		require.Equal(t, []string{"nginx.service"}, byHost["ulrich"].FailedUnits)
-		require.Equal(t, "/readyz: Error from server: [-]etcd failed", byHost["rolf"].Server)
+		require.Equal(t, "/readyz: not ready: etcd", byHost["rolf"].Server)
 		require.Equal(t, "not registered", byHost["ulf"].Node)
 		for _, host := range []string{"olaf", "rolf", "frida", "emil", "ulrich", "ulf"} {
 			require.False(t, byHost[host].Healthy, host)

@@ -174,7 +174,7 @@ func TestRackInABoxGoesBack(t *testing.T) {
 		b.remove("running/rolf-s")
 		r = b.rollback("ulf")
 		require.Equal(t, 1, r.code)
-		require.Contains(t, r.stderr, "refused: ulf would be restarted while the server on rolf (/readyz: Error from server: [-]etcd failed) is down: of 3 servers etcd needs 2, and 1 would be left")
+		require.Contains(t, r.stderr, "refused: ulf would be restarted while the server on rolf (/readyz: not ready: etcd) is down: of 3 servers etcd needs 2, and 1 would be left")
 		require.Empty(t, b.activated())
 		b.write("running/rolf-s", "", 0o644)
 		// a gate that fails: the next one stays

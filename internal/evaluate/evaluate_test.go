@@ -161,7 +161,9 @@ func TestBrokenHive(t *testing.T) {
 	_, err := Hosts(t.Context(), w.Request, []string{"a", "b", "c"})
 	require.ErrorContains(t, err, "the hive cannot be evaluated")
 	require.ErrorContains(t, err, "syntax error")
-	require.LessOrEqual(t, strings.Count(w.read("calls"), "\n"), 2, "nothing is tried host by host")
+	for _, alone := range []string{`["a"]`, `["b"]`} { // a process is started again where the new store is busy
+		require.NotContains(t, w.read("calls"), alone, "nothing is tried host by host")
+	}
 }
 
 func TestUnsupported(t *testing.T) {

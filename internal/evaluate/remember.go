@@ -138,7 +138,7 @@ func (m *memory) keep(ctx context.Context, result *Result) error {
 	for _, name := range result.Evaluated {
 		host, key := result.Hosts[name], m.key(name)
 		if host == nil || key == "" || host.HasTexts {
-			if err := os.Remove(m.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := files.Remove(m.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("forgetting an evaluation: %w", err)
 			}
 			continue
@@ -177,7 +177,7 @@ func (m *memory) root(ctx context.Context) error {
 			continue
 		}
 		if _, inPlan := m.request.Inputs[name]; !inPlan {
-			_ = os.Remove(m.file(name))
+			_ = files.Remove(m.file(name))
 			continue
 		}
 		var r remembered
@@ -213,7 +213,7 @@ func (m *memory) root(ctx context.Context) error {
 	for _, entry := range present {
 		var n int
 		if _, err := fmt.Sscanf(entry.Name(), "root-%d", &n); (err == nil && n > len(derivations)) || len(derivations) == 0 {
-			_ = os.Remove(filepath.Join(roots, entry.Name()))
+			_ = files.Remove(filepath.Join(roots, entry.Name()))
 		}
 	}
 	return nil

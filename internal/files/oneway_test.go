@@ -17,7 +17,9 @@ import (
 func TestNothingElseWritesProjects(t *testing.T) {
 	others := map[string]string{
 		"cmd/k3splan/man.go":            "a folder that the user names",
+		"internal/colmena/evaluator.go": "a temporary folder",
 		"internal/colmena/hive.go":      "a temporary folder",
+		"internal/evaluate/evaluate.go": "removes a temporary folder",
 		"internal/files/exchange.go":    "several files, written aside before",
 		"internal/files/lock.go":        "removes what a killed process left",
 		"internal/files/own.go":         "owners",
@@ -28,6 +30,7 @@ func TestNothingElseWritesProjects(t *testing.T) {
 		"internal/rehearsal/prepare.go": "a folder of ours, for one rehearsal",
 		"internal/remote/config.go":     "removes a temporary folder",
 		"internal/remote/scan.go":       "a folder in one of ours",
+		"internal/remote/share.go":      "sockets in one of ours",
 		"internal/rollout/lock.go":      "a lock in a folder of ours",
 		"internal/secrets/runtime.go":   "a folder in memory",
 		"internal/stick/build.go":       "removes a temporary folder",

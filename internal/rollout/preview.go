@@ -12,6 +12,7 @@ import (
 
 	"k3splan/internal/ask"
 	"k3splan/internal/diag"
+	"k3splan/internal/files"
 	"k3splan/internal/plan"
 	"k3splan/internal/remote"
 	"k3splan/internal/run"
@@ -98,7 +99,7 @@ func rebootParts(booted, system string) (parts []string) {
 		file := filepath.Join(system, part)
 		is, err := filepath.EvalSymlinks(file)
 		if part == "kernel-params" {
-			content, readErr := os.ReadFile(file)
+			content, readErr := files.Read(file)
 			is, err = strings.TrimSpace(string(content)), readErr
 			was = strings.TrimSpace(was)
 		}
