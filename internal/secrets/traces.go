@@ -1,14 +1,17 @@
 package secrets
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/base64"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
 
 	"k3splan/internal/diag"
 	"k3splan/internal/files"
+	"k3splan/internal/table"
 )
 
 // Traces returns texts any of which shows that a file holds the secret: its content as it is, and in base64
@@ -53,6 +56,8 @@ const (
 	shortestSpilled = 16
 	// largestSource is the size in bytes of the largest source that is searched. What people write is smaller.
 	largestSource = 1 << 20
+	// largestPart is how much is searched of a part of a workbook, in bytes.
+	largestPart = 16 << 20
 )
 
 // MendSpilled is what to do about a secret in a source of the systems.
@@ -74,26 +79,53 @@ func (o *opening) findSpilled() {
 	}
 	for _, dir := range SourceDirs {
 		_ = fs.WalkDir(o.needs.Sources, dir, func(file string, entry fs.DirEntry, err error) error {
-			if err != nil || !entry.Type().IsRegular() {
+			if err != nil || entry.IsDir() {
 				return nil
 			}
-			if info, err := entry.Info(); err != nil || info.Size() > largestSource {
+			// of what a link leads to
+			if info, err := fs.Stat(o.needs.Sources, file); err != nil || !info.Mode().IsRegular() || info.Size() > largestSource {
 				return nil
 			}
 			content, err := fs.ReadFile(o.needs.Sources, file)
 			if err != nil {
 				return nil
 			}
+			text, lines := plainText(content)
 			told := map[string]bool{}
 			for _, secret := range o.read {
 				for _, trace := range secret.traces {
-					if before, _, found := bytes.Cut(content, trace); found && !told[secret.name] {
-						told[secret.name] = true
-						o.report(file, 1+bytes.Count(before, []byte("\n")), finding{diag.Error, codeInFile, "holds the secret " + secret.name, MendSpilled})
+					before, _, found := bytes.Cut(text, trace)
+					if !found || told[secret.name] {
+						continue
 					}
+					told[secret.name] = true
+					line := 0
+					if lines {
+						line = 1 + bytes.Count(before, []byte("\n"))
+					}
+					o.report(file, line, finding{diag.Error, codeInFile, "holds the secret " + secret.name, MendSpilled})
 				}
 			}
 			return nil
 		})
 	}
+}
+
+// plainText returns what a file says in UTF-8, whatever the encoding of a table is; of a workbook what its parts
+// say, which are not the lines that people see.
+func plainText(content []byte) (text []byte, lines bool) {
+	workbook, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		return []byte(table.Text(content)), true
+	}
+	for _, part := range workbook.File {
+		file, err := part.Open()
+		if err != nil {
+			continue
+		}
+		data, _ := io.ReadAll(io.LimitReader(file, largestPart)) // what cannot be read is its reader's to report
+		_ = file.Close()
+		text = append(append(text, data...), '\n')
+	}
+	return text, false
 }

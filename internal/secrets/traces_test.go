@@ -1,11 +1,17 @@
 package secrets
 
 import (
+	"archive/zip"
+	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"unicode/utf16"
 
 	"k3splan/internal/diag"
 
@@ -52,6 +58,29 @@ func TestASecretInASource(t *testing.T) {
 			require.NotContains(t, fmt.Sprintf("%+v", problems), token)
 		})
 	}
+	t.Run("in other forms of a table", func(t *testing.T) {
+		wide := []byte("\xff\xfe")
+		for _, char := range utf16.Encode([]rune("name,note\r\nolaf," + token + "\r\n")) {
+			wide = binary.LittleEndian.AppendUint16(wide, char)
+		}
+		require.Contains(t, found(open(t, nil, map[string]string{"plans/hosts.csv": string(wide)})), "error secret-in-file plans/hosts.csv:2")
+		var workbook bytes.Buffer
+		parts := zip.NewWriter(&workbook)
+		part, err := parts.Create("xl/sharedStrings.xml")
+		require.NoError(t, err)
+		_, err = part.Write([]byte(strings.Repeat("<si><t>olaf</t></si>", 50) + "<si><t>" + token + "</t></si>"))
+		require.NoError(t, err)
+		require.NoError(t, parts.Close())
+		require.Contains(t, found(open(t, nil, map[string]string{"plans/cluster.xlsx": workbook.String()})), "error secret-in-file plans/cluster.xlsx")
+	})
+	t.Run("behind a link", func(t *testing.T) {
+		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "nixConfigs"), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "shared.nix"), []byte("# "+token), 0o600))
+		require.NoError(t, os.Symlink("../shared.nix", filepath.Join(dir, "nixConfigs", "olaf.nix")))
+		_, problems := Open(project(t, complete(t, nil)), Needs{Hosts: []string{"olaf"}, K3s: true, Sources: os.DirFS(dir)})
+		require.Contains(t, found(problems), "error secret-in-file nixConfigs/olaf.nix:1")
+	})
 	hash := open(t, map[string]string{"passwd": goodHash}, map[string]string{"nixConfigs/all.nix": "{ users.users.x.hashedPassword = \"" + strings.TrimSpace(goodHash) + "\"; }"})
 	require.Contains(t, found(hash), "error secret-in-file nixConfigs/all.nix:1")
 }

@@ -24,6 +24,12 @@ var encodings = []encoding{
 	{name: "UTF-16", mark: "\xfe\xff", order: binary.BigEndian},
 }
 
+// Text returns what a file says, in UTF-8, with lines that end in LF or CRLF.
+func Text(data []byte) string {
+	text, _ := decode(data)
+	return text
+}
+
 // decode returns the text in UTF-8, with lines that end in LF or CRLF; encode returns the same bytes
 // again. Bytes that are not a character of the encoding become bytes that are not valid UTF-8.
 func decode(data []byte) (text string, e encoding) {
