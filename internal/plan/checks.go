@@ -79,15 +79,18 @@ func (t CheckType) From() CheckFrom {
 	return FromOperator
 }
 
-// Target returns what the check asks, as in the column target: a URL, HOST:PORT, a command or a unit.
+// Target returns what the check asks, as in the column target: a URL, HOST:PORT, a command or a unit. A login in a
+// URL, which a snippet may have, is left out.
 func (c HealthCheck) Target() string {
 	switch {
+	case c.Type == CheckHTTP:
+		return withoutLogin(c.URL)
 	case c.Type == CheckTCP && c.Host != "":
 		return c.Host + ":" + strconv.Itoa(c.Port)
 	case c.Type == CheckTCP:
 		return strconv.Itoa(c.Port)
 	}
-	return c.URL + c.Command + c.Unit
+	return c.Command + c.Unit
 }
 
 // model returns the check with the keys that its type uses.
@@ -227,11 +230,10 @@ func readTarget(r row, c *HealthCheck, target string) {
 	case CheckHTTP:
 		c.URL = target
 	case CheckTCP:
-		host, port, hasHost := strings.Cut(target, ":")
-		if !hasHost {
-			host, port = "", target
+		port := target
+		if i := strings.LastIndex(target, ":"); i >= 0 {
+			c.Host, port = target[:i], target[i+1:]
 		}
-		c.Host = host
 		var err error
 		if c.Port, err = strconv.Atoi(port); err != nil {
 			c.Port = -1
@@ -244,7 +246,11 @@ func readTarget(r row, c *HealthCheck, target string) {
 		}
 	}
 	if wrong := c.wrongTarget(); wrong != nil {
-		r.Fail("target", withoutLogin(r.Raw("target")), wrong.code, wrong.message, wrong.hint)
+		shown := r.Raw("target")
+		if c.Type == CheckHTTP || c.Type == CheckTCP {
+			shown = withoutLogin(shown)
+		}
+		r.Fail("target", shown, wrong.code, wrong.message, wrong.hint)
 	}
 }
 
@@ -282,8 +288,10 @@ func (c HealthCheck) wrongTarget() *finding {
 		case u.User != nil:
 			return &finding{"check-target-invalid", "a URL is copied to files that everyone on the host can read, and must contain no login",
 				"check an address that needs none, or use a command that reads the login from a file of root's"}
-		case !isHostOrAddress(u.Hostname()):
+		case u.Hostname() == "":
 			return wrong("the URL has no host")
+		case !isHostOrAddress(u.Hostname()):
+			return wrong("the host of the URL is neither an IPv4 address nor the name of a machine")
 		case u.Port() != "" && !isPort(u.Port()) || u.Port() == "" && strings.HasSuffix(u.Host, ":"):
 			return wrong("the port of the URL is not one from 1 to 65535")
 		}
@@ -292,7 +300,7 @@ func (c HealthCheck) wrongTarget() *finding {
 		case c.Port < 1 || c.Port > 65535:
 			return wrong("not a port from 1 to 65535")
 		case c.Host != "" && !isHostOrAddress(c.Host):
-			return wrong("neither an address nor the name of a machine before the port")
+			return wrong("neither an IPv4 address nor the name of a machine before the port")
 		}
 	case CheckCommand:
 		if strings.TrimSpace(c.Command) == "" || strings.ContainsRune(c.Command, 0) {
@@ -320,18 +328,18 @@ func isHostOrAddress(text string) bool {
 	return len(text) <= 253 && strings.Trim(text, "0123456789.") != "" && !slices.ContainsFunc(labels, func(label string) bool { return !isHostName(label) })
 }
 
-// withoutLogin leaves the login out of a URL, so that no message shows it.
+// withoutLogin leaves out what is or may be the login of a URL, so that nothing shows it: a password that is not
+// escaped may have any character, and the scheme may be missing.
 func withoutLogin(target string) string {
-	scheme, rest, found := strings.Cut(target, "://")
-	authority := rest
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		authority = rest[:i]
-	}
-	at := strings.LastIndex(authority, "@")
-	if !found || at < 0 {
+	at := strings.LastIndex(target, "@")
+	if u, err := url.Parse(target); at < 0 || err == nil && u.User == nil && u.Host != "" {
 		return target
 	}
-	return scheme + "://…" + rest[at:]
+	scheme, _, found := strings.Cut(target[:at], "://")
+	if !found {
+		return "…" + target[at:]
+	}
+	return scheme + "://…" + target[at:]
 }
 
 // Wrong returns what is wrong with a check that NixOS evaluated, or "".

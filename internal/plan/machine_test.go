@@ -129,9 +129,15 @@ func TestMachineProblems(t *testing.T) {
 		"no host in the URL":    {check("a,x,http,http://:80/,,"), "the URL has no host"},
 		"port of the URL":       {check("a,x,http,http://a:70000/,,"), "the port of the URL is not one from 1 to 65535"},
 		"login in the URL":      {check("a,x,http,http://me:hunter2@a/,,"), "plans/checks.csv:2: target \"http://…@a/\": a URL is copied to files"},
+		"login, not escaped":    {check("a,x,http,http://me:hunter2/#?@a/,,"), "target \"http://…@a/\": not a URL"},
+		"login without slashes": {check("a,x,http,http:me:hunter2@a,,"), "target \"…@a\": the URL has no host"},
+		"login without scheme":  {check("a,x,http,me:hunter2@a,,"), "target \"…@a\": not a URL of http or https"},
+		"login of a port":       {check("a,x,tcp,me:hunter2@a:22,,"), "target \"…@a:22\": neither an IPv4 address"},
+		"IPv6 in the URL":       {check("a,x,http,http://[::1]:80/,,"), "the host of the URL is neither an IPv4 address nor the name of a machine"},
+		"IPv6 before the port":  {check("a,x,tcp,[::1]:80,,"), "neither an IPv4 address nor the name of a machine before the port"},
 		"port":                  {check("a,x,tcp,65536,,"), "plans/checks.csv:2: target \"65536\": not a port from 1 to 65535\nhint: write a port, or HOST:PORT: 5432, 10.0.100.5:5432"},
 		"word as port":          {check("a,x,tcp,ssh,,"), "target \"ssh\": not a port"},
-		"host of the port":      {check("a,x,tcp,a_b:22,,"), "target \"a_b:22\": neither an address nor the name of a machine before the port"},
+		"host of the port":      {check("a,x,tcp,a_b:22,,"), "target \"a_b:22\": neither an IPv4 address nor the name of a machine before the port"},
 		"unit":                  {check("a,x,unit,a b,,"), "target \"a b\": not the name of a unit"},
 		"unit from afar":        {check("a,x,unit,cron,,operator"), "plans/checks.csv:2: from \"operator\": a unit can only be asked on its host"},
 		"from":                  {check("a,x,tcp,22,,hots"), "plans/checks.csv:2: from \"hots\": unknown place to check from\nhint: did you mean \"host\"?"},
@@ -151,6 +157,12 @@ func TestMachineProblems(t *testing.T) {
 			require.NotContains(t, text, "hunter2")
 		})
 	}
+}
+
+// A URL in a snippet may have a login, which nothing shows.
+func TestTargetHasNoLogin(t *testing.T) {
+	require.Equal(t, "http://…@a/", HealthCheck{Type: CheckHTTP, URL: "http://me:hunter2@a/"}.Target())
+	require.Equal(t, "http://a/@me", HealthCheck{Type: CheckHTTP, URL: "http://a/@me"}.Target())
 }
 
 // Cycles are found if, and only if, the hosts cannot be brought into an order; each of them is one.
