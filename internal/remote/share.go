@@ -84,9 +84,12 @@ func (m Machine) Disconnect() {
 	if m.sockets == "" || m.Host.Target.Local {
 		return
 	}
-	open, _ := filepath.Glob(filepath.Join(m.sockets, m.Host.Target.Host+"-*-"+m.User))
-	for _, socket := range open {
-		hangUp(socket)
+	// ssh knows which one it is: the port may be the user's own, and the name of another host may begin with this one's
+	settings, _ := askSSH(m.ssh(nil))
+	for _, socket := range settings["controlpath"] {
+		if filepath.Dir(socket) == m.sockets {
+			hangUp(socket)
+		}
 	}
 }
 

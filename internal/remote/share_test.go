@@ -82,9 +82,15 @@ func TestDisconnect(t *testing.T) {
 		return file
 	}
 	olaf, root, ulf := open("10.0.100.2-22-deploy"), open("10.0.100.2-22-root"), open("ulf.example-2222-deploy")
+	// another machine behind the same address, and one whose name only begins like this one's
+	behind, longer := open("ulf.example-22-deploy"), open("ulf.example-1-2222-deploy")
 	c.Machine(p.Hosts[0], DeployUser).Disconnect()
 	c.Machine(p.Hosts[2], DeployUser).Disconnect() // this machine has none
 	require.NoFileExists(t, olaf)
 	require.FileExists(t, root)
 	require.FileExists(t, ulf)
+	c.Machine(p.Hosts[1], DeployUser).Disconnect()
+	require.NoFileExists(t, ulf)
+	require.FileExists(t, behind)
+	require.FileExists(t, longer)
 }
