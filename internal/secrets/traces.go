@@ -56,8 +56,8 @@ const (
 	shortestSpilled = 16
 	// largestSource is the size in bytes of the largest source that is searched. What people write is smaller.
 	largestSource = 1 << 20
-	// largestPart is how much is searched of a part of a workbook, in bytes.
-	largestPart = 16 << 20
+	// largestWorkbook is how much is searched of the parts of a workbook together, in bytes.
+	largestWorkbook = 16 << 20
 )
 
 // MendSpilled is what to do about a secret in a source of the systems.
@@ -123,9 +123,9 @@ func plainText(content []byte) (text []byte, lines bool) {
 		if err != nil {
 			continue
 		}
-		data, _ := io.ReadAll(io.LimitReader(file, largestPart)) // what cannot be read is its reader's to report
+		data, _ := io.ReadAll(io.LimitReader(file, int64(largestWorkbook-len(text)))) // what cannot be read is its reader's to report
 		_ = file.Close()
-		text = append(append(text, data...), '\n')
+		text = append(text, data...)
 	}
 	return text, false
 }
