@@ -24,7 +24,7 @@ var root = filepath.Join("..", "..")
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
-	for _, pattern := range []string{"*.md", "docs/*.md", "secrets.example/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "secrets.example/*.md", "plans/*.md"} {
 		names, err := filepath.Glob(filepath.Join(root, pattern))
 		require.NoError(t, err)
 		for _, name := range names {
@@ -75,6 +75,24 @@ func TestLinks(t *testing.T) {
 			target := filepath.Join(root, filepath.Dir(name), cmp.Or(found[1], found[2]))
 			_, err := os.Stat(target)
 			require.NoError(t, err, "%s links to %s", name, cmp.Or(found[1], found[2]))
+		}
+	}
+}
+
+// A blank line ends a table: the rows after it would be shown as text. Two lines begin a table, the second one of
+// hyphens.
+func TestTablesInDocuments(t *testing.T) {
+	rule := regexp.MustCompile(`^\|[ :|-]+\|$`)
+	for name, text := range documents(t) {
+		lines := append(strings.Split(text, "\n"), "", "")
+		code := false
+		for i, line := range lines {
+			if strings.HasPrefix(line, "```") {
+				code = !code
+			}
+			if !code && strings.HasPrefix(line, "|") && (i == 0 || !strings.HasPrefix(lines[i-1], "|")) {
+				require.Regexp(t, rule, lines[i+1], "%s:%d", name, i+1)
+			}
 		}
 	}
 }
