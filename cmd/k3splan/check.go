@@ -47,11 +47,7 @@ The exit code is 1 if a check fails. With --wait they are repeated until all of 
 			if command.Flags().Changed("wait") && wait <= 0 {
 				return usageError(errors.New("--wait needs a time above 0, such as 5m"))
 			}
-			p, machines, err := a.hostMachines()
-			if err != nil {
-				return err
-			}
-			hosts, err := selectHosts(p.Plan, args)
+			p, machines, hosts, err := a.hostMachines(args)
 			if err != nil {
 				return err
 			}

@@ -55,11 +55,7 @@ contacted. A HOST may be a pattern or @TAG; !HOST leaves hosts out.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.completeHosts,
 		RunE: func(_ *cobra.Command, args []string) error {
-			p, machines, err := a.hostMachines()
-			if err != nil {
-				return err
-			}
-			hosts, err := selectHosts(p.Plan, args)
+			p, machines, hosts, err := a.hostMachines(args)
 			if err != nil {
 				return err
 			}
@@ -117,12 +113,17 @@ func (a *app) machineTable(rows []machineRow) string {
 	return a.table([]string{"HOST", "ROLE", "GROUPS", "ORDER", "DEPENDS ON", "STRATEGY", "CRITICALITY", "CHECKS"}, cells)
 }
 
-// hostMachines returns a valid project and what its hosts say about themselves, by name: as NixOS evaluates it,
-// or as the tables say where nothing can be evaluated.
-func (a *app) hostMachines() (*project.Project, map[string]plan.Machine, error) {
+// hostMachines returns a valid project, what its hosts say about themselves, by name, as NixOS evaluates it or as the
+// tables say where nothing can be evaluated, and the hosts that are selected. What is wrong with the selection is said
+// before anything is evaluated.
+func (a *app) hostMachines(patterns []string) (*project.Project, map[string]plan.Machine, []*plan.Host, error) {
 	p, err := a.validProject()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	selected, err := selectHosts(p.Plan, patterns)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	ctx, stop := interruptible()
 	defer stop()
@@ -149,7 +150,7 @@ func (a *app) hostMachines() (*project.Project, map[string]plan.Machine, error) 
 			machines[host.Name] = host.Machine
 		}
 	}
-	return p, machines, err
+	return p, machines, selected, err
 }
 
 // sequenceStep is a step of a sequence, for --json.
@@ -180,15 +181,14 @@ With --format plain, each line is HOST:DELAY, in the order of the reboots, for s
 		Example:           "  k3splan sequence\n  k3splan sequence '@storage' --json\n  k3splan sequence --format plain",
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.completeHosts,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if format != "table" && format != "plain" {
+		RunE: func(command *cobra.Command, args []string) error {
+			switch {
+			case format != "table" && format != "plain":
 				return usageError(fmt.Errorf("unknown format %q: table or plain", format))
+			case asJSON && command.Flags().Changed("format"):
+				return usageError(errors.New("--json and --format cannot be used together"))
 			}
-			p, machines, err := a.hostMachines()
-			if err != nil {
-				return err
-			}
-			hosts, err := selectHosts(p.Plan, args)
+			p, machines, hosts, err := a.hostMachines(args)
 			if err != nil {
 				return err
 			}
@@ -208,7 +208,6 @@ With --format plain, each line is HOST:DELAY, in the order of the reboots, for s
 	command.Flags().StringVar(&format, "format", "table", "how to print it: `table|plain`")
 	_ = command.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"table", "plain"}, nothingElse))
 	addJSON(command, &asJSON, []sequenceStep{})
-	command.MarkFlagsMutuallyExclusive("json", "format")
 	return command
 }
 

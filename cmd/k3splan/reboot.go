@@ -29,19 +29,22 @@ Ctrl-C no further host is begun either, and a host that was not rebooted yet tak
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.completeHosts,
 		RunE: func(_ *cobra.Command, args []string) error {
-			if order.DrainLimit < time.Second {
+			switch {
+			case order.DrainLimit < time.Second:
 				return usageError(errors.New("--drain-timeout must be a second or more"))
+			case request.GateTimeout <= 0:
+				return usageError(errors.New("--timeout must be above zero"))
 			}
-			p, machines, err := a.hostMachines()
+			p, machines, hosts, err := a.hostMachines(args)
 			if err != nil {
+				return err
+			}
+			if err := refuseUnknown(hosts, p.HostKeys); err != nil {
 				return err
 			}
 			request.Project, request.Every, request.All = p, len(args) == 0, !needed
 			request.Order, order.Machines = &order, machines
-			request.Limits = rollout.Limits{Unavailable: 1, Parallel: parallelByDefault()}
-			if request.Selected, err = selectHosts(p.Plan, args); err != nil {
-				return err
-			}
+			request.Selected, request.Limits = hosts, rollout.Limits{Unavailable: 1, Parallel: parallelByDefault()}
 			// what is wrong in a snippet is said before any host is asked
 			if _, err := rollout.Sequence(p.Plan, machines, request.Selected, nil, request.Limits); err != nil {
 				return usageError(err)

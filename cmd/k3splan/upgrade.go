@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,6 +38,9 @@ advance. With --dry-run the way is shown and what is open, and nothing is change
 		Example: "  k3splan upgrade --dry-run\n  k3splan upgrade\n  k3splan upgrade --to " + release.Newest().Name,
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
+			if request.Rollout.GateTimeout <= 0 {
+				return usageError(errors.New("--gate-timeout must be above zero"))
+			}
 			request.Rollout.Limits = rollout.Limits{Unavailable: 1, Parallel: parallelByDefault()}
 			return a.upgrade(request, yes, asJSON)
 		},
