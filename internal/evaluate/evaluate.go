@@ -58,6 +58,9 @@ type Request struct {
 	Colmena string
 	// Inputs are those of the hosts: what is remembered is valid for the same ones.
 	Inputs map[string]fingerprint.Inputs
+	// Again returns the inputs as they are after the evaluation: what changed in the meantime is in the system, or not. If it is
+	// nil, nothing changes.
+	Again func() (map[string]fingerprint.Inputs, error)
 	// Options are arguments of Nix ("--option", NAME, VALUE).
 	Options []string
 	// Memory is what all processes may take together, in bytes; 0 is most of what is available.
@@ -142,11 +145,33 @@ func Hosts(ctx context.Context, request Request, names []string) (*Result, error
 		if err := request.evaluate(ctx, evaluator, unknown, result); err != nil {
 			return nil, err
 		}
+		if err := request.refuseChanged(result); err != nil {
+			return nil, err
+		}
 		if err := memory.keep(ctx, result); err != nil {
 			return nil, err
 		}
 	}
 	return result, nil
+}
+
+// refuseChanged refuses the hosts whose inputs changed while they were evaluated: neither the old ones nor the new ones
+// say what their systems are made from.
+func (r *Request) refuseChanged(result *Result) error {
+	if r.Again == nil {
+		return nil
+	}
+	now, err := r.Again()
+	if err != nil {
+		return fmt.Errorf("looking at the project after the evaluation: %w", err)
+	}
+	for _, name := range result.Evaluated {
+		if result.Hosts[name] != nil && r.Inputs[name].Fingerprint() != now[name].Fingerprint() {
+			delete(result.Hosts, name)
+			result.Failed[name] = diag.WithHint(errors.New("files that it is made from changed while it was evaluated"), "run the command again")
+		}
+	}
+	return nil
 }
 
 func (r *Request) sources() string { return filepath.Join(filepath.Dir(r.Hive), "sources.nix") }

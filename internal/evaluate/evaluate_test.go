@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k3splan/internal/colmena/nixtest"
+	"k3splan/internal/diag"
 	"k3splan/internal/files"
 	"k3splan/internal/fingerprint"
 )
@@ -50,6 +52,7 @@ func newWorld(t *testing.T, hive string) *world {
 	t.Helper()
 	nixtest.Needs(t, "nix-instantiate", "nix-store")
 	nixtest.SetPrivate(t)
+	require.NoError(t, exec.Command("nix-store", "--init").Run()) // two that begin at once would both make the links of a new store
 	w := &world{t: t, dir: nixtest.TempDir(t)}
 	w.write("generated/hive.nix", hive)
 	w.write("generated/sources.nix", "{ }")
@@ -153,6 +156,28 @@ func TestBrokenHosts(t *testing.T) {
 	require.LessOrEqual(t, strings.Count(w.read("calls"), `"b"`), 2, "what was evaluated stays")
 	require.Contains(t, r.Err().Error(), "the snippet of a")
 	require.Contains(t, r.Err().Error(), "the snippet of h")
+}
+
+// What was evaluated while somebody edited a snippet is neither used nor remembered: the old text would bring it back.
+func TestChangedMeanwhile(t *testing.T) {
+	w := newWorld(t, `{ olaf = { }; ulf = { }; }`)
+	w.inputs("old", "olaf", "ulf")
+	after := maps.Clone(w.Inputs)
+	w.Again = func() (map[string]fingerprint.Inputs, error) { return after, nil }
+	after["olaf"] = fingerprint.Inputs{Data: map[string]string{"host.name": "olaf", "text": "new"}}
+	r := w.hosts("olaf", "ulf")
+	require.Equal(t, []string{"ulf"}, names(r.Hosts))
+	require.EqualError(t, r.Err(), "olaf: files that it is made from changed while it was evaluated")
+	require.Equal(t, "run the command again", diag.HintOf(r.Err()))
+	after["olaf"] = w.Inputs["olaf"]
+	r = w.hosts("olaf", "ulf")
+	require.Equal(t, []string{"olaf"}, r.Evaluated)
+	require.NoError(t, r.Err())
+	w.Again = func() (map[string]fingerprint.Inputs, error) { return nil, errors.New("gone") }
+	require.Empty(t, w.hosts("olaf", "ulf").Evaluated, "nothing was evaluated that could have changed")
+	w.inputs("new", "olaf")
+	_, err := Hosts(t.Context(), w.Request, []string{"olaf"})
+	require.ErrorContains(t, err, "gone")
 }
 
 func TestBrokenHive(t *testing.T) {

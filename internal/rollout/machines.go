@@ -51,7 +51,8 @@ func Machines(ctx context.Context, e Environment, p *project.Project, tell func(
 	if err != nil {
 		return nil, &NotEvaluatedError{err}
 	}
-	result, err := evaluate.Hosts(ctx, evaluate.Request{Dir: p.Dir, Hive: file, Colmena: program, Inputs: inputs, Tell: tell}, p.Plan.HostNames())
+	again := func() (map[string]fingerprint.Inputs, error) { return fingerprint.Of(p, tree) }
+	result, err := evaluate.Hosts(ctx, evaluate.Request{Dir: p.Dir, Hive: file, Colmena: program, Inputs: inputs, Again: again, Tell: tell}, p.Plan.HostNames())
 	switch unsupported := (*evaluate.UnsupportedError)(nil); {
 	case errors.As(err, &unsupported):
 		return nil, &NotEvaluatedError{unsupported.Err}

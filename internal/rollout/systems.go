@@ -57,6 +57,9 @@ func (d *deployment) openSystems(ctx context.Context, e evaluation, progress ask
 	defer progress.Drop(all)
 	found, err := evaluate.Hosts(ctx, evaluate.Request{
 		Dir: d.request.Project.Dir, Hive: e.hiveFile, Colmena: e.program, Inputs: e.inputs,
+		Again: func() (map[string]fingerprint.Inputs, error) {
+			return inputsOf(d.request.Project, d.environment.Templates)
+		},
 		Options: colmena.NixOptions(d.request.Args), Memory: d.request.EvalMemory,
 		Log: func(host string) (io.WriteCloser, error) { return files.Append(filepath.Join(e.logs, host+".log")) },
 		Tell: func(done, of int) {
