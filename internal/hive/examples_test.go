@@ -331,6 +331,7 @@ func TestOtherShapesEvaluate(t *testing.T) {
 
 // design.md, rule 1: a change of the plan changes the systems that use what has changed.
 func TestAChangeStaysWhereItBelongs(t *testing.T) {
+	t.Parallel()
 	hosts, err := os.ReadFile(filepath.Join(exampleRoot, "rack", "plans/hosts.csv"))
 	require.NoError(t, err)
 	before := evaluated["rack"].of(t).part(t, "systems", "host")

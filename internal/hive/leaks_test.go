@@ -35,6 +35,7 @@ func distinct(t testing.TB, key string) string {
 // No secret is in the rendered tree or in the store; ancestor-defect 14. The systems and images of all hosts of the
 // rack are made down to their derivations.
 func TestNoSecretLeaks(t *testing.T) {
+	t.Parallel()
 	file := rendered(t, "rack", nil)
 	secrets := filepath.Join(filepath.Dir(filepath.Dir(file)), "secrets")
 	token, err := os.ReadFile(filepath.Join(secrets, "init-token"))

@@ -58,9 +58,10 @@ func rackAfter(t *testing.T, edits ...edit) (*plan.Plan, map[string]fingerprint.
 // What "k3splan diff" says about restarts is what NixOS does: systemd restarts a container whose unit has
 // changed, and an agent with its network.
 func TestDiffShowsWhatRestarts(t *testing.T) {
+	t.Parallel()
 	// a host of each kind: an agent, the init server with an agent, a server
 	hosts := []string{"karl", "olaf", "rolf"}
-	textsOf := func(d data, host string) map[string]string {
+	textsOf := func(t *testing.T, d data, host string) map[string]string {
 		texts := map[string]string{}
 		for name, text := range d.part(t, host) {
 			texts[name] = systemPath.ReplaceAllString(text.(string), "")
@@ -96,7 +97,7 @@ func TestDiffShowsWhatRestarts(t *testing.T) {
 		}
 		is := data(evaluate(t, fmt.Sprintf(units, fmt.Sprint(names)), file).(map[string]any))
 		for name := range is {
-			texts, textsBefore := textsOf(is, name), textsOf(was, name)
+			texts, textsBefore := textsOf(t, is, name), textsOf(t, was, name)
 			for _, c := range now.Host(name).Containers() {
 				units := []string{"container@" + c.Name + ".service"}
 				if c.Role == plan.Agent {
@@ -138,6 +139,7 @@ func TestDiffShowsWhatRestarts(t *testing.T) {
 		{"network.yaml", `"1.35"`, "v1.35.99+k3s1"},
 	} {
 		t.Run(e.old+" → "+e.new, func(t *testing.T) {
+			t.Parallel()
 			now, inputs, file := rackAfter(t, e)
 			require.Equal(t, restarted(t, now, inputs, file), announced(now))
 		})
