@@ -58,8 +58,8 @@ type Request struct {
 	Colmena string
 	// Inputs are those of the hosts: what is remembered is valid for the same ones.
 	Inputs map[string]fingerprint.Inputs
-	// Again returns the inputs as they are after the evaluation: what changed in the meantime is in the system, or not. If it is
-	// nil, nothing changes.
+	// Again returns the inputs as they are after the evaluation: what changed in the meantime is in the system, or not.
+	// If it is nil, nothing changes.
 	Again func() (map[string]fingerprint.Inputs, error)
 	// Options are arguments of Nix ("--option", NAME, VALUE).
 	Options []string

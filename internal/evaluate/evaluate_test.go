@@ -281,6 +281,12 @@ func TestRemembered(t *testing.T) {
 			require.Equal(t, []string{"a"}, w.hosts("a", "b").Evaluated)
 		})
 	}
+	t.Run("what was found with another store does not matter", func(t *testing.T) {
+		w := begin(t)
+		w.write(".k3splan/evaluations/b.json", `{"key": "x", "host": {"derivation": "/elsewhere/store/b.drv"}}`)
+		w.inputs("new", "a")
+		require.Equal(t, []string{"a"}, w.hosts("a").Evaluated)
+	})
 	for what, change := range map[string]func(w *world){
 		"another Colmena": func(w *world) {
 			w.write("bin/evaluator.json", strings.Replace(w.read("bin/evaluator.json"), "26.05", "26.11", 1))

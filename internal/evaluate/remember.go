@@ -164,7 +164,8 @@ const rootsExpression = `{ paths }: map (path: {
   outPath = path;
 }) (builtins.fromJSON paths)`
 
-// root protects the derivations of everything that is remembered, and nothing else.
+// root protects the derivations of everything that is remembered and still valid, and nothing else: what was found with
+// another store or other inputs is not used again, and may not even be a path of this store.
 func (m *memory) root(ctx context.Context) error {
 	entries, err := os.ReadDir(m.folder)
 	if err != nil {
@@ -181,7 +182,7 @@ func (m *memory) root(ctx context.Context) error {
 			continue
 		}
 		var r remembered
-		if data, err := files.Read(m.file(name)); err == nil && json.Unmarshal(data, &r) == nil && r.Host != nil {
+		if data, err := files.Read(m.file(name)); err == nil && json.Unmarshal(data, &r) == nil && r.Key != "" && r.Key == m.key(name) && r.Host != nil && r.Host.Derivation != "" {
 			derivations = append(derivations, r.Host.Derivation)
 		}
 	}
