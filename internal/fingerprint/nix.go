@@ -521,7 +521,7 @@ func (s *scan) word(i int) {
 			s.add("depends on which functions Nix has")
 		}
 	case selectors[t.Text]:
-		s.selected = s.selected || slices.ContainsFunc(s.tokens[i:min(i+6, len(s.tokens))], func(t nixtext.Token) bool { return t.Is("builtins") })
+		s.selected = true // also of builtins under another name
 	}
 }
 

@@ -169,3 +169,16 @@ func processorTime(t *testing.T) time.Duration {
 	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
+
+// A name that is put together may be that of any built-in function, also where builtins has another name.
+func TestBuiltinsByAComputedName(t *testing.T) {
+	for _, text := range []string{
+		`{ lib, ... }: { x = lib.getAttr ("current" + "Time") builtins; }`,
+		`{ lib, ... }: let b = builtins; in { x = lib.getAttr ("current" + "Time") b; }`,
+		`{ lib, ... }: let b = builtins; in { x = lib.attrByPath [ ("current" + "Time") ] null b; }`,
+		`{ x = builtins.${"current" + "Time"}; }`,
+	} {
+		require.Equal(t, []string{"uses builtins by a computed name"}, refer(text).loose, text)
+	}
+	require.Empty(t, refer(`{ lib, ... }: { x = with builtins; lib.mapAttrs (name: toJSON) { }; y = builtins.attrValues { }; }`).loose)
+}
