@@ -15,8 +15,14 @@ import (
 	"k3splan/internal/files"
 )
 
+// InUseError says which process has the lock of a project.
+type InUseError struct{ Holder string }
+
+func (e *InUseError) Error() string { return "the project is in use by " + e.Holder }
+
 // LockProject makes sure that one process at a time changes the hosts of a project from this machine, or
-// uses what is rendered for them. Other machines are kept out by package lease.
+// uses what is rendered for them. Other machines are kept out by package lease. The error is an [*InUseError] if
+// another one does.
 func LockProject(dir string) (unlock func(), err error) {
 	file, err := files.OwnFile(dir, "lock")
 	if err != nil {
@@ -33,7 +39,7 @@ func LockProject(dir string) (unlock func(), err error) {
 	if !locked {
 		content, _ := files.Read(file)
 		holder := cmp.Or(diag.Printable(strings.TrimSpace(string(content))), "another k3splan process")
-		return nil, diag.WithHint(fmt.Errorf("the project is in use by %s", holder), "wait until it has ended")
+		return nil, diag.WithHint(&InUseError{holder}, "wait until it has ended")
 	}
 	machine, _ := os.Hostname()
 	holder := fmt.Sprintf("process %d of %s on %s, since %s\n", os.Getpid(), userName(), machine, time.Now().Format("15:04:05"))

@@ -31,9 +31,17 @@ func (e *NotEvaluatedError) Unwrap() error { return e.Err }
 // that have not changed since they were evaluated last are not evaluated again. tell is called with how many of
 // the others are done.
 //
-// The error is a [*NotEvaluatedError] without a Nix or Colmena that could evaluate, or about the hosts that NixOS
-// refuses.
+// The error is a [*NotEvaluatedError] without a Nix or Colmena that could evaluate, and while another process uses the
+// hive, which must not change under it; or it is about the hosts that NixOS refuses.
 func Machines(ctx context.Context, e Environment, p *project.Project, tell func(done, all int)) (map[string]plan.Machine, error) {
+	unlock, err := LockProject(p.Dir)
+	if inUse := (*InUseError)(nil); errors.As(err, &inUse) {
+		return nil, &NotEvaluatedError{err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	tree, err := hive.Render(p, e.Templates)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -75,4 +76,28 @@ func TestMachines(t *testing.T) {
 	machines = map[string]plan.Machine{"ulf": {Dependencies: []string{"olaf"}}, "olaf": {Dependencies: []string{"ulf"}}}
 	_, err = Sequence(p.Plan, machines, p.Plan.Hosts, nil, Limits{})
 	require.ErrorContains(t, err, "the hosts wait for each other: olaf → ulf → olaf")
+}
+
+// A deployment evaluates what is rendered, for minutes: nobody may exchange or remove it.
+func TestMachinesLeavesTheHiveOfOthersAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "rack")
+	require.NoError(t, os.CopyFS(dir, os.DirFS("../../examples/single")))
+	_, err := project.Setup(dir, k3splan.Files)
+	require.NoError(t, err)
+	p, _, err := project.Load(dir)
+	require.NoError(t, err)
+	hive := filepath.Join(dir, "generated", "hive.nix")
+	require.NoError(t, os.MkdirAll(filepath.Dir(hive), 0o755))
+	require.NoError(t, os.WriteFile(hive, []byte("that of a deployment"), 0o600))
+	unlock, err := LockProject(dir)
+	require.NoError(t, err)
+	defer unlock()
+	environment := Environment{Templates: k3splan.Files, Colmena: func(string) (string, error) { return "", errors.New("no Colmena") }}
+	_, err = Machines(t.Context(), environment, p, func(int, int) {})
+	var not *NotEvaluatedError
+	require.ErrorAs(t, err, &not)
+	require.ErrorContains(t, err, "the project is in use by process")
+	content, err := os.ReadFile(hive)
+	require.NoError(t, err)
+	require.Equal(t, "that of a deployment", string(content))
 }
