@@ -96,7 +96,7 @@ func (r *rack) programs() {
 	const look = `cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ >> "$WITNESS/$$" 2> /dev/null
 `
 	// no test leaves the machine
-	scripts := map[string]string{"ssh": look + "exit 255\n", "colmena": look + `
+	scripts := map[string]string{"ssh": look + "echo 'ssh: connect to host: No route to host' >&2\nexit 255\n", "colmena": look + `
 echo "colmena $*"
 case $1 in apply*)
   for name in init-token agent-token passwd hosts/olaf_ed25519; do
