@@ -30,6 +30,9 @@ import (
 const (
 	// evaluations is the folder of what is kept, below the user's home.
 	evaluations = ".cache/k3splan-tests/evaluations"
+	// projectPath and projectInJSON are the project's folder in what is kept, as it is and within a JSON string.
+	projectPath   = "\x00path"
+	projectInJSON = "\x00json"
 	// unusedFor is how long what nobody asks for is kept.
 	unusedFor = 14 * 24 * time.Hour
 )
@@ -47,9 +50,6 @@ func projectOf(t testing.TB, args []string) (root string) {
 	root = filepath.Dir(args[i])
 	if filepath.Base(root) == "generated" {
 		root = filepath.Dir(root)
-	}
-	if slices.ContainsFunc(args, func(word string) bool { return strings.Contains(word, "keyCommand") }) {
-		return "" // the commands are run, and hold paths in forms of their own, in which they are not found again
 	}
 	elsewhere := false
 	if err := eachFile(root, func(_ string, entry fs.DirEntry, content []byte) error {
@@ -99,7 +99,8 @@ func kept(t testing.TB, harness, sources, root string, args []string) (stdout st
 		if said.Len() > 0 {
 			t.Log(said.String())
 		}
-		content = out.Bytes()
+		// not the folder of the copy, which is another one for the next test
+		content = []byte(strings.NewReplacer(inJSON(t, copied), projectInJSON, copied, projectPath).Replace(out.String()))
 		if code == 0 { // the reason of a failure is to be seen each time
 			require.NoError(t, os.WriteFile(file+".new", content, 0o600))
 			require.NoError(t, os.Rename(file+".new", file))
@@ -109,7 +110,7 @@ func kept(t testing.TB, harness, sources, root string, args []string) (stdout st
 		now := time.Now()
 		_ = os.Chtimes(file, now, now)
 	}
-	return strings.NewReplacer(inJSON(t, copied), inJSON(t, root), copied, root).Replace(string(content)), code
+	return strings.NewReplacer(projectInJSON, inJSON(t, root), projectPath, root).Replace(string(content)), code
 }
 
 // inJSON is a path as it is in a JSON string.

@@ -52,6 +52,10 @@ exit "${CODE:-0}"
 	out := evaluates("first", 0, true)
 	require.Equal(t, `"`+strings.ReplaceAll(dir, `"`, `\"`)+` has olaf, token <>, known_hosts hosts.csv"`+"\n", out, "the project's own path, and no secret")
 	require.Equal(t, out, evaluates("the same", 0, false))
+	temp := os.Getenv("TMPDIR")
+	t.Setenv("TMPDIR", t.TempDir())
+	require.Equal(t, out, evaluates("with another temporary folder", 0, false))
+	t.Setenv("TMPDIR", temp)
 	write(filepath.Join(dir, "secrets", "init-token"), "secret-2")
 	evaluates("another secret", 0, false)
 
