@@ -181,8 +181,9 @@ func checkManifest(file string, data []byte) (found []manifestFinding) {
 // In quotes, and in blocks of text, such words are for other programs.
 var unquotedTemplate = regexp.MustCompile(`(?m)^[ \t]*(?:- *)*(?:[A-Za-z0-9_./-]+:[ \t]+)?\{\{`)
 
-// privateKey matches the beginning of a private key in PEM, of age or of WireGuard.
-var privateKey = regexp.MustCompile(`-{5}BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-{5}|AGE-SECRET-KEY-1[A-Z0-9]{20}|(?m:^\s*PrivateKey\s*=\s*[A-Za-z0-9+/]{43}=)`)
+// privateKey matches the beginning of a private key in PEM, of age or of WireGuard. The brackets keep searches for keys
+// from taking the pattern itself for one.
+var privateKey = regexp.MustCompile(`-{5}BEGIN (?:[A-Z0-9]+ )*PRIVATE[ ]KEY-{5}|AGE-SECRET[-]KEY-1[A-Z0-9]{20}|(?m:^\s*PrivateKey\s*=\s*[A-Za-z0-9+/]{43}=)`)
 
 const templateHint = "k3s renders no templates: helm template CHART > manifests/NAME.yaml writes the objects"
 
