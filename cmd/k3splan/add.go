@@ -133,7 +133,7 @@ other hosts, unless --ip names one.`,
 	cells.list("depends-on", "depends_on", "a `HOST` that has to be healthy first", a.completeHostNames)
 	cells.text("reboot_order", "hosts with a lower `NUMBER` reboot earlier", nil)
 	cells.text("reboot_delay", "the `SECONDS` to wait before it reboots", nil)
-	cells.text("strategy", "how its groups are deployed: `rolling|recreate|blue-green`", cobra.FixedCompletions(plan.Strategies(), nothingElse))
+	cells.text("strategy", "how its groups are to be deployed: `rolling|recreate|blue-green`", cobra.FixedCompletions(plan.Strategies(), nothingElse))
 	cells.text("criticality", "how much depends on it: `low|medium|high|critical`", cobra.FixedCompletions(plan.Criticalities(), nothingElse))
 	e.flags(command)
 	command.RunE = func(_ *cobra.Command, args []string) error {

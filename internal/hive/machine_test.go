@@ -23,7 +23,7 @@ func TestMachine(t *testing.T) {
 		lab = node.config.lab.machine;
 		file = node.config.environment.etc."k3splan/machine.json".text;
 		server = node.config.k3splan.network.init_server;
-	}) nodes`, rendered(t, "single", map[string]string{
+	}) nodes`, renderedWithWarnings(t, "single", map[string]string{
 		"plans/hosts.csv": hosts, "plans/checks.csv": checks,
 		"nixConfigs/olaf.nix": `{ k3splan.machine = { rebootOrder = 1; dependencies = [ "karl" ]; }; }`,
 		"nixConfigs/karl.nix": `{ lib, ... }: {

@@ -22,8 +22,7 @@ type Machine struct {
 	Groups []string `json:"groups"`
 	// RebootOrder: hosts with a lower number come first.
 	RebootOrder int `json:"rebootOrder"`
-	// Dependencies are the names of hosts that have to be healthy before this one is deployed or rebooted,
-	// sorted.
+	// Dependencies are the names of hosts that have to be healthy before this one reboots, sorted.
 	Dependencies []string `json:"dependencies"`
 	// HealthChecks are sorted by name.
 	HealthChecks  []HealthCheck `json:"healthChecks"`
@@ -38,7 +37,7 @@ type Orchestration struct {
 	Criticality Criticality `json:"criticalityLevel"`
 }
 
-// Strategy is how the hosts of a group are deployed.
+// Strategy is how the hosts of a group are to be deployed. Nothing acts on it yet.
 type Strategy string
 
 const (
@@ -57,7 +56,7 @@ const (
 	Low    Criticality = "low"
 	Medium Criticality = "medium"
 	High   Criticality = "high"
-	// Critical hosts are never changed together with others, and are asked about by name.
+	// Critical hosts never reboot together with others.
 	Critical Criticality = "critical"
 )
 
@@ -206,9 +205,13 @@ func (l *loader) checkMachines() {
 			}
 			return true
 		})
-		if m.Orchestration.Strategy == Recreate && host.Server != nil {
+		switch strategy := m.Orchestration.Strategy; {
+		case strategy == Recreate && host.Server != nil:
 			host.row.Fail("strategy", string(Recreate), "strategy-refused",
-				fmt.Sprintf("the host has the server %q, and all hosts of a group at once could cost etcd its quorum", host.Server.Name), `write "rolling" or "blue-green"`)
+				fmt.Sprintf("the host has the server %q, and all hosts of a group at once could cost etcd its quorum", host.Server.Name), `write "rolling"`)
+		case strategy != Rolling:
+			host.row.Warn("strategy", string(strategy), "strategy-ignored",
+				"`k3splan deploy` does not act on strategies yet: the host is deployed as with \"rolling\"", "do not rely on it: leave the cell empty")
 		}
 	}
 	for _, cycle := range Cycles(l.plan.Hosts, func(h *Host) []string { return h.Machine.Dependencies }) {

@@ -27,7 +27,13 @@ func TestMachineColumns(t *testing.T) {
 		K3sFile:    "host,name,type,ip\n",
 		ChecksFile: "# ours\nhost,name,type,target,timeout,from\n@x !b,Web,HTTP,http://10.0.100.2:8080/Health?A=b,3,host\n*,ssh,tcp,22,,\na,db,tcp,Db.example:5432,,\nb,disk,command,\"test -d /srv, && echo \"\"x\"\"\",60,operator\nb,cron,unit,cron,,\n",
 	}))
-	require.Empty(t, problems)
+	require.Zero(t, problems.Errors())
+	require.Len(t, problems, 2)
+	for i, want := range []string{"blue-green", "recreate"} {
+		require.Equal(t, "strategy-ignored", problems[i].Code)
+		require.Equal(t, want, problems[i].Value)
+		require.Contains(t, problems[i].Message, "does not act on strategies yet")
+	}
 	ssh := HealthCheck{Name: "ssh", Type: CheckTCP, Port: 22, Timeout: 10, From: FromOperator}
 	require.Equal(t, Machine{
 		Role: "Web Server", Groups: []string{"edge", "web"}, RebootOrder: -5, Dependencies: []string{"b", "c"},
@@ -111,7 +117,7 @@ func TestMachineProblems(t *testing.T) {
 		"cycle of two": {map[string]string{HostsFile: machineRows(",,,,b,,,", ",,,,a,,,", ",,,,a,,,"), K3sFile: "host,name,type,ip\n"},
 			"plans/hosts.csv:2: depends_on \"b\": the hosts wait for each other: a → b → a\nhint: take one of the dependencies away"},
 		"recreate of a server": {map[string]string{HostsFile: machineRows(",,,,,recreate,,"), K3sFile: "host,name,type,ip\na,a-server,init,10.0.100.12\n"},
-			"plans/hosts.csv:2: strategy \"recreate\": the host has the server \"a-server\", and all hosts of a group at once could cost etcd its quorum\nhint: write \"rolling\" or \"blue-green\""},
+			"plans/hosts.csv:2: strategy \"recreate\": the host has the server \"a-server\", and all hosts of a group at once could cost etcd its quorum\nhint: write \"rolling\""},
 		"reserved column": {map[string]string{HostsFile: "name,interface,ip,admin,checks\na,eno1,10.0.100.2,x,y\n", K3sFile: "host,name,type,ip\n"}, `k3splan uses this name itself`},
 
 		"check of nobody":       {check("nobody,ssh,tcp,22,,"), "plans/checks.csv:2: host \"nobody\": there is no host \"nobody\" in the plan"},

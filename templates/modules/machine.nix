@@ -57,7 +57,7 @@ let
       defaultText = "the column `role` of plans/hosts.csv";
     };
     groups = mkOption {
-      description = "Groups of the host. The hosts of a group are deployed by their `deployStrategy`.";
+      description = "Groups of the host. The hosts of a group reboot one at a time.";
       type = types.listOf types.singleLineStr;
       default = row.groups;
       defaultText = "the column `groups` of plans/hosts.csv";
@@ -69,7 +69,7 @@ let
       defaultText = "the column `reboot_order` of plans/hosts.csv, or 100";
     };
     dependencies = mkOption {
-      description = "Names of hosts that have to be healthy before this one is deployed or rebooted.";
+      description = "Names of hosts that have to be healthy before this one reboots.";
       type = types.listOf types.singleLineStr;
       default = row.depends_on;
       defaultText = "the column `depends_on` of plans/hosts.csv";
@@ -82,7 +82,7 @@ let
     };
     orchestration = {
       deployStrategy = mkOption {
-        description = "`rolling`: one host of a group after the other; `recreate`: all at once, not for hosts with a server; `blue-green`: the new system becomes the default of the next boot only when it is healthy.";
+        description = "How the hosts of a group are to be deployed. `k3splan deploy` does not act on it yet: each host is deployed as with `rolling`.";
         type = types.enum [ "rolling" "recreate" "blue-green" ];
         default = row.strategy;
         defaultText = "the column `strategy` of plans/hosts.csv, or `rolling`";
@@ -94,7 +94,7 @@ let
         defaultText = "the column `reboot_delay` of plans/hosts.csv, or 600";
       };
       criticalityLevel = mkOption {
-        description = "How much depends on the host. A `critical` one is changed alone, and asked about by name.";
+        description = "How much depends on the host. A `critical` one reboots alone.";
         type = types.enum [ "low" "medium" "high" "critical" ];
         default = row.criticality;
         defaultText = "the column `criticality` of plans/hosts.csv, or `medium`";
